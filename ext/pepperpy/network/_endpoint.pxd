@@ -1,0 +1,45 @@
+from pepperpy.network._status cimport Status
+from pepperpy.network._waiter cimport Waiter
+
+
+cdef enum State:
+    UNCONNECTED   # never had a transport
+    OPEN
+    CLOSING       # disconnect() was called: what was accepted may still leave
+    CLOSED        # by us
+    LOST          # by the peer or the network
+
+
+cdef class Endpoint:
+    """What both directions of one connection share: who may use it, its state, its timer."""
+    cdef:
+        readonly object config       # NetworkConfig
+        State state
+        object transport             # None before connection_made and after connection_lost
+        # Who may use this: the thread, loop and process in which it was connected.
+        object loop
+        unsigned long _thread
+        unsigned long _process       # value of _process_generation
+        # Why sending failed, while the receiving side still hands out what had arrived; and why the connection ended.
+        object broken                # OSError or None
+        object loss                  # OSError or None
+        # Bytes accepted for sending that were not, or not certainly, handed to the kernel; and whether somebody was told.
+        Py_ssize_t undelivered
+        bint loss_reported
+        double last_activity         # seconds of time.monotonic(), exact to a timer tick; 0 if none
+        # One timer serves all waits: it is armed for the earliest deadline at most, and moves itself when it fires early.
+        double _timeout              # seconds, config.timeout; 0 for none
+        object on_timer              # callable without arguments
+        object _timer                # handle or None
+        double _timer_at             # seconds of time.monotonic()
+
+    cdef Status open(self, object loop, object transport) except Status.ERROR
+    cdef Status close(self, State state) except Status.ERROR
+    cdef Status break_off(self, object error) except Status.ERROR
+    cdef Status check_user(self) except Status.ERROR
+    cdef Status check_loop(self) except Status.ERROR
+    cdef object refusal(self)
+    cdef object error(self, object kind, str what, str phase, dict more=*, object cause=*)
+    cdef Waiter new_waiter(self, object timeout, str phase)
+    cdef double expire(self, Waiter waiter, double now) except -1
+    cdef Status arm_timer(self, double deadline, double now) except Status.ERROR

@@ -1,0 +1,92 @@
+/* What the C core asks of the operating system: one clock and one system call. */
+#ifndef PEPPERPY_NETWORK_PLATFORM_H
+#define PEPPERPY_NETWORK_PLATFORM_H
+
+#include <stddef.h>
+
+#define DIRECT_SEND_MAX_PIECES 64 /* well under IOV_MAX, 1024 on Linux, macOS and the BSDs */
+
+typedef struct {
+    const char *base;
+    size_t length;
+} send_piece;
+
+#ifdef _WIN32
+
+#include <windows.h>
+
+static inline double coarse_monotonic(void) { return (double)GetTickCount64() / 1000.0; }
+
+/* The proactor's sockets are written through their transport only: report "would block". */
+static inline long long direct_send(int fd, const send_piece *pieces, int count) {
+    (void)fd, (void)pieces, (void)count;
+    return -1;
+}
+
+static inline int direct_send_error(void) { return 0; }
+
+#else
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+/* Seconds on the clock of time.monotonic(), exact to a timer tick (1 to 10 ms) and several times cheaper to read. */
+static inline double coarse_monotonic(void) {
+    struct timespec now;
+#ifdef CLOCK_MONOTONIC_COARSE
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* macOS; CPython ignores SIGPIPE for the process anyway */
+#endif
+
+/* Send as much as the kernel takes now, without waiting: bytes taken, or -1 with errno set. */
+static inline long long direct_send(int fd, const send_piece *pieces, int count) {
+    struct iovec vectors[DIRECT_SEND_MAX_PIECES];
+    struct msghdr message = {0};
+    ssize_t sent;
+    int i;
+
+    if (count == 1) {
+        do
+            sent = send(fd, pieces[0].base, pieces[0].length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (sent < 0 && errno == EINTR);
+        return sent;
+    }
+    for (i = 0; i < count; i++) {
+        vectors[i].iov_base = (void *)pieces[i].base;
+        vectors[i].iov_len = pieces[i].length;
+    }
+    message.msg_iov = vectors;
+    message.msg_iovlen = count;
+    do
+        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+/* errno of the last direct_send, or 0 where it only means "not now". */
+static inline int direct_send_error(void) {
+    switch (errno) {
+    case EAGAIN:
+#if EWOULDBLOCK != EAGAIN
+    case EWOULDBLOCK:
+#endif
+    case ENOBUFS: /* passes: the transport tries again when the socket is writable */
+    case ENOMEM:
+        return 0;
+    default:
+        return errno;
+    }
+}
+
+#endif
+#endif

@@ -1,0 +1,45 @@
+from pepperpy.network._status cimport Status
+
+
+cdef class ReceiveScratch:
+    """Memory that one event loop's connections all receive into, one read at a time."""
+    cdef:
+        object __weakref__
+        bytearray _memory            # owns; [headroom | area that a read fills]
+        char* area                   # borrows from _memory: where a read lands
+        readonly object view         # memoryview of the area, what get_buffer() hands to the loop
+        ReceiveBuffer borrower       # whose unread bytes lie here now; None almost always
+
+
+cdef class ReceiveBuffer:
+    """Bytes received and not yet taken, contiguous, in own storage or lent by the scratch."""
+    cdef:
+        # The unread bytes: [head, head + length).
+        char* head
+        readonly Py_ssize_t length
+        # Own storage. NULL while nothing is kept, so that an idle connection costs nothing.
+        char* _storage
+        Py_ssize_t _capacity
+        # Set while head points into the scratch, between accept() and settle().
+        ReceiveScratch _lender
+        # The first `_scanned` unread bytes hold no start of `_separator`: a slow drip is searched once, not over and over.
+        Py_ssize_t _scanned
+        bytes _separator
+
+    # Bytes in.
+    cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR
+    cdef Status settle(self) except Status.ERROR
+    cdef Status prepend(self, const char* data, Py_ssize_t n) except Status.ERROR
+    # Looking.
+    cdef Py_ssize_t find_end(self, bytes separator) noexcept
+    # Bytes out.
+    cdef bytes take(self, Py_ssize_t n)
+    cdef list take_lines(self, Py_ssize_t limit)
+    cdef void move_to(self, char* target, Py_ssize_t n) noexcept
+    cdef void discard(self, Py_ssize_t n) noexcept
+
+    cdef Status _reserve(self, Py_ssize_t n) except Status.ERROR
+    cdef void _release(self) noexcept
+
+
+cdef ReceiveScratch scratch_of(object loop)

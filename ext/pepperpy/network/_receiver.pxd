@@ -1,0 +1,54 @@
+from pepperpy.network._endpoint cimport Endpoint
+from pepperpy.network._receive_buffer cimport ReceiveBuffer, ReceiveScratch
+from pepperpy.network._status cimport Status
+from pepperpy.network._waiter cimport Waiter
+
+
+cdef class Destination:
+    """The result of one large exact receive, which the loop fills without a detour."""
+    cdef:
+        bytes result                 # owns
+        char* _start                 # borrows from result
+        readonly Py_ssize_t size
+        readonly Py_ssize_t filled
+        Py_ssize_t _left             # shape of the exported rest
+
+
+cdef class Receiver:
+    """One connection's receiving side: the buffer, the one task that waits for bytes, flow control."""
+    cdef:
+        Endpoint _endpoint
+        ReceiveScratch _scratch      # of the loop; None before the connection is made
+        ReceiveBuffer _buffer
+        Destination _destination     # only while its reader waits, or has been woken and not yet run. Bytes in it come first.
+        bint eof
+        bint _reading_paused
+        Py_ssize_t _high
+        Py_ssize_t _low
+        Py_ssize_t _max_message_size
+        # The one task that waits, and for what: a separator, or else a number of bytes.
+        Waiter _waiter
+        bytes _wanted_separator
+        Py_ssize_t _wanted_count     # with a separator: how many bytes without one end the wait as well
+        readonly long long bytes_received
+        readonly long long receives
+
+    # What the protocol calls.
+    cdef Status open(self) except Status.ERROR
+    cdef object next_buffer(self)
+    cdef Status received(self, Py_ssize_t n) except Status.ERROR
+    cdef Status end(self, bint direct) except Status.ERROR
+    cdef Status discard_all(self) except Status.ERROR
+    cdef double expire(self, double now) except -1
+
+    cdef Status _start_taking(self) except Status.ERROR
+    cdef Status _start_taking_exactly(self, Py_ssize_t n) except Status.ERROR
+    cdef Status _end_wait(self) except Status.ERROR
+    cdef object _took(self, object data)
+    cdef object _nothing_on_hand(self)
+    cdef object _incomplete(self, object expected)
+    cdef object _too_large(self, Py_ssize_t limit)
+    cdef bint _is_satisfied(self) noexcept
+    cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout)
+    cdef Status _give_back(self) except Status.ERROR
+    cdef Status _resume_reading(self) except Status.ERROR

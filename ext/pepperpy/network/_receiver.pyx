@@ -1,0 +1,368 @@
+"""The receiving side of a connection: what a task takes, and what it waits for.
+
+Every receive has two halves. `take_*` is synchronous: it returns what is on hand, None where waiting may help, and
+raises where it cannot. `wait_*` gives an awaitable that ends when another look is worth it: enough bytes, the end
+of the stream, a loss, a close. The caller loops over the two, so there is one place where bytes change owner: the
+take, in the task that keeps them. A wait that is cancelled has taken nothing.
+
+One task at a time: a connection that somebody waits on refuses every other reader.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromObject
+
+from pepperpy.network._endpoint cimport Endpoint, State
+from pepperpy.network._receive_buffer cimport ReceiveBuffer, scratch_of
+from pepperpy.network._status cimport Status
+from pepperpy.network._waiter cimport Waiter
+
+from pepperpy.network.errors import BusyError, IncompleteReadError, MessageTooLargeError
+
+cdef extern from "_platform.h":
+    double coarse_monotonic() noexcept
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+    bint PyIndex_Check(object value)
+
+cdef extern from *:
+    """
+    /* An exact receive that misses at least this much gets its own memory; below, one read into the scratch that
+       brings several records is cheaper. Measured with benchmarks/test_tcp.py. */
+    #define OWN_MEMORY_FROM (128 * 1024)
+    """
+    const Py_ssize_t OWN_MEMORY_FROM
+
+cdef bytes NEWLINE = b"\n"
+cdef char* UNSIGNED_BYTE = "B"   # format of the struct module
+
+
+cdef Py_ssize_t _as_size(object value, str name, Py_ssize_t minimum) except -1:
+    cdef Py_ssize_t size
+
+    if not PyIndex_Check(value):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    try:
+        size = value
+    except OverflowError:
+        raise ValueError(f"{name} must be from {minimum} to {PY_SSIZE_T_MAX}, not {value}") from None
+    if size < minimum:
+        raise ValueError(f"{name} must be {minimum} or more, not {size}")
+    return size
+
+
+@cython.final
+cdef class Destination:
+    def __cinit__(self, Py_ssize_t size):
+        self.result = PyBytes_FromStringAndSize(NULL, size)
+        self._start = PyBytes_AS_STRING(self.result)
+        self.size = size
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        # The rest that is still to be filled. By hand, because PyBuffer_FillInfo in a Cython class leaks a
+        # reference to None with each export (cython#3023). The view holds this object, which holds the memory:
+        # a loop that keeps its view for longer writes nowhere else.
+        self._left = self.size - self.filled
+        view.buf = self._start + self.filled
+        view.obj = self
+        view.len = self._left
+        view.itemsize = 1
+        view.readonly = False
+        view.ndim = 1
+        view.format = UNSIGNED_BYTE if flags & PyBUF_FORMAT else NULL
+        view.shape = &self._left if flags & PyBUF_ND else NULL
+        view.strides = &view.itemsize if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else NULL
+        view.suboffsets = NULL
+        view.internal = NULL
+
+
+@cython.final
+cdef class Receiver:
+    def __cinit__(self, Endpoint endpoint):
+        self._endpoint = endpoint
+        self._buffer = ReceiveBuffer()
+        self._high = endpoint.config.receive_high_water
+        self._low = endpoint.config.receive_low_water
+        self._max_message_size = endpoint.config.max_message_size
+
+    @property
+    def bytes_buffered(self):
+        return self._buffer.length + (self._destination.filled if self._destination is not None else 0)
+
+    @property
+    def at_eof(self):
+        return self.eof and not self.bytes_buffered
+
+    # ---- What the protocol calls ----
+
+    cdef Status open(self) except Status.ERROR:
+        self._scratch = scratch_of(self._endpoint.loop)
+        return Status.OK
+
+    cdef object next_buffer(self):
+        # Where the next read goes: never empty, and nothing here touches the transport, which uvloop would answer
+        # with a crash (it calls a NULL read_cb after pause_reading or close inside get_buffer; measured).
+        if self._scratch.borrower is not None:
+            # Only a re-entrant loop reads again while a reader still looks at the last read.
+            self._scratch.borrower.settle()
+        if self._destination is not None and self._destination.filled < self._destination.size:
+            return PyMemoryView_FromObject(self._destination)
+        return self._scratch.view
+
+    cdef Status received(self, Py_ssize_t n) except Status.ERROR:
+        # `n` bytes have landed in what next_buffer() gave.
+        self.bytes_received += n
+        self._endpoint.last_activity = coarse_monotonic()
+        if self._destination is not None and self._destination.filled < self._destination.size:
+            self._destination.filled += n
+            if self._waiter.is_done():
+                # Its reader has given up meanwhile.
+                self._give_back()
+        elif self._endpoint.state == State.OPEN:
+            self._buffer.accept(self._scratch, n)
+        if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
+            # From here on anything may have happened: the task has run, and may have waited again or closed all.
+            self._waiter.wake(True)
+        self._buffer.settle()
+        if (
+            self._buffer.length >= self._high
+            and not self._reading_paused
+            and (self._waiter is None or self._waiter.is_done())
+            and self._endpoint.state == State.OPEN
+        ):
+            self._reading_paused = True
+            self._endpoint.transport.pause_reading()
+        return Status.OK
+
+    cdef Status end(self, bint direct) except Status.ERROR:
+        # No more bytes will come: end of stream, loss or close. What the reader gets, its take decides.
+        if self._waiter is not None:
+            self._waiter.wake(direct)
+        return Status.OK
+
+    cdef Status discard_all(self) except Status.ERROR:
+        self._destination = None
+        self._buffer.discard(self._buffer.length)
+        return Status.OK
+
+    cdef double expire(self, double now) except -1:
+        return self._endpoint.expire(self._waiter, now)
+
+    # ---- Taking ----
+
+    def take(self, size):
+        """1 to `size` bytes; `b""` at the end of the stream; None if none are on hand."""
+        cdef Py_ssize_t n = _as_size(size, "size", 1)
+
+        self._start_taking()
+        if self._buffer.length:
+            return self._took(self._buffer.take(min(n, self._buffer.length)))
+        return b"" if self._nothing_on_hand() else None
+
+    def take_into(self, buffer):
+        """Move 1 to `len(buffer)` bytes into a writable buffer and return how many; 0 at the end; None if none are on hand."""
+        cdef Py_buffer view
+        cdef Py_ssize_t n
+
+        self._start_taking()
+        try:
+            PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        except (TypeError, BufferError) as error:
+            raise TypeError(f"buffer must be writable and contiguous memory, not {type(buffer).__name__}: {error}") from None
+        try:
+            if not view.len:
+                raise ValueError("buffer must have room for 1 byte or more, not 0")
+            n = min(view.len, self._buffer.length)
+            self._buffer.move_to(<char*>view.buf, n)
+        finally:
+            PyBuffer_Release(&view)
+        if n:
+            return self._took(n)
+        return 0 if self._nothing_on_hand() else None
+
+    def take_exactly(self, size):
+        """Exactly `size` bytes; None if fewer are on hand."""
+        cdef Py_ssize_t n = _as_size(size, "size", 0)
+        cdef bytes result
+
+        self._start_taking_exactly(n)
+        if self._destination is not None:
+            result = self._destination.result
+            self._destination = None
+            return self._took(result)
+        if n <= self._buffer.length:
+            return self._took(self._buffer.take(n))
+        return self._incomplete(n) if self._nothing_on_hand() else None
+
+    def take_until(self, separator, max_size=None):
+        """Bytes up to and including the first `separator`; None if there is none on hand."""
+        cdef Py_ssize_t limit = self._max_message_size if max_size is None else _as_size(max_size, "max_size", 1)
+        cdef bytes wanted = _as_separator(separator)
+        cdef Py_ssize_t end
+
+        self._start_taking()
+        end = self._buffer.find_end(wanted)
+        if 0 < end <= limit:
+            return self._took(self._buffer.take(end))
+        if end or self._buffer.length >= limit:
+            self._too_large(limit)
+        return self._incomplete(None) if self._nothing_on_hand() else None
+
+    def take_line(self):
+        """One line, newline included; at the end of the stream the unfinished one, then `b""`; None if none is on hand."""
+        cdef Py_ssize_t end
+
+        self._start_taking()
+        end = self._buffer.find_end(NEWLINE)
+        if 0 < end <= self._max_message_size:
+            return self._took(self._buffer.take(end))
+        if end or self._buffer.length >= self._max_message_size:
+            self._too_large(self._max_message_size)
+        if self._nothing_on_hand():
+            return self._took(self._buffer.take(self._buffer.length)) if self._buffer.length else b""
+        return None
+
+    def take_lines(self):
+        """All complete lines on hand, at least one; at the end the unfinished one, then `[]`; None if none is on hand."""
+        cdef Py_ssize_t end
+
+        self._start_taking()
+        end = self._buffer.find_end(NEWLINE)
+        if 0 < end <= self._max_message_size:
+            return self._took(self._buffer.take_lines(self._max_message_size))
+        if end or self._buffer.length >= self._max_message_size:
+            self._too_large(self._max_message_size)
+        if self._nothing_on_hand():
+            return self._took([self._buffer.take(self._buffer.length)]) if self._buffer.length else []
+        return None
+
+    cdef Status _start_taking(self) except Status.ERROR:
+        self._endpoint.check_user()
+        if self._waiter is not None:
+            self._end_wait()
+            if self._destination is not None:
+                self._give_back()
+        return Status.OK
+
+    cdef Status _start_taking_exactly(self, Py_ssize_t n) except Status.ERROR:
+        # As _start_taking(), but leaves in place the finished destination that this reader has waited for.
+        self._endpoint.check_user()
+        if self._waiter is not None:
+            self._end_wait()
+            if self._destination is not None and not (self._destination.filled == self._destination.size == n):
+                self._give_back()
+        return Status.OK
+
+    cdef Status _end_wait(self) except Status.ERROR:
+        # The reader that waited is back, or gone. As long as it is neither, it is the only one.
+        if not self._waiter.left:
+            raise self._endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
+        self._waiter = None
+        return Status.OK
+
+    cdef object _took(self, object data):
+        self.receives += 1
+        if self._reading_paused and self._buffer.length <= self._low:
+            self._resume_reading()
+        return data
+
+    cdef object _nothing_on_hand(self):
+        # False: wait for more. True: the stream has ended, in order. Raises: no more can come.
+        if self.eof and self._endpoint.state != State.CLOSING and self._endpoint.state != State.CLOSED:
+            return True
+        if self._endpoint.state != State.OPEN:
+            raise self._endpoint.refusal()
+        return False
+
+    cdef object _incomplete(self, object expected):
+        cdef bytes partial = self._buffer.take(self._buffer.length)
+
+        details = {"received": len(partial)}
+        of = "the separator"
+        if expected is not None:
+            details["expected"] = expected
+            of = f"{expected} bytes"
+        error = self._endpoint.error(
+            IncompleteReadError, f"the peer ended the stream after {len(partial)} bytes, before {of}", "receive", details
+        )
+        error.partial = partial
+        raise error
+
+    cdef object _too_large(self, Py_ssize_t limit):
+        raise self._endpoint.error(
+            MessageTooLargeError,
+            f"message exceeds the limit of {limit} bytes (max_message_size or max_size); {self._buffer.length} bytes on hand",
+            "receive",
+            {"limit": limit, "buffered": self._buffer.length},
+        )
+
+    # ---- Waiting ----
+
+    def wait(self, timeout):
+        """An awaitable that ends when there is at least one byte, or no more can come."""
+        return self._wait(None, 1, timeout)
+
+    def wait_exactly(self, Py_ssize_t size, timeout):
+        """As `wait`, for `size` bytes; `take_exactly(size)` has just returned None."""
+        cdef Destination destination = None
+        cdef Waiter waiter
+
+        if size - self._buffer.length >= OWN_MEMORY_FROM:
+            # Memory that is not yet filled is not yet resident either; an absurd size fails here, and nothing is lost.
+            destination = Destination(size)
+        waiter = self._wait(None, size, timeout)
+        if destination is not None:
+            destination.filled = self._buffer.length
+            self._buffer.move_to(destination._start, destination.filled)
+            self._destination = destination
+        return waiter
+
+    def wait_until(self, separator, max_size, timeout):
+        """As `wait`, for `separator`; `take_until(separator, max_size)` has just returned None."""
+        return self._wait(_as_separator(separator), self._max_message_size if max_size is None else max_size, timeout)
+
+    def wait_line(self, timeout):
+        """As `wait`, for a newline."""
+        return self._wait(NEWLINE, self._max_message_size, timeout)
+
+    cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout):
+        cdef Waiter waiter = self._endpoint.new_waiter(timeout, "receive")
+
+        self._wanted_separator = separator
+        self._wanted_count = count
+        self._waiter = waiter
+        if self._reading_paused:
+            # What is wanted may be more than the high-water mark; its own limit bounds it.
+            self._resume_reading()
+        return waiter
+
+    cdef bint _is_satisfied(self) noexcept:
+        if self._destination is not None:
+            return self._destination.filled == self._destination.size
+        if self._wanted_separator is None:
+            return self._buffer.length >= self._wanted_count
+        return self._buffer.find_end(self._wanted_separator) or self._buffer.length >= self._wanted_count
+
+    cdef Status _give_back(self) except Status.ERROR:
+        # The destination's reader has left without it: its bytes come first again.
+        self._buffer.prepend(self._destination._start, self._destination.filled)
+        self._destination = None
+        return Status.OK
+
+    cdef Status _resume_reading(self) except Status.ERROR:
+        self._reading_paused = False
+        if self._endpoint.transport is not None:
+            self._endpoint.transport.resume_reading()
+        return Status.OK
+
+
+cdef bytes _as_separator(object separator):
+    if type(separator) is not bytes:
+        if not isinstance(separator, (bytes, bytearray, memoryview)):
+            raise TypeError(f"separator must be bytes, not {type(separator).__name__}")
+        separator = bytes(separator)
+    if not separator:
+        raise ValueError("separator must hold 1 byte or more, not 0")
+    return <bytes>separator

@@ -1,0 +1,45 @@
+from pepperpy.network._endpoint cimport Endpoint
+from pepperpy.network._send_queue cimport SendQueue
+from pepperpy.network._status cimport Status
+from pepperpy.network._waiter cimport Waiter
+
+
+cdef class Sender:
+    """One connection's sending side: what is accepted, when it leaves, who is held back."""
+    cdef:
+        Endpoint _endpoint
+        SendQueue _queue
+        int _fd                      # the plain socket that is written directly; -1 where only the transport may write
+        Py_ssize_t _handed           # bytes that the transport still holds
+        bint _transport_full         # between pause_writing and resume_writing
+        bint _paused                 # from the high-water mark up, until at the low one
+        bint _eof_accepted           # send_eof() was called
+        bint _eof_passed_on          # ... and the transport has been told
+        # Gathering: the first send of a turn leaves at once, the others together.
+        bint _fresh                  # nothing has left since data arrived or the last turn ended
+        bint _flush_scheduled
+        double _last_write           # seconds of coarse_monotonic()
+        Py_ssize_t _high
+        Py_ssize_t _low
+        object _held_back            # deque[Waiter]: senders above the high-water mark
+        object _flushing             # deque[Waiter], by rising target
+        readonly long long bytes_sent   # accepted
+        readonly long long sends
+
+    # What the protocol calls.
+    cdef Status open(self, int fd) except Status.ERROR
+    cdef Status data_arrived(self) noexcept
+    cdef Status flush(self, bint direct) except Status.ERROR
+    cdef Status transport_is_full(self) noexcept
+    cdef Status transport_is_empty(self) except Status.ERROR
+    cdef Status end(self, bint direct) except Status.ERROR
+    cdef Status close_when_empty(self) except Status.ERROR
+    cdef double expire(self, double now) except -1
+
+    cdef inline Py_ssize_t pending(self) noexcept:
+        return self._queue.length + self._handed
+
+    cdef bint _start_sending(self) except -1
+    cdef Status _break_off(self, int error) except Status.ERROR
+    cdef Status _push(self) except Status.ERROR
+    cdef Status _progressed(self, bint direct) except Status.ERROR

@@ -1,0 +1,303 @@
+"""The sending side of a connection: what is accepted, when it leaves, who is held back.
+
+The way of a byte. `send()` queues it and decides when the queue leaves:
+
+- the first send after data arrived, or after a quiet moment, leaves at once: an answer never waits;
+- what follows in the same turn of the loop is gathered, and leaves as one write when the turn ends, or before that
+  when 64 KiB are together. 62 ns a message instead of the 5 us of a system call each.
+
+To leave means: straight into the socket, by one system call from the queue's own memory. Only what the kernel does
+not take is given to the transport, one piece at a time, because the loop watches the socket on its behalf; until it
+reports itself empty nothing else is written, so bytes cannot overtake each other. The transport's high-water mark is
+0, hence `pause_writing` and `resume_writing` say exactly whether it holds anything. Transports without a plain socket
+(TLS, the proactor's) get everything the same way.
+
+Accepted is accepted whole: a send waits *before* it queues, so a cancelled one has queued nothing.
+"""
+
+cimport cython
+from cpython.buffer cimport PyObject_CheckBuffer
+from cpython.bytes cimport PyBytes_GET_SIZE
+
+from pepperpy.network._endpoint cimport Endpoint, State
+from pepperpy.network._send_queue cimport SendQueue
+from pepperpy.network._status cimport Status
+from pepperpy.network._waiter cimport Waiter
+
+import os
+from collections import deque
+
+from pepperpy.network.errors import ClosedError, ConnectionLostError
+
+cdef extern from "_platform.h":
+    double coarse_monotonic() noexcept
+
+cdef extern from "Python.h":
+    object PyBytes_FromObject(object data)
+
+cdef extern from *:
+    """
+    /* A gathered queue of this size leaves before the turn ends: far above the point where the system call is paid
+       for, and what a socket's buffer takes at once. */
+    #define GATHER_LIMIT (64 * 1024)
+    /* Seconds of quiet after which a send leaves at once again. One tick of the coarse clock, 1 to 10 ms, is the least
+       it can tell; in a turn that lasts longer than that, waiting for its end would delay more than it saves. */
+    #define QUIET 0.001
+    """
+    const Py_ssize_t GATHER_LIMIT
+    const double QUIET
+
+
+cdef bytes _immutable(object data):
+    # The bytes of any bytes-like object as they are now: what the caller does to it later changes nothing.
+    if type(data) is bytes:
+        return <bytes>data
+    if not PyObject_CheckBuffer(data):
+        raise TypeError(f"data must be bytes-like, not {type(data).__name__}")
+    return <bytes>PyBytes_FromObject(data)
+
+
+cdef Status _append(object waiters, Waiter waiter) except Status.ERROR:
+    # Tasks that give up again and again, on a peer that takes nothing, leave no heap of waiters behind.
+    while waiters and (<Waiter>waiters[0]).is_done():
+        waiters.popleft()
+    waiters.append(waiter)
+    return Status.OK
+
+
+@cython.final
+cdef class Sender:
+    def __cinit__(self, Endpoint endpoint):
+        self._endpoint = endpoint
+        self._queue = SendQueue()
+        self._fd = -1
+        self._fresh = True
+        self._high = endpoint.config.send_high_water
+        self._low = endpoint.config.send_low_water
+
+    @property
+    def bytes_queued(self):
+        return self.pending()
+
+    # ---- Accepting ----
+
+    def send(self, data):
+        """Accept `data` whole, or return False while the queue is above its high-water mark."""
+        cdef bytes unchanging = _immutable(data)
+
+        if not self._start_sending():
+            return False
+        self._queue.append(unchanging)
+        self.bytes_sent += PyBytes_GET_SIZE(unchanging)
+        self.sends += 1
+        self._push()
+        return True
+
+    def immutable(self, buffers):
+        """A list of `bytes` with what is in `buffers` now."""
+        if isinstance(buffers, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"buffers must be an iterable of bytes-like objects, not one {type(buffers).__name__}")
+        return [_immutable(data) for data in buffers]
+
+    def send_many(self, list messages):
+        """Accept all of the `bytes` in `messages`, or none; see `send`."""
+        cdef bytes message
+
+        if not self._start_sending():
+            return False
+        for message in messages:
+            self._queue.append(message)
+            self.bytes_sent += PyBytes_GET_SIZE(message)
+        self.sends += 1
+        self._push()
+        return True
+
+    def send_eof(self):
+        """No more will be accepted; the peer sees the end of the stream after what was."""
+        self._endpoint.check_user()
+        if self._eof_accepted and self._endpoint.state == State.OPEN:
+            return
+        self._start_sending()
+        self._endpoint.check_loop()
+        self._eof_accepted = True
+        self.flush(False)
+
+    cdef bint _start_sending(self) except -1:
+        # 1 if anything may be queued now, 0 if it has to wait.
+        self._endpoint.check_user()
+        if self._endpoint.state != State.OPEN or self._endpoint.broken is not None:
+            raise self._endpoint.refusal()
+        if self._eof_accepted:
+            raise self._endpoint.error(ClosedError, "sending side was closed by send_eof()", "send")
+        return not self._paused
+
+    # ---- Leaving ----
+
+    cdef Status _push(self) except Status.ERROR:
+        # Decides when what has just been queued leaves.
+        if self._queue.length >= GATHER_LIMIT:
+            self._endpoint.check_loop()
+            self.flush(False)
+        elif not self._flush_scheduled and not self._transport_full:
+            self._endpoint.check_loop()
+            if self._fresh or coarse_monotonic() - self._last_write >= QUIET:
+                self._fresh = False
+                self.flush(False)
+            else:
+                self._flush_scheduled = True
+                self._endpoint.loop.call_soon(self._turn_ended)
+        if self._endpoint.broken is not None:
+            self._start_sending()
+        return Status.OK
+
+    def _turn_ended(self):
+        self._flush_scheduled = False
+        self._fresh = True
+        if self._endpoint.transport is not None:
+            self.flush(True)
+
+    cdef Status flush(self, bint direct) except Status.ERROR:
+        # Gets rid of all that can be got rid of now.
+        cdef int error
+
+        if self._transport_full:
+            return Status.OK
+        self._last_write = self._endpoint.last_activity = coarse_monotonic()
+        if self._fd >= 0:
+            error = self._queue.send_to(self._fd)
+            if error:
+                self._break_off(error)
+        while self._queue.length and not self._transport_full:
+            piece = self._queue.take_front()
+            self._handed += len(piece)
+            self._endpoint.transport.write(piece)
+            if not self._transport_full:
+                self._handed = 0
+        self._progressed(direct)
+        return Status.OK
+
+    cdef Status _break_off(self, int error) except Status.ERROR:
+        # Nothing can be sent any more. The transport is not told: it would close, and what the peer sent before it
+        # went (the reason, often) could not be received any more. The loop will find the end of the stream by itself.
+        self._endpoint.broken = OSError(error, os.strerror(error))
+        self._endpoint.undelivered = self.pending()
+        self._queue.clear()
+        return Status.OK
+
+    cdef Status transport_is_full(self) noexcept:
+        self._transport_full = True
+        return Status.OK
+
+    cdef Status transport_is_empty(self) except Status.ERROR:
+        self._transport_full = False
+        self._handed = 0
+        self.flush(True)
+        return Status.OK
+
+    cdef Status data_arrived(self) noexcept:
+        self._fresh = True
+        return Status.OK
+
+    cdef Status _progressed(self, bint direct) except Status.ERROR:
+        # The queue has become shorter: tells everybody whom that concerns.
+        cdef Waiter waiter
+
+        if self._endpoint.broken is not None:
+            return self.end(direct)
+        if self.pending() >= self._high:
+            self._paused = True
+        elif self._paused and self.pending() <= self._low:
+            self._paused = False
+        # Each task that is woken may send again, so everything is looked at anew in each round.
+        while self._flushing and (<Waiter>self._flushing[0]).target <= self.bytes_sent - self.pending():
+            (<Waiter>self._flushing.popleft()).wake(direct)
+        while self._held_back and not self._paused:
+            (<Waiter>self._held_back.popleft()).wake(direct)
+        if not self.pending() and self._endpoint.transport is not None:
+            if self._endpoint.state == State.CLOSING:
+                self._endpoint.transport.close()
+            elif self._eof_accepted and not self._eof_passed_on:
+                self._eof_passed_on = True
+                self._endpoint.transport.write_eof()
+        return Status.OK
+
+    # ---- Waiting ----
+
+    def wait(self, timeout):
+        """An awaitable that ends when another `send` is worth trying."""
+        cdef Waiter waiter = self._endpoint.new_waiter(timeout, "send")
+
+        if self._held_back is None:
+            self._held_back = deque()
+        _append(self._held_back, waiter)
+        return waiter
+
+    def start_flush(self, timeout):
+        """None if all that was accepted is with the kernel, else an awaitable that ends when it is."""
+        cdef Waiter waiter
+
+        self._endpoint.check_user()
+        if not self._eof_accepted:
+            self._start_sending()
+        self._endpoint.check_loop()
+        self.flush(False)
+        if self._endpoint.broken is not None:
+            self._start_sending()
+        if not self.pending():
+            return None
+        waiter = self._endpoint.new_waiter(timeout, "flush")
+        waiter.target = self.bytes_sent
+        if self._flushing is None:
+            self._flushing = deque()
+        _append(self._flushing, waiter)
+        return waiter
+
+    cdef double expire(self, double now) except -1:
+        # Fails who is due, drops who is done, and returns the earliest deadline of the others, or 0.
+        cdef double earliest = 0.0
+        cdef double deadline
+        cdef Waiter waiter
+
+        for waiters in (self._held_back, self._flushing):
+            if not waiters:
+                continue
+            for waiter in list(waiters):
+                deadline = self._endpoint.expire(waiter, now)
+                if waiter.is_done():
+                    waiters.remove(waiter)
+                elif deadline and (not earliest or deadline < earliest):
+                    earliest = deadline
+        return earliest
+
+    # ---- Ending ----
+
+    cdef Status open(self, int fd) except Status.ERROR:
+        self._fd = fd
+        return Status.OK
+
+    cdef Status close_when_empty(self) except Status.ERROR:
+        # disconnect(): what was accepted leaves, then the transport closes; who is held back has sent nothing.
+        cdef Waiter waiter
+
+        while self._held_back:
+            waiter = self._held_back.popleft()
+            waiter.wake(False)
+        self.flush(False)
+        return Status.OK
+
+    cdef Status end(self, bint direct) except Status.ERROR:
+        # Nothing more will leave. Who is held back finds out by trying again, who flushes is told.
+        cdef Waiter waiter
+
+        self._fd = -1
+        if self._endpoint.broken is None:
+            self._endpoint.undelivered = self.pending()
+        self._queue.clear()
+        self._handed = 0
+        while self._flushing:
+            waiter = self._flushing.popleft()
+            waiter.fail(self._endpoint.refusal(), direct)
+        while self._held_back:
+            waiter = self._held_back.popleft()
+            waiter.wake(direct)
+        return Status.OK

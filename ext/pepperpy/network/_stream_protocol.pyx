@@ -1,0 +1,183 @@
+"""asyncio's callbacks of one TCP connection. The only file that the event loop calls.
+
+    loop -> StreamProtocol -> Receiver -> ReceiveBuffer        Endpoint: state, ownership, timer; known to both sides
+                           -> Sender   -> SendQueue            Waiter:   what a task awaits
+
+Two event loops with different habits call in here; the rules that both accept (each broken one crashed uvloop or
+lost bytes when measured):
+
+- `get_buffer` touches no transport, changes nothing, and returns at least one writable byte.
+- Reading is paused, and transports are closed, in `buffer_updated` or later, never before.
+- No callback lets an exception out: the connection ends with it as its cause, on uvloop too, which would forget it.
+- `asyncio.BufferedProtocol` is a real base class: stock asyncio asks `isinstance`, uvloop asks for the method.
+"""
+
+cimport cython
+from cpython.time cimport monotonic
+
+from pepperpy.network._endpoint cimport Endpoint, State
+from pepperpy.network._receiver cimport Receiver
+from pepperpy.network._sender cimport Sender
+
+import asyncio
+
+
+cdef class _Base:
+    """Lets a cdef class inherit a Python class without getting a `__dict__`."""
+
+
+@cython.final
+cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
+    cdef:
+        readonly Endpoint endpoint
+        readonly Receiver receiver
+        readonly Sender sender
+        object _closed               # future that wait_closed() gives, made on demand
+
+    def __init__(self, config):
+        self.endpoint = Endpoint(config)
+        self.receiver = Receiver(self.endpoint)
+        self.sender = Sender(self.endpoint)
+
+    # ---- What the loop calls ----
+
+    def connection_made(self, transport):
+        fd = -1
+        if transport.get_extra_info("sslcontext") is None:
+            sock = transport.get_extra_info("socket")
+            if sock is not None:
+                fd = sock.fileno()
+        self.endpoint.open(asyncio.get_running_loop(), transport)
+        self.endpoint.on_timer = self._timer_fired
+        try:
+            # From 0 bytes on: then pause_writing and resume_writing say whether the transport holds any at all.
+            transport.set_write_buffer_limits(high=0)
+            self.receiver.open()
+            self.sender.open(fd)
+        except BaseException as error:
+            self.endpoint.break_off(error)
+
+    def get_buffer(self, sizehint):
+        return self.receiver.next_buffer()
+
+    def buffer_updated(self, nbytes):
+        try:
+            self.sender.data_arrived()
+            self.receiver.received(nbytes)
+        except BaseException as error:
+            self.endpoint.break_off(error)
+
+    def eof_received(self):
+        try:
+            if self.endpoint.broken is not None and not isinstance(self.endpoint.broken, BrokenPipeError):
+                # A reset that sending was told of first reads as a clean end now. It was none. (EPIPE instead means
+                # that the peer's end of stream had come before: Linux tcp_reset().)
+                self.endpoint.break_off(self.endpoint.broken)
+                return False
+            self.receiver.eof = True
+            self.receiver.end(True)
+        except BaseException as error:
+            self.endpoint.break_off(error)
+        # Half-closed: sending goes on until disconnect().
+        return True
+
+    def connection_lost(self, exc):
+        endpoint = self.endpoint
+        if endpoint.state == State.CLOSING:
+            endpoint.close(State.CLOSED)
+        else:
+            if endpoint.loss is None:
+                endpoint.loss = exc
+            endpoint.close(State.LOST)
+        try:
+            self.sender.end(True)
+            self.receiver.end(True)
+        finally:
+            endpoint.on_timer = None
+            if self._closed is not None and not self._closed.done():
+                self._closed.set_result(None)
+
+    def pause_writing(self):
+        self.sender.transport_is_full()
+
+    def resume_writing(self):
+        try:
+            self.sender.transport_is_empty()
+        except BaseException as error:
+            self.endpoint.break_off(error)
+
+    def _timer_fired(self):
+        cdef double now = monotonic()
+        cdef double receiving = self.receiver.expire(now)
+        cdef double sending = self.sender.expire(now)
+
+        if self.endpoint.transport is not None:
+            self.endpoint.arm_timer(min(receiving, sending) if receiving and sending else receiving or sending, now)
+
+    # ---- What NetworkClient calls ----
+
+    @property
+    def is_open(self):
+        return self.endpoint.state == State.OPEN
+
+    @property
+    def state(self):
+        return ("unconnected", "open", "closing", "closed", "lost")[self.endpoint.state]
+
+    @property
+    def last_activity(self):
+        return self.endpoint.last_activity
+
+    @property
+    def loss(self):
+        return self.endpoint.loss if self.endpoint.loss is not None else self.endpoint.broken
+
+    def extra_info(self, name):
+        return None if self.endpoint.transport is None else self.endpoint.transport.get_extra_info(name)
+
+    def check_user(self):
+        self.endpoint.check_user()
+        self.endpoint.check_loop()
+
+    def close(self):
+        """Begin to close: accept and hand out nothing more, send what was accepted."""
+        if self.endpoint.state == State.OPEN:
+            self.endpoint.state = State.CLOSING
+            self.receiver.discard_all()
+            self.receiver.end(False)
+            self.sender.close_when_empty()
+
+    def abort(self):
+        """Close at once; what was accepted and has not left is dropped. Safe in any state, from the loop's thread."""
+        if self.endpoint.state == State.OPEN:
+            self.endpoint.state = State.CLOSING
+            self.receiver.discard_all()
+            self.receiver.end(False)
+        if self.endpoint.transport is not None:
+            self.endpoint.transport.abort()
+
+    def wait_closed(self):
+        """A future that is done once the transport is gone; None if there is none."""
+        if self.endpoint.transport is None:
+            return None
+        if self._closed is None:
+            self._closed = self.endpoint.loop.create_future()
+        return self._closed
+
+    def take_undelivered(self):
+        """Bytes accepted that never left, if nobody has been told yet; telling is then up to the caller."""
+        if self.endpoint.loss_reported:
+            return 0
+        self.endpoint.loss_reported = True
+        return self.endpoint.undelivered
+
+    def abandon(self):
+        """Close after the last user is gone; from any thread, and after the loop has been closed."""
+        loop = self.endpoint.loop
+        if loop.is_closed():
+            # The transport closes its socket when it is collected.
+            self.endpoint.close(State.CLOSED)
+        elif loop is asyncio._get_running_loop():
+            self.abort()
+        else:
+            loop.call_soon_threadsafe(self.abort)

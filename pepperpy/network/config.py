@@ -1,0 +1,226 @@
+"""`NetworkConfig`: where to connect and how. Frozen, validated, comparable, picklable."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import re
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Default(enum.Enum):
+    """Stands for "as configured" where None already means "no limit"."""
+
+    TIMEOUT = "NetworkConfig.timeout"
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Settings of one TCP connection.
+
+    The first five fields may be given by position; all others are keyword-only. A wrong type raises `TypeError`,
+    a value out of range `ValueError`; both name the field and the value.
+
+    Attributes:
+        host: Name or address to connect to; an IPv6 address without brackets.
+        port: 1 to 65535.
+        timeout: Seconds that one operation may wait; more than 0. None waits for ever.
+        retries: How often `connect()` tries again after its first failure; 0 or more.
+        retry_delay: Seconds; the first retry waits 0 to this long, each later one up to twice as long as the one
+            before (see `backoff.Backoff`). 0 retries at once.
+
+        max_retry_delay: Seconds; no wait between attempts is longer. Arbitrary; the AWS SDKs use 20, gRPC 120.
+        connect_timeout: Seconds for one attempt: name lookup and all addresses together. Default: `timeout`.
+        close_timeout: Seconds that `disconnect()` gives the peer to take what was accepted for sending, before it
+            aborts. Always bounded. Arbitrary; the default is that of `timeout`.
+        happy_eyeballs_delay: Seconds before the next address is raced against the ones under way (RFC 8305, section 8).
+        local_address: `(host, port)` to connect from; port 0 lets the system choose.
+        nodelay: Set TCP_NODELAY, so that a small send is not held back (Nagle); asyncio and Go do the same.
+        keepalive: Ask the system to find dead peers, which no amount of waiting for data does.
+        keepalive_idle: Seconds of silence before the first probe. These three are Go's defaults (net.KeepAliveConfig).
+        keepalive_interval: Seconds between probes.
+        keepalive_count: Unanswered probes until the connection counts as lost.
+        user_timeout: Seconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482; Linux only). The
+            default is when keepalive would give up: 15 + 9 * 15. None leaves it to the system.
+        socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last.
+        receive_high_water: Bytes received and not yet taken at which reading pauses. One read, at most 256 KiB, may
+            come on top. asyncio streams pause at 128 KiB.
+        receive_low_water: Bytes at or below which reading goes on.
+        send_high_water: Bytes accepted and not yet handed to the kernel at which `send()` waits. As asyncio: 64 KiB.
+        send_low_water: Bytes at or below which waiting senders go on. As asyncio: 16 KiB.
+        max_message_size: Bytes, terminator included, of the longest line or message that `receive_line()`,
+            `receive_lines()` and `receive_until()` collect. asyncio's limit of 64 KiB is its streams' best known trap.
+    """
+
+    host: str
+    port: int
+    timeout: float | None = 5.0
+    retries: int = 3
+    retry_delay: float = 1.0
+    _: KW_ONLY
+    max_retry_delay: float = 30.0
+    connect_timeout: float | None | Default = Default.TIMEOUT
+    close_timeout: float = 5.0
+    happy_eyeballs_delay: float = 0.25
+    local_address: tuple[str, int] | None = None
+    nodelay: bool = True
+    keepalive: bool = True
+    keepalive_idle: int = 15
+    keepalive_interval: int = 15
+    keepalive_count: int = 9
+    user_timeout: float | None = 150.0
+    socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
+    receive_high_water: int = 256 * KIB
+    receive_low_water: int = 64 * KIB
+    send_high_water: int = 64 * KIB
+    send_low_water: int = 16 * KIB
+    max_message_size: int = 16 * MIB
+
+    def __post_init__(self) -> None:
+        _check_host("host", self.host)
+        _check_int("port", self.port, 1, 65535)
+        check_timeout("timeout", self.timeout, zero=False)
+        _check_int("retries", self.retries, 0)
+        _check_seconds("retry_delay", self.retry_delay, zero=True)
+        _check_seconds("max_retry_delay", self.max_retry_delay, zero=True)
+        if self.connect_timeout is not Default.TIMEOUT:
+            check_timeout("connect_timeout", self.connect_timeout, zero=False)
+        _check_seconds("close_timeout", self.close_timeout, zero=True)
+        _check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay, zero=True)
+        if self.local_address is not None:
+            _check_local_address(self.local_address)
+        for name in ("nodelay", "keepalive"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        # Linux: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL are 32767 s, MAX_TCP_KEEPCNT is 127 (include/net/tcp.h).
+        _check_int("keepalive_idle", self.keepalive_idle, 1, 32767)
+        _check_int("keepalive_interval", self.keepalive_interval, 1, 32767)
+        _check_int("keepalive_count", self.keepalive_count, 1, 127)
+        check_timeout("user_timeout", self.user_timeout, zero=False)
+        if self.user_timeout is not None and self.user_timeout > 2_147_483:
+            raise ValueError(f"user_timeout must be at most 2147483 s (2**31 ms), not {self.user_timeout!r}")
+        _check_socket_options(self.socket_options)
+        for direction in ("receive", "send"):
+            high = getattr(self, f"{direction}_high_water")
+            low = getattr(self, f"{direction}_low_water")
+            _check_int(f"{direction}_high_water", high, 1)
+            _check_int(f"{direction}_low_water", low, 0)
+            if low >= high:
+                raise ValueError(f"{direction}_low_water must be below {direction}_high_water={high}, not {low}")
+        _check_int("max_message_size", self.max_message_size, 1)
+
+    def replace(self, **changes: Any) -> NetworkConfig:
+        """A copy with some fields changed; validated like a new one. An unknown field raises `TypeError`."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def attempt_timeout(self) -> float | None:
+        """Seconds that one attempt to connect may take: `connect_timeout`, or `timeout` where that is not set."""
+        return self.timeout if isinstance(self.connect_timeout, Default) else self.connect_timeout
+
+    @classmethod
+    def from_url(cls, url: str) -> NetworkConfig:
+        """Read `tcp://host:port?field=value&...`, where a field is any scalar one of this class.
+
+        Booleans are `true` or `false`, no limit is `none`, an IPv6 address stands in brackets.
+
+        Raises:
+            TypeError: `url` is not a string.
+            ValueError: Not such a URL, an unknown or doubled field, or a value out of range.
+        """
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str, not {type(url).__name__}")
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("url must hold no user name or password: TCP has no place for them")
+        if parts.scheme != "tcp":
+            raise ValueError(f"url must start with tcp://, not {url!r}")
+        if parts.path not in ("", "/") or parts.fragment:
+            raise ValueError(f"url must have the form tcp://host:port?field=value, not {url!r}")
+        if parts.hostname is None or parts.port is None:
+            raise ValueError(f"url must name a host and a port, not {url!r}")
+        options: dict[str, Any] = {}
+        for name, text in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)):
+            if name not in _URL_FIELDS:
+                raise ValueError(f"url has an unknown field {name!r}; known are {', '.join(_URL_FIELDS)}")
+            if name in options:
+                raise ValueError(f"url has the field {name!r} twice")
+            options[name] = _from_text(name, text)
+        return cls(parts.hostname, parts.port, **options)
+
+
+def check_timeout(name: str, value: object, *, zero: bool) -> None:
+    """Refuse what is neither None nor a finite number of seconds above 0 (or from 0, where `zero`)."""
+    if value is not None:
+        _check_seconds(name, value, zero=zero, hint="; None waits for ever")
+
+
+def _check_seconds(name: str, value: object, *, zero: bool, hint: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}{hint}")
+    if not (math.isfinite(value) and (value >= 0 if zero else value > 0)):
+        raise ValueError(f"{name} must be {'0 or more' if zero else 'more than 0'} seconds, not {value!r}{hint}")
+
+
+def _check_int(name: str, value: object, low: int, high: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if value < low or (high is not None and value > high):
+        limits = f"from {low} to {high}" if high is not None else f"{low} or more"
+        raise ValueError(f"{name} must be {limits}, not {value!r}")
+
+
+def _check_host(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {value!r}")
+    if not value or re.search(r"[\x00-\x20\x7f/\[\]]", value):
+        raise ValueError(f"{name} must be a host name or address without spaces, slashes or brackets, not {value!r}")
+
+
+def _check_local_address(value: object) -> None:
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(f"local_address must be a tuple (host, port), not {value!r}")
+    _check_host("local_address host", value[0])
+    _check_int("local_address port", value[1], 0, 65535)
+
+
+def _check_socket_options(options: object) -> None:
+    if not isinstance(options, tuple):
+        raise TypeError(f"socket_options must be a tuple of (level, option, value), not {options!r}")
+    for option in options:
+        if not (
+            isinstance(option, tuple)
+            and len(option) == 3
+            and isinstance(option[0], int)
+            and isinstance(option[1], int)
+            and isinstance(option[2], (int, bytes))
+        ):
+            raise TypeError(f"socket_options must hold (int, int, int or bytes) triples, not {option!r}")
+
+
+def _bool_from_text(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+# Each scalar field that a URL may set, with the reader of its text.
+_URL_FIELDS: dict[str, Callable[[str], Any]] = {
+    field.name: {"int": int, "bool": _bool_from_text}.get(str(field.type), float)
+    for field in dataclasses.fields(NetworkConfig)
+    if field.name not in ("host", "port", "local_address", "socket_options")
+}
+
+
+def _from_text(name: str, text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return _URL_FIELDS[name](text)
+    except (ValueError, KeyError):
+        raise ValueError(f"url has {name}={text!r}, which cannot be read") from None

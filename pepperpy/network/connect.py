@@ -1,0 +1,115 @@
+"""From a host name to a connected transport: lookup, racing, socket options. One attempt; retries are tcp.py's."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from typing import Any
+
+import aiohappyeyeballs
+
+from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network.config import NetworkConfig
+
+type_AddrInfo = tuple[int, int, int, str, Any]
+
+# Failures that may pass by waiting: nobody listens yet, the way is down, this machine is short of ports for now.
+_PASSING = frozenset(
+    number
+    for name in (
+        "ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENETRESET "
+        "EADDRNOTAVAIL EAGAIN EINTR ENOBUFS"
+    ).split()
+    if (number := getattr(errno, name, None)) is not None
+)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again later can help: refused, unreachable, timed out, a name server that is not there."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN
+    if isinstance(error, TimeoutError):
+        return True
+    return isinstance(error, OSError) and error.errno in _PASSING
+
+
+async def open_connection(config: NetworkConfig) -> StreamProtocol:
+    """Look up, race all addresses and set up one connection. No time limit of its own.
+
+    Raises:
+        OSError: Of the lookup or of the addresses; where several failed differently, one error names them all.
+
+    Cancellation: No socket is left open.
+    """
+    loop = asyncio.get_running_loop()
+    addresses = await _look_up(loop, config.host, config.port)
+    local = None
+    if config.local_address is not None:
+        local = await _look_up(loop, *config.local_address)
+    # On every loop alike: uvloop's create_connection cannot race (uvloop#406).
+    sock = await aiohappyeyeballs.start_connection(
+        addresses,
+        local_addr_infos=local,
+        happy_eyeballs_delay=config.happy_eyeballs_delay,
+        socket_factory=lambda address: _new_socket(config, address),
+    )
+    try:
+        _, protocol = await loop.create_connection(lambda: StreamProtocol(config), sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return protocol
+
+
+async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Any]:
+    try:
+        # An address needs no lookup, hence no thread: a saturated executor cannot delay it (CPython gh-112169).
+        version = ipaddress.ip_address(host.partition("%")[0]).version
+    except ValueError:
+        pass
+    else:
+        if "%" not in host:
+            if version == 6:
+                return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+    try:
+        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        # Without a free descriptor the resolver cannot read its files and says "unknown name"; opening one tells.
+        socket.socket().close()
+        raise
+    except UnicodeError as error:
+        # The idna codec's complaint about a label that is empty or longer than 63 characters.
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from None
+
+
+def _new_socket(config: NetworkConfig, address: type_AddrInfo) -> socket.socket:
+    """An unconnected socket with the configured options, which some systems heed only before the connection."""
+    family, kind, proto, _, _ = address
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, config.nodelay)
+        if config.keepalive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # macOS calls the idle time TCP_KEEPALIVE.
+            _set_where_known(sock, ("TCP_KEEPIDLE", "TCP_KEEPALIVE"), config.keepalive_idle)
+            _set_where_known(sock, ("TCP_KEEPINTVL",), config.keepalive_interval)
+            _set_where_known(sock, ("TCP_KEEPCNT",), config.keepalive_count)
+        if config.user_timeout is not None:
+            _set_where_known(sock, ("TCP_USER_TIMEOUT",), max(1, round(config.user_timeout * 1000)))
+        for level, option, value in config.socket_options:
+            sock.setsockopt(level, option, value)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _set_where_known(sock: socket.socket, names: tuple[str, ...], value: int) -> None:
+    for name in names:
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            return

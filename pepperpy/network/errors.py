@@ -1,0 +1,118 @@
+"""The error tree: every failure of this package is a `NetworkError`.
+
+The class says whose doing it was: you (`ClosedError`, `NotConnectedError`, `BusyError`, `UsageError`),
+the peer or the network (`ConnectError`, `ConnectionLostError`, `IncompleteReadError`), or the clock
+(`NetworkTimeoutError`). Each is also the built-in exception that code written for sockets or asyncio
+streams already catches. Cancellation is never wrapped: `asyncio.CancelledError` passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "BusyError",
+    "ClosedError",
+    "ConnectError",
+    "ConnectionLostError",
+    "IncompleteReadError",
+    "MessageTooLargeError",
+    "NetworkError",
+    "NetworkTimeoutError",
+    "NotConnectedError",
+    "UsageError",
+]
+
+
+class NetworkError(Exception):
+    """Base of all errors of this package; catch it to catch them all.
+
+    Args:
+        message: What happened, in words; never empty (the class name stands in for an empty one).
+        details: Facts for programs: `host`, `port`, `phase`, `attempt` (counted from 1), `elapsed` (seconds),
+            and what the subclass adds. Only what is known is present.
+        cause: The error underneath; becomes `__cause__`.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        details: Mapping[str, Any] | None = None,
+        cause: BaseException | None = None,
+    ) -> None:
+        self.message = message or type(self).__name__
+        self.details: dict[str, Any] = dict(details or {})
+        # Not through super().__init__(): OSError would read several arguments as errno and strerror.
+        self.args = (self.message,)
+        if cause is not None:
+            self.__cause__ = cause
+        if isinstance(self, OSError) and isinstance(cause, OSError):
+            self.errno = cause.errno
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # __cause__ is not part of the built-in exceptions' pickled state; a worker's report needs it.
+        return type(self), (self.message, self.details, self.__cause__)
+
+
+class ConnectError(NetworkError, ConnectionError):
+    """No connection could be made; `__cause__` is the last attempt's error. Nothing was sent."""
+
+
+class ConnectionLostError(NetworkError, ConnectionError):
+    """The peer or the network ended the connection; `__cause__` is the OSError, if there was one.
+
+    What had arrived before can still be received. What was handed over for sending may or may not
+    have reached the peer. `connect()` makes a new connection.
+    """
+
+
+class ClosedError(NetworkError, ConnectionError):
+    """You closed it: `disconnect()`, `abort()` or `send_eof()` came before this call, or during it."""
+
+
+class NotConnectedError(NetworkError, ConnectionError):
+    """You have not connected yet: call `connect()` or use `async with` first."""
+
+
+class NetworkTimeoutError(NetworkError, TimeoutError):
+    """The time limit passed first. Nothing was consumed or queued; the connection stays usable."""
+
+
+class IncompleteReadError(NetworkError, EOFError):
+    """The peer ended its stream in the middle of what was asked for.
+
+    `details["received"]` and, where it is known, `details["expected"]` count bytes. What was received is
+    handed over once, as `partial`, and is no longer in the receive buffer.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        details: Mapping[str, Any] | None = None,
+        cause: BaseException | None = None,
+        partial: bytes = b"",
+    ) -> None:
+        super().__init__(message, details, cause)
+        self.partial = partial
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.details, self.__cause__, self.partial)
+
+
+class MessageTooLargeError(NetworkError, ValueError):
+    """The peer sent a line or message beyond the limit that `details["limit"]` (bytes) names.
+
+    Nothing was consumed: raise the limit and ask again, take the bytes with `receive()`, or disconnect.
+    """
+
+
+class BusyError(NetworkError, RuntimeError):
+    """Two tasks at once: one already receives from, or connects, this client. It is not disturbed."""
+
+
+class UsageError(NetworkError, RuntimeError):
+    """The client was used from another thread, event loop or process than the one it was connected in."""

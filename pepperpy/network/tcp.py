@@ -1,0 +1,441 @@
+"""`NetworkClient`: one TCP connection. Policy and documentation; the bytes move in `_receiver` and `_sender`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network.backoff import Backoff
+from pepperpy.network.config import Default, NetworkConfig
+from pepperpy.network.errors import (
+    BusyError,
+    ConnectError,
+    ConnectionLostError,
+    NetworkError,
+    NetworkTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined]  # Python 3.12; for type checkers only
+
+logger = logging.getLogger("pepperpy.network.tcp")
+logger.addHandler(logging.NullHandler())
+
+Timeout = float | None | Default
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStats:
+    """Counts over all connections a client has made; the last three describe the present one.
+
+    Attributes:
+        bytes_received: Bytes that arrived, taken or not.
+        bytes_sent: Bytes that were accepted for sending.
+        receives: Receive calls that returned data.
+        sends: Send calls that were accepted.
+        connects: Connections made.
+        retries: Attempts to connect beyond the first of each `connect()`.
+        connect_latency: Seconds that the last successful attempt took, or None.
+        bytes_buffered: Bytes received and not yet taken.
+        bytes_queued: Bytes accepted and not yet handed to the kernel.
+        last_activity: When a byte last came or went, on the clock of `time.monotonic()`, exact to about 10 ms; or None.
+    """
+
+    bytes_received: int
+    bytes_sent: int
+    receives: int
+    sends: int
+    connects: int
+    retries: int
+    connect_latency: float | None
+    bytes_buffered: int
+    bytes_queued: int
+    last_activity: float | None
+
+
+class NetworkClient:
+    """A client for one TCP connection.
+
+    Made anywhere, connected inside an event loop, then used from that loop's thread only; another thread, loop or a
+    forked process gets `UsageError`. One task at a time may receive (`BusyError` for a second one); any number may
+    send, each call's data as a whole. `disconnect()` ends it, and `connect()` may follow again.
+
+    Every `timeout` is in seconds: a number from 0, None for no limit, by default `config.timeout`. It limits the whole
+    call, however often a byte trickles in. A call that times out or is cancelled has consumed and queued nothing, and
+    the connection stays usable, unless its documentation says otherwise.
+
+    Once the peer or the network has ended the connection, what had arrived can still be received; then every call
+    raises `ConnectionLostError`. Errors other than the documented ones are bugs, except TypeError and ValueError for
+    bad arguments and MemoryError.
+    """
+
+    __slots__ = ("__weakref__", "_connect_latency", "_connecting", "_connects", "_past", "_protocol", "_retries", "config")
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Args: config: Where to connect and how. Nothing is opened before `connect()`."""
+        if not isinstance(config, NetworkConfig):
+            raise TypeError(f"config must be a NetworkConfig, not {config!r}")
+        self.config = config
+        self._protocol = StreamProtocol(config)
+        self._connecting = False
+        self._connects = 0
+        self._retries = 0
+        self._connect_latency: float | None = None
+        # bytes_received, bytes_sent, receives, sends of the connections before the present one.
+        self._past = (0, 0, 0, 0)
+
+    def __repr__(self) -> str:
+        return f"NetworkClient(host={self.config.host!r}, port={self.config.port!r})"
+
+    def __del__(self) -> None:
+        protocol: StreamProtocol | None = getattr(self, "_protocol", None)
+        if protocol is not None and protocol.is_open:
+            warnings.warn(f"unclosed {self!r}; use `async with` or await disconnect()", ResourceWarning, source=self)
+            protocol.abandon()
+
+    # ---- Connecting and closing ----
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection: made, not closed by this side, and not known to be lost.
+
+        A peer that has only ended its own stream still counts as connected: sending goes on.
+        """
+        return self._protocol.is_open
+
+    @property
+    def local_address(self) -> Any:
+        """The socket's own address, `(host, port)` for IPv4 and two numbers more for IPv6; None when not connected."""
+        return self._protocol.extra_info("sockname")
+
+    @property
+    def remote_address(self) -> Any:
+        """The peer's address, in the form of `local_address`; None when not connected."""
+        return self._protocol.extra_info("peername")
+
+    @property
+    def stats(self) -> NetworkStats:
+        """Counters of this client, as they are now. Counting costs the same whether they are read or not."""
+        protocol = self._protocol
+        received, sent, receives, sends = self._totals()
+        return NetworkStats(
+            bytes_received=received,
+            bytes_sent=sent,
+            receives=receives,
+            sends=sends,
+            connects=self._connects,
+            retries=self._retries,
+            connect_latency=self._connect_latency,
+            bytes_buffered=protocol.receiver.bytes_buffered,
+            bytes_queued=protocol.sender.bytes_queued,
+            last_activity=protocol.last_activity or None,
+        )
+
+    def _totals(self) -> tuple[int, int, int, int]:
+        receiver, sender, past = self._protocol.receiver, self._protocol.sender, self._past
+        return (
+            past[0] + receiver.bytes_received,
+            past[1] + sender.bytes_sent,
+            past[2] + receiver.receives,
+            past[3] + sender.sends,
+        )
+
+    async def connect(self) -> None:
+        """Connect to server. Does nothing if this client is connected.
+
+        All addresses of the host race (RFC 8305) within `config.connect_timeout` seconds. A failure that may pass
+        (refused, unreachable, timed out, a name server that does not answer) is tried again `config.retries` times,
+        after growing, jittered waits; one that will not pass (an unknown name, no permission) is not.
+
+        Raises:
+            ConnectError: No attempt succeeded; `details` has `attempt` and `elapsed` (seconds), `__cause__` the last error.
+            NetworkTimeoutError: The last attempt ran out of time.
+            BusyError: Another task is connecting this client.
+            UsageError: Connected already, but from another thread, loop or process.
+
+        Cancellation: No connection is left; `connect()` may be called again.
+        """
+        if self._protocol.is_open:
+            self._protocol.check_user()
+            return
+        if self._connecting:
+            raise BusyError(f"{self._where}: another task is already connecting this client", self._details("connect"))
+        self._connecting = True
+        try:
+            protocol = await self._connect_with_retries()
+        finally:
+            self._connecting = False
+        self._past = self._totals()
+        self._protocol = protocol
+        self._connects += 1
+
+    async def _connect_with_retries(self) -> StreamProtocol:
+        # Imported on first use: it brings more modules than the rest of the package.
+        from pepperpy.network.connect import may_pass, open_connection
+
+        config = self.config
+        backoff = Backoff(config.retry_delay, config.max_retry_delay)
+        started = time.monotonic()
+        attempt = 1
+        while True:
+            attempt_started = time.monotonic()
+            try:
+                async with asyncio.timeout(config.attempt_timeout):
+                    protocol = await open_connection(config)
+            except OSError as error:
+                elapsed = time.monotonic() - started
+                if attempt > config.retries or not may_pass(error):
+                    raise self._connect_error(error, attempt, elapsed) from error
+                delay = backoff.delay(attempt)
+                logger.info(
+                    "connect to %s: attempt %d of %d failed (%s), next in %.2f s",
+                    self._where, attempt, config.retries + 1, _reason(error), delay,
+                )  # fmt: skip
+            else:
+                self._connect_latency = time.monotonic() - attempt_started
+                logger.debug("connected to %s, attempt %d, %.3f s", self._where, attempt, self._connect_latency)
+                return protocol
+            await asyncio.sleep(delay)
+            attempt += 1
+            self._retries += 1
+
+    def _connect_error(self, error: OSError, attempt: int, elapsed: float) -> NetworkError:
+        kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
+        tries = "1 attempt" if attempt == 1 else f"{attempt} attempts"
+        details = self._details("connect") | {"attempt": attempt, "elapsed": round(elapsed, 3)}
+        reason = _reason(error)
+        if type(error) is TimeoutError and not str(error):
+            reason = f"no answer within {self.config.attempt_timeout} s"
+        return kind(f"{self._where}: cannot connect: {reason} ({tries} in {elapsed:.2f} s)", details, error)
+
+    async def disconnect(self) -> None:
+        """Disconnect from server. Does nothing if this client is not connected.
+
+        What was accepted for sending is sent first, for at most `config.close_timeout` seconds; then the connection is
+        aborted. Received bytes that nobody took are dropped. Tasks that wait in this client get `ClosedError`.
+
+        Raises:
+            NetworkTimeoutError: The peer did not take all that was accepted in time. The connection is closed.
+            ConnectionLostError: The connection broke with accepted bytes unsent, and no call has reported it yet.
+            UsageError: Called from another thread, loop or process.
+
+        Cancellation: The connection is aborted all the same.
+        """
+        protocol = self._protocol
+        closed = protocol.wait_closed()
+        if closed is not None:
+            protocol.check_user()
+            started = time.monotonic()
+            protocol.close()
+            try:
+                done, _ = await asyncio.wait([closed], timeout=self.config.close_timeout)
+                if not done:
+                    protocol.abort()
+                    await asyncio.wait([closed])
+            except asyncio.CancelledError:
+                protocol.abort()
+                raise
+            timed_out = not done
+        else:
+            timed_out = False
+        lost = protocol.take_undelivered()
+        if lost:
+            details = self._details("disconnect") | {"undelivered": lost}
+            if timed_out:
+                details["elapsed"] = round(time.monotonic() - started, 3)
+                message = f"{self._where}: the peer did not take {lost} bytes within {self.config.close_timeout} s"
+                raise NetworkTimeoutError(message, details)
+            message = f"{self._where}: connection lost with {lost} accepted bytes unsent"
+            raise ConnectionLostError(message, details, protocol.loss)
+
+    def abort(self) -> None:
+        """Close at once, dropping whatever has not left. Does nothing if not connected; never waits, never raises.
+
+        Call it from the thread of the connection's loop. Tasks that wait in this client get `ClosedError`.
+        """
+        self._protocol.abort()
+
+    async def __aenter__(self) -> NetworkClient:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self.disconnect()
+        except NetworkError as closing_error:
+            if error is None:
+                raise
+            # The block's own error says more.
+            logger.warning("%s", closing_error)
+
+    # ---- Sending ----
+
+    async def send(self, data: Buffer, *, timeout: Timeout = Default.TIMEOUT) -> None:
+        """Send data to server: hand it over, first waiting while the send queue is above `config.send_high_water`.
+
+        Returning means "accepted", not "received by the peer"; nothing is ever sent twice. A send on its own leaves at
+        once, several in one turn of the event loop leave together.
+
+        Args:
+            data: Any bytes-like object of 0 bytes or more. Not modified, and free for reuse after the return.
+            timeout: Seconds to wait for room.
+
+        Raises:
+            ConnectionLostError: The connection has ended; `__cause__` is the OSError.
+            ClosedError: `disconnect()`, `abort()` or `send_eof()` came first.
+            NotConnectedError: `connect()` was never called.
+            NetworkTimeoutError: The queue stayed full. Nothing of `data` was queued.
+
+        Cancellation: Nothing of `data` was queued; the connection stays usable.
+        """
+        sender = self._protocol.sender
+        while not sender.send(data):
+            await sender.wait(timeout)
+
+    async def send_many(self, buffers: Iterable[Buffer], *, timeout: Timeout = Default.TIMEOUT) -> None:
+        """Send several pieces as if joined, without joining the large ones: a header and its payload, say.
+
+        All of them are accepted, or none. Otherwise as `send`.
+        """
+        sender = self._protocol.sender
+        pieces = sender.immutable(buffers)
+        while not sender.send_many(pieces):
+            await sender.wait(timeout)
+
+    async def flush(self, *, timeout: Timeout = Default.TIMEOUT) -> None:
+        """Wait until everything accepted before this call is in the hands of the kernel.
+
+        Raises: As `send`. After a timeout or a cancellation the sending goes on.
+        """
+        waiter = self._protocol.sender.start_flush(timeout)
+        if waiter is not None:
+            await waiter
+
+    async def send_eof(self) -> None:
+        """End the sending side: the peer reads the end of the stream after all that was accepted. Receiving goes on.
+
+        A second call does nothing. Raises: As `send`, but never waits.
+        """
+        self._protocol.sender.send_eof()
+
+    # ---- Receiving ----
+
+    async def receive(self, size: int = 65536, *, timeout: Timeout = Default.TIMEOUT) -> bytes:
+        """Receive data from server: 1 to `size` bytes as they come, or `b""` once the peer has ended its stream.
+
+        Raises:
+            ConnectionLostError: The connection broke, and all that had arrived was taken; `__cause__` is the OSError.
+            ClosedError: `disconnect()` or `abort()` came first.
+            NotConnectedError: `connect()` was never called.
+            NetworkTimeoutError: Nothing arrived in time.
+            BusyError: Another task is receiving.
+
+        Cancellation: No byte is lost; the next receive returns it.
+        """
+        receiver = self._protocol.receiver
+        while (data := receiver.take(size)) is None:
+            await receiver.wait(timeout)
+        return data
+
+    async def receive_into(self, buffer: Buffer, *, timeout: Timeout = Default.TIMEOUT) -> int:
+        """Receive 1 to `len(buffer)` bytes into a writable buffer and return how many; 0 once the peer has ended.
+
+        Raises, cancellation: As `receive`. The buffer is written only by a call that returns a count.
+        """
+        receiver = self._protocol.receiver
+        while (count := receiver.take_into(buffer)) is None:
+            await receiver.wait(timeout)
+        return count
+
+    async def receive_exactly(self, size: int, *, timeout: Timeout = Default.TIMEOUT) -> bytes:
+        """Receive exactly `size` bytes (0 or more).
+
+        Raises:
+            IncompleteReadError: The peer ended its stream before; `partial` is what came, and it is handed over by that.
+
+        Otherwise as `receive`. Cancellation, timeout, loss: What has arrived stays for the next receive.
+        """
+        receiver = self._protocol.receiver
+        while (data := receiver.take_exactly(size)) is None:
+            await receiver.wait_exactly(size, timeout)
+        return data
+
+    async def receive_until(
+        self, separator: Buffer, *, max_size: int | None = None, timeout: Timeout = Default.TIMEOUT
+    ) -> bytes:
+        """Receive up to and including the first `separator` (1 byte or more).
+
+        Args:
+            max_size: Most bytes, separator included; default `config.max_message_size`.
+
+        Raises:
+            MessageTooLargeError: No separator within `max_size` bytes. Nothing was consumed: ask again with a higher
+                limit, take the bytes with `receive()`, or disconnect.
+            IncompleteReadError: The peer ended its stream before; `partial` is what came.
+
+        Otherwise as `receive`. Cancellation, timeout, loss: What has arrived stays for the next receive.
+        """
+        receiver = self._protocol.receiver
+        while (data := receiver.take_until(separator, max_size)) is None:
+            await receiver.wait_until(separator, max_size, timeout)
+        return data
+
+    async def receive_line(self, *, timeout: Timeout = Default.TIMEOUT) -> bytes:
+        r"""Receive one line with its `\n`; at the end of the stream the unfinished last line, then `b""`.
+
+        Raises: MessageTooLargeError beyond `config.max_message_size` bytes, see `receive_until`; otherwise as `receive`.
+        """
+        receiver = self._protocol.receiver
+        while (line := receiver.take_line()) is None:
+            await receiver.wait_line(timeout)
+        return line
+
+    async def receive_lines(self, *, timeout: Timeout = Default.TIMEOUT) -> list[bytes]:
+        """Receive every complete line on hand, waiting for the first; at the end the unfinished one, then `[]`.
+
+        Several times faster than line by line. Raises, cancellation: As `receive_line`.
+        """
+        receiver = self._protocol.receiver
+        while (lines := receiver.take_lines()) is None:
+            await receiver.wait_line(timeout)
+        return lines
+
+    async def lines(self, *, timeout: Timeout = Default.TIMEOUT) -> AsyncIterator[bytes]:
+        """Iterate over the lines until the end of the stream; `timeout` holds for each. See `receive_line`.
+
+        Leaving the loop early loses nothing: each line is taken when it is asked for.
+        """
+        while line := await self.receive_line(timeout=timeout):
+            yield line
+
+    def __aiter__(self) -> NetworkClient:
+        """Iterate over chunks of up to 64 KiB as they come, until the end of the stream."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self.receive()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    # ---- Words ----
+
+    @property
+    def _where(self) -> str:
+        return f"{self.config.host}:{self.config.port}"
+
+    def _details(self, phase: str) -> dict[str, Any]:
+        return {"host": self.config.host, "port": self.config.port, "phase": phase}
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,44 @@
+"""Lists the C extensions. Everything else is in pyproject.toml."""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# NET_DEBUG=1 builds with bounds and overflow checks, assertions and line tracing, for the test suite.
+DEBUG = bool(os.environ.get("NET_DEBUG"))
+MODULES = ("_endpoint", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_stream_protocol", "_waiter")
+SOURCES = "ext/pepperpy/network"
+
+directives = {
+    "language_level": 3,
+    "binding": False,
+    "embedsignature": True,
+    "boundscheck": DEBUG,
+    "wraparound": DEBUG,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+}
+if os.name == "nt":
+    flags = []
+else:
+    flags = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O2", "-g0", "-Wall", "-Wsign-compare"]
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                f"pepperpy.network.{name}",
+                [f"{SOURCES}/{name}.pyx"],
+                include_dirs=[SOURCES],
+                depends=[f"{SOURCES}/_platform.h", f"{SOURCES}/_status.pxd"]
+                + [f"{SOURCES}/{module}.pxd" for module in MODULES if module != "_stream_protocol"],
+                extra_compile_args=flags,
+            )
+            for name in MODULES
+        ],
+        include_path=["ext"],
+        build_dir="build/cython",
+        compiler_directives=directives,
+    )
+)
