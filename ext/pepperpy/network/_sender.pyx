@@ -189,9 +189,11 @@ cdef class Sender:
         return Status.OK
 
     cdef Status transport_is_empty(self) except Status.ERROR:
+        # Inside resume_writing no task may run and nothing may be closed: when it returns, both loops look whether
+        # the transport is closing, and would report connection_lost twice (CPython selector_events._write_ready).
         self._transport_full = False
         self._handed = 0
-        self.flush(True)
+        self.flush(False)
         return Status.OK
 
     cdef Status data_arrived(self) noexcept:
@@ -213,13 +215,19 @@ cdef class Sender:
             (<Waiter>self._flushing.popleft()).wake(direct)
         while self._held_back and not self._paused:
             (<Waiter>self._held_back.popleft()).wake(direct)
-        if not self.pending() and self._endpoint.transport is not None:
-            if self._endpoint.state == State.CLOSING:
-                self._endpoint.transport.close()
-            elif self._eof_accepted and not self._eof_passed_on:
-                self._eof_passed_on = True
-                self._endpoint.transport.write_eof()
+        if not self.pending() and (self._eof_accepted or self._endpoint.state == State.CLOSING):
+            self._endpoint.loop.call_soon(self._finish)
         return Status.OK
+
+    def _finish(self):
+        # All that was accepted has left: so may the end of the stream, or the connection.
+        if self._endpoint.transport is None or self.pending():
+            return
+        if self._endpoint.state == State.CLOSING:
+            self._endpoint.transport.close()
+        elif not self._eof_passed_on:
+            self._eof_passed_on = True
+            self._endpoint.transport.write_eof()
 
     # ---- Waiting ----
 

@@ -1,0 +1,92 @@
+"""Runs every coroutine test on both event loops, and fails the test that leaves anything behind.
+
+A test fails, besides by its own assertions, if the loop's exception handler was called, a task is still alive, a file
+descriptor is still open, or anything was reported as unraisable (pytest turns that into a warning, and warnings are
+errors here).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio-debug": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if inspect.iscoroutinefunction(metafunc.function):
+        metafunc.fixturenames.append("loop_name")
+        metafunc.parametrize("loop_name", LOOPS, scope="function")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.function):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    run(LOOPS[pyfuncitem.callspec.params["loop_name"]], lambda: pyfuncitem.obj(**arguments))
+    return True
+
+
+def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], function: Callable[[], Any]) -> None:
+    """Run one coroutine function on a new loop and check that it leaves nothing behind."""
+    gc.collect()
+    descriptors = open_descriptors()
+    loop_errors: list[dict[str, Any]] = []
+    tasks_left: list[str] = []
+
+    async def checked() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: loop_errors.append(context))
+        await function()
+        # What the test has closed may need a turn or two to be gone.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        tasks_left.extend(repr(task) for task in asyncio.all_tasks() - {asyncio.current_task()})
+
+    # debug=True on uvloop would only slow it down: its debug mode checks no more than the thread.
+    with asyncio.Runner(loop_factory=loop_factory, debug=loop_factory is not uvloop.new_event_loop) as runner:
+        runner.run(checked())
+    gc.collect()
+    assert not loop_errors, f"the loop's exception handler was called: {loop_errors}"
+    assert not tasks_left, f"tasks are still alive: {tasks_left}"
+    left = open_descriptors() - descriptors
+    assert not left, f"descriptors are still open: {left}"
+
+
+def open_descriptors() -> set[tuple[str, str]]:
+    """This process's descriptors with what they are; empty where the system has no /proc."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return set()
+    found = set()
+    for name in names:
+        try:
+            found.add((name, os.readlink(f"/proc/self/fd/{name}")))
+        except OSError:
+            pass  # the descriptor of the listing itself
+    return found
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _warm_up() -> None:
+    """What a loop opens once per process is no drift of the first test."""
+    for loop_factory in LOOPS.values():
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(asyncio.sleep(0))

@@ -1,0 +1,100 @@
+"""Servers of the tests' own: a peer that the test drives by hand, and an echo server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+from pepperpy.network import NetworkClient, NetworkConfig
+
+
+def client_of(port: int, **settings: object) -> NetworkClient:
+    """A client of a local server that gives up at once rather than late."""
+    return NetworkClient(NetworkConfig("127.0.0.1", port, **{"timeout": 10, "retries": 0} | settings))
+
+
+@contextlib.asynccontextmanager
+async def peer_and_client(**settings: object) -> AsyncIterator[tuple[Peer, NetworkClient]]:
+    """A connected client and the other end of its connection; both are closed at the end."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        client = client_of(listener.getsockname()[1], **settings)
+        await client.connect()
+        sock, _ = await loop.sock_accept(listener)
+    sock.setblocking(False)
+    peer = Peer(sock)
+    try:
+        yield peer, client
+    finally:
+        client.abort()
+        peer.close()
+        await asyncio.sleep(0)
+
+
+class Peer:
+    """The other end of a client's connection: a plain non-blocking socket, driven by the test."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.sock, data)
+
+    async def receive(self, size: int) -> bytes:
+        """Exactly `size` bytes, or fewer at the end of the stream."""
+        loop = asyncio.get_running_loop()
+        pieces = []
+        while size and (piece := await loop.sock_recv(self.sock, size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    async def receive_all(self) -> bytes:
+        """Everything up to the end of the stream."""
+        loop = asyncio.get_running_loop()
+        pieces = []
+        while piece := await loop.sock_recv(self.sock, 1 << 20):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def send_eof(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with a RST instead of a FIN."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.sock.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@contextlib.asynccontextmanager
+async def echo_server() -> AsyncIterator[int]:
+    """The port of a server that sends everything back."""
+    writers = set()
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writers.discard(writer)
+            writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in list(writers):
+            writer.transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
