@@ -2,13 +2,12 @@
 
     python client.py PEER WORKLOAD LOOP PORT      prints one JSON object
 
-PEER is a module in peers/, whose function WORKLOAD does a fixed amount of work and raises if the result is wrong. It is a
-coroutine function for the peers of an event loop, which LOOP (asyncio or uvloop) names, and a plain one for the others.
+PEER is a module in peers/, whose coroutine function WORKLOAD does a fixed amount of work and raises if the result is
+wrong. LOOP is asyncio or uvloop.
 """
 
 import asyncio
 import importlib
-import inspect
 import json
 import os
 import resource
@@ -21,8 +20,6 @@ def run(peer: str, workload: str, loop: str, port: int) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     function = getattr(importlib.import_module(f"peers.{peer}"), workload)
-    if not inspect.iscoroutinefunction(function):
-        return function(port)
     if loop == "uvloop":
         import uvloop
 

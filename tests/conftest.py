@@ -8,6 +8,7 @@ errors here).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
@@ -77,10 +78,9 @@ def open_descriptors() -> set[tuple[str, str]]:
         return set()
     found = set()
     for name in names:
-        try:
+        # The descriptor of the listing itself is gone by now.
+        with contextlib.suppress(OSError):
             found.add((name, os.readlink(f"/proc/self/fd/{name}")))
-        except OSError:
-            pass  # the descriptor of the listing itself
     return found
 
 

@@ -187,7 +187,12 @@ async def test_a_second_reader_is_refused_and_the_first_goes_on() -> None:
         await asyncio.sleep(0)
         await peer.send(b"ab")
         await asyncio.sleep(0.01)
-        for call in (client.receive(), client.receive_line(), client.receive_exactly(1), client.receive_into(bytearray(1))):
+        for call in (
+            client.receive(),
+            client.receive_line(),
+            client.receive_exactly(1),
+            client.receive_into(bytearray(1)),
+        ):
             with pytest.raises(BusyError):
                 await call
         await peer.send(b"cd")

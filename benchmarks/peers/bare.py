@@ -13,9 +13,11 @@ async def idle(port: int) -> dict:
 
     loop = asyncio.get_running_loop()
     transports = []
+
     async def open_one() -> None:
         transport, _ = await loop.create_connection(Nothing, "127.0.0.1", port)
         transports.append(transport)
+
     report = await growth(open_one, WORKLOADS["idle"].operations)
     for transport in transports:
         transport.abort()

@@ -128,10 +128,12 @@ async def idle(port: int) -> dict:
     count = WORKLOADS["idle"].operations
     config = NetworkConfig("127.0.0.1", port)
     clients = []
+
     async def open_one() -> None:
         client = NetworkClient(config)
         await client.connect()
         clients.append(client)
+
     report = await growth(open_one, count)
     for client in clients:
         client.abort()

@@ -18,7 +18,7 @@ async def receive_line(port: int) -> dict:
 
 
 async def receive_lines(port: int) -> dict:
-    # Streams have no batch; what their users do for speed is to split chunks themselves, but the measure is readline.
+    # Streams know no batch of lines.
     return await receive_line(port)
 
 
@@ -114,8 +114,10 @@ async def idle(port: int) -> dict:
     from memory import growth
 
     pairs = []
+
     async def open_one() -> None:
         pairs.append(await asyncio.open_connection("127.0.0.1", port))
+
     report = await growth(open_one, WORKLOADS["idle"].operations)
     for _, writer in pairs:
         writer.transport.abort()

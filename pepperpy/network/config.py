@@ -66,7 +66,7 @@ class NetworkConfig:
     retry_delay: float = 1.0
     _: KW_ONLY
     max_retry_delay: float = 30.0
-    connect_timeout: float | None | Default = Default.TIMEOUT
+    connect_timeout: float | Default | None = Default.TIMEOUT
     close_timeout: float = 5.0
     happy_eyeballs_delay: float = 0.25
     local_address: tuple[str, int] | None = None
@@ -210,8 +210,9 @@ def _bool_from_text(text: str) -> bool:
 
 
 # Each scalar field that a URL may set, with the reader of its text.
-_URL_FIELDS: dict[str, Callable[[str], Any]] = {
-    field.name: {"int": int, "bool": _bool_from_text}.get(str(field.type), float)
+_READERS: dict[str, Callable[[str], Any]] = {"int": int, "bool": _bool_from_text}
+_URL_FIELDS = {
+    field.name: _READERS.get(str(field.type), float)
     for field in dataclasses.fields(NetworkConfig)
     if field.name not in ("host", "port", "local_address", "socket_options")
 }

@@ -13,17 +13,15 @@ import aiohappyeyeballs
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 
-type_AddrInfo = tuple[int, int, int, str, Any]
+AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
 
 # Failures that may pass by waiting: nobody listens yet, the way is down, this machine is short of ports for now.
-_PASSING = frozenset(
-    number
-    for name in (
-        "ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENETRESET "
-        "EADDRNOTAVAIL EAGAIN EINTR ENOBUFS"
-    ).split()
-    if (number := getattr(errno, name, None)) is not None
-)
+# By name, because not every system has all of them.
+_PASSING_NAMES = """
+    ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENETRESET
+    EADDRNOTAVAIL EAGAIN EINTR ENOBUFS
+"""
+_PASSING = frozenset(getattr(errno, name, None) for name in _PASSING_NAMES.split()) - {None}
 
 
 def may_pass(error: BaseException) -> bool:
@@ -85,7 +83,7 @@ async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> lis
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from None
 
 
-def _new_socket(config: NetworkConfig, address: type_AddrInfo) -> socket.socket:
+def _new_socket(config: NetworkConfig, address: AddressInfo) -> socket.socket:
     """An unconnected socket with the configured options, which some systems heed only before the connection."""
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)

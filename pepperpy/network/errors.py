@@ -48,7 +48,7 @@ class NetworkError(Exception):
         if cause is not None:
             self.__cause__ = cause
         if isinstance(self, OSError) and isinstance(cause, OSError):
-            self.errno = cause.errno
+            setattr(self, "errno", cause.errno)  # noqa: B010  (mypy takes an assignment for this class's own attribute)
 
     def __str__(self) -> str:
         return self.message

@@ -23,12 +23,17 @@ from pepperpy.network.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]  # Python 3.12; for type checkers only
+    # collections.abc.Buffer is new in Python 3.12; type checkers know this name without its being installed.
+    from typing_extensions import Buffer
+
+    BytesLike = Buffer
+else:
+    BytesLike = bytes | bytearray | memoryview
 
 logger = logging.getLogger("pepperpy.network.tcp")
 logger.addHandler(logging.NullHandler())
 
-Timeout = float | None | Default
+Timeout = float | Default | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,8 @@ class NetworkClient:
     def __del__(self) -> None:
         protocol: StreamProtocol | None = getattr(self, "_protocol", None)
         if protocol is not None and protocol.is_open:
-            warnings.warn(f"unclosed {self!r}; use `async with` or await disconnect()", ResourceWarning, source=self)
+            message = f"unclosed {self!r}; use `async with` or await disconnect()"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             protocol.abandon()
 
     # ---- Connecting and closing ----
@@ -158,7 +164,7 @@ class NetworkClient:
         after growing, jittered waits; one that will not pass (an unknown name, no permission) is not.
 
         Raises:
-            ConnectError: No attempt succeeded; `details` has `attempt` and `elapsed` (seconds), `__cause__` the last error.
+            ConnectError: No attempt succeeded. `details` has `attempt` and `elapsed` (seconds).
             NetworkTimeoutError: The last attempt ran out of time.
             BusyError: Another task is connecting this client.
             UsageError: Connected already, but from another thread, loop or process.
@@ -288,7 +294,7 @@ class NetworkClient:
 
     # ---- Sending ----
 
-    async def send(self, data: Buffer, timeout: Timeout = Default.TIMEOUT) -> None:
+    async def send(self, data: BytesLike, timeout: Timeout = Default.TIMEOUT) -> None:
         """Send data to server: hand it over, first waiting while the send queue is above `config.send_high_water`.
 
         Returning means "accepted", not "received by the peer"; nothing is ever sent twice. A send on its own leaves at
@@ -310,7 +316,7 @@ class NetworkClient:
         while not sender.send(data):
             await sender.wait(timeout)
 
-    async def send_many(self, buffers: Iterable[Buffer], timeout: Timeout = Default.TIMEOUT) -> None:
+    async def send_many(self, buffers: Iterable[BytesLike], timeout: Timeout = Default.TIMEOUT) -> None:
         """Send several pieces as if joined, without joining the large ones: a header and its payload, say.
 
         All of them are accepted, or none. Otherwise as `send`.
@@ -355,7 +361,7 @@ class NetworkClient:
             await receiver.wait(timeout)
         return data
 
-    async def receive_into(self, buffer: Buffer, timeout: Timeout = Default.TIMEOUT) -> int:
+    async def receive_into(self, buffer: BytesLike, timeout: Timeout = Default.TIMEOUT) -> int:
         """Receive 1 to `len(buffer)` bytes into a writable buffer and return how many; 0 once the peer has ended.
 
         Raises, cancellation: As `receive`. The buffer is written only by a call that returns a count.
@@ -369,7 +375,7 @@ class NetworkClient:
         """Receive exactly `size` bytes (0 or more).
 
         Raises:
-            IncompleteReadError: The peer ended its stream before; `partial` is what came, and it is handed over by that.
+            IncompleteReadError: The peer ended its stream before; its `partial` hands over what came.
 
         Otherwise as `receive`. Cancellation, timeout, loss: What has arrived stays for the next receive.
         """
@@ -379,7 +385,7 @@ class NetworkClient:
         return data
 
     async def receive_until(
-        self, separator: Buffer, max_size: int | None = None, timeout: Timeout = Default.TIMEOUT
+        self, separator: BytesLike, max_size: int | None = None, timeout: Timeout = Default.TIMEOUT
     ) -> bytes:
         """Receive up to and including the first `separator` (1 byte or more).
 
@@ -401,7 +407,7 @@ class NetworkClient:
     async def receive_line(self, timeout: Timeout = Default.TIMEOUT) -> bytes:
         r"""Receive one line with its `\n`; at the end of the stream the unfinished last line, then `b""`.
 
-        Raises: MessageTooLargeError beyond `config.max_message_size` bytes, see `receive_until`; otherwise as `receive`.
+        Raises: MessageTooLargeError beyond `config.max_message_size` bytes, as `receive_until`; else as `receive`.
         """
         receiver = self._receiver
         while (line := receiver.take_line()) is None:

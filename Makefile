@@ -1,0 +1,53 @@
+# Everything happens in a virtual environment of its own: make test PYTHON=python3.13 VENV=.venv-3.13
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/*)
+# Debian packages are installed where something is missing and can be: as root, or through sudo.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: demo test check debug-test bench-tcp clean
+
+demo: $(VENV)/installed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed-test redis-server
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed-test
+	$(BIN)/pip install --quiet ruff mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy pepperpy tests/typing_examples.py
+
+# The whole suite on a build with bounds checks, overflow checks and assertions.
+debug-test:
+	NET_DEBUG=1 $(MAKE) test VENV=$(VENV)-debug
+
+# Some minutes; see benchmarks/README.md. A subset: make bench-tcp ARGS="-k echo"
+bench-tcp: $(VENV)/installed-bench
+	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,rounds $(ARGS)
+
+$(VENV)/installed: $(SOURCES)
+	@$(PYTHON) -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \
+		|| $(MAKE) --no-print-directory debian PACKAGES="python3-venv python3-dev"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/installed-%: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+.PHONY: redis-server debian
+redis-server:
+	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory debian PACKAGES=redis-server
+
+debian:
+	@command -v apt-get >/dev/null || { echo "Please install: $(PACKAGES)" >&2; exit 1; }
+	$(AS_ROOT) apt-get update -q
+	$(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(PACKAGES)
+
+clean:
+	rm -rf build dist *.egg-info .venv* pepperpy/network/*.so

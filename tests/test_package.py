@@ -1,0 +1,66 @@
+"""The package as an import: what it loads, what it ships, what it does to its neighbours."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pepperpy.network
+
+COMPILED = ("_endpoint", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_stream_protocol", "_waiter")
+
+
+def python(*arguments: str, **options: object) -> str:
+    command = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout  # type: ignore[call-overload]
+
+
+def test_importing_loads_neither_aiohttp_nor_anything_that_only_connecting_needs() -> None:
+    loaded = python("-c", "import pepperpy.network, sys; print(*sys.modules)").split()
+    assert "pepperpy.network._stream_protocol" in loaded
+    for name in ("aiohttp", "aiohappyeyeballs", "pepperpy.network.connect", "uvloop"):
+        assert name not in loaded
+
+
+def test_the_extensions_are_really_compiled() -> None:
+    for name in COMPILED:
+        module = __import__(f"pepperpy.network.{name}", fromlist=["x"])
+        assert not module.__file__.endswith(".py")
+
+
+def test_pepperpy_is_a_namespace_that_other_distributions_can_share(tmp_path: Path) -> None:
+    neighbour = tmp_path / "pepperpy" / "neighbour"
+    neighbour.mkdir(parents=True)
+    (neighbour / "__init__.py").write_text("here = True\n")
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); import pepperpy.neighbour, pepperpy.network; print('both')"
+    assert python("-c", code, cwd=tmp_path) == "both\n"
+
+
+def test_there_is_a_typed_face_for_every_compiled_module_that_python_code_uses() -> None:
+    folder = Path(pepperpy.network.__file__).parent
+    assert (folder / "py.typed").exists()
+    for name in ("_receiver", "_sender", "_stream_protocol", "_waiter"):
+        assert (folder / f"{name}.pyi").exists()
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert importlib.metadata.version("pepperpy-network")
+
+
+@pytest.mark.parametrize("dash_o", ["-O", "-OO"])
+def test_the_client_works_with_assertions_and_docstrings_stripped(dash_o: str) -> None:
+    code = (
+        "import asyncio\n"
+        "from pepperpy.network import NetworkClient, NetworkConfig\n"
+        "async def main():\n"
+        "    server = await asyncio.start_server(lambda r, w: (w.write(b'hi\\n'), w.close()), '127.0.0.1', 0)\n"
+        "    config = NetworkConfig('127.0.0.1', server.sockets[0].getsockname()[1])\n"
+        "    async with server, NetworkClient(config) as client:\n"
+        "        print(await client.receive_line(), await client.receive())\n"
+        "asyncio.run(main())\n"
+    )
+    assert python(dash_o, "-c", code) == "b'hi\\n' b''\n"
