@@ -21,9 +21,11 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy pepperpy tests/typing_examples.py
 
-# The whole suite on a build with bounds checks, overflow checks and assertions.
-debug-test:
-	NET_DEBUG=1 $(MAKE) test VENV=$(VENV)-debug
+# The whole suite on a build with bounds checks and assertions, which stays out of the source tree.
+debug-test: redis-server
+	$(PYTHON) -m venv $(VENV)-debug
+	NET_DEBUG=1 $(VENV)-debug/bin/pip install --quiet --disable-pip-version-check --force-reinstall '.[test]'
+	cd tests && ../$(VENV)-debug/bin/python -m pytest $(ARGS)
 
 # Some minutes; see benchmarks/README.md. A subset: make bench-tcp ARGS="-k echo"
 bench-tcp: $(VENV)/installed-bench

@@ -5,7 +5,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-# NET_DEBUG=1 builds with bounds and overflow checks, assertions and line tracing, for the test suite.
+# NET_DEBUG=1 builds with bounds checks and assertions, for the test suite.
 DEBUG = bool(os.environ.get("NET_DEBUG"))
 MODULES = ("_endpoint", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_stream_protocol", "_waiter")
 SOURCES = "ext/pepperpy/network"
@@ -22,7 +22,7 @@ directives = {
 if os.name == "nt":
     flags = []
 else:
-    flags = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O2", "-g0", "-Wall", "-Wsign-compare"]
+    flags = ["-O0", "-g"] if DEBUG else ["-O2", "-g0", "-Wall", "-Wsign-compare"]
 
 setup(
     ext_modules=cythonize(
@@ -33,12 +33,14 @@ setup(
                 include_dirs=[SOURCES],
                 depends=[f"{SOURCES}/_platform.h", f"{SOURCES}/_status.pxd"]
                 + [f"{SOURCES}/{module}.pxd" for module in MODULES if module != "_stream_protocol"],
+                define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", None)],
                 extra_compile_args=flags,
             )
             for name in MODULES
         ],
         include_path=["ext"],
-        build_dir="build/cython",
+        # One folder a mode: Cython does not notice that directives have changed.
+        build_dir="build/cython-debug" if DEBUG else "build/cython",
         compiler_directives=directives,
     )
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import array
 import asyncio
+import select
+import socket
 
 import pytest
-from support.servers import peer_and_client
+from support.servers import Peer, peer_and_client
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkTimeoutError
 
@@ -122,6 +124,30 @@ async def test_send_waits_while_the_peer_does_not_read_and_times_out_with_nothin
         assert await peer.receive(TOO_MUCH) == b"x" * TOO_MUCH
         await held_back
         assert await peer.receive(4) == b"last"
+
+
+async def test_a_task_that_sends_without_end_to_a_peer_that_keeps_up_can_be_cancelled_and_starves_nobody() -> None:
+    async with peer_and_client() as (peer, client):
+        loop = asyncio.get_running_loop()
+
+        async def send_for_ever() -> None:
+            while True:
+                await client.send(b"x" * 4000)
+                # A peer that keeps up, without the loop's help: the kernel never says that it is full.
+                received.append(len(peer.sock.recv(1 << 20, socket.MSG_DONTWAIT)) if peer_has_data(peer) else 0)
+
+        received: list[int] = []
+        sending = asyncio.create_task(send_for_ever())
+        loop.call_soon(loop.call_soon, sending.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await client.send_eof()
+        rest = await peer.receive_all()
+        assert sum(received) + len(rest) == client.stats.bytes_sent
+
+
+def peer_has_data(peer: Peer) -> bool:
+    return bool(select.select([peer.sock], [], [], 0)[0])
 
 
 async def test_flush_returns_when_the_kernel_has_everything() -> None:

@@ -70,6 +70,7 @@ cdef class ReceiveBuffer:
 
     cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR:
         # `n` bytes have just landed in the scratch's area; until settle() it is this buffer's.
+        assert scratch.borrower is None and 0 < n <= SCRATCH_AREA
         if self.length <= SCRATCH_HEADROOM:
             if self.length:
                 memcpy(scratch.area - self.length, self.head, self.length)
@@ -169,7 +170,10 @@ cdef class ReceiveBuffer:
 
     cdef bytes take(self, Py_ssize_t n):
         # Requires 0 <= n <= length.
-        cdef bytes data = PyBytes_FromStringAndSize(self.head, n)
+        cdef bytes data
+
+        assert 0 <= n <= self.length
+        data = PyBytes_FromStringAndSize(self.head, n)
         self.discard(n)
         return data
 

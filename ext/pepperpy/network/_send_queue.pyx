@@ -131,6 +131,7 @@ cdef class SendQueue:
         cdef Py_ssize_t gone = 0
         cdef Py_ssize_t left
 
+        assert 0 <= n <= self.length
         self.length -= n
         for chunk in self._chunks:
             left = PyBytes_GET_SIZE(chunk) - self._offset

@@ -24,6 +24,7 @@ cdef class Sender:
         object _held_back            # deque[Waiter]: senders above the high-water mark
         object _flushing             # deque[Waiter], by rising target
         readonly long long bytes_sent   # accepted
+        long long _sent_before_turn     # bytes_sent when the loop last ran on this sender's account
         readonly long long sends
 
     # What the protocol calls.
@@ -41,5 +42,6 @@ cdef class Sender:
 
     cdef bint _start_sending(self) except -1
     cdef Status _break_off(self, int error) except Status.ERROR
+    cdef Status _call_at_turn_end(self) except Status.ERROR
     cdef Status _push(self) except Status.ERROR
     cdef Status _progressed(self, bint direct) except Status.ERROR
