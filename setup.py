@@ -22,7 +22,7 @@ directives = {
 if os.name == "nt":
     flags = []
 else:
-    flags = ["-O0", "-g"] if DEBUG else ["-O2", "-g0", "-Wall", "-Wsign-compare"]
+    flags = ["-O0", "-g"] if DEBUG else ["-O2", "-g0", "-Wall", "-Wsign-compare", "-Wno-unused-variable"]
 
 setup(
     ext_modules=cythonize(

@@ -12,6 +12,7 @@ import resource
 import socket
 import threading
 import time
+import warnings
 import weakref
 
 import pytest
@@ -354,8 +355,12 @@ async def test_a_forked_process_is_refused_and_sends_nothing() -> None:
         if not child:
             status = 1
             try:
-                client._sender.send(b"from the child")
-            except UsageError:
+                for call in (client.abort, lambda: client._sender.send(b"from the child")):
+                    with pytest.raises(UsageError, match="parent process"):
+                        call()
+                warnings.simplefilter("ignore")
+                del client
+                gc.collect()
                 status = 0
             finally:
                 os._exit(status)

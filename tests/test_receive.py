@@ -252,3 +252,10 @@ async def test_bad_arguments_are_named(call: object, error: type[Exception], wor
             await call(client)  # type: ignore[operator]
         await peer.send(b"still fine\n")
         assert await client.receive_line() == b"still fine\n"
+
+
+async def test_a_wait_begun_in_the_step_that_a_timeout_woke_times_out_as_well() -> None:
+    async with peer_and_client() as (_, client):
+        for _ in range(3):
+            with pytest.raises(NetworkTimeoutError):
+                await client.receive(timeout=0.02)

@@ -271,9 +271,12 @@ class NetworkClient:
             raise ConnectionLostError(message, details, protocol.loss)
 
     def abort(self) -> None:
-        """Close at once, dropping whatever has not left. Does nothing if not connected; never waits, never raises.
+        """Close at once, dropping whatever has not left. Does nothing if not connected; never waits.
 
-        Call it from the thread of the connection's loop. Tasks that wait in this client get `ClosedError`.
+        Tasks that wait in this client get `ClosedError`.
+
+        Raises:
+            UsageError: Called from another thread or process.
         """
         self._protocol.abort()
 

@@ -30,13 +30,14 @@ cdef class Endpoint:
         # One timer serves all waits: it is armed for the earliest deadline at most, and moves itself when it fires early.
         double _timeout              # seconds, config.timeout; 0 for none
         object on_timer              # callable without arguments
-        object _timer                # handle or None
+        object timer                 # handle, None once it has fired
         double _timer_at             # seconds of time.monotonic()
 
     cdef Status open(self, object loop, object transport) except Status.ERROR
     cdef Status close(self, State state) except Status.ERROR
     cdef Status break_off(self, object error) except Status.ERROR
     cdef Status check_user(self) except Status.ERROR
+    cdef bint is_forked(self) noexcept
     cdef Status check_loop(self) except Status.ERROR
     cdef object refusal(self)
     cdef object error(self, object kind, str what, str phase, dict more=*, object cause=*)

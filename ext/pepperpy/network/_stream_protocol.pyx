@@ -108,11 +108,13 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def _timer_fired(self):
         cdef double now = monotonic()
-        cdef double receiving = self.receiver.expire(now)
-        cdef double sending = self.sender.expire(now)
+        cdef double deadline
 
-        if self.endpoint.transport is not None:
-            self.endpoint.arm_timer(min(receiving, sending) if receiving and sending else receiving or sending, now)
+        # First of all, because a task that is failed below may wait again at once and needs a timer then.
+        self.endpoint.timer = None
+        for deadline in (self.receiver.expire(now), self.sender.expire(now)):
+            if deadline and self.endpoint.transport is not None:
+                self.endpoint.arm_timer(deadline, now)
 
     # ---- What NetworkClient calls ----
 
@@ -148,13 +150,15 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.sender.close_when_empty()
 
     def abort(self):
-        """Close at once; what was accepted and has not left is dropped. Safe in any state, from the loop's thread."""
+        """Close at once; what was accepted and has not left is dropped. Safe in any state."""
+        if self.endpoint.transport is None:
+            return
+        self.endpoint.check_user()
         if self.endpoint.state == State.OPEN:
             self.endpoint.state = State.CLOSING
             self.receiver.discard_all()
             self.receiver.end(False)
-        if self.endpoint.transport is not None:
-            self.endpoint.transport.abort()
+        self.endpoint.transport.abort()
 
     def wait_closed(self):
         """A future that is done once the transport is gone; None if there is none."""
@@ -174,6 +178,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
     def abandon(self):
         """Close after the last user is gone; from any thread, and after the loop has been closed."""
         loop = self.endpoint.loop
+        if self.endpoint.is_forked():
+            # The socket and the loop's selector are shared with the parent, who goes on using them.
+            return
         if loop.is_closed():
             # The transport closes its socket when it is collected.
             self.endpoint.close(State.CLOSED)
