@@ -1,0 +1,215 @@
+"""What a connection promises, in plain Python: the received stream as one `bytes` and an offset, the sent one as one.
+
+Written from the documentation of `NetworkClient` and `NetworkConfig`, not from the core, and as simple as it gets:
+every look at the bytes starts from the beginning.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from pepperpy.network import (
+    ClosedError,
+    ConnectionLostError,
+    IncompleteReadError,
+    MessageTooLargeError,
+    NetworkClient,
+)
+
+# An exact receive that misses this much gets its own memory (_receiver.pyx), which the high-water mark does not count.
+OWN_MEMORY_FROM = 128 * 1024
+
+
+class Wait(enum.Enum):
+    """The answer "not yet"."""
+
+    NOT_YET = "wait"
+
+
+@dataclass(frozen=True)
+class Raises:
+    """The answer that is an error, with what it must say besides its class."""
+
+    kind: type[Exception]
+    partial: bytes | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One receive: `receive`, `receive_into`, `receive_exactly`, `receive_until`, `receive_line` or `receive_lines`."""
+
+    method: str
+    size: int = 0
+    separator: bytes = b""
+    max_size: int | None = None
+
+    def arguments(self) -> tuple[object, ...]:
+        if self.method in ("receive", "receive_exactly"):
+            return (self.size,)
+        if self.method == "receive_into":
+            return (bytearray(self.size),)
+        return (self.separator, self.max_size) if self.method == "receive_until" else ()
+
+
+Answer = bytes | list[bytes] | Raises | Wait
+
+
+@dataclass
+class ReceivedStream:
+    """The receiving side: every byte that came, how many of them were taken, and whether reading pauses."""
+
+    high: int
+    low: int
+    max_message_size: int
+    came: bytearray = field(default_factory=bytearray)
+    taken: int = 0
+    receives: int = 0
+    ended: bool = False  # by the peer
+    lost: bool = False
+    closed: bool = False  # by us
+    paused: bool = False
+    promised: int = 0  # bytes on hand that a reader's own memory may hold
+    dropped: int = 0  # bytes that came after we closed
+
+    @property
+    def unread(self) -> bytes:
+        return bytes(memoryview(self.came)[self.taken :])
+
+    @property
+    def unread_count(self) -> int:
+        return len(self.came) - self.taken
+
+    # ---- What happens to it ----
+
+    def comes(self, data: bytes) -> None:
+        if self.closed:
+            self.dropped += len(data)
+        else:
+            self.came += data
+
+    def close(self) -> None:
+        """Received bytes that nobody took are dropped."""
+        self.closed = True
+        self.taken = len(self.came)
+
+    def was_read(self, waiting: bool, paused: bool) -> None:
+        """After each read: reading pauses from the high-water mark up, unless somebody waits for more."""
+        if self.closed or waiting or self.paused:
+            return
+        if self.unread_count - self.promised >= self.high:
+            assert paused, f"reading goes on with {self.unread_count} bytes unread, high-water mark {self.high}"
+        if self.unread_count < self.high:
+            assert not paused, f"reading pauses with {self.unread_count} bytes unread, high-water mark {self.high}"
+        self.paused = paused
+
+    def waits(self, request: Request) -> None:
+        """Somebody waits: for that, reading goes on."""
+        self.paused = False
+        if request.method == "receive_exactly" and request.size >= OWN_MEMORY_FROM:
+            self.promised = request.size
+
+    # ---- What is asked of it ----
+
+    def take(self, request: Request) -> Answer:
+        """What the request gives, with its effects."""
+        answer = self.look(request)
+        if answer is Wait.NOT_YET:
+            return answer
+        self.promised = 0
+        if isinstance(answer, Raises):
+            if answer.partial is not None:
+                self.taken = len(self.came)
+            return answer
+        if answer or request.method == "receive_exactly":
+            self.taken += len(answer) if isinstance(answer, bytes) else sum(map(len, answer))
+            self.receives += 1
+            if self.unread_count <= self.low:
+                self.paused = False
+        return answer
+
+    def look(self, request: Request) -> Answer:
+        """What the request would give; changes nothing."""
+        unread = self.unread
+        match request.method:
+            case "receive" | "receive_into":
+                return unread[: request.size] or self._nothing(b"")
+            case "receive_exactly":
+                if len(unread) >= request.size:
+                    return unread[: request.size]
+                return self._nothing(Raises(IncompleteReadError, partial=unread))
+            case "receive_until":
+                limit = self.max_message_size if request.max_size is None else request.max_size
+                return self._message(unread, request.separator, limit) or self._nothing(
+                    Raises(IncompleteReadError, partial=unread)
+                )
+            case "receive_line":
+                return self._message(unread, b"\n", self.max_message_size) or self._nothing(unread)
+            case "receive_lines":
+                lines: list[bytes] = []
+                while isinstance(line := self._message(unread, b"\n", self.max_message_size), bytes):
+                    lines.append(line)
+                    unread = unread[len(line) :]
+                return lines or line or self._nothing([unread] if unread else [])
+        raise AssertionError(request.method)
+
+    def _message(self, unread: bytes, separator: bytes, limit: int) -> bytes | Raises | None:
+        before, found, _ = unread.partition(separator)
+        if found and len(before) + len(found) <= limit:
+            return before + found
+        return Raises(MessageTooLargeError, limit=limit) if len(unread) >= limit else None
+
+    def _nothing(self, at_the_end: Answer) -> Answer:
+        if self.closed:
+            return Raises(ClosedError)
+        if self.ended:
+            return at_the_end
+        return Raises(ConnectionLostError) if self.lost else Wait.NOT_YET
+
+
+@dataclass
+class SentStream:
+    """The sending side: every byte that was accepted, and whether senders are held back."""
+
+    high: int
+    low: int
+    accepted: bytearray = field(default_factory=bytearray)
+    sends: int = 0
+    ended: bool = False  # by send_eof()
+    over: type[Exception] | None = None  # what a send raises from now on
+    held_back: bool = False
+
+    def look(self, queued: int) -> None:
+        """With this much queued: held back from the high-water mark up, until at the low one."""
+        if queued >= self.high:
+            self.held_back = True
+        elif queued <= self.low:
+            self.held_back = False
+
+    def accept(self, data: bytes) -> None:
+        assert self.over is None, f"a send was accepted that must raise {self.over}"
+        assert not self.held_back, "a send was accepted above the high-water mark"
+        self.accepted += data
+        self.sends += 1
+
+
+def check_answer(expected: Answer, value: object, error: BaseException | None, request: Request) -> None:
+    """The outcome of a finished receive is the one that was expected."""
+    assert expected is not Wait.NOT_YET, f"{request} ended with {value!r} {error!r}, but had to wait"
+    if isinstance(expected, Raises):
+        assert type(error) is expected.kind, f"{request}: {error!r} instead of {expected}, value {value!r}"
+        assert expected.partial is None or getattr(error, "partial", None) == expected.partial
+        assert expected.limit is None or getattr(error, "details", {})["limit"] == expected.limit
+    else:
+        assert error is None, f"{request} raised {error!r} instead of giving {len(expected)} bytes or lines"
+        assert value == expected, f"{request} gave something else than the stream holds"
+
+
+def check_counters(client: NetworkClient, received: ReceivedStream, sent: SentStream) -> None:
+    stats = client.stats
+    assert stats.bytes_received == len(received.came) + received.dropped
+    assert stats.bytes_buffered == received.unread_count
+    assert stats.receives == received.receives
+    assert stats.bytes_sent == len(sent.accepted)
+    assert stats.sends == sent.sends
