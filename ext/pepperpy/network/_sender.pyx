@@ -139,9 +139,11 @@ cdef class Sender:
 
     cdef Status _push(self) except Status.ERROR:
         # Decides when what has just been queued leaves.
-        if self._queue.length >= GATHER_LIMIT:
+        if self._queue.length >= GATHER_LIMIT or self.pending() >= self._high:
             self._endpoint.check_loop()
             self.flush(False)
+            if self.pending() >= self._high:
+                self._paused = True
         elif not self._flush_scheduled and not self._transport_full:
             self._endpoint.check_loop()
             if self._fresh or coarse_monotonic() - self._last_write >= QUIET:
@@ -221,9 +223,7 @@ cdef class Sender:
 
         if self._endpoint.broken is not None:
             return self.end(direct)
-        if self.pending() >= self._high:
-            self._paused = True
-        elif self._paused and self.pending() <= self._low:
+        if self._paused and self.pending() <= self._low:
             self._paused = False
         # Each task that is woken may send again, so everything is looked at anew in each round.
         while self._flushing and (<Waiter>self._flushing[0]).target <= self.bytes_sent - self.pending():
@@ -278,18 +278,23 @@ cdef class Sender:
     cdef double expire(self, double now) except -1:
         # Fails who is due, drops who is done, and returns the earliest deadline of the others, or 0.
         cdef double earliest = 0.0
-        cdef double deadline
+        cdef list due = []
         cdef Waiter waiter
 
         for waiters in (self._held_back, self._flushing):
-            if not waiters:
-                continue
-            for waiter in list(waiters):
-                deadline = self._endpoint.expire(waiter, now)
+            for _ in range(len(waiters) if waiters is not None else 0):
+                waiter = waiters.popleft()
                 if waiter.is_done():
-                    waiters.remove(waiter)
-                elif deadline and (not earliest or deadline < earliest):
-                    earliest = deadline
+                    continue
+                if waiter.deadline and waiter.deadline <= now:
+                    due.append(waiter)
+                    continue
+                waiters.append(waiter)
+                if waiter.deadline and (not earliest or waiter.deadline < earliest):
+                    earliest = waiter.deadline
+        # Last, because the tasks that run now may change both queues.
+        for waiter in due:
+            self._endpoint.expire(waiter, now)
         return earliest
 
     # ---- Ending ----
