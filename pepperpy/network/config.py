@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -110,11 +111,11 @@ class NetworkConfig:
         for direction in ("receive", "send"):
             high = getattr(self, f"{direction}_high_water")
             low = getattr(self, f"{direction}_low_water")
-            _check_int(f"{direction}_high_water", high, 1)
+            _check_int(f"{direction}_high_water", high, 1, sys.maxsize)
             _check_int(f"{direction}_low_water", low, 0)
             if low >= high:
                 raise ValueError(f"{direction}_low_water must be below {direction}_high_water={high}, not {low}")
-        _check_int("max_message_size", self.max_message_size, 1)
+        _check_int("max_message_size", self.max_message_size, 1, sys.maxsize)
 
     def replace(self, **changes: Any) -> NetworkConfig:
         """A copy with some fields changed; validated like a new one. An unknown field raises `TypeError`."""
@@ -165,6 +166,10 @@ def check_timeout(name: str, value: object, *, zero: bool) -> None:
 def _check_seconds(name: str, value: object, *, zero: bool, hint: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}{hint}")
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
     if not (math.isfinite(value) and (value >= 0 if zero else value > 0)):
         raise ValueError(f"{name} must be {'0 or more' if zero else 'more than 0'} seconds, not {value!r}{hint}")
 

@@ -30,7 +30,8 @@ def may_pass(error: BaseException) -> bool:
         return error.errno == socket.EAI_AGAIN
     if isinstance(error, TimeoutError):
         return True
-    return isinstance(error, OSError) and error.errno in _PASSING
+    # No errno: several addresses failed in different ways (aiohappyeyeballs joins them), so one of them may pass.
+    return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
 
 
 async def open_connection(config: NetworkConfig) -> StreamProtocol:
@@ -54,10 +55,13 @@ async def open_connection(config: NetworkConfig) -> StreamProtocol:
         socket_factory=lambda address: _new_socket(config, address),
     )
     try:
-        _, protocol = await loop.create_connection(lambda: StreamProtocol(config), sock=sock)
+        transport, protocol = await loop.create_connection(lambda: StreamProtocol(config), sock=sock)
     except BaseException:
         sock.close()
         raise
+    if not config.nodelay:
+        # Both loops switch it on for every transport they make.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
     return protocol
 
 

@@ -16,6 +16,7 @@ from pepperpy.network.backoff import Backoff
 from pepperpy.network.config import Default, NetworkConfig
 from pepperpy.network.errors import (
     BusyError,
+    ClosedError,
     ConnectError,
     ConnectionLostError,
     NetworkError,
@@ -68,8 +69,8 @@ class NetworkStats:
 class NetworkClient:
     """A client for one TCP connection.
 
-    Made anywhere, connected inside an event loop, then used from that loop's thread only; another thread, loop or a
-    forked process gets `UsageError`. One task at a time may receive (`BusyError` for a second one); any number may
+    Made anywhere, connected inside an event loop, then used from that loop's thread only; another thread, a forked
+    process, or another loop as soon as it would have to wait or write, gets `UsageError`. One task at a time may receive (`BusyError` for a second one); any number may
     send, each call's data as a whole. `disconnect()` ends it, and `connect()` may follow again.
 
     Every `timeout` is in seconds: a number from 0, None for no limit, by default `config.timeout`. It limits the whole
@@ -83,7 +84,7 @@ class NetworkClient:
 
     __slots__ = (
         "__weakref__", "_connect_latency", "_connecting", "_connects", "_past", "_protocol", "_receiver", "_retries",
-        "_sender", "config",
+        "_sender", "_unwanted", "config",
     )  # fmt: skip
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -93,6 +94,7 @@ class NetworkClient:
         self.config = config
         self._use(StreamProtocol(config))
         self._connecting = False
+        self._unwanted = False  # disconnect() or abort() was called while connecting
         self._connects = 0
         self._retries = 0
         self._connect_latency: float | None = None
@@ -104,7 +106,7 @@ class NetworkClient:
 
     def __del__(self) -> None:
         protocol: StreamProtocol | None = getattr(self, "_protocol", None)
-        if protocol is not None and protocol.is_open:
+        if protocol is not None and protocol.has_transport:
             message = f"unclosed {self!r}; use `async with` or await disconnect()"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             protocol.abandon()
@@ -167,6 +169,7 @@ class NetworkClient:
             ConnectError: No attempt succeeded. `details` has `attempt` and `elapsed` (seconds).
             NetworkTimeoutError: The last attempt ran out of time.
             BusyError: Another task is connecting this client.
+            ClosedError: `disconnect()` or `abort()` was called meanwhile.
             UsageError: Connected already, but from another thread, loop or process.
 
         Cancellation: No connection is left; `connect()` may be called again.
@@ -177,10 +180,17 @@ class NetworkClient:
         if self._connecting:
             raise BusyError(f"{self._where}: another task is already connecting this client", self._details("connect"))
         self._connecting = True
+        self._unwanted = False
         try:
             protocol = await self._connect_with_retries()
         finally:
             self._connecting = False
+        if self._unwanted:
+            protocol.abort()
+            raise ClosedError(f"{self._where}: closed while connecting", self._details("connect"))
+        if self._protocol.state == "open":
+            # Sending broke, or its loop was closed; nobody can use it any more.
+            self._protocol.abort()
         self._past = self._totals()
         self._use(protocol)
         self._connects += 1
@@ -218,6 +228,8 @@ class NetworkClient:
                 logger.debug("connected to %s, attempt %d, %.3f s", self._where, attempt, self._connect_latency)
                 return protocol
             await asyncio.sleep(delay)
+            if self._unwanted:
+                raise ClosedError(f"{self._where}: closed while connecting", self._details("connect"))
             attempt += 1
             self._retries += 1
 
@@ -236,6 +248,9 @@ class NetworkClient:
         What was accepted for sending is sent first, for at most `config.close_timeout` seconds; then the connection is
         aborted. Received bytes that nobody took are dropped. Tasks that wait in this client get `ClosedError`.
 
+        A peer that is still sending then gets a reset, which can overtake what was sent last: that is TCP (RFC 1122,
+        4.2.2.13). Where it matters, `send_eof()` and receive up to the end first.
+
         Raises:
             NetworkTimeoutError: The peer did not take all that was accepted in time. The connection is closed.
             ConnectionLostError: The connection broke with accepted bytes unsent, and no call has reported it yet.
@@ -243,6 +258,7 @@ class NetworkClient:
 
         Cancellation: The connection is aborted all the same.
         """
+        self._unwanted = True
         protocol = self._protocol
         closed = protocol.wait_closed()
         if closed is not None:
@@ -254,7 +270,7 @@ class NetworkClient:
                 if not done:
                     protocol.abort()
                     await asyncio.wait([closed])
-            except asyncio.CancelledError:
+            except BaseException:
                 protocol.abort()
                 raise
             timed_out = not done
@@ -278,7 +294,10 @@ class NetworkClient:
         Raises:
             UsageError: Called from another thread or process.
         """
+        self._unwanted = True
         self._protocol.abort()
+        # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
+        self._protocol.take_undelivered()
 
     async def __aenter__(self) -> NetworkClient:
         await self.connect()
@@ -316,8 +335,10 @@ class NetworkClient:
         Cancellation: Nothing of `data` was queued; the connection stays usable.
         """
         sender = self._sender
+        waiter = None
         while not sender.send(data):
-            await sender.wait(timeout)
+            waiter = sender.wait(timeout, waiter)
+            await waiter
 
     async def send_many(self, buffers: Iterable[BytesLike], timeout: Timeout = Default.TIMEOUT) -> None:
         """Send several pieces as if joined, without joining the large ones: a header and its payload, say.
@@ -326,8 +347,10 @@ class NetworkClient:
         """
         sender = self._sender
         pieces = sender.immutable(buffers)
+        waiter = None
         while not sender.send_many(pieces):
-            await sender.wait(timeout)
+            waiter = sender.wait(timeout, waiter)
+            await waiter
 
     async def flush(self, timeout: Timeout = Default.TIMEOUT) -> None:
         """Wait until everything accepted before this call is in the hands of the kernel.

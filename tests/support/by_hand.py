@@ -134,4 +134,11 @@ class Workbench:
             assert self.client.stats.bytes_queued == 0
             assert not self.client.is_connected
         finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Leaves nothing open, even after a failure in the middle of anything."""
+        if not self.loop.is_closed():
+            self.protocol.abort()
+            self.turn(2)
             self.loop.close()

@@ -81,7 +81,7 @@ cdef class Endpoint:
             if self.state == State.UNCONNECTED:
                 raise self.refusal()
             if self.is_forked():
-                raise self.error(UsageError, "connection belongs to the parent process; connect again after a fork", "use")
+                raise self.error(UsageError, "connection belongs to the parent process; make a new client after a fork", "use")
             raise self.error(UsageError, "connection belongs to another thread; use it where it was connected", "use")
         return Status.OK
 
@@ -105,7 +105,7 @@ cdef class Endpoint:
         if self.state == State.LOST or self.broken is not None:
             self.loss_reported = True
             cause = self.broken if self.loss is None else self.loss
-            why = f": {cause}" if cause is not None else ""
+            why = f": {str(cause) or type(cause).__name__}" if cause is not None else ""
             return self.error(ConnectionLostError, "connection lost" + why, "use", None, cause)
         return None
 

@@ -80,8 +80,6 @@ static inline int direct_send_error(void) {
 #if EWOULDBLOCK != EAGAIN
     case EWOULDBLOCK:
 #endif
-    case ENOBUFS: /* passes: the transport tries again when the socket is writable */
-    case ENOMEM:
         return 0;
     default:
         return errno;

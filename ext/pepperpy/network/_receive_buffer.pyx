@@ -71,7 +71,8 @@ cdef class ReceiveBuffer:
     cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR:
         # `n` bytes have just landed in the scratch's area; until settle() it is this buffer's.
         assert scratch.borrower is None and 0 < n <= SCRATCH_AREA
-        if self.length <= SCRATCH_HEADROOM:
+        # A long message that drips in is appended to: moving it each time would cost its length squared.
+        if self.length <= SCRATCH_HEADROOM and self.length <= n + SMALLEST_STORAGE:
             if self.length:
                 memcpy(scratch.area - self.length, self.head, self.length)
                 self._release()
@@ -86,14 +87,24 @@ cdef class ReceiveBuffer:
 
     cdef Status settle(self) except Status.ERROR:
         # Owns all unread bytes afterwards; the scratch is free for the next read.
-        if self._lender is None:
+        cdef ReceiveScratch lender = self._lender
+        cdef ReceiveBuffer alive = self
+
+        if lender is None:
             return Status.OK
-        self._lender.borrower = None
-        self._lender = None
-        if self.length:
-            self._reserve(0)
-        else:
+        try:
+            if self.length:
+                self._reserve(0)
+            else:
+                self.head = NULL
+        except MemoryError:
+            # The caller ends the connection. Lost bytes are better than those of another one, which come here next.
             self.head = NULL
+            self.length = self._scanned = 0
+            raise
+        finally:
+            alive._lender = None
+            lender.borrower = None
         return Status.OK
 
     cdef Status prepend(self, const char* data, Py_ssize_t n) except Status.ERROR:

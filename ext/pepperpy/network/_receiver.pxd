@@ -43,7 +43,7 @@ cdef class Receiver:
 
     cdef Status _start_taking(self) except Status.ERROR
     cdef Status _start_taking_exactly(self, Py_ssize_t n) except Status.ERROR
-    cdef Status _end_wait(self) except Status.ERROR
+    cdef Status _end_wait(self, Py_ssize_t n) except Status.ERROR
     cdef object _took(self, object data)
     cdef object _nothing_on_hand(self)
     cdef object _incomplete(self, object expected)

@@ -56,7 +56,10 @@ cdef Py_ssize_t _as_size(object value, str name, Py_ssize_t minimum) except -1:
 @cython.final
 cdef class Destination:
     def __cinit__(self, Py_ssize_t size):
-        self.result = PyBytes_FromStringAndSize(NULL, size)
+        try:
+            self.result = PyBytes_FromStringAndSize(NULL, size)
+        except OverflowError:
+            raise MemoryError(f"no memory for {size} bytes") from None
         self._start = PyBytes_AS_STRING(self.result)
         self.size = size
 
@@ -80,7 +83,7 @@ cdef class Destination:
 
 @cython.final
 cdef class Receiver:
-    def __cinit__(self, Endpoint endpoint):
+    def __cinit__(self, Endpoint endpoint not None):
         self._endpoint = endpoint
         self._buffer = ReceiveBuffer()
         self._high = endpoint.config.receive_high_water
@@ -104,6 +107,8 @@ cdef class Receiver:
     cdef object next_buffer(self):
         # Where the next read goes: never empty, and nothing here touches the transport, which uvloop would answer
         # with a crash (it calls a NULL read_cb after pause_reading or close inside get_buffer; measured).
+        if self._scratch is None:
+            raise RuntimeError("get_buffer() before connection_made()")
         if self._scratch.borrower is not None:
             # Only a re-entrant loop reads again while a reader still looks at the last read.
             self._scratch.borrower.settle()
@@ -117,15 +122,17 @@ cdef class Receiver:
         self._endpoint.last_activity = coarse_monotonic()
         if self._destination is not None and self._destination.filled < self._destination.size:
             self._destination.filled += n
-            if self._waiter.is_done():
+            if self._waiter is None or self._waiter.is_done():
                 # Its reader has given up meanwhile.
                 self._give_back()
         elif self._endpoint.state == State.OPEN:
             self._buffer.accept(self._scratch, n)
-        if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
-            # From here on anything may have happened: the task has run, and may have waited again or closed all.
-            self._waiter.wake(True)
-        self._buffer.settle()
+        try:
+            if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
+                # From here on anything may have happened: the task has run, and may have waited again or closed all.
+                self._waiter.wake(True)
+        finally:
+            self._buffer.settle()
         if (
             self._buffer.length >= self._high
             and not self._reading_paused
@@ -145,6 +152,9 @@ cdef class Receiver:
     cdef Status discard_all(self) except Status.ERROR:
         self._destination = None
         self._buffer.discard(self._buffer.length)
+        if self._reading_paused:
+            # A socket that is closed with unread bytes in it resets the connection (RFC 1122, 4.2.2.13).
+            self._resume_reading()
         return Status.OK
 
     cdef double expire(self, double now) except -1:
@@ -241,24 +251,24 @@ cdef class Receiver:
     cdef Status _start_taking(self) except Status.ERROR:
         self._endpoint.check_user()
         if self._waiter is not None:
-            self._end_wait()
-            if self._destination is not None:
-                self._give_back()
+            self._end_wait(-1)
         return Status.OK
 
     cdef Status _start_taking_exactly(self, Py_ssize_t n) except Status.ERROR:
         # As _start_taking(), but leaves in place the finished destination that this reader has waited for.
         self._endpoint.check_user()
         if self._waiter is not None:
-            self._end_wait()
-            if self._destination is not None and not (self._destination.filled == self._destination.size == n):
-                self._give_back()
+            self._end_wait(n)
         return Status.OK
 
-    cdef Status _end_wait(self) except Status.ERROR:
+    cdef Status _end_wait(self, Py_ssize_t n) except Status.ERROR:
         # The reader that waited is back, or gone. As long as it is neither, it is the only one.
+        # A destination is left in place only for the reader of `n` bytes that has them all.
         if not self._waiter.left:
             raise self._endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
+        if self._destination is not None and not (self._destination.filled == self._destination.size == n):
+            self._give_back()
+        # Last: where there is no memory to give back into, the next receive tries again.
         self._waiter = None
         return Status.OK
 
@@ -330,12 +340,12 @@ cdef class Receiver:
     cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout):
         cdef Waiter waiter = self._endpoint.new_waiter(timeout, "receive")
 
-        self._wanted_separator = separator
-        self._wanted_count = count
-        self._waiter = waiter
         if self._reading_paused:
             # What is wanted may be more than the high-water mark; its own limit bounds it.
             self._resume_reading()
+        self._wanted_separator = separator
+        self._wanted_count = count
+        self._waiter = waiter
         return waiter
 
     cdef bint _is_satisfied(self) noexcept:

@@ -8,7 +8,7 @@ is given for long, and since 3.12 asyncio does not copy it (CPython gh-91166, me
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from pepperpy.network._status cimport Status
 
@@ -128,11 +128,11 @@ cdef class SendQueue:
 
     cdef Status _discard(self, Py_ssize_t n) except Status.ERROR:
         # The oldest `n` bytes are gone.
+        cdef Py_ssize_t total = n
         cdef Py_ssize_t gone = 0
         cdef Py_ssize_t left
 
         assert 0 <= n <= self.length
-        self.length -= n
         for chunk in self._chunks:
             left = PyBytes_GET_SIZE(chunk) - self._offset
             if n < left:
@@ -142,13 +142,14 @@ cdef class SendQueue:
             gone += 1
         if gone:
             del self._chunks[:gone]
-        if not self._chunks and n and n < self._tail_length:
-            # The rest of a burst is from here on a chunk like any other.
-            self._seal_tail()
+        self.length -= total
         if self._chunks:
             self._offset += n
-        elif n:
+        elif n == self._tail_length:
             self._release_tail()
+        else:
+            self._tail_length -= n
+            memmove(self._tail, self._tail + n, self._tail_length)
         return Status.OK
 
     cdef void _release_tail(self) noexcept:

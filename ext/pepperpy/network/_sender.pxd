@@ -29,9 +29,9 @@ cdef class Sender:
 
     # What the protocol calls.
     cdef Status open(self, int fd) except Status.ERROR
-    cdef Status data_arrived(self) noexcept
+    cdef void data_arrived(self) noexcept
     cdef Status flush(self, bint direct) except Status.ERROR
-    cdef Status transport_is_full(self) noexcept
+    cdef void transport_is_full(self) noexcept
     cdef Status transport_is_empty(self) except Status.ERROR
     cdef Status end(self, bint direct) except Status.ERROR
     cdef Status close_when_empty(self) except Status.ERROR

@@ -18,12 +18,14 @@ Accepted is accepted whole: a send waits *before* it queues, so a cancelled one 
 cimport cython
 from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.time cimport monotonic
 
 from pepperpy.network._endpoint cimport Endpoint, State
 from pepperpy.network._send_queue cimport SendQueue
 from pepperpy.network._status cimport Status
 from pepperpy.network._waiter cimport Waiter
 
+import contextlib
 import os
 from collections import deque
 
@@ -71,7 +73,7 @@ cdef Status _append(object waiters, Waiter waiter) except Status.ERROR:
 
 @cython.final
 cdef class Sender:
-    def __cinit__(self, Endpoint endpoint):
+    def __cinit__(self, Endpoint endpoint not None):
         self._endpoint = endpoint
         self._queue = SendQueue()
         self._fd = -1
@@ -122,7 +124,6 @@ cdef class Sender:
         if self._eof_accepted and self._endpoint.state == State.OPEN:
             return
         self._start_sending()
-        self._endpoint.check_loop()
         self._eof_accepted = True
         self.flush(False)
 
@@ -133,6 +134,9 @@ cdef class Sender:
             raise self._endpoint.refusal()
         if self._eof_accepted:
             raise self._endpoint.error(ClosedError, "sending side was closed by send_eof()", "send")
+        if not self._flush_scheduled:
+            # Before anything is queued. Later sends of a burst, the many, are spared it.
+            self._endpoint.check_loop()
         return not self._paused
 
     # ---- Leaving ----
@@ -140,19 +144,16 @@ cdef class Sender:
     cdef Status _push(self) except Status.ERROR:
         # Decides when what has just been queued leaves.
         if self._queue.length >= GATHER_LIMIT or self.pending() >= self._high:
-            self._endpoint.check_loop()
             self.flush(False)
             if self.pending() >= self._high:
                 self._paused = True
         elif not self._flush_scheduled and not self._transport_full:
-            self._endpoint.check_loop()
             if self._fresh or coarse_monotonic() - self._last_write >= QUIET:
                 self._fresh = False
                 self.flush(False)
             else:
                 self._call_at_turn_end()
         if self.bytes_sent - self._sent_before_turn >= FAIR_SHARE and not self._transport_full:
-            self._endpoint.check_loop()
             self._paused = True
             self._call_at_turn_end()
         if self._endpoint.broken is not None:
@@ -176,9 +177,11 @@ cdef class Sender:
         # Gets rid of all that can be got rid of now.
         cdef int error
 
-        if self._transport_full:
+        if self._transport_full or self._endpoint.is_forked():
+            # A child process has a copy of the queue, and the same socket.
             return Status.OK
-        self._last_write = self._endpoint.last_activity = coarse_monotonic()
+        if self._queue.length:
+            self._last_write = self._endpoint.last_activity = coarse_monotonic()
         if self._fd >= 0:
             error = self._queue.send_to(self._fd)
             if error:
@@ -187,6 +190,9 @@ cdef class Sender:
             piece = self._queue.take_front()
             self._handed += len(piece)
             self._endpoint.transport.write(piece)
+            if self._endpoint.transport.is_closing():
+                # It failed, and says so only by connection_lost: what it was given may be gone, so it still counts.
+                return Status.OK
             if not self._transport_full:
                 self._handed = 0
         self._progressed(direct)
@@ -200,29 +206,26 @@ cdef class Sender:
         self._queue.clear()
         return Status.OK
 
-    cdef Status transport_is_full(self) noexcept:
+    cdef void transport_is_full(self) noexcept:
         self._transport_full = True
-        return Status.OK
 
     cdef Status transport_is_empty(self) except Status.ERROR:
-        # Inside resume_writing no task may run and nothing may be closed: when it returns, both loops look whether
-        # the transport is closing, and would report connection_lost twice (CPython selector_events._write_ready).
+        # Inside resume_writing no task may run, and nothing be written or closed: when it returns, both loops look
+        # whether the transport is closing, and would report connection_lost twice (selector_events._write_ready).
         self._transport_full = False
         self._handed = 0
-        self._sent_before_turn = self.bytes_sent
-        self.flush(False)
+        self._call_at_turn_end()
         return Status.OK
 
-    cdef Status data_arrived(self) noexcept:
+    cdef void data_arrived(self) noexcept:
         self._fresh = True
-        return Status.OK
 
     cdef Status _progressed(self, bint direct) except Status.ERROR:
         # The queue has become shorter: tells everybody whom that concerns.
         cdef Waiter waiter
 
         if self._endpoint.broken is not None:
-            return self.end(direct)
+            self.end(direct)
         if self._paused and self.pending() <= self._low:
             self._paused = False
         # Each task that is woken may send again, so everything is looked at anew in each round.
@@ -242,14 +245,20 @@ cdef class Sender:
             self._endpoint.transport.close()
         elif not self._eof_passed_on:
             self._eof_passed_on = True
-            self._endpoint.transport.write_eof()
+            # On a connection that has been reset meanwhile; the receiving side will tell.
+            with contextlib.suppress(OSError):
+                self._endpoint.transport.write_eof()
 
     # ---- Waiting ----
 
-    def wait(self, timeout):
-        """An awaitable that ends when another `send` is worth trying."""
+    def wait(self, timeout, Waiter previous):
+        """An awaitable that ends when another `send` is worth trying; the deadline is that of the `previous` one."""
         cdef Waiter waiter = self._endpoint.new_waiter(timeout, "send")
 
+        if previous is not None and previous.deadline:
+            waiter.started = previous.started
+            waiter.deadline = previous.deadline
+            self._endpoint.arm_timer(waiter.deadline, monotonic())
         if self._held_back is None:
             self._held_back = deque()
         _append(self._held_back, waiter)
@@ -260,12 +269,12 @@ cdef class Sender:
         cdef Waiter waiter
 
         self._endpoint.check_user()
-        if not self._eof_accepted:
-            self._start_sending()
+        if self._endpoint.state != State.OPEN or self._endpoint.broken is not None:
+            raise self._endpoint.refusal()
         self._endpoint.check_loop()
         self.flush(False)
         if self._endpoint.broken is not None:
-            self._start_sending()
+            raise self._endpoint.refusal()
         if not self.pending():
             return None
         waiter = self._endpoint.new_waiter(timeout, "flush")
@@ -324,7 +333,8 @@ cdef class Sender:
         self._handed = 0
         while self._flushing:
             waiter = self._flushing.popleft()
-            waiter.fail(self._endpoint.refusal(), direct)
+            if not waiter.is_done():
+                waiter.fail(self._endpoint.refusal(), direct)
         while self._held_back:
             waiter = self._held_back.popleft()
             waiter.wake(direct)

@@ -19,6 +19,8 @@ from pepperpy.network._endpoint cimport Endpoint, State
 from pepperpy.network._receiver cimport Receiver
 from pepperpy.network._sender cimport Sender
 
+from pepperpy.network._waiter import reraise
+
 import asyncio
 
 
@@ -34,7 +36,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         readonly Sender sender
         object _closed               # future that wait_closed() gives, made on demand
 
-    def __init__(self, config):
+    def __cinit__(self, config):
         self.endpoint = Endpoint(config)
         self.receiver = Receiver(self.endpoint)
         self.sender = Sender(self.endpoint)
@@ -55,7 +57,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.receiver.open()
             self.sender.open(fd)
         except BaseException as error:
-            self.endpoint.break_off(error)
+            self._break_off(error)
 
     def get_buffer(self, sizehint):
         return self.receiver.next_buffer()
@@ -65,7 +67,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.sender.data_arrived()
             self.receiver.received(nbytes)
         except BaseException as error:
-            self.endpoint.break_off(error)
+            self._break_off(error)
 
     def eof_received(self):
         try:
@@ -77,21 +79,20 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.receiver.eof = True
             self.receiver.end(True)
         except BaseException as error:
-            self.endpoint.break_off(error)
+            self._break_off(error)
         # Half-closed: sending goes on until disconnect().
         return True
 
     def connection_lost(self, exc):
         endpoint = self.endpoint
-        if endpoint.state == State.CLOSING:
-            endpoint.close(State.CLOSED)
-        else:
-            if endpoint.loss is None:
-                endpoint.loss = exc
-            endpoint.close(State.LOST)
+        if endpoint.loss is None:
+            endpoint.loss = exc
+        endpoint.close(State.CLOSED if endpoint.state == State.CLOSING else State.LOST)
         try:
-            self.sender.end(True)
-            self.receiver.end(True)
+            try:
+                self.sender.end(True)
+            finally:
+                self.receiver.end(True)
         finally:
             endpoint.on_timer = None
             if self._closed is not None and not self._closed.done():
@@ -101,15 +102,20 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.sender.transport_is_full()
 
     def resume_writing(self):
-        try:
-            self.sender.transport_is_empty()
-        except BaseException as error:
-            self.endpoint.break_off(error)
+        self.sender.transport_is_empty()
+
+    def _break_off(self, error):
+        self.endpoint.break_off(error)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # A signal that came while this code ran: not the connection's doing alone.
+            self.endpoint.loop.call_soon(reraise, error)
 
     def _timer_fired(self):
         cdef double now = monotonic()
         cdef double deadline
 
+        if self.endpoint.is_forked():
+            return
         # First of all, because a task that is failed below may wait again at once and needs a timer then.
         self.endpoint.timer = None
         for deadline in (self.receiver.expire(now), self.sender.expire(now)):
@@ -120,7 +126,15 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     @property
     def is_open(self):
-        return self.endpoint.state == State.OPEN
+        """Whether it can be used: connected, not closing, neither lost nor broken, and its loop is there."""
+        return (
+            self.endpoint.state == State.OPEN and self.endpoint.broken is None and not self.endpoint.loop.is_closed()
+        )
+
+    @property
+    def has_transport(self):
+        """Whether there is anything left to close."""
+        return self.endpoint.transport is not None
 
     @property
     def state(self):
@@ -154,6 +168,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         if self.endpoint.transport is None:
             return
         self.endpoint.check_user()
+        if self.endpoint.loop.is_closed():
+            return self._forget()
         if self.endpoint.state == State.OPEN:
             self.endpoint.state = State.CLOSING
             self.receiver.discard_all()
@@ -162,6 +178,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def wait_closed(self):
         """A future that is done once the transport is gone; None if there is none."""
+        if self.endpoint.transport is not None and self.endpoint.loop.is_closed():
+            self._forget()
         if self.endpoint.transport is None:
             return None
         if self._closed is None:
@@ -182,9 +200,13 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             # The socket and the loop's selector are shared with the parent, who goes on using them.
             return
         if loop.is_closed():
-            # The transport closes its socket when it is collected.
-            self.endpoint.close(State.CLOSED)
-        elif loop is asyncio._get_running_loop():
-            self.abort()
+            self._forget()
         else:
+            # Never at once: this may run in a garbage collection inside get_buffer, where uvloop allows no closing.
             loop.call_soon_threadsafe(self.abort)
+
+    def _forget(self):
+        # The loop is closed and will call nothing; the transport closes its socket when it is collected.
+        self.endpoint.timer = self.endpoint.on_timer = None
+        self.endpoint.close(State.CLOSED)
+        self.receiver.discard_all()

@@ -21,7 +21,7 @@ cdef object _current_task = asyncio.current_task
 cdef object _CancelledError = asyncio.CancelledError
 
 
-def _reraise(error):
+def reraise(error):
     raise error
 
 
@@ -65,16 +65,20 @@ cdef class Waiter:
 
     cdef int _run_now(self, object callback, object context) except -1:
         # 0 if the context is in use, which only its owner's own trickery can bring about.
+        # The task may let go of the connection and of this waiter while it runs.
+        cdef Waiter alive = self
+        loop = self._loop
+
         try:
             PyContext_Enter(context)
         except RuntimeError:
             return 0
         try:
-            callback(self)
+            callback(alive)
         except BaseException as error:
             # A task lets only KeyboardInterrupt and SystemExit out. uvloop would swallow them here, in a read
             # callback; out of a loop callback both loops let them end the run.
-            self._loop.call_soon(_reraise, error)
+            loop.call_soon(reraise, error)
         finally:
             PyContext_Exit(context)
         return 1
