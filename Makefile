@@ -19,7 +19,7 @@ check: $(VENV)/installed-test
 	$(BIN)/pip install --quiet ruff mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy pepperpy tests/typing_examples.py
+	$(BIN)/mypy pepperpy
 
 # The whole suite on a build with bounds checks and assertions, which stays out of the source tree.
 debug-test: redis-server

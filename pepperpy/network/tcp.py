@@ -70,8 +70,9 @@ class NetworkClient:
     """A client for one TCP connection.
 
     Made anywhere, connected inside an event loop, then used from that loop's thread only; another thread, a forked
-    process, or another loop as soon as it would have to wait or write, gets `UsageError`. One task at a time may receive (`BusyError` for a second one); any number may
-    send, each call's data as a whole. `disconnect()` ends it, and `connect()` may follow again.
+    process, or another loop as soon as it would have to wait or write, gets `UsageError`. One task at a time may
+    receive (`BusyError` for a second one); any number may send, each call's data as a whole. `disconnect()` ends it,
+    and `connect()` may follow again.
 
     Every `timeout` is in seconds: a number from 0, None for no limit, by default `config.timeout`. It limits the whole
     call, however often a byte trickles in. A call that times out or is cancelled has consumed and queued nothing, and
@@ -83,9 +84,18 @@ class NetworkClient:
     """
 
     __slots__ = (
-        "__weakref__", "_connect_latency", "_connecting", "_connects", "_past", "_protocol", "_receiver", "_retries",
-        "_sender", "_unwanted", "config",
-    )  # fmt: skip
+        "__weakref__",
+        "_connect_latency",
+        "_connecting",
+        "_connects",
+        "_past",
+        "_protocol",
+        "_receiver",
+        "_retries",
+        "_sender",
+        "_unwanted",
+        "config",
+    )
 
     def __init__(self, config: NetworkConfig) -> None:
         """Args: config: Where to connect and how. Nothing is opened before `connect()`."""

@@ -38,6 +38,7 @@ class MemoryTransport(asyncio.Transport):
         self.dropped = 0  # bytes given to write() that will never leave
         self.kernel_error: OSError | None = None  # what the next write meets
         self.before_update: Callable[[bytes], None] = lambda data: None
+        self.before_loss: Callable[[], None] = lambda: None
         self.reading_paused = False
         self.closing = False
         self.lost = False  # connection_lost was called
@@ -255,6 +256,7 @@ class MemoryTransport(asyncio.Transport):
             self._breach("connection_lost was called twice")
             return
         self.lost = True
+        self.before_loss()
         with self._calling("connection_lost"):
             self.protocol.connection_lost(error)
         self._kernel_close()

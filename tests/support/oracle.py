@@ -94,6 +94,9 @@ class ReceivedStream:
         self.closed = True
         self.taken = len(self.came)
 
+    def lose(self) -> None:
+        self.lost = not self.closed
+
     def was_read(self, waiting: bool, paused: bool) -> None:
         """After each read: reading pauses from the high-water mark up, unless somebody waits for more."""
         if self.closed or waiting or self.paused:
