@@ -4,176 +4,285 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.by_hand import HandTask, Workbench
+from support.memory_transport import SocketTransport
+from support.oracle import ReceivedStream, SentStream, check_counters
 
-from pepperpy.network import ClosedError, ConnectionLostError, NetworkConfig
+from pepperpy.network import ClosedError, ConnectionLostError, NetworkConfig, NetworkTimeoutError
 
-SIZES = st.sampled_from([0, 1, 10, 511, 512, 513, 8191, 8192, 8193, 65535, 65536, 65537, 200_000])
+SIZES = st.one_of(
+    st.integers(0, 20),
+    st.builds(
+        lambda border, offset: border + offset,
+        st.sampled_from([512, 8192, 16_384, 65_536, 200_000]),
+        st.integers(-2, 2),
+    ),
+)
 KINDS = st.sampled_from([bytes, bytearray, memoryview, lambda data: memoryview(bytearray(data))])
 HOW = st.sampled_from(["cancel", "throw", "close"])
+NO_TIME_OR_ENOUGH = st.sampled_from([None, None, 0])
+RESET = ConnectionResetError(104, "reset")
 
 
 class Sending(RuleBasedStateMachine):
-    @staticmethod
-    def loop_factory() -> asyncio.AbstractEventLoop:
-        return asyncio.SelectorEventLoop()
+    """One connection that sends, with any number of tasks that wait for room or for an empty queue."""
+
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = staticmethod(asyncio.SelectorEventLoop)
 
     @initialize(
-        high=st.sampled_from([1, 1000, 65536, 300_000]),
-        room=st.sampled_from([0, 5000, 100_000]),
+        marks=st.sampled_from([(1, 0), (1000, 250), (65_536, 16_384), (300_000, 299_999)]),
+        room=st.sampled_from([0, 5000, 100_000, 10**9]),
         on_socket=st.booleans(),
     )
-    def open(self, high: int, room: int, on_socket: bool) -> None:
-        config = NetworkConfig("memory", 1, None, send_high_water=high, send_low_water=high // 4)
+    def connect(self, marks: tuple[int, int], room: int, on_socket: bool) -> None:
+        high, low = marks
+        config = NetworkConfig("memory", 1, None, send_high_water=high, send_low_water=low)
         self.bench = Workbench(self.loop_factory, config, on_socket)
+        self.transport = self.bench.transport
         if not on_socket:
-            self.bench.transport.room = room
-        self.accepted = bytearray()
-        self.sends = 0
+            self.transport.room = room
+        self.transport.before_loss = self.connection_is_lost
+        self.stream = SentStream(high, low)
+        self.received = ReceivedStream(1 << 20, 0, 1 << 20)
+        self.transport.before_update = self.received.comes
         self.number = 0
         self.tasks: list[HandTask] = []
-        self.ended = self.closed = self.aborted = self.lost = False
+        self.timed: list[HandTask] = []
+        self.closed = self.aborted = self.lost = self.failed = self.vanished = self.told = False
+        self.owed = 0  # bytes that were not with the kernel when the connection was lost
 
     @property
     def over(self) -> bool:
-        return self.closed or self.aborted or self.lost
+        return self.closed or self.aborted or self.lost or self.vanished
 
-    def data(self, size: int) -> bytes:
+    @property
+    def queued(self) -> int:
+        return self.bench.client.stats.bytes_queued
+
+    def next_data(self, size: int) -> bytes:
         self.number += 1
         return (b"%d," % self.number * size)[:size]
 
-    def send(self, call: Any, data: bytes) -> None:
-        def done(task: HandTask, value: object, error: BaseException | None) -> None:
-            if error is None:
-                self.accepted.extend(data)
-                self.sends += 1
-            elif not isinstance(error, asyncio.CancelledError):
-                assert isinstance(error, ConnectionLostError if self.lost else ClosedError), error
-                assert self.over or self.ended
+    # ---- Tasks ----
 
-        task = HandTask(self.bench.loop, call, done)
+    def look(self) -> None:
+        if not self.transport.closing:
+            self.stream.look(self.queued)
+
+    def start(self, call: Coroutine[Any, Any, None], ended: Callable[[], None], timeout: float | None) -> None:
+        def done(task: HandTask, value: object, error: BaseException | None) -> None:
+            assert value is None
+            if error is None:
+                ended()
+                self.look()
+            elif isinstance(error, NetworkTimeoutError):
+                assert timeout is not None
+            elif not isinstance(error, asyncio.CancelledError):
+                self.told |= isinstance(error, ConnectionLostError)
+                ours = self.closed or self.aborted or (self.stream.ended and not (self.lost or self.vanished))
+                assert isinstance(error, ClosedError if ours else ConnectionLostError), error
+                assert self.over or self.stream.ended
+
+        task = HandTask(self.bench.loop, call, done, self.look)
         task.step()
         if not task.done:
             self.tasks.append(task)
+            if timeout is not None:
+                self.timed.append(task)
 
-    # ---- Events ----
+    def send(self, call: Coroutine[Any, Any, None], data: bytes, again: int, timeout: float | None) -> None:
+        def accepted() -> None:
+            self.stream.accept(data)
+            if again:
+                # In the same step, as a task does that sends in a loop.
+                more = self.next_data(len(data))
+                self.send(self.bench.client.send(more, timeout=timeout), more, again - 1, timeout)
 
-    @rule(size=SIZES, kind=KINDS, in_task=st.booleans())
-    def send_one(self, size: int, kind: Callable[[bytes], Any], in_task: bool) -> None:
-        data = self.data(size)
+        waiting = len(self.tasks)
+        self.start(call, accepted, timeout)
+        if len(self.tasks) > waiting and self.tasks[-1].coroutine is call and not self.over:
+            assert self.stream.may_hold_back, f"a send waits with {self.queued} bytes queued"
+
+    @rule(size=SIZES, kind=KINDS, in_task=st.booleans(), again=st.integers(0, 3), timeout=NO_TIME_OR_ENOUGH)
+    def send_one(
+        self, size: int, kind: Callable[[bytes], Any], in_task: bool, again: int, timeout: float | None
+    ) -> None:
+        data = self.next_data(size)
         buffer = kind(data)
         waiting = len(self.tasks)
         with self.bench.inside(in_task):
-            self.send(self.bench.client.send(buffer), data)
+            self.send(self.bench.client.send(buffer, timeout=timeout), data, again, timeout)
         if isinstance(buffer, bytearray) and len(self.tasks) == waiting:
             # It was accepted: what happens to the buffer now must not show.
             buffer[:] = b"?" * len(buffer)
 
-    @rule(sizes=st.lists(SIZES, max_size=5))
-    def send_several(self, sizes: list[int]) -> None:
-        pieces = [self.data(size) for size in sizes]
+    @rule(sizes=st.lists(SIZES, max_size=5), timeout=NO_TIME_OR_ENOUGH)
+    def send_several(self, sizes: list[int], timeout: float | None) -> None:
+        pieces = [self.next_data(size) for size in sizes]
         with self.bench.inside():
-            self.send(self.bench.client.send_many(pieces), b"".join(pieces))
+            self.send(self.bench.client.send_many(pieces, timeout=timeout), b"".join(pieces), 0, timeout)
 
-    @rule(n=st.sampled_from([1, 100, 5000, 70_000, 10**7]), turns=st.integers(0, 2))
-    def peer_takes(self, n: int, turns: int) -> None:
-        if not self.bench.transport.lost:
-            with self.bench.inside():
-                self.bench.transport.peer_takes(n)
-        self.bench.turn(turns)
+    @rule(in_task=st.booleans(), timeout=NO_TIME_OR_ENOUGH)
+    def flush(self, in_task: bool, timeout: float | None) -> None:
+        target = len(self.stream.accepted)
 
-    @rule()
-    def loop_turns(self) -> None:
-        self.bench.turn()
+        def flushed() -> None:
+            assert self.vanished or self.transport.handed >= target, "flush() came back too early"
+            assert not self.lost
+
+        with self.bench.inside(in_task):
+            self.start(self.bench.client.flush(timeout=timeout), flushed, timeout)
 
     @precondition(lambda self: any(task.is_waiting for task in self.tasks))
     @rule(how=HOW, data=st.data())
     def give_up(self, how: str, data: st.DataObject) -> None:
         task = data.draw(st.sampled_from([task for task in self.tasks if task.is_waiting]))
-        before = self.sends
+        before = len(self.stream.accepted)
         with self.bench.inside():
             task.give_up(how)
-        assert self.sends == before
+        assert len(self.stream.accepted) == before
+
+    # ---- The kernel, the peer and the loop ----
+
+    @rule(n=st.sampled_from([1, 100, 5000, 70_000, 10**7]))
+    def peer_takes(self, n: int) -> None:
+        if not self.transport.lost:
+            with self.bench.inside():
+                self.transport.peer_takes(n)
+
+    @rule(in_task=st.booleans())
+    def something_arrives(self, in_task: bool) -> None:
+        # After which a send is an answer again, and leaves at once.
+        with self.bench.inside(in_task):
+            self.transport.arrives(b"?")
+
+    @rule()
+    def turn(self) -> None:
+        self.bench.turn(2)
+        self.stream.turned()
+        self.look()
+        if not self.transport.closing and not self.vanished:
+            assert self.queued == 0 or self.transport.is_full, "what was gathered did not leave with the turn"
+        assert all(task.done for task in self.timed), "a task without time still waits"
+        if not self.stream.held_back and not self.transport.is_full:
+            assert not any(task.is_waiting for task in self.tasks), "a task waits for nothing"
+
+    @rule()
+    def kernel_fails(self) -> None:
+        self.failed = True
+        self.transport.kernel_error = RESET
+
+    @precondition(lambda self: not self.over)
+    @rule()
+    def connection_breaks(self) -> None:
+        with self.bench.inside():
+            self.transport.breaks(RESET)
+        self.bench.turn(2)
+
+    def connection_is_lost(self) -> None:
+        self.lost = not (self.closed or self.aborted)
+        self.owed = len(self.stream.accepted) - self.transport.handed
+
+    @precondition(lambda self: not self.over and isinstance(self.transport, SocketTransport))
+    @rule()
+    def peer_vanishes(self) -> None:
+        self.vanished = True
+        assert isinstance(self.transport, SocketTransport)
+        self.transport.peer_vanishes()
+
+    # ---- This side ----
 
     @precondition(lambda self: not self.over)
     @rule()
     def send_eof(self) -> None:
-        self.ended = True
         with self.bench.inside():
-            self.bench.client._sender.send_eof()
+            try:
+                self.bench.client._sender.send_eof()
+            except ConnectionLostError:
+                assert self.vanished or self.failed
+            else:
+                self.stream.ended = True
 
-    @precondition(lambda self: not self.over)
     @rule()
     def close(self) -> None:
-        self.closed = True
+        if not (self.aborted or self.lost):
+            self.closed = True
+            self.received.close()
         with self.bench.inside():
             self.bench.protocol.close()
 
-    @precondition(lambda self: not self.over)
     @rule()
     def abort(self) -> None:
-        self.aborted = True
+        if not self.lost:
+            self.aborted = True
+            self.received.close()
         with self.bench.inside():
             self.bench.protocol.abort()
-
-    @precondition(lambda self: not self.over)
-    @rule()
-    def lose(self) -> None:
-        self.lost = True
-        with self.bench.inside():
-            self.bench.transport.breaks(ConnectionResetError(104, "reset"))
-        self.bench.turn(2)
 
     # ---- What always holds ----
 
     @invariant()
     def the_wire_holds_a_prefix_of_what_was_accepted(self) -> None:
-        self.bench.check()
-        assert self.accepted.startswith(self.bench.transport.wire)
-        stats = self.bench.client.stats
-        assert (stats.bytes_sent, stats.sends) == (len(self.accepted), self.sends)
-
-    def teardown(self) -> None:
         if not hasattr(self, "bench"):
             return
-        for _ in range(200):
-            if self.bench.transport.lost:
-                break
-            with self.bench.inside():
-                self.bench.transport.peer_takes(10**7)
+        self.bench.check()
+        assert self.stream.accepted.startswith(self.transport.wire)
+        if not self.vanished:
+            check_counters(self.bench.client, self.received, self.stream)
+        if not self.transport.closing and not self.vanished:
+            assert self.queued == len(self.stream.accepted) - self.transport.handed
+
+    def teardown(self) -> None:
+        if hasattr(self, "bench"):
+            try:
+                self.finish()
+            finally:
+                for task in self.tasks:
+                    task.coroutine.close()
+                self.bench.discard()
+
+    def finish(self) -> None:
+        """To a peer that reads on everything comes, and nobody is left waiting."""
+        for _ in range(300):
+            if not self.transport.lost:
+                with self.bench.inside():
+                    self.transport.peer_takes(10**7)
             self.bench.turn()
-        if not self.lost and not self.aborted:
-            # To a peer that reads on, everything comes, and nobody is left waiting.
-            assert bytes(self.bench.transport.wire) == bytes(self.accepted)
-            assert self.bench.client.stats.bytes_queued == 0
-            assert not any(task.is_waiting for task in self.tasks)
-            assert self.bench.transport.wire_ended or not self.ended or self.closed
-            assert self.bench.transport.lost == self.closed
+        assert not any(task.is_waiting for task in self.tasks)
+        if self.vanished or self.failed:
+            self.close()
+            self.bench.turn(3)
+            assert self.transport.lost
+        elif not self.lost and not self.aborted:
+            assert bytes(self.transport.wire) == bytes(self.stream.accepted)
+            assert self.transport.wire_ended or not self.stream.ended or self.closed
+            assert self.transport.lost == self.closed
+        if self.lost and not self.told and not self.vanished:
+            # Whoever closes now is told how much never left; never too little.
+            assert self.bench.protocol.take_undelivered() >= self.owed
         self.bench.close()
-        for task in self.tasks:
-            task.coroutine.close()
 
 
 class SendingOnUvloop(Sending):
-    @staticmethod
-    def loop_factory() -> asyncio.AbstractEventLoop:
-        return uvloop.new_event_loop()
+    loop_factory = staticmethod(uvloop.new_event_loop)
 
 
 PLAY = settings(
-    max_examples=int(os.environ.get("NETWORK_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("NETWORK_EXAMPLES", "100")),
     stateful_step_count=40,
     derandomize=True,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+pytestmark = pytest.mark.timeout(0 if "NETWORK_EXAMPLES" in os.environ else 60)
 TestSending = Sending.TestCase
 TestSending.settings = PLAY
 TestSendingOnUvloop = SendingOnUvloop.TestCase

@@ -255,8 +255,8 @@ class MemoryTransport(asyncio.Transport):
         if self.lost:
             self._breach("connection_lost was called twice")
             return
-        self.lost = True
         self.before_loss()
+        self.lost = True
         with self._calling("connection_lost"):
             self.protocol.connection_lost(error)
         self._kernel_close()
@@ -297,17 +297,23 @@ class SocketTransport(MemoryTransport):
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is: some KiB
         self.sock.setblocking(False)
         self.peer.setblocking(False)
+        self.peer_is_gone = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.sock if name == "socket" else default
 
+    def peer_vanishes(self) -> None:
+        """The peer closes; the next write meets EPIPE. What it had not read is lost."""
+        self.peer_is_gone = True
+        self.peer.close()
+
     def peer_takes(self, n: float) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             self.wire += self.peer.recv(min(int(n), 1 << 20) if n < math.inf else 1 << 20)
         self.writable()
 
     def _kernel_has(self) -> int:
-        if self.lost:
+        if self.lost or self.peer_is_gone:
             return len(self.wire)
         unread = fcntl.ioctl(self.peer, termios.FIONREAD, bytes(4))
         return len(self.wire) + int(struct.unpack("i", unread)[0])
@@ -325,7 +331,7 @@ class SocketTransport(MemoryTransport):
     def _kernel_close(self) -> None:
         # What the kernel has still reaches the peer.
         self.sock.close()
-        with contextlib.suppress(BlockingIOError, ConnectionError):
+        with contextlib.suppress(OSError):
             while data := self.peer.recv(1 << 20):
                 self.wire += data
         self.peer.close()
