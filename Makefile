@@ -29,7 +29,7 @@ debug-test: redis-server
 
 # Some minutes; see benchmarks/README.md. A subset: make bench-tcp ARGS="-k echo"
 bench-tcp: $(VENV)/installed-bench
-	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,rounds $(ARGS)
+	$(BIN)/python -m pytest benchmarks -o timeout=900 --benchmark-columns=median,rounds $(ARGS)
 
 $(VENV)/installed: $(SOURCES)
 	@$(PYTHON) -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \
