@@ -1,0 +1,150 @@
+"""NetworkConfig refuses what cannot work and names it; errors say what happened, and travel."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import Any
+
+import pytest
+
+import pepperpy.network as network
+from pepperpy.network import Default, NetworkConfig, NetworkError
+from pepperpy.network.backoff import Backoff
+
+ERRORS = [value for value in vars(network).values() if isinstance(value, type) and issubclass(value, NetworkError)]
+BUILT_IN = {
+    "ConnectError": ConnectionError,
+    "ConnectionLostError": ConnectionError,
+    "ClosedError": ConnectionError,
+    "NotConnectedError": ConnectionError,
+    "NetworkTimeoutError": TimeoutError,
+    "IncompleteReadError": EOFError,
+    "MessageTooLargeError": ValueError,
+    "BusyError": RuntimeError,
+    "UsageError": RuntimeError,
+}
+
+
+def test_the_first_five_fields_go_by_position_and_the_others_do_not() -> None:
+    config = NetworkConfig("host", 1, 2.0, 3, 4.0)
+    assert (config.host, config.port, config.timeout, config.retries, config.retry_delay) == ("host", 1, 2.0, 3, 4.0)
+    with pytest.raises(TypeError):
+        NetworkConfig("host", 1, 2.0, 3, 4.0, 5.0)  # type: ignore[misc]
+
+
+def test_a_config_is_a_frozen_value() -> None:
+    config = NetworkConfig("host", 1)
+    assert (config.timeout, config.retries, config.retry_delay, config.attempt_timeout) == (5.0, 3, 1.0, 5.0)
+    assert config == NetworkConfig("host", 1) == pickle.loads(pickle.dumps(config))
+    assert hash(config) == hash(NetworkConfig("host", 1))
+    assert config.replace(port=2, connect_timeout=None) == NetworkConfig("host", 2, connect_timeout=None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.port = 2  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        config.replace(unknown=1)
+    with pytest.raises(ValueError, match="port"):
+        config.replace(port=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        ("host", 5, TypeError),
+        ("host", "", ValueError),
+        ("host", "a b", ValueError),
+        ("host", "a\0", ValueError),
+        ("port", True, TypeError),
+        ("port", "80", TypeError),
+        ("port", 0, ValueError),
+        ("port", 65536, ValueError),
+        ("timeout", float("nan"), ValueError),
+        ("timeout", 0, ValueError),
+        ("timeout", 10**400, ValueError),
+        ("timeout", True, TypeError),
+        ("timeout", "5", TypeError),
+        ("retries", -1, ValueError),
+        ("retries", 1.5, TypeError),
+        ("retry_delay", -1, ValueError),
+        ("retry_delay", None, TypeError),
+        ("max_retry_delay", float("inf"), ValueError),
+        ("connect_timeout", -1, ValueError),
+        ("close_timeout", None, TypeError),
+        ("happy_eyeballs_delay", -0.1, ValueError),
+        ("local_address", "host", TypeError),
+        ("local_address", ("host", -1), ValueError),
+        ("nodelay", 1, TypeError),
+        ("keepalive", None, TypeError),
+        ("keepalive_idle", 0, ValueError),
+        ("keepalive_count", 128, ValueError),
+        ("user_timeout", 1e9, ValueError),
+        ("socket_options", [(1, 2, 3)], TypeError),
+        ("socket_options", ((1, 2),), TypeError),
+        ("receive_high_water", 0, ValueError),
+        ("receive_low_water", 1 << 30, ValueError),
+        ("send_low_water", -1, ValueError),
+        ("max_message_size", 1 << 70, ValueError),
+    ],
+)
+def test_a_bad_field_is_named(field: str, value: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match=field):
+        NetworkConfig(**{"host": "host", "port": 1, field: value})  # type: ignore[arg-type]
+
+
+def test_a_url_sets_any_scalar_field() -> None:
+    url = "tcp://example.org:80?timeout=2&retries=0&nodelay=false&connect_timeout=none&max_message_size=10"
+    config = NetworkConfig.from_url(url)
+    assert config == NetworkConfig("example.org", 80, 2.0, 0, nodelay=False, connect_timeout=None, max_message_size=10)
+    assert NetworkConfig.from_url("tcp://[::1]:1").host == "::1"
+    assert NetworkConfig.from_url("tcp://h:1/").connect_timeout is Default.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://h:1", "tcp://"),
+        ("tcp://h", "port"),
+        ("tcp://:1", "host"),
+        ("tcp://h:99999", "Port|port"),
+        ("tcp://h:1/path", "form"),
+        ("tcp://h:1?color=red", "color"),
+        ("tcp://h:1?timeout=1&timeout=2", "twice"),
+        ("tcp://h:1?timeout=soon", "timeout"),
+        ("tcp://h:1?nodelay=perhaps", "nodelay"),
+        ("tcp://h:1?retries=none", "retries"),
+    ],
+)
+def test_a_bad_url_is_explained(url: str, words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
+        NetworkConfig.from_url(url)
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="no user name or password") as caught:
+        NetworkConfig.from_url("tcp://user:secret@h:1")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_is_its_built_in_says_something_and_travels(kind: Any) -> None:
+    assert issubclass(kind, BUILT_IN.get(kind.__name__, Exception))
+    assert str(kind())
+    error = kind("words", {"host": "h", "attempt": 2}, ConnectionRefusedError(111, "refused"))
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert (str(copy), copy.details, repr(copy.__cause__)) == ("words", error.details, repr(error.__cause__))
+    if isinstance(error, OSError):
+        assert copy.errno == error.errno == 111
+
+
+def test_an_incomplete_read_travels_with_its_part() -> None:
+    error = network.IncompleteReadError("words", {"received": 2}, None, b"ab")
+    assert pickle.loads(pickle.dumps(error)).partial == b"ab"
+
+
+def test_the_wait_before_a_retry_doubles_up_to_the_cap() -> None:
+    backoff = Backoff(0.5, 3.0)
+    assert [backoff.ceiling(retry) for retry in range(1, 6)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    assert backoff.ceiling(10**6) == 3.0
+    assert all(0 <= backoff.delay(3) <= 2.0 for _ in range(1000))
+    assert Backoff(0.0, 3.0).delay(5) == 0.0
