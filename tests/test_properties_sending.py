@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.by_hand import HandTask, Workbench
 from support.memory_transport import SocketTransport
-from support.oracle import ReceivedStream, SentStream, check_counters
+from support.oracle import ReceivedStream, SentStream, check_counters, difference
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkConfig, NetworkTimeoutError
 
@@ -262,7 +262,8 @@ class Sending(RuleBasedStateMachine):
             self.bench.turn(3)
             assert self.transport.lost
         elif not self.lost and not self.aborted:
-            assert bytes(self.transport.wire) == bytes(self.stream.accepted)
+            wrong = difference(self.transport.wire, self.stream.accepted)
+            assert wrong is None, f"the peer got {wrong}"
             assert self.transport.wire_ended or not self.stream.ended or self.closed
             assert self.transport.lost == self.closed
         if self.lost and not self.told and not self.vanished:

@@ -206,6 +206,16 @@ class SentStream:
         self.accepted_before_turn = len(self.accepted)
 
 
+def difference(got: object, wanted: object) -> str | None:
+    """Where two byte strings (or lists of them) part, in few words; None if they are equal."""
+    if got == wanted:
+        return None
+    if isinstance(got, (bytes, bytearray)) and isinstance(wanted, (bytes, bytearray)):
+        at = next((i for i, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), min(len(got), len(wanted)))
+        return f"{len(got)} bytes instead of {len(wanted)}, other from {at} on: {got[at : at + 20]!r}"
+    return f"{got!r:.200} instead of {wanted!r:.200}"
+
+
 def check_answer(expected: Answer, value: object, error: BaseException | None, request: Request) -> None:
     """The outcome of a finished receive is the one that was expected."""
     assert expected is not Wait.NOT_YET, f"{request} ended with {value!r} {error!r}, but had to wait"
@@ -215,7 +225,8 @@ def check_answer(expected: Answer, value: object, error: BaseException | None, r
         assert expected.limit is None or getattr(error, "details", {})["limit"] == expected.limit
     else:
         assert error is None, f"{request} raised {error!r} instead of giving {len(expected)} bytes or lines"
-        assert value == expected, f"{request} gave something else than the stream holds"
+        wrong = difference(value, expected)
+        assert wrong is None, f"{request} gave {wrong}"
 
 
 def check_counters(client: NetworkClient, received: ReceivedStream, sent: SentStream) -> None:
