@@ -31,6 +31,7 @@ from pepperpy.network import (
     UsageError,
 )
 from pepperpy.network import connect as connect_module
+from pepperpy.network.backoff import may_pass
 
 CALLS = {
     "send": lambda c: c.send(b"x"),
@@ -210,7 +211,7 @@ async def test_a_host_that_is_no_name_is_a_connect_error(host: str) -> None:
     ],
 )
 def test_failures_are_told_apart_by_whether_waiting_helps(error: Exception, passes: bool) -> None:
-    assert connect_module.may_pass(error) is passes
+    assert may_pass(error) is passes
 
 
 @contextlib.contextmanager

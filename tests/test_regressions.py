@@ -15,7 +15,7 @@ import pytest
 from support.servers import client_of, echo_server, peer_and_client
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkClient, NetworkTimeoutError, UsageError
-from pepperpy.network import connect as connect_module
+from pepperpy.network.backoff import may_pass
 
 EXIT = """
 import asyncio, socket, sys
@@ -187,7 +187,7 @@ async def test_nodelay_can_be_switched_off() -> None:
 
 
 def test_addresses_that_fail_in_different_ways_are_tried_again() -> None:
-    assert connect_module.may_pass(OSError("Multiple exceptions: [Errno 113] no route, [Errno 111] refused"))
+    assert may_pass(OSError("Multiple exceptions: [Errno 113] no route, [Errno 111] refused"))
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

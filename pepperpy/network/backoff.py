@@ -1,9 +1,46 @@
-"""The one retry schedule of this package."""
+"""When to try again, for TCP and HTTP alike: whether it can help, how long to wait, how much extra load it may be."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import random
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+
+# Failures that may pass by waiting: nobody listens yet, the way is down, this machine is short of ports for now.
+# By name, because not every system has all of them.
+_PASSING_NAMES = """
+    ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENETRESET
+    EADDRNOTAVAIL EAGAIN EINTR ENOBUFS
+"""
+_PASSING = frozenset(getattr(errno, name, None) for name in _PASSING_NAMES.split()) - {None}
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again later can help: refused, unreachable, timed out, a name server that is not there."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN
+    if isinstance(error, TimeoutError):
+        return True
+    # No errno: several addresses failed in different ways (aiohappyeyeballs joins them), so one of them may pass.
+    return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
+
+
+_waiting = True
+
+
+@contextlib.contextmanager
+def without_waits() -> Iterator[None]:
+    """Let every `Backoff` of this process wait 0 seconds while the block runs; for tests."""
+    global _waiting
+    before, _waiting = _waiting, False
+    try:
+        yield
+    finally:
+        _waiting = before
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +62,54 @@ class Backoff:
 
     def delay(self, retry: int) -> float:
         """A wait in seconds before retry number `retry` (from 1)."""
-        return random.uniform(0.0, self.ceiling(retry))
+        return random.uniform(0.0, self.ceiling(retry)) if _waiting else 0.0
+
+    def delay_after(self, retry: int, asked: float) -> float:
+        """The same, but not before the `asked` seconds that a server wants; no client comes exactly then."""
+        return asked + self.delay(retry) if _waiting else 0.0
+
+
+class RetryBudget:
+    """Keeps retries from multiplying an outage: per key (a host), a share of the calls made there lately.
+
+    A retry is allowed while there were fewer than `ratio` times the calls, plus `reserve`, in the present and the
+    previous window: 10 to 20 seconds. The reserve keeps retries useful to clients that make few calls. Sources: the
+    ratio of Finagle's RetryBudget and of reqwest, 0.2; Google SRE book, "Addressing Cascading Failures".
+    """
+
+    WINDOW_S = 10.0
+    RESERVE = 10
+    # Keys that are remembered; the least recently started window goes first. Arbitrary: some 200 KB.
+    MAX_KEYS = 1024
+
+    def __init__(self, ratio: float) -> None:
+        self.ratio = ratio
+        # Key -> [start of the present window, its calls, its retries, the previous window's calls, its retries]
+        self._windows: dict[str, list[float]] = {}
+
+    def note_call(self, key: str, now: float) -> None:
+        """A call was made; `now` is in seconds of any steady clock."""
+        window = self._windows.get(key)
+        if window is None or now - window[0] >= self.WINDOW_S:
+            window = self._turn(key, now)
+        window[1] += 1
+
+    def take(self, key: str, now: float) -> bool:
+        """Whether a retry is allowed now; if so, it is counted."""
+        window = self._windows.get(key)
+        if window is None or now - window[0] >= self.WINDOW_S:
+            window = self._turn(key, now)
+        _, calls, retries, earlier_calls, earlier_retries = window
+        if retries + earlier_retries >= self.RESERVE + self.ratio * (calls + earlier_calls):
+            return False
+        window[2] += 1
+        return True
+
+    def _turn(self, key: str, now: float) -> list[float]:
+        old = self._windows.pop(key, None)
+        recent = old is not None and now - old[0] < 2 * self.WINDOW_S
+        window = [now, 0, 0, old[1], old[2]] if old is not None and recent else [now, 0, 0, 0, 0]
+        self._windows[key] = window
+        if len(self._windows) > self.MAX_KEYS:
+            del self._windows[next(iter(self._windows))]
+        return window

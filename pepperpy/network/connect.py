@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import socket
 from typing import Any
@@ -14,24 +13,6 @@ from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 
 AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
-
-# Failures that may pass by waiting: nobody listens yet, the way is down, this machine is short of ports for now.
-# By name, because not every system has all of them.
-_PASSING_NAMES = """
-    ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENETRESET
-    EADDRNOTAVAIL EAGAIN EINTR ENOBUFS
-"""
-_PASSING = frozenset(getattr(errno, name, None) for name in _PASSING_NAMES.split()) - {None}
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether trying again later can help: refused, unreachable, timed out, a name server that is not there."""
-    if isinstance(error, socket.gaierror):
-        return error.errno == socket.EAI_AGAIN
-    if isinstance(error, TimeoutError):
-        return True
-    # No errno: several addresses failed in different ways (aiohappyeyeballs joins them), so one of them may pass.
-    return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
 
 
 async def open_connection(config: NetworkConfig) -> StreamProtocol:

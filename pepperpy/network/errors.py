@@ -1,8 +1,8 @@
 """The error tree: every failure of this package is a `NetworkError`.
 
-The class says whose doing it was: you (`ClosedError`, `NotConnectedError`, `BusyError`, `UsageError`),
-the peer or the network (`ConnectError`, `ConnectionLostError`, `IncompleteReadError`), or the clock
-(`NetworkTimeoutError`). Each is also the built-in exception that code written for sockets or asyncio
+The class says whose doing it was: you (`ClosedError`, `NotConnectedError`, `BusyError`, `UsageError`,
+`InvalidRequestError`), the peer or the network (`ConnectError`, `ConnectionLostError`, `IncompleteReadError`,
+`HTTPStatusError`, ...), or the clock (`NetworkTimeoutError`). Each is also the built-in exception that code written for sockets or asyncio
 streams already catches. Cancellation is never wrapped: `asyncio.CancelledError` passes through.
 """
 
@@ -16,11 +16,21 @@ __all__ = [
     "ClosedError",
     "ConnectError",
     "ConnectionLostError",
+    "DecodeError",
+    "HTTPStatusError",
     "IncompleteReadError",
+    "IntegrityError",
+    "InvalidRequestError",
     "MessageTooLargeError",
     "NetworkError",
     "NetworkTimeoutError",
     "NotConnectedError",
+    "PoolTimeoutError",
+    "ProtocolError",
+    "ProxyError",
+    "RedirectError",
+    "ResponseTooLargeError",
+    "TLSError",
     "UsageError",
 ]
 
@@ -31,7 +41,7 @@ class NetworkError(Exception):
     Args:
         message: What happened, in words; never empty (the class name stands in for an empty one).
         details: Facts for programs: `host`, `port`, `phase`, `attempt` (counted from 1), `elapsed` (seconds),
-            and what the subclass adds. Only what is known is present.
+            for HTTP `method` and `url` (without secrets), and what the subclass adds. Only what is known is present.
         cause: The error underneath; becomes `__cause__`.
     """
 
@@ -116,3 +126,100 @@ class BusyError(NetworkError, RuntimeError):
 
 class UsageError(NetworkError, RuntimeError):
     """The client was used from another thread, event loop or process than the one it was connected in."""
+
+
+# ---- HTTP, and TLS and proxies for both clients ----
+
+
+class InvalidRequestError(NetworkError, ValueError):
+    """You asked for something that cannot be sent: a bad URL, method, header or combination. Nothing was sent."""
+
+
+class TLSError(ConnectError):
+    """No secure connection could be made; the message says which check failed. No application byte was sent."""
+
+
+class ProxyError(ConnectError):
+    """The proxy could not be reached, or refused; `details["status"]` is its answer's, if it gave one."""
+
+
+class PoolTimeoutError(NetworkTimeoutError):
+    """The time limit passed while waiting for one of `max_connections`; no connection was attempted."""
+
+
+class ProtocolError(NetworkError, ValueError):
+    """The peer sent something that is not HTTP, or not what it had announced. Its connection was closed."""
+
+
+class RedirectError(NetworkError, ValueError):
+    """A redirect was not followed: too many, to no usable address, or from https to http."""
+
+
+class ResponseTooLargeError(NetworkError, ValueError):
+    """A body went past the limit that `details["limit"]` (bytes) names; reading stopped there and the connection closed."""
+
+
+class DecodeError(NetworkError, ValueError):
+    """A body is not the text or JSON that was asked for. It arrived whole: `details["status"]` and `content` hold it."""
+
+    def __init__(
+        self,
+        message: str = "",
+        details: Mapping[str, Any] | None = None,
+        cause: BaseException | None = None,
+        content: bytes = b"",
+    ) -> None:
+        super().__init__(message, details, cause)
+        self.content = content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.details, self.__cause__, self.content)
+
+
+class IntegrityError(NetworkError, ValueError):
+    """A download arrived whole, but its size or checksum is not the expected one; nothing was put in place."""
+
+
+class HTTPStatusError(NetworkError):
+    """The server answered with a status of 400 or above.
+
+    Attributes:
+        status: The status code.
+        reason: The reason phrase; may be empty.
+        headers: The response's headers, a case-insensitive mapping.
+        method: The request's method.
+        url: The URL that answered, without secrets.
+        body: The start of the response's body, at most `HTTPConfig.max_error_body` bytes.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        details: Mapping[str, Any] | None = None,
+        cause: BaseException | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(message, details, cause)
+        self.headers: Mapping[str, str] = headers if headers is not None else {}
+        self.body = body
+
+    @property
+    def status(self) -> int:
+        return int(self.details["status"])
+
+    @property
+    def reason(self) -> str:
+        return str(self.details.get("reason", ""))
+
+    @property
+    def method(self) -> str:
+        return str(self.details.get("method", ""))
+
+    @property
+    def url(self) -> str:
+        return str(self.details.get("url", ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A dict, because aiohttp's header proxy does not pickle.
+        return type(self), (self.message, self.details, self.__cause__, dict(self.headers), self.body)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.backoff import Backoff
+from pepperpy.network.backoff import Backoff, may_pass
 from pepperpy.network.config import Default, NetworkConfig
 from pepperpy.network.errors import (
     BusyError,
@@ -213,7 +213,7 @@ class NetworkClient:
 
     async def _connect_with_retries(self) -> StreamProtocol:
         # Imported on first use: it brings more modules than the rest of the package.
-        from pepperpy.network.connect import may_pass, open_connection
+        from pepperpy.network.connect import open_connection
 
         config = self.config
         backoff = Backoff(config.retry_delay, config.max_retry_delay)

@@ -1,0 +1,231 @@
+"""`Call`: one logical request, from the arguments to the outcome. Knows what to send, and how far it got.
+
+It is also what aiohttp's connector reports to while it looks for a connection (see `wire.py`), which is how an error
+can say in which phase it happened, and a retry whether anything was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from pepperpy.network.errors import NetworkError, RedirectError
+from pepperpy.network.http.body import Body
+from pepperpy.network.http.redact import SECRET_HEADERS, redact_url
+
+Error = TypeVar("Error", bound=NetworkError)
+
+# RFC 9110, section 9.2.2, and RFC 10008 (QUERY): sending them twice does what sending them once does.
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+
+# aiohttp itself drops these when a redirect leaves the origin, and puts the new origin's cookies in.
+_DROPPED_BY_AIOHTTP = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of a call went, in seconds.
+
+    Attributes:
+        retries: Before the last attempt: earlier attempts and the waits between them.
+        queue: Until one of `max_connections` was free.
+        dns: Looking up the name; 0 for a cached one.
+        connect: Making the connection, TLS included; 0 for a pooled one.
+        first_byte: From the connection until the head of the response had arrived.
+        body: Reading the body; 0 for a stream.
+    """
+
+    retries: float
+    queue: float
+    dns: float
+    connect: float
+    first_byte: float
+    body: float
+
+
+class Call:
+    """One logical request. All times are those of the loop's clock, in seconds."""
+
+    __slots__ = (
+        "_create_at",
+        "_dns_at",
+        "_hop_url",
+        "_left_origin",
+        "allow_downgrade",
+        "attempt",
+        "attempt_at",
+        "attempt_timeout",
+        "body",
+        "clock",
+        "connected",
+        "connected_at",
+        "deadline_at",
+        "dns_s",
+        "done_at",
+        "dropped_headers",
+        "extra_attempts",
+        "head_at",
+        "headers",
+        "hops",
+        "host",
+        "method",
+        "options",
+        "phase",
+        "reauthorized",
+        "retries",
+        "reused",
+        "secret_names",
+        "started_at",
+        "timeout",
+        "url",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        url: URL,
+        clock: Callable[[], float],
+        options: dict[str, Any],
+        timeout: aiohttp.ClientTimeout,
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.host = url.raw_host or ""
+        self.clock = clock
+        self.started_at = clock()
+        self.deadline_at: float | None = None
+        # What ClientSession.request takes beside method, URL, headers, body and timeout.
+        self.options = options
+        self.timeout = timeout
+        self.headers: CIMultiDict[str] | None = None
+        self.body: Body | None = None
+        self.dropped_headers: Collection[str] = ()
+        self.secret_names: frozenset[str] = frozenset()
+        self.allow_downgrade = False
+        self.retries = 0
+        self.attempt = 0
+        self.extra_attempts = 0  # attempts that do not count against `retries`
+        self.reauthorized = False
+        self.done_at = 0.0
+        self.phase = "prepare"
+
+    # ---- What happened ----
+
+    def begin_attempt(self) -> None:
+        self.attempt += 1
+        self.attempt_at = self.clock()
+        self.attempt_timeout = self.timeout
+        self.connected = False
+        self.reused = False
+        self.hops = 0
+        self.dns_s = 0.0
+        self.connected_at = self.head_at = self._create_at = self._dns_at = 0.0
+        self._left_origin = False
+        self.phase = "queue"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending the request again does no more than sending it once."""
+        return self.method in IDEMPOTENT_METHODS or (self.headers is not None and "Idempotency-Key" in self.headers)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call began, or that it took."""
+        return (self.done_at or self.clock()) - self.started_at
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds to the deadline, 0 or less if it has passed; None without one."""
+        return None if self.deadline_at is None else self.deadline_at - self.clock()
+
+    @property
+    def timings(self) -> Timings:
+        # A pooled connection costs nothing once it is free; a new one is looked up and made after the wait.
+        ready_at = self.connected_at or self.attempt_at
+        free_at = self._create_at or ready_at
+        return Timings(
+            retries=self.attempt_at - self.started_at,
+            queue=free_at - self.attempt_at,
+            dns=self.dns_s,
+            connect=ready_at - free_at - self.dns_s,
+            first_byte=(self.head_at or ready_at) - ready_at,
+            body=self.done_at - self.head_at if self.done_at and self.head_at else 0.0,
+        )
+
+    def error(self, kind: type[Error], text: str, cause: BaseException | None = None, **details: Any) -> Error:
+        """An error of this call: what happened, where and when, without secrets."""
+        elapsed = self.elapsed
+        url = redact_url(str(self.url))
+        facts = {
+            "method": self.method,
+            "url": url,
+            "host": self.host,
+            "port": self.url.port,
+            "phase": self.phase,
+            "attempt": self.attempt,
+            "elapsed": elapsed,
+        }
+        message = f"{self.method} {url}: {text} (phase {self.phase}, attempt {self.attempt}, {elapsed:.3g} s)"
+        return kind(message, facts | details, cause)
+
+    # ---- Redirects ----
+
+    def check_hop(self, request: aiohttp.ClientRequest) -> None:
+        """Called with each request that aiohttp is about to send: the first one, and one for each redirect."""
+        self.hops += 1
+        if self.hops > 1:
+            self._check_redirect(request)
+        for name in self.dropped_headers:
+            request.headers.popall(name, None)
+        self._hop_url = request.url
+
+    def _check_redirect(self, request: aiohttp.ClientRequest) -> None:
+        before, after = self._hop_url, request.url
+        if before.scheme == "https" and after.scheme == "http" and not self.allow_downgrade:
+            to = redact_url(str(after))
+            raise self.error(RedirectError, f"redirected from https to {to}; allow_downgrade=True would follow")
+        if before.origin() != after.origin():
+            self._left_origin = True
+        if self._left_origin:
+            # aiohttp takes Authorization and Cookie away by itself, but starts each hop from the same other headers.
+            for name in (SECRET_HEADERS | self.secret_names) - _DROPPED_BY_AIOHTTP:
+                request.headers.popall(name, None)
+
+    # ---- What aiohttp's connector reports (the methods of aiohttp's Trace) ----
+
+    async def send_connection_queued_start(self) -> None:
+        self.phase = "queue"
+
+    async def send_connection_queued_end(self) -> None:
+        pass
+
+    async def send_connection_create_start(self) -> None:
+        self.phase = "connect"
+        self._create_at = self.clock()
+
+    async def send_connection_create_end(self) -> None:
+        pass
+
+    async def send_connection_reuseconn(self) -> None:
+        self.reused = True
+
+    async def send_dns_resolvehost_start(self, host: str) -> None:
+        self.phase = "dns"
+        self._dns_at = self.clock()
+
+    async def send_dns_resolvehost_end(self, host: str) -> None:
+        # A lookup goes on when its attempt has timed out, and may end during a later one.
+        if self.phase == "dns":
+            self.phase = "connect"
+            self.dns_s = self.clock() - self._dns_at
+
+    async def send_dns_cache_hit(self, host: str) -> None:
+        pass
+
+    async def send_dns_cache_miss(self, host: str) -> None:
+        pass

@@ -1,0 +1,443 @@
+"""`HTTPClient`: the documented API. Policy and documentation; a call's life is in `engine.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Unpack
+
+import aiohttp
+from aiohttp import ClientTimeout
+from yarl import URL
+
+from pepperpy.network.config import _check_int
+from pepperpy.network.errors import ClosedError, NotConnectedError, UsageError
+from pepperpy.network.http import wire as wires
+from pepperpy.network.http.call import Call
+from pepperpy.network.http.codec import RequestData, default_codec
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.engine import Counters, Engine, logger
+from pepperpy.network.http.interceptors import after_response, before_request
+from pepperpy.network.http.mapping import MapResult, map_bounded
+from pepperpy.network.http.prepare import Prepare, RequestOptions
+from pepperpy.network.http.response import HTTPResponse, read_at_most, status_error
+from pepperpy.network.http.stream import HTTPStream
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPStats:
+    """Counts over the life of a client; the last two describe the present.
+
+    Attributes:
+        calls: Calls begun, whatever became of them.
+        attempts: Requests sent or tried; redirects not counted.
+        retries: Attempts after a failure or a status, each after a wait.
+        stale_retries: Attempts repeated at once because the server had closed the pooled connection.
+        budget_refusals: Retries that `retry_budget` did not allow.
+        discarded_connections: Pooled connections found closed, or with bytes on them that nobody had asked for.
+        open_connections: Connections open now, in use or pooled.
+        in_flight: Calls under way now.
+    """
+
+    calls: int
+    attempts: int
+    retries: int
+    stale_retries: int
+    budget_refusals: int
+    discarded_connections: int
+    open_connections: int
+    in_flight: int
+
+
+class HTTPClient:
+    """A client for any number of HTTP requests, with one pool of connections.
+
+    Made anywhere; opened by `async with`, `initialize()` or the first request, and from then on used in that event
+    loop only, by any number of tasks. `close()` (or `cleanup()`) ends it; a closed client refuses requests with
+    `ClosedError` until `initialize()` opens it anew. One that is dropped unclosed gives a `ResourceWarning`.
+
+    Every method that sends a request raises, besides what its own documentation names:
+
+        InvalidRequestError: The URL, a header or another value cannot be sent. Nothing was sent.
+        ConnectError, TLSError, ProxyError: No connection could be made.
+        ConnectionLostError, IncompleteReadError, ProtocolError: The server broke off, or broke the rules.
+        NetworkTimeoutError: A limit passed; `details["limit"]` names the setting. PoolTimeoutError: in the queue.
+        RedirectError: A redirect was not followed.
+        ResponseTooLargeError: The body goes past `max_response_size`.
+        HTTPStatusError: The status is 400 or above, unless `raise_for_status` is False.
+        ClosedError: The client was closed before or meanwhile.
+        UsageError: Another event loop than the one that the client was opened in.
+
+    All are `NetworkError`, with `details` `method`, `url` (without secrets), `phase`, `attempt` and `elapsed`.
+    Failures that may pass are tried again as `HTTPConfig` says.
+
+    Cancellation: The connection of a request that was cancelled is closed, never reused. Whether the request was
+    carried out is not known.
+    """
+
+    def __init__(self, config: HTTPConfig | None = None) -> None:
+        """Args: config: How to behave. Nothing is opened yet."""
+        if config is None:
+            config = HTTPConfig()
+        elif not isinstance(config, HTTPConfig):
+            raise TypeError(f"config must be an HTTPConfig, not {type(config).__name__}")
+        self.config = config
+        self._codec = config.json_codec or default_codec()
+        self._prepare = Prepare(config, self._codec)
+        self._counters = Counters()
+        self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._in_flight = 0
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._engine is not None else "new"
+        return f"<HTTPClient {state} {self.config!r}>"
+
+    def __del__(self) -> None:
+        engine: Engine | None = getattr(self, "_engine", None)
+        if engine is not None:
+            message = "unclosed HTTPClient; use `async with` or await close()"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+            engine.wire.abandon()
+
+    # ---- Opening and closing ----
+
+    async def initialize(self) -> None:
+        """Open the client. Does nothing if it is open.
+
+        Raises:
+            UsageError: It is open in another event loop.
+        """
+        self._closed = False
+        self._open()
+
+    def _open(self) -> Engine:
+        loop = asyncio.get_running_loop()
+        if self._engine is None:
+            if self._closed:
+                raise ClosedError("the client was closed; initialize() or `async with` opens it again")
+            self._engine = Engine(self.config, wires.make_wire(self.config, self._prepare.timeout), self._counters)
+            self._loop = loop
+        elif self._loop is not loop:
+            raise UsageError("the client is open in another event loop; close it there, or use a client for each loop")
+        return self._engine
+
+    async def close(self) -> None:
+        """Close all connections; requests under way end with `ClosedError`. Afterwards nothing is left to wait for.
+
+        May be called twice, and on a client that was never opened.
+
+        Cancellation: The connections are closed all the same, at once.
+        """
+        engine, self._engine = self._engine, None
+        self._closed = True
+        if engine is not None:
+            engine.closing = True
+            self._counters.discarded_connections += engine.wire.discarded
+            if self._loop is not asyncio.get_running_loop():
+                engine.wire.abandon()
+                return
+            try:
+                if self.config.auth is not None:
+                    await self.config.auth.close()
+            finally:
+                await engine.wire.close(self.config.close_timeout)
+
+    async def cleanup(self) -> None:
+        """The same as `close()`."""
+        await self.close()
+
+    async def __aenter__(self) -> HTTPClient:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The live aiohttp session, for what this class does not cover, such as WebSockets.
+
+        Raises:
+            NotConnectedError: The client is not open.
+        """
+        if self._engine is None or self._engine.wire.session is None:
+            raise NotConnectedError("the client has no session before initialize() or `async with`, nor after close()")
+        return self._engine.wire.session
+
+    @property
+    def stats(self) -> HTTPStats:
+        """Counts over the life of this client; see `HTTPStats`."""
+        counters = self._counters
+        wire = None if self._engine is None else self._engine.wire
+        return HTTPStats(
+            calls=counters.calls,
+            attempts=counters.attempts,
+            retries=counters.retries,
+            stale_retries=counters.stale_retries,
+            budget_refusals=counters.budget_refusals,
+            discarded_connections=counters.discarded_connections + (0 if wire is None else wire.discarded),
+            open_connections=0 if wire is None else wire.open_connections,
+            in_flight=self._in_flight,
+        )
+
+    # ---- Requests ----
+
+    async def request(
+        self,
+        method: str,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        json: RequestData | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HTTPResponse:
+        """Send a request and read the response.
+
+        Args:
+            method: Any token; upper-cased.
+            url: Absolute, or appended to `base_url`. A `yarl.URL` made with `encoded=True` is sent as it is.
+            params: Query parameters, beside those in `url`; lists repeat the name, None leaves it out.
+            headers: Headers of this request; None removes one that would be sent by default.
+            proxy: `http://` or `https://` URL of the proxy for this request.
+            timeout: `aiohttp.ClientTimeout`, or seconds, for one attempt; None: as configured.
+            verify_ssl: False: do not check the certificate.
+            json: Any JSON value, sent as the body; None: no body.
+            options: See `RequestOptions`.
+        """
+        engine = self._engine
+        if engine is None or self._loop is not asyncio.get_running_loop():
+            engine = self._open()
+        config = self.config
+        if config.interceptors:
+            params, headers = dict(params or {}), dict(headers or {})
+            data = options.get("data")
+            await before_request(
+                config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, data
+            )
+        call, auth = self._prepare(
+            method, url, params, headers, proxy, timeout, verify_ssl, json, options, self._prepare.timeout
+        )
+        limit = options.get("max_response_size", config.max_response_size) if options else config.max_response_size
+        self._in_flight += 1
+        try:
+            raw, content = await engine.run(call, limit, auth, whole=True)
+        finally:
+            self._in_flight -= 1
+            if call.body is not None:
+                await call.body.close()
+        response = HTTPResponse(raw, content, call, self._codec, config.strict_content_type)
+        if config.interceptors:
+            await after_response(config.interceptors, response)
+        if raw.status >= 400 and options.get("raise_for_status", config.raise_for_status):
+            response.raise_for_status()
+        return response
+
+    async def get(
+        self,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        **options: Unpack[RequestOptions],
+    ) -> str:
+        """Send GET request. The text of the response; for all else about it see `request()`.
+
+        Raises:
+            DecodeError: The body is not text.
+        """
+        response = await self.request("GET", url, params, headers, proxy, timeout, verify_ssl, None, **options)
+        return response.text
+
+    async def post(
+        self,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        json: RequestData | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> str:
+        """Send POST request. The text of the response, as `get()`."""
+        response = await self.request("POST", url, params, headers, proxy, timeout, verify_ssl, json, **options)
+        return response.text
+
+    async def put(
+        self,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        json: RequestData | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> str:
+        """Send PUT request. The text of the response, as `get()`."""
+        response = await self.request("PUT", url, params, headers, proxy, timeout, verify_ssl, json, **options)
+        return response.text
+
+    async def patch(
+        self,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        json: RequestData | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> str:
+        """Send PATCH request. The text of the response, as `get()`."""
+        response = await self.request("PATCH", url, params, headers, proxy, timeout, verify_ssl, json, **options)
+        return response.text
+
+    async def delete(
+        self,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        json: RequestData | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> str:
+        """Send DELETE request. The text of the response, as `get()`."""
+        response = await self.request("DELETE", url, params, headers, proxy, timeout, verify_ssl, json, **options)
+        return response.text
+
+    async def head(
+        self,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        **options: Unpack[RequestOptions],
+    ) -> str:
+        """Send HEAD request. The text of the response, as `get()`."""
+        response = await self.request("HEAD", url, params, headers, proxy, timeout, verify_ssl, None, **options)
+        return response.text
+
+    async def options(
+        self,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        **options: Unpack[RequestOptions],
+    ) -> str:
+        """Send OPTIONS request. The text of the response, as `get()`."""
+        response = await self.request("OPTIONS", url, params, headers, proxy, timeout, verify_ssl, None, **options)
+        return response.text
+
+    async def get_json(self, url: str | URL, type: Any = None, **arguments: Any) -> Any:
+        """Send GET request and decode the JSON response, into `type` if given; see `HTTPResponse.json()`.
+
+        Args:
+            arguments: As for `request()`.
+        """
+        response = await self.request("GET", url, **arguments)
+        return response.json(type)
+
+    def stream(
+        self,
+        method: str,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        json: RequestData | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> HTTPStream:
+        """Send a request, and read the body as it comes: `async with client.stream("GET", url) as stream:`.
+
+        The arguments are those of `request()`, but there is no limit on the whole body unless `max_response_size` is
+        given, nor on the time for it unless `timeout` is. Attempts are repeated until a head has come, not afterwards.
+        """
+
+        config = self.config
+
+        async def open() -> tuple[Any, Call]:
+            engine = self._open()
+            own_params, own_headers = dict(params or {}), dict(headers or {})
+            data = options.get("data")
+            await before_request(
+                config.interceptors, method, url, own_params, own_headers, proxy, timeout, verify_ssl, json, data
+            )
+            call, auth = self._prepare(
+                method,
+                url,
+                own_params,
+                own_headers,
+                proxy,
+                timeout,
+                verify_ssl,
+                json,
+                options,
+                self._prepare.stream_timeout,
+            )
+            raw, _ = await engine.run(call, None, auth, whole=False)
+            if raw.status >= 400 and options.get("raise_for_status", config.raise_for_status):
+                body, _ = await read_at_most(raw, config.max_error_body)
+                raise status_error(raw, body, call)
+            return raw, call
+
+        limit = options.get("max_response_size")
+        return HTTPStream(open, self._codec, config.strict_content_type, config.max_line_size, limit)
+
+    async def map(
+        self,
+        urls: Iterable[str | URL] | AsyncIterable[str | URL],
+        *,
+        concurrency: int = 10,
+        errors: Literal["return", "raise"] = "return",
+        method: str = "GET",
+        **arguments: Any,
+    ) -> AsyncGenerator[MapResult, None]:
+        """Request many URLs, at most `concurrency` at a time, and give each result as it comes.
+
+        `urls` is read as slots become free and results are taken, so it may be endless, and memory stays bounded.
+
+        Args:
+            urls: The URLs; an async iterable is read by one task at a time.
+            concurrency: Requests under way at once, 1 or more. More than `max_connections` only wait.
+            errors: "return" puts the NetworkError of a request into its result; "raise" raises the first one, and
+                cancels the others.
+            arguments: As for `request()`, for every request.
+
+        Cancellation, leaving the loop early, or an error of `urls` itself: the other requests are cancelled. Use
+        `contextlib.aclosing` where you may leave early, or that happens only when the generator is collected.
+        """
+        _check_int("concurrency", concurrency, 1)
+        if errors not in ("return", "raise"):
+            raise ValueError(f"errors must be 'return' or 'raise', not {errors!r}")
+
+        async def fetch(url: str | URL) -> HTTPResponse:
+            return await self.request(method, url, **arguments)
+
+        async with contextlib.aclosing(map_bounded(fetch, urls, concurrency)) as results:
+            async for result in results:
+                if errors == "raise" and result.error is not None:
+                    raise result.error
+                yield result

@@ -1,0 +1,249 @@
+"""`HTTPConfig`: how an `HTTPClient` behaves. Frozen, validated, picklable; its `repr` shows no secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from aiohttp import ClientTimeout
+
+from pepperpy.network.config import KIB, MIB, _check_int, _check_seconds, check_timeout
+from pepperpy.network.http.auth import Auth, as_auth
+from pepperpy.network.http.codec import JSONCodec
+from pepperpy.network.http.rate_limit import RateLimit
+from pepperpy.network.http.redact import redact_headers, redact_url
+
+# RFC 9110, section 5.6.2 (token) and 5.5 (field value: no control characters but HTAB).
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class HTTPConfig:
+    """Settings of one `HTTPClient`. Only `base_url` may be given by position.
+
+    A wrong type raises `TypeError`, a value out of range `ValueError`; both name the field and the value.
+
+    Attributes:
+        base_url: What a URL without a scheme is appended to, path included: `http://host/api` and `users` or `/users`
+            both give `http://host/api/users`. Absolute URLs stand for themselves.
+        headers: Sent with every request; a request's own header replaces one of the same name, and None removes it.
+        params: Query parameters of every request; a request's own replace those of the same name, and None removes one.
+        cookies: Cookies to begin with. What servers set is kept for the life of the client.
+        auth: `(user, password)`, an `Auth`, or a callable that returns a token (see `RefreshingAuth`). With a
+            `base_url` it is sent to that origin only, and never across a redirect to another origin.
+
+        timeout: Seconds for one attempt, from its start to the last byte of the body, or an `aiohttp.ClientTimeout`.
+            Streams and downloads have no such limit, because their size is not known. None: no limit.
+        connect_timeout: Seconds for one attempt to connect, TLS included; waiting for one of `max_connections`
+            does not count. 10: a SYN that is lost three times is still answered after 7 s (RFC 6298).
+        read_timeout: Seconds without a byte from the server. aiohttp's default is no limit.
+        deadline: Seconds for a whole call: all attempts, the waits between them, and the body. None: no limit.
+        close_timeout: Seconds that `close()` gives connections to end in order before it aborts them.
+
+        retries: Attempts after the first; 0 switches off every retry, those of stale connections too.
+        retry_delay: Seconds; the base of the exponential backoff with full jitter (see `backoff.Backoff`).
+        max_retry_delay: Seconds; no wait between attempts is longer, and a longer `Retry-After` ends the retries.
+        retry_statuses: Answers that are tried again, for idempotent methods.
+        retry_budget: Extra load by retries, as a share of the calls to one host in the last 10 to 20 seconds; ten
+            retries are always left. The ratio is Finagle's and reqwest's default.
+
+        verify_ssl: Check certificates and host names. False gives a warning, once.
+        ca_file: PEM file of the authorities to trust instead of the system's.
+        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`.
+        proxy: `http://` or `https://` URL of a proxy for all requests, credentials included.
+        trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
+
+        raise_for_status: A status of 400 or above raises `HTTPStatusError`.
+        max_redirects: Redirects followed; 0 returns the redirect itself. As aiohttp and curl's common advice: 10.
+        allow_downgrade: Follow a redirect from https to http.
+        secret_headers: Further names that are never sent across origins nor shown in errors and logs.
+        max_response_size: Bytes of one body, as it came and as decompressed; larger raises `ResponseTooLargeError`.
+            Streams and downloads are limited only on request. None: no limit. Arbitrary.
+        max_line_size: Bytes of one line or server-sent event in a stream. asyncio's and aiohttp's 64 KiB are too few for
+            today's JSON streams (aiohttp#4453).
+        max_error_body: Bytes of the body that an `HTTPStatusError` holds. Arbitrary.
+
+        max_connections: Open connections; further requests wait. aiohttp's default.
+        max_connections_per_host: The same for one host. None: no limit of its own.
+        keepalive_timeout: Seconds that an unused connection is kept. aiohttp's default.
+        rate_limit: Requests per second, or a `RateLimit`. Each attempt counts.
+        interceptors: Objects with `pre_request` and/or `post_response` (see `Interceptor`), called in this order.
+        json_codec: How JSON is written and read; by default the fastest of msgspec, orjson and the standard library
+            that is installed.
+        strict_content_type: Refuse to decode JSON from a response that is not declared as JSON.
+    """
+
+    base_url: str | None = None
+    _: KW_ONLY
+    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    auth: Any = None
+    timeout: float | ClientTimeout | None = 60.0
+    connect_timeout: float | None = 10.0
+    read_timeout: float | None = 30.0
+    deadline: float | None = None
+    close_timeout: float = 1.0
+    retries: int = 2
+    retry_delay: float = 0.5
+    max_retry_delay: float = 30.0
+    retry_statuses: Iterable[int] = frozenset({429, 502, 503, 504})
+    retry_budget: float = 0.2
+    verify_ssl: bool = True
+    ca_file: str | os.PathLike[str] | None = None
+    client_cert: Any = None
+    proxy: str | None = None
+    trust_env: bool = False
+    raise_for_status: bool = True
+    max_redirects: int = 10
+    allow_downgrade: bool = False
+    secret_headers: Iterable[str] = frozenset()
+    max_response_size: int | None = 64 * MIB
+    max_line_size: int = 16 * MIB
+    max_error_body: int = 64 * KIB
+    max_connections: int = 100
+    max_connections_per_host: int | None = None
+    keepalive_timeout: float = 15.0
+    rate_limit: float | RateLimit | None = None
+    interceptors: Iterable[Any] = ()
+    json_codec: JSONCodec | None = None
+    strict_content_type: bool = False
+
+    def __post_init__(self) -> None:
+        if self.base_url is not None:
+            check_base_url(self.base_url)
+        self._set("headers", check_headers("headers", self.headers, none=False))
+        for name in ("params", "cookies"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise TypeError(f"{name} must be a mapping, not {type(getattr(self, name)).__name__}")
+            self._set(name, dict(getattr(self, name)))
+        self._set("auth", as_auth(self.auth))
+        if not isinstance(self.timeout, ClientTimeout):
+            check_timeout("timeout", self.timeout, zero=False)
+        for name in ("connect_timeout", "read_timeout", "deadline"):
+            check_timeout(name, getattr(self, name), zero=False)
+        for name in ("close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"):
+            _check_seconds(name, getattr(self, name), zero=True)
+        _check_int("retries", self.retries, 0)
+        self._set("retry_statuses", frozenset(self.retry_statuses))
+        for status in self.retry_statuses:
+            _check_int("retry_statuses", status, 400, 599)
+        if isinstance(self.retry_budget, bool) or not isinstance(self.retry_budget, (int, float)):
+            raise TypeError(f"retry_budget must be a number, not {self.retry_budget!r}")
+        if not 0 <= self.retry_budget <= 10:
+            raise ValueError(f"retry_budget must be from 0 to 10, not {self.retry_budget!r}")
+        for name in ("verify_ssl", "trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.proxy is not None:
+            check_proxy(self.proxy)
+        _check_int("max_redirects", self.max_redirects, 0)
+        if isinstance(self.secret_headers, str):
+            raise TypeError("secret_headers must be a collection of names, not one str")
+        self._set("secret_headers", frozenset(name.lower() for name in self.secret_headers))
+        for name in ("max_response_size", "max_connections_per_host"):
+            if getattr(self, name) is not None:
+                _check_int(name, getattr(self, name), 1)
+        for name in ("max_line_size", "max_connections"):
+            _check_int(name, getattr(self, name), 1)
+        _check_int("max_error_body", self.max_error_body, 0)
+        if self.rate_limit is not None and not isinstance(self.rate_limit, RateLimit):
+            self._set("rate_limit", RateLimit(self.rate_limit))
+        self._set("interceptors", tuple(self.interceptors))
+        for interceptor in self.interceptors:
+            if not hasattr(interceptor, "pre_request") and not hasattr(interceptor, "post_response"):
+                raise TypeError(f"interceptors must have pre_request or post_response, which {interceptor!r} has not")
+        if self.json_codec is not None and not isinstance(self.json_codec, JSONCodec):
+            raise TypeError(f"json_codec must be a JSONCodec, not {self.json_codec!r}")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        shown = []
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            default = item.default_factory() if callable(item.default_factory) else item.default
+            if value == default:
+                continue
+            if item.name in ("base_url", "proxy"):
+                value = redact_url(value)
+            elif item.name == "headers":
+                value = dict(redact_headers(value, self.secret_headers))
+            elif item.name in ("params", "cookies"):
+                value = dict.fromkeys(value, "***")
+            elif item.name == "client_cert" and isinstance(value, tuple):
+                value = (*value[:2], *("***" for _ in value[2:]))
+            shown.append(f"{item.name}={value!r}")
+        return f"HTTPConfig({', '.join(shown)})"
+
+    def client_timeout(self, timeout: float | ClientTimeout | None) -> ClientTimeout:
+        """One attempt's limits as aiohttp has them; what a given `ClientTimeout` leaves open is as configured."""
+        if isinstance(timeout, ClientTimeout):
+            total, connect = timeout.total, timeout.connect
+            sock_connect, sock_read = timeout.sock_connect, timeout.sock_read
+        else:
+            total, connect, sock_connect, sock_read = timeout, None, None, None
+        return ClientTimeout(
+            total=total,
+            connect=connect,
+            sock_connect=self.connect_timeout if sock_connect is None else sock_connect,
+            sock_read=self.read_timeout if sock_read is None else sock_read,
+        )
+
+    def replace(self, **changes: Any) -> HTTPConfig:
+        """A copy with some fields changed; validated like a new one. An unknown field raises `TypeError`."""
+        return dataclasses.replace(self, **changes)
+
+
+def check_base_url(url: object) -> None:
+    if not isinstance(url, str):
+        raise TypeError(f"base_url must be a str, not {type(url).__name__}")
+    if not is_http(url) or CONTROL.search(url) or "?" in url or "#" in url:
+        raise ValueError(
+            f"base_url must be an http:// or https:// URL without query and fragment, not {redact_url(url)!r}"
+        )
+
+
+def is_http(url: str) -> bool:
+    """Whether this is an absolute URL of HTTP."""
+    return url[:8].lower().startswith(("http://", "https://"))
+
+
+def check_proxy(proxy: object) -> None:
+    """Refuse what aiohttp cannot use as a proxy, without showing its credentials."""
+    if not isinstance(proxy, str):
+        raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
+    if not is_http(proxy) or CONTROL.search(proxy):
+        raise ValueError(f"proxy must be an http:// or https:// URL, not {redact_url(proxy)!r}")
+
+
+def check_headers(field_name: str, headers: object, *, none: bool) -> dict[str, Any]:
+    """A copy of `headers`, after a look at each name and value; values may be None where `none`.
+
+    Names are shown in errors, values are not: they may be secret.
+    """
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"{field_name} must be a mapping, not {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not (isinstance(value, str) or (none and value is None)):
+            raise TypeError(f"{field_name} must map str to str, not {name!r} to {type(value).__name__}")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{field_name} has the name {name!r}, which is not a token (RFC 9110, 5.6.2)")
+        if value is not None and (found := _IN_VALUE.search(value)):
+            raise ValueError(f"{field_name} has the control character {found.group()!r} in the value of {name!r}")
+    return dict(headers)
+
+
+def check_method(method: object) -> str:
+    if not isinstance(method, str):
+        raise TypeError(f"method must be a str, not {type(method).__name__}")
+    if not _TOKEN.fullmatch(method):
+        raise ValueError(f"method must be a token (RFC 9110, 5.6.2), not {method!r}")
+    return method.upper()

@@ -1,0 +1,203 @@
+"""The life of a call: attempts, what is retried and when, and what becomes of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from multidict import CIMultiDict
+
+from pepperpy.network.backoff import Backoff, RetryBudget
+from pepperpy.network.errors import ClosedError, ConnectionLostError, NetworkError, NetworkTimeoutError
+from pepperpy.network.http.auth import Auth
+from pepperpy.network.http.call import Call
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.rate_limit import RateLimiter
+from pepperpy.network.http.response import read_at_most, read_body
+from pepperpy.network.http.translate import may_help, translate
+from pepperpy.network.http.wire import Wire
+
+logger = logging.getLogger("pepperpy.network.http")
+logger.addHandler(logging.NullHandler())
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the calls of one client did."""
+
+    calls: int = 0
+    attempts: int = 0
+    retries: int = 0
+    stale_retries: int = 0
+    budget_refusals: int = 0
+    discarded_connections: int = 0
+
+
+class Engine:
+    """Carries calls over a wire, attempt by attempt. One for each open client."""
+
+    def __init__(self, config: HTTPConfig, wire: Wire, counters: Counters) -> None:
+        self.wire = wire
+        self.counters = counters
+        self.closing = False
+        self._config = config
+        self._backoff = Backoff(config.retry_delay, config.max_retry_delay)
+        self._budget = RetryBudget(config.retry_budget)
+        self._limiter = None if config.rate_limit is None else RateLimiter(config.rate_limit)  # type: ignore[arg-type]
+        self._statuses = frozenset(config.retry_statuses)
+
+    async def run(self, call: Call, limit: int | None, auth: Auth | None, *, whole: bool) -> tuple[Any, bytes]:
+        """The response, and its body if `whole`; otherwise the caller reads the body, or closes the response."""
+        self.counters.calls += 1
+        self._budget.note_call(call.host, call.started_at)
+        while True:
+            self.counters.attempts += 1
+            call.begin_attempt()
+            if self._limiter is not None or auth is not None:
+                await self._get_leave(call, auth)
+            if call.deadline_at is not None:
+                self._fit_into_deadline(call)
+            try:
+                raw = await self.wire.send(call)
+                call.head_at = call.clock()
+                delay = self._delay_after_status(call, raw, auth) if raw.status >= 400 else None
+                if delay is None:
+                    if not whole:
+                        return raw, b""
+                    call.phase = "body"
+                    content = await read_body(raw, call, limit)
+                    call.done_at = call.clock()
+                    return raw, content
+                why = f"status {raw.status}"
+                # So that the connection can be used again.
+                with contextlib.suppress(aiohttp.ClientError, OSError):
+                    await read_at_most(raw, self._config.max_error_body)
+            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+                if self.closing:
+                    failure: NetworkError = call.error(ClosedError, "the client was closed")
+                    delay = None
+                else:
+                    failure = translate(error, call)
+                    delay = self._delay_after_failure(call, failure)
+                why = failure.message
+            if delay is None:
+                # Not inside the except block: the failure's __context__ would hold what __cause__ was cleaned of.
+                raise failure
+            logger.debug("%s %s: attempt %d again in %.3f s: %s", call.method, call.host, call.attempt, delay, why)
+            call.phase = "retry"
+            await asyncio.sleep(delay)
+
+    def _fit_into_deadline(self, call: Call) -> None:
+        left = call.time_left
+        if left is None:
+            return
+        if left <= 0:
+            raise call.error(NetworkTimeoutError, "the deadline has passed", limit="deadline")
+        given = call.timeout
+        if given.total is None or given.total > left:
+            call.attempt_timeout = aiohttp.ClientTimeout(
+                total=left,
+                connect=given.connect,
+                sock_connect=given.sock_connect,
+                sock_read=given.sock_read,
+                # aiohttp rounds limits above this many seconds up to whole ones; a deadline is to be exact.
+                ceil_threshold=math.inf,
+            )
+
+    async def _get_leave(self, call: Call, auth: Auth | None) -> None:
+        """Wait for the rate limit and for a token."""
+        try:
+            if self._limiter is not None:
+                call.phase = "rate limit"
+                await self._limiter.acquire(call.host, call.deadline_at)
+            if auth is not None:
+                call.phase = "auth"
+                value = auth.fixed
+                if value is None:
+                    async with asyncio.timeout(call.time_left):
+                        value = await auth.header()
+                if call.headers is None:
+                    call.headers = CIMultiDict()
+                call.headers["Authorization"] = value
+        except NetworkError as error:
+            raise call.error(type(error), error.message, error.__cause__, **error.details) from error.__cause__
+        except TimeoutError as error:
+            raise call.error(NetworkTimeoutError, "no token in time", error, limit="deadline") from error
+
+    # ---- Whether and when to try again ----
+
+    def _delay_after_status(self, call: Call, raw: Any, auth: Auth | None) -> float | None:
+        """Seconds until the next attempt, or None if this answer is final."""
+        status = raw.status
+        if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized:
+            sent = (call.headers or {}).get("Authorization", "")
+            # Whatever the method: a request that was refused for its token was not carried out.
+            if auth.refused(sent) and _can_send_again(call):
+                call.reauthorized = True
+                call.extra_attempts += 1
+                return 0.0
+            return None
+        retry_after = parse_retry_after(raw.headers.get("Retry-After"))
+        if retry_after is not None and status in (429, 503) and self._limiter is not None:
+            self._limiter.pause(call.host, retry_after)
+        if status not in self._statuses or not call.repeatable:
+            return None
+        return self._delay(call, retry_after)
+
+    def _delay_after_failure(self, call: Call, failure: NetworkError) -> float | None:
+        if call.retries == 0 or not may_help(failure) or not _can_send_again(call):
+            return None
+        if call.connected and not call.repeatable:
+            # It may have arrived, so sending it again might do twice what was asked for once.
+            return None
+        if call.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
+            # The server closed the pooled connection just when it was chosen: nobody's fault, once.
+            call.extra_attempts += 1
+            self.counters.stale_retries += 1
+            return 0.0
+        return self._delay(call, None)
+
+    def _delay(self, call: Call, retry_after: float | None) -> float | None:
+        retry = call.attempt - call.extra_attempts
+        if retry > call.retries or not _can_send_again(call):
+            return None
+        if retry_after is None:
+            delay = self._backoff.delay(retry)
+        elif retry_after <= self._config.max_retry_delay:
+            delay = self._backoff.delay_after(retry, retry_after)
+        else:
+            return None
+        left = call.time_left
+        if left is not None and delay >= left:
+            return None
+        if not self._budget.take(call.host, call.clock()):
+            self.counters.budget_refusals += 1
+            return None
+        self.counters.retries += 1
+        return delay
+
+
+def _can_send_again(call: Call) -> bool:
+    return call.body is None or call.body.replayable
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Seconds to wait, from either form of the header (RFC 9110, section 10.2.3); None if absent or unreadable."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        # More digits than any wait could have, and int() is quadratic.
+        return float(value[:12])
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, date.timestamp() - time.time())

@@ -1,0 +1,87 @@
+"""Many requests, a bounded number at a time, each result as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from yarl import URL
+
+from pepperpy.network.errors import NetworkError
+from pepperpy.network.http.response import HTTPResponse
+
+
+@dataclass(frozen=True, slots=True)
+class MapResult:
+    """The outcome of one URL of `HTTPClient.map()`.
+
+    Attributes:
+        index: The URL's place in the input, from 0.
+        url: As it was given.
+        response: The response, or None.
+        error: What `HTTPClient.request()` raised, or None.
+    """
+
+    index: int
+    url: str | URL
+    response: HTTPResponse | None = None
+    error: NetworkError | None = None
+
+    def unwrap(self) -> HTTPResponse:
+        """The response; raises the error if there is none."""
+        if self.response is None:
+            raise self.error or NetworkError("no response")
+        return self.response
+
+
+async def map_bounded(
+    fetch: Callable[[str | URL], Awaitable[HTTPResponse]],
+    urls: Iterable[str | URL] | AsyncIterable[str | URL],
+    concurrency: int,
+) -> AsyncGenerator[MapResult, None]:
+    """Results of `fetch(url)` as they come; only a NetworkError becomes a result, anything else ends all."""
+    source = aiter(urls) if isinstance(urls, AsyncIterable) else _as_async(urls)
+    turn = asyncio.Lock()
+    index = -1
+    # One place each: a worker goes on when its last result was taken.
+    results: asyncio.Queue[MapResult | BaseException | None] = asyncio.Queue(maxsize=1)
+
+    async def work() -> None:
+        nonlocal index
+        try:
+            while True:
+                async with turn:
+                    url = await anext(source)
+                    index += 1
+                    place = index
+                try:
+                    result = MapResult(place, url, response=await fetch(url))
+                except NetworkError as error:
+                    result = MapResult(place, url, error=error)
+                await results.put(result)
+        except StopAsyncIteration:
+            await results.put(None)
+        except Exception as error:
+            await results.put(error)
+
+    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
+    try:
+        running = concurrency
+        while running:
+            result = await results.get()
+            if result is None:
+                running -= 1
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                yield result
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _as_async(items: Iterable[str | URL]) -> AsyncIterator[str | URL]:
+    for item in items:
+        yield item

@@ -1,0 +1,228 @@
+"""From the arguments of a request to a `Call`: everything that can be refused is refused here, before a byte is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
+
+from aiohttp import ClientTimeout
+from multidict import CIMultiDict
+from yarl import URL
+
+from pepperpy.network.config import _check_int, check_timeout
+from pepperpy.network.errors import InvalidRequestError
+from pepperpy.network.http import wire as wires
+from pepperpy.network.http.auth import Auth, as_auth
+from pepperpy.network.http.body import make_body
+from pepperpy.network.http.call import Call
+from pepperpy.network.http.codec import JSONCodec
+from pepperpy.network.http.config import CONTROL, HTTPConfig, check_headers, check_method, check_proxy, is_http
+from pepperpy.network.http.engine import logger
+from pepperpy.network.http.redact import redact_url
+
+
+class RequestOptions(TypedDict, total=False):
+    """What every request takes beside the documented arguments.
+
+    Attributes:
+        data: The body: bytes-like, str, a mapping or pairs of form fields, a path, a binary file, an async iterable of
+            bytes, or `aiohttp.FormData`. Only a body that can be read again is ever sent again.
+        files: A multipart body: names to paths, binary files, bytes, or `(filename, content, content_type)`; `data`
+            may add fields.
+        cookies: Cookies of this request, beside those of the client.
+        auth: As `HTTPConfig.auth`, for this request; None for none.
+        deadline: Seconds, as `HTTPConfig.deadline`.
+        retries: As `HTTPConfig.retries`.
+        raise_for_status: As in `HTTPConfig`.
+        max_response_size: Bytes, as in `HTTPConfig`; None for no limit.
+        allow_redirects: Whether redirects are followed.
+        progress: Called with `(bytes sent, total or None)` while the body is sent; from 0 again at a retry.
+    """
+
+    data: Any
+    files: Any
+    cookies: Mapping[str, str] | None
+    auth: Any
+    deadline: float | None
+    retries: int
+    raise_for_status: bool
+    max_response_size: int | None
+    allow_redirects: bool
+    progress: Callable[[int, int | None], object] | None
+
+
+class Prepare:
+    """Makes the calls of one client; holds what all of them share."""
+
+    def __init__(self, config: HTTPConfig, codec: JSONCodec) -> None:
+        self.config = config
+        self._codec = codec
+        self.timeout = config.client_timeout(config.timeout)
+        # A body of unknown size has no total limit, only that on silence (aiohttp#2249: 5 minutes killed downloads).
+        self.stream_timeout = config.client_timeout(None)
+        self._options: dict[str, Any] = {
+            # aiohttp counts the last redirect that it refuses.
+            "max_redirects": config.max_redirects + 1,
+            "allow_redirects": config.max_redirects > 0,
+        }
+        if config.proxy is not None:
+            self._options["proxy"] = config.proxy
+        self._auth: Auth | None = config.auth
+        self._origin = None if config.base_url is None else URL(config.base_url).origin()
+        self._verify_warned = False
+
+    def __call__(
+        self,
+        method: str,
+        url: str | URL,
+        params: Mapping[str, Any] | None,
+        headers: Mapping[str, str | None] | None,
+        proxy: str | None,
+        timeout: ClientTimeout | float | None,
+        verify_ssl: bool,
+        json: Any,
+        options: dict[str, Any],
+        default_timeout: ClientTimeout,
+    ) -> tuple[Call, Auth | None]:
+        """The call, and the auth that it is to be sent with.
+
+        Raises:
+            InvalidRequestError: A value that cannot be sent; nothing was sent.
+            TypeError: An argument of a wrong type.
+        """
+        config = self.config
+        try:
+            method = check_method(method)
+            target = self._target(url)
+            call = Call(method, target, asyncio.get_running_loop().time, self._options, default_timeout)
+            call.retries = config.retries
+            call.allow_downgrade = config.allow_downgrade
+            call.secret_names = config.secret_headers  # type: ignore[assignment]
+            deadline = config.deadline
+            auth = self._auth if self._origin is None or self._auth is None else self._auth_for(target)
+            if params or config.params:
+                call.options = {**call.options, "params": self._merged(params)}
+            if headers:
+                self._set_headers(call, headers)
+            if proxy is not None:
+                check_proxy(proxy)
+                call.options = {**call.options, "proxy": proxy}
+            if timeout is not None:
+                if not isinstance(timeout, ClientTimeout):
+                    check_timeout("timeout", timeout, zero=False)
+                call.timeout = config.client_timeout(timeout)
+            if verify_ssl is not True:
+                self._set_unverified(call, verify_ssl)
+            if options:
+                deadline, auth = self._set_options(call, options, deadline, auth)
+            if json is not None or options:
+                self._set_body(call, json, options)
+            if deadline is not None:
+                call.deadline_at = call.started_at + deadline
+            if auth is not None and call.headers is not None and "Authorization" in call.headers:
+                auth = None  # the caller's own header
+        except ValueError as error:
+            if isinstance(error, InvalidRequestError) and error.details:
+                raise
+            raise _refused(method, url, error) from error.__cause__
+        return call, auth
+
+    def _target(self, url: str | URL) -> URL:
+        if isinstance(url, URL):
+            if url.absolute:
+                text = None
+            else:
+                text = str(url)
+        elif isinstance(url, str):
+            if CONTROL.search(url):
+                raise ValueError("url has a control character")
+            text = url
+        else:
+            raise TypeError(f"url must be a str or yarl.URL, not {type(url).__name__}")
+        if text is None:
+            target = url
+        elif is_http(text):
+            target = URL(text)
+        elif self.config.base_url is None:
+            raise ValueError("url must start with http:// or https://, where there is no base_url")
+        elif text.startswith("?") or not text:
+            target = URL(self.config.base_url + text)
+        else:
+            target = URL(f"{self.config.base_url.rstrip('/')}/{text.lstrip('/')}")
+        if target.scheme not in ("http", "https") or not target.raw_host:
+            raise ValueError("url must start with http:// or https:// and name a host")
+        return target
+
+    def _auth_for(self, target: URL) -> Auth | None:
+        return self._auth if target.origin() == self._origin else None
+
+    def _merged(self, params: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+        if params is not None and not isinstance(params, Mapping):
+            raise TypeError(f"params must be a mapping, not {type(params).__name__}")
+        pairs: list[tuple[str, str]] = []
+        for name, value in {**self.config.params, **(params or {})}.items():
+            values = value if isinstance(value, (list, tuple)) else (value,)
+            pairs.extend((name, _param(name, item)) for item in values if item is not None)
+        return pairs
+
+    def _set_headers(self, call: Call, headers: Mapping[str, str | None]) -> None:
+        checked = check_headers("headers", headers, none=True)
+        call.dropped_headers = [name for name, value in checked.items() if value is None]
+        call.headers = CIMultiDict((name, value) for name, value in checked.items() if value is not None)
+
+    def _set_unverified(self, call: Call, verify_ssl: object) -> None:
+        if verify_ssl is not False:
+            raise TypeError(f"verify_ssl must be True or False, not {verify_ssl!r}")
+        if not self._verify_warned:
+            self._verify_warned = True
+            logger.warning("certificates are not verified for %s; said once for this client", call.host)
+        call.options = {**call.options, "ssl": wires.unverified(self.config)}
+
+    def _set_options(
+        self, call: Call, options: dict[str, Any], deadline: float | None, auth: Auth | None
+    ) -> tuple[float | None, Auth | None]:
+        if unknown := options.keys() - RequestOptions.__annotations__.keys():
+            raise TypeError(f"unknown argument {sorted(unknown)[0]!r}")
+        if (deadline := options.get("deadline", deadline)) is not None:
+            check_timeout("deadline", deadline, zero=False)
+        if "auth" in options:
+            auth = as_auth(options["auth"])
+        if "retries" in options:
+            _check_int("retries", options["retries"], 0)
+            call.retries = options["retries"]
+        if "allow_redirects" in options:
+            call.options = {**call.options, "allow_redirects": bool(options["allow_redirects"])}
+        if options.get("cookies"):
+            call.options = {**call.options, "cookies": dict(options["cookies"])}
+        return deadline, auth
+
+    def _set_body(self, call: Call, json: Any, options: dict[str, Any]) -> None:
+        body = make_body(options.get("data"), json, options.get("files"), self._codec, options.get("progress"))
+        if body is None:
+            return
+        call.body = body
+        headers = CIMultiDict(body.headers)
+        if call.headers is not None:
+            headers.update(call.headers)
+        call.headers = headers
+
+
+def _param(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise TypeError(f"params must map to str, int, float, bool, None or a list of these, not {name!r} to {value!r:.50}")
+
+
+def _refused(method: object, url: object, error: ValueError) -> InvalidRequestError:
+    shown = redact_url(str(url))
+    details = {"method": method, "url": shown, "phase": "prepare", "attempt": 0, "elapsed": 0.0}
+    # yarl's own words may repeat the URL, credentials and all.
+    text = str(error)
+    if str(url) in text:
+        text = "the URL cannot be used"
+    return InvalidRequestError(f"{redact_url(str(method))} {shown}: {text}", details)

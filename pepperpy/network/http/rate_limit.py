@@ -1,0 +1,260 @@
+"""`RateLimit`: how many requests per second may leave; `RateLimiter` holds the others back.
+
+    RateLimiter    who waits, where and in which order; the only one that knows a loop
+    Pace           when the next request may leave, in plain numbers
+
+A request that has to wait is in one of two queues, each in order of arrival: in the gate of its host, as long as the
+host is paused, then in the line before the pace. The line is one for all hosts, or one for each.
+
+Queues, not time slots given away in advance: those behind a request that is cancelled move up, where a reserved slot
+would pass unused, and a client whose requests have all timed out would stand still until the last of theirs is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
+from pepperpy.network.config import _check_int
+from pepperpy.network.errors import NetworkTimeoutError
+
+# Seconds. Both loops have timers of whole milliseconds; uvloop's may also be half a one early.
+_TICK = 0.001
+# Seconds by which a request may be released too late and the next one still in time, or the rate would be missed by
+# the lateness of each timer. What exceeds it is lost, so that a loop that was blocked does not send a burst. Arbitrary.
+_LATENESS = 0.05
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """How fast requests may leave. A wrong type raises `TypeError`, a value out of range `ValueError`.
+
+    Attributes:
+        rate: Requests per second; more than 0 and finite.
+        burst: Requests that may leave at once after a quiet time; 1 or more. With 1, they leave `1 / rate` seconds
+            apart. In any `t` seconds no more than `burst + rate * t` leave (0.05 s more where the loop runs late).
+        per: `"client"` counts all requests of a client together, `"host"` those to each host apart.
+    """
+
+    rate: float
+    burst: int = 1
+    per: Literal["client", "host"] = "client"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rate, bool) or not isinstance(self.rate, (int, float)):
+            raise TypeError(f"rate must be a number of requests per second, not {self.rate!r}")
+        # The interval is what is computed with: of the least numbers above 0 it is infinite, of the greatest ints 0.
+        if not (self.rate > 0 and 0 < 1 / self.rate < math.inf):
+            raise ValueError(f"rate must be more than 0 requests per second and finite, not {self.rate!r}")
+        _check_int("burst", self.burst, 1, sys.maxsize)
+        if not isinstance(self.per, str):
+            raise TypeError(f"per must be 'client' or 'host', not {self.per!r}")
+        if self.per not in ("client", "host"):
+            raise ValueError(f"per must be 'client' or 'host', not {self.per!r}")
+
+
+class Pace:
+    """When the next request may leave: the generic cell rate algorithm (GCRA, ITU-T I.371 annex A).
+
+    It is a bucket of `burst` tokens that fills at `rate`, kept as the one time at which it will be full. All times are
+    seconds on the caller's clock.
+    """
+
+    __slots__ = ("_interval", "_tolerance", "full_at")
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._interval = 1 / limit.rate
+        # A microsecond more, which no timer can tell, or the rounding of the sums would cost a burst its last request.
+        self._tolerance = (limit.burst - 1) * self._interval + 1e-6
+        self.full_at = -math.inf
+
+    def turn(self, earliest: float, ahead: int = 0) -> float:
+        """When one may leave that comes after `ahead` others, if neither they nor it leave before `earliest`."""
+        return max(earliest, max(self.full_at, earliest) + ahead * self._interval - self._tolerance)
+
+    def take(self, since: float) -> float:
+        """Count one request that could leave since then; gives what `give_back` needs."""
+        taken = max(self.full_at, since)
+        self.full_at = taken + self._interval
+        return taken
+
+    def give_back(self, taken: float, now: float) -> None:
+        """Uncount one that has not left after all.
+
+        Without it the bucket might have been full for a while, and what flows into a full bucket is lost: the time
+        since it was taken is not given back. So what leaves later never exceeds the limit.
+        """
+        self.full_at -= max(0.0, self._interval - max(0.0, now - taken))
+
+
+class RateLimiter:
+    """Holds requests back so that they keep a `RateLimit`, in the order in which they came.
+
+    Made anywhere, used on one event loop at a time. It remembers the hosts that someone waits for, that are paused, or
+    whose burst is not whole again (which takes up to `burst / rate` seconds), and about as many others at most.
+    """
+
+    def __init__(self, limit: RateLimit) -> None:
+        """Args: limit: The limit to keep."""
+        if not isinstance(limit, RateLimit):
+            raise TypeError(f"limit must be a RateLimit, not {limit!r}")
+        self.limit = limit
+        self._lines: dict[str, _Queue] = {}
+        self._gates: dict[str, _Queue] = {}
+        self._forget_at = 1024
+
+    async def acquire(self, host: str, deadline: float | None) -> None:
+        """Wait until a request to `host` may leave; return without suspending where that is now.
+
+        Args:
+            host: The host as the limit counts it.
+            deadline: When the request must leave at the latest, in seconds of `loop.time()`. None waits for ever.
+
+        Raises:
+            NetworkTimeoutError: Its turn comes after `deadline`. Raised as soon as that is known: at once, or when
+                `host` is paused meanwhile (when one pause is prolonged, at the end of the first). Nothing was counted.
+                `details["wait"]` is the wait in seconds that would have been needed, as far as it is known then.
+
+        Cancellation: Nothing was counted, and those behind move up. Cancelled in the very moment of its turn, it gives
+            that to the next, less the time since.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        gate = self._closed_gate(host, now)
+        queue = gate or self._line(host, now)
+        if not queue.waiting and queue.turn(now) <= now and (deadline is None or now <= deadline):
+            queue.pace.take(now)
+            return
+        waiter = _Waiter(host, deadline, loop.create_future(), queue)
+        self._enter(queue, waiter, now)
+        try:
+            error = await waiter.future
+        except asyncio.CancelledError:
+            self._withdraw(waiter)
+            raise
+        if error is not None:
+            raise error
+
+    def pause(self, host: str, seconds: float) -> None:
+        """Let nothing more leave to `host` for so many seconds, as its Retry-After asks; other hosts go on.
+
+        A later call can prolong the pause, not shorten it. Those who wait for the host keep their order; when the pause
+        ends, they go behind those who wait for other hosts. 0 or less does nothing.
+        """
+        now = asyncio.get_running_loop().time()
+        if not seconds > 0:
+            return
+        gate = self._closed_gate(host, now)
+        if gate is not None:
+            # Who waits in it is looked at again when its timer ends: many responses may ask for the same pause.
+            gate.opens = max(gate.opens, now + seconds)
+            return
+        self._forget(now)
+        line = self._line(host, now)
+        gate = self._gates[host] = _Queue(line.pace, now + seconds)
+        for waiter in [waiter for waiter in line.waiting if waiter.host == host]:
+            del line.waiting[waiter]
+            self._enter(gate, waiter, now)
+        self._arm(line, now)
+
+    def _closed_gate(self, host: str, now: float) -> _Queue | None:
+        gate = self._gates.get(host)
+        # One that somebody still waits in is about to be opened; who comes now has to be behind them.
+        return gate if gate is not None and (gate.waiting or gate.opens > now) else None
+
+    def _line(self, host: str, now: float) -> _Queue:
+        name = host if self.limit.per == "host" else ""
+        line = self._lines.get(name)
+        if line is None:
+            self._forget(now)
+            line = self._lines[name] = _Queue(Pace(self.limit), -math.inf)
+        return line
+
+    def _enter(self, queue: _Queue, waiter: _Waiter, now: float) -> None:
+        if waiter.future.done():
+            return
+        waiter.queue = queue
+        turn = queue.turn(now, len(queue.waiting))
+        if waiter.deadline is not None and turn > waiter.deadline:
+            waiter.future.set_result(_too_late(waiter.host, turn - now, waiter.deadline - now))
+            return
+        queue.waiting[waiter] = None
+        if queue.timer is None:
+            self._arm(queue, now)
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        now = asyncio.get_running_loop().time()
+        queue = waiter.queue
+        queue.waiting.pop(waiter, None)
+        if waiter.taken is not None:
+            queue.pace.give_back(waiter.taken, now)
+            self._arm(queue, now)
+        elif not queue.waiting:
+            self._arm(queue, now)
+
+    def _arm(self, queue: _Queue, now: float) -> None:
+        """Have the queue served when it is time, as long as somebody waits in it."""
+        if queue.timer is not None:
+            queue.timer.cancel()
+            queue.timer = None
+        if queue.waiting:
+            when = max(queue.turn(now), now + _TICK)
+            queue.timer = asyncio.get_running_loop().call_at(when, self._serve, queue)
+
+    def _serve(self, queue: _Queue) -> None:
+        """Let through whose turn it is: from a gate into the line, from the line out."""
+        now = asyncio.get_running_loop().time()
+        if queue.opens > -math.inf:
+            waiting, queue.waiting = queue.waiting, OrderedDict()
+            for waiter in waiting:
+                line = self._line(waiter.host, now)
+                self._enter(queue if queue.opens > now else line, waiter, now)
+        while queue.waiting and queue.turn(now) <= now:
+            waiter, _ = queue.waiting.popitem(last=False)
+            # One that is cancelled, but has not run since, leaves its turn to the next.
+            if not waiter.future.done():
+                waiter.taken = queue.pace.take(now - _LATENESS)
+                waiter.future.set_result(None)
+        self._arm(queue, now)
+
+    def _forget(self, now: float) -> None:
+        # Whenever there is twice as much as was worth keeping the last time: a constant cost per host.
+        if len(self._lines) + len(self._gates) < self._forget_at:
+            return
+        self._lines = {name: line for name, line in self._lines.items() if line.waiting or line.pace.full_at > now}
+        self._gates = {name: gate for name, gate in self._gates.items() if gate.waiting or gate.opens > now}
+        self._forget_at = 2 * (len(self._lines) + len(self._gates)) + 1024
+
+
+class _Queue:
+    """Those who wait for the same thing: a line for its pace, a gate (`opens` is a time) first for the pause's end."""
+
+    __slots__ = ("opens", "pace", "timer", "waiting")
+
+    def __init__(self, pace: Pace, opens: float) -> None:
+        self.pace = pace
+        self.opens = opens
+        # Ordered, and left from the middle at no cost.
+        self.waiting: OrderedDict[_Waiter, None] = OrderedDict()
+        self.timer: asyncio.TimerHandle | None = None  # set while somebody waits
+
+    def turn(self, now: float, ahead: int = 0) -> float:
+        return self.pace.turn(max(now, self.opens), ahead)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    host: str
+    deadline: float | None
+    future: asyncio.Future[NetworkTimeoutError | None]  # None lets it leave
+    queue: _Queue  # the last one it was in
+    taken: float | None = None  # set once it may leave
+
+
+def _too_late(host: str, wait: float, left: float) -> NetworkTimeoutError:
+    message = f"the rate limit holds the request to {host} back for {wait:.3f} s; {max(0.0, left):.3f} s are left"
+    return NetworkTimeoutError(message, {"phase": "rate limit", "wait": wait, "host": host})

@@ -1,0 +1,155 @@
+"""`HTTPStream`: a response whose body is read as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+from pepperpy.network.errors import MessageTooLargeError, ResponseTooLargeError, UsageError
+from pepperpy.network.http.call import Call
+from pepperpy.network.http.codec import JSONCodec, decode_as
+from pepperpy.network.http.lines import LineSplitter
+from pepperpy.network.http.response import ResponseHead
+from pepperpy.network.http.sse import EventParser, ServerSentEvent
+from pepperpy.network.http.translate import translate
+
+
+class HTTPStream(ResponseHead):
+    """A response whose body is read as it comes; what `HTTPClient.stream()` gives, to be used with `async with`.
+
+    Read it in one of its ways, by one task; each reads on where the last one stopped, except that `lines()`,
+    `json_lines()` and `events()` may have taken a part of the next line. There is no limit on the whole, unless
+    `max_response_size` was given; `read_timeout` limits each silence.
+
+    Each way of reading raises, besides what it names itself:
+        ConnectionLostError, IncompleteReadError, ProtocolError: The body broke off; what came before has been given out.
+        NetworkTimeoutError: The server was silent for `read_timeout`, or the deadline passed.
+        ResponseTooLargeError: More than the `max_response_size` that was given.
+
+    Leaving the block before the end closes the connection. Cancellation: the same.
+    """
+
+    __slots__ = ("_limit", "_max_line_size", "_open", "_size")
+
+    def __init__(
+        self,
+        open: Callable[[], Awaitable[tuple[Any, Call]]],
+        codec: JSONCodec,
+        strict: bool,
+        max_line_size: int,
+        limit: int | None,
+    ) -> None:
+        self._open = open
+        self._raw = None
+        self._codec = codec
+        self._strict = strict
+        self._max_line_size = max_line_size
+        self._limit = limit
+        self._size = 0
+
+    def __repr__(self) -> str:
+        return "<HTTPStream new>" if self._raw is None else f"<HTTPStream {self.status} {self.reason!r}>"
+
+    async def __aenter__(self) -> HTTPStream:
+        if self._raw is not None:
+            raise UsageError("a stream can be entered once; ask the client for another one")
+        self._raw, self._call = await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        raw = self._raw
+        if raw.content.at_eof():
+            # The request's body may still be on its way; the connection is free after that.
+            await raw.wait_for_close()
+        else:
+            raw.close()
+        if self._call.body is not None:
+            await self._call.body.close()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.chunks()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Pieces of the body as they come, decompressed; never empty."""
+        content = self._raw.content
+        self._call.phase = "body"
+        while True:
+            try:
+                chunk = await content.readany()
+            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+                failure = translate(error, self._call)
+            else:
+                if not chunk:
+                    self._call.done_at = self._call.done_at or self._call.clock()
+                    return
+                self._size += len(chunk)
+                if self._limit is None or (self._size <= self._limit and content.total_raw_bytes <= self._limit):
+                    yield chunk
+                    continue
+                text = f"the body goes past max_response_size={self._limit}"
+                failure = self._call.error(ResponseTooLargeError, text, limit=self._limit, status=self.status)
+            self._raw.close()
+            raise failure
+
+    async def read(self) -> bytes:
+        """All that is still to come of the body."""
+        async with contextlib.aclosing(self.chunks()) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        r"""Lines of the body, without the ``\n`` or ``\r\n`` that ends them.
+
+        Raises:
+            MessageTooLargeError: A line of more than `max_line_size` bytes; the lines before it have been given out.
+        """
+        splitter = LineSplitter(self._max_line_size)
+        async for line in self._parsed(splitter.feed, splitter.finish):
+            yield line
+
+    async def json_lines(self, type: Any = None) -> AsyncGenerator[Any, None]:
+        """The JSON values of a body that has one a line (NDJSON), decoded into `type` if given; empty lines are skipped.
+
+        Raises:
+            DecodeError: A line is no JSON or does not fit `type`; its `content` is that line.
+            MessageTooLargeError: As `lines()`.
+        """
+        number = 0
+        async with contextlib.aclosing(self.lines()) as lines:
+            async for line in lines:
+                number += 1
+                if not line.strip():
+                    continue
+                try:
+                    value = self._codec.loads(line) if type is None else decode_as(line, type, self._codec)
+                except ValueError as error:
+                    raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
+                yield value
+
+    async def events(self) -> AsyncGenerator[ServerSentEvent, None]:
+        """Server-sent events (text/event-stream).
+
+        Raises:
+            MessageTooLargeError: An event of more than `max_line_size` bytes.
+        """
+        parser = EventParser(self._max_line_size)
+        async for event in self._parsed(parser.feed, list):
+            yield event
+
+    async def _parsed(
+        self, feed: Callable[[bytes], list[Any]], finish: Callable[[], list[Any]]
+    ) -> AsyncGenerator[Any, None]:
+        async with contextlib.aclosing(self.chunks()) as chunks:
+            try:
+                async for chunk in chunks:
+                    for item in feed(chunk):
+                        yield item
+                for item in finish():
+                    yield item
+            except MessageTooLargeError as error:
+                raise self._call.error(MessageTooLargeError, error.message, **error.details) from None

@@ -1,0 +1,142 @@
+"""aiohttp's exceptions into this package's: what happened, in which phase, and whether trying again may help."""
+
+from __future__ import annotations
+
+import socket
+
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError, ContentLengthError, TransferEncodingError
+
+from pepperpy.network import tls
+from pepperpy.network.backoff import may_pass
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    IncompleteReadError,
+    InvalidRequestError,
+    NetworkError,
+    NetworkTimeoutError,
+    PoolTimeoutError,
+    ProtocolError,
+    ProxyError,
+    RedirectError,
+    TLSError,
+)
+from pepperpy.network.http.call import Call
+from pepperpy.network.http.wire import AttemptFailed
+
+
+def translate(error: Exception, call: Call) -> NetworkError:
+    """The error to raise for what `Wire.send` or reading a body raised. `__cause__` is set, and shows no secret."""
+    if isinstance(error, AttemptFailed) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, NetworkError):
+        return error
+    if isinstance(error, TimeoutError):
+        return _timed_out(error, call)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _not_connected(error, call)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return _bad_response(error, call)
+    if isinstance(error, aiohttp.RedirectClientError):
+        return call.error(RedirectError, "redirected to something that is no HTTP URL", _shown(error))
+    if isinstance(error, aiohttp.ServerFingerprintMismatch):
+        return call.error(TLSError, "the certificate does not have the expected fingerprint", error)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return _bad_body(error, call)
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return _lost(error, call)
+    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+        return call.error(InvalidRequestError, "the URL cannot be used", _shown(error))
+    if isinstance(error, ValueError):
+        return call.error(InvalidRequestError, str(error) or "the request cannot be sent", error)
+    return call.error(NetworkError, f"failed with {type(error).__name__}", _shown(error))
+
+
+def may_help(error: NetworkError) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, (TLSError, PoolTimeoutError)):
+        return False
+    if isinstance(error, NetworkTimeoutError):
+        # A `timeout` that has passed was the caller's own limit; a silent peer may be another one next time.
+        return error.details.get("limit") in ("connect_timeout", "read_timeout")
+    if isinstance(error, ConnectError):
+        cause = error.__cause__
+        return "status" not in error.details and cause is not None and may_pass(cause)
+    return isinstance(error, (ConnectionLostError, IncompleteReadError))
+
+
+def _timed_out(error: Exception, call: Call) -> NetworkError:
+    if call.phase == "queue":
+        return call.error(PoolTimeoutError, "no connection became free in time", error, limit="max_connections")
+    if isinstance(error, aiohttp.ConnectionTimeoutError) or call.phase == "dns":
+        limit = "connect_timeout"
+    elif isinstance(error, aiohttp.SocketTimeoutError):
+        limit = "read_timeout"
+    elif (left := call.time_left) is not None and left <= 0.01:
+        limit = "deadline"
+    else:
+        limit = "timeout"
+    return call.error(NetworkTimeoutError, f"timed out ({limit})", error, limit=limit)
+
+
+def _not_connected(error: aiohttp.ClientConnectorError, call: Call) -> NetworkError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return call.error(TLSError, tls.describe_failure(error.certificate_error), error.certificate_error)
+    cause = error.os_error
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return call.error(TLSError, tls.describe_failure(cause), cause)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return call.error(ProxyError, f"cannot connect to the proxy: {_words(cause)}", cause)
+    if isinstance(cause, (ConnectionResetError, BrokenPipeError)) and call.url.scheme == "https":
+        return call.error(ConnectError, f"cannot connect: {tls.describe_failure(cause)}", cause)
+    if isinstance(error, aiohttp.ClientConnectorDNSError) or isinstance(cause, socket.gaierror):
+        return call.error(ConnectError, f"cannot look up {call.host!r}: {_words(cause)}", cause)
+    return call.error(ConnectError, f"cannot connect: {_words(cause)}", cause)
+
+
+def _bad_response(error: aiohttp.ClientResponseError, call: Call) -> NetworkError:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return call.error(ProxyError, f"the proxy answered {error.status}", _shown(error), status=error.status)
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return call.error(RedirectError, f"more than {len(error.history) - 1} redirects", _shown(error))
+    text = f"the server's answer is not HTTP: {_shown(error.__cause__ or error)}"
+    return call.error(ProtocolError, text, _shown(error.__cause__ or error))
+
+
+def _bad_body(error: aiohttp.ClientPayloadError, call: Call) -> NetworkError:
+    cause = error.__cause__
+    if isinstance(cause, ContentEncodingError):
+        return call.error(ProtocolError, "the body is not compressed as announced", _shown(cause))
+    if isinstance(cause, (ContentLengthError, TransferEncodingError)):
+        return call.error(IncompleteReadError, "the body ended before it was whole", _shown(cause))
+    return call.error(ProtocolError, f"the response cannot be read: {_words(error)}", _shown(error))
+
+
+def _lost(error: Exception, call: Call) -> NetworkError:
+    cause = error
+    if isinstance(error.__cause__, OSError):
+        cause = error.__cause__
+    if isinstance(error, RuntimeError) or "Connector is closed" in str(error):
+        return call.error(ClosedError, "the client was closed", _shown(error))
+    if not call.connected:
+        return call.error(ConnectError, f"cannot connect: {_words(cause)}", _shown(cause))
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return call.error(ConnectionLostError, "the server closed the connection without an answer", _shown(cause))
+    return call.error(ConnectionLostError, f"the connection was lost: {_words(cause)}", _shown(cause))
+
+
+def _words(error: BaseException) -> str:
+    """What an operating system error says; never empty, never a URL."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error)
+    return text if text and "://" not in text else type(error).__name__
+
+
+def _shown(error: BaseException) -> BaseException:
+    """`error`, or a stand-in if its text holds a URL, whose secrets a traceback would show."""
+    if "://" not in f"{error} {error!r}":
+        return error
+    return aiohttp.ClientError(f"{type(error).__name__} (its text held the URL)")
