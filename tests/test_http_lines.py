@@ -128,13 +128,14 @@ def test_a_line_may_be_as_large_as_the_limit_and_no_larger(end: bytes, cut: Any)
 
 def test_a_line_larger_than_the_limit_is_refused_before_its_end_comes() -> None:
     splitter = LineSplitter(10)
-    for _ in range(10):
-        assert splitter.feed(b"x") == []
+    assert splitter.feed(b"x" * 10) == []
     # Half a terminator, or one byte too many: the next byte tells.
     assert splitter.feed(b"\r") == []
     with pytest.raises(MessageTooLargeError, match="line of at least 12 bytes exceeds max_line_size=10") as raised:
         splitter.feed(b"x")
     assert raised.value.details == {"limit": 10}
+    with pytest.raises(MessageTooLargeError, match="at least 11 bytes"):
+        LineSplitter(10).feed(b"x" * 11)
 
 
 def test_a_cr_that_ends_the_stream_counts_as_content() -> None:
