@@ -35,6 +35,7 @@ from pepperpy.network.errors import (
     RedirectError,
     ResponseTooLargeError,
     TLSError,
+    UploadError,
     UsageError,
 )
 from pepperpy.network.tcp import NetworkClient, NetworkStats
@@ -125,5 +126,6 @@ __all__ = [
     "ServerSentEvent",
     "TLSError",
     "Timings",
+    "UploadError",
     "UsageError",
 ]

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-
 # Failures that may pass by waiting: nobody listens yet, the way is down, this machine is short of ports for now.
 # By name, because not every system has all of them.
 _PASSING_NAMES = """

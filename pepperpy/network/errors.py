@@ -1,9 +1,10 @@
 """The error tree: every failure of this package is a `NetworkError`.
 
 The class says whose doing it was: you (`ClosedError`, `NotConnectedError`, `BusyError`, `UsageError`,
-`InvalidRequestError`), the peer or the network (`ConnectError`, `ConnectionLostError`, `IncompleteReadError`,
-`HTTPStatusError`, ...), or the clock (`NetworkTimeoutError`). Each is also the built-in exception that code written for sockets or asyncio
-streams already catches. Cancellation is never wrapped: `asyncio.CancelledError` passes through.
+`InvalidRequestError`, `UploadError`), the peer or the network (`ConnectError`, `ConnectionLostError`,
+`IncompleteReadError`, `HTTPStatusError`, ...), or the clock (`NetworkTimeoutError`). Each is also the built-in
+exception that code written for sockets or asyncio streams already catches. Cancellation is never wrapped:
+`asyncio.CancelledError` passes through.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "RedirectError",
     "ResponseTooLargeError",
     "TLSError",
+    "UploadError",
     "UsageError",
 ]
 
@@ -116,7 +118,8 @@ class IncompleteReadError(NetworkError, EOFError):
 class MessageTooLargeError(NetworkError, ValueError):
     """The peer sent a line or message beyond the limit that `details["limit"]` (bytes) names.
 
-    Nothing was consumed: raise the limit and ask again, take the bytes with `receive()`, or disconnect.
+    Over TCP nothing was consumed: raise the limit and ask again, take the bytes with `receive()`, or disconnect. A
+    stream of HTTP has given out what came before it, and cannot be read on.
     """
 
 
@@ -133,6 +136,13 @@ class UsageError(NetworkError, RuntimeError):
 
 class InvalidRequestError(NetworkError, ValueError):
     """You asked for something that cannot be sent: a bad URL, method, header or combination. Nothing was sent."""
+
+
+class UploadError(NetworkError):
+    """The body could not be sent as announced: its source failed (`__cause__` says how) or has another size.
+
+    The request was broken off, so that no server takes a part for the whole; the connection was closed.
+    """
 
 
 class TLSError(ConnectError):
@@ -156,11 +166,11 @@ class RedirectError(NetworkError, ValueError):
 
 
 class ResponseTooLargeError(NetworkError, ValueError):
-    """A body went past the limit that `details["limit"]` (bytes) names; reading stopped there and the connection closed."""
+    """A body went past the limit that `details["limit"]` (bytes) names. Reading ended there, the connection closed."""
 
 
 class DecodeError(NetworkError, ValueError):
-    """A body is not the text or JSON that was asked for. It arrived whole: `details["status"]` and `content` hold it."""
+    """A body, or a line of a stream, is not the text or JSON that was asked for; `content` holds its bytes."""
 
     def __init__(
         self,

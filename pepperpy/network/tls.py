@@ -28,8 +28,9 @@ def client_context(
         OSError: A file cannot be read.
     """
     certificate, key, password = _parts(client_cert)
+    trusted: Any = ca_file
     files = tuple((path, os.stat(path).st_mtime_ns) for path in (ca_file, certificate, key) if path is not None)
-    return _context(verify, ca_file, certificate, key, _Secret(password), files)
+    return _context(verify, trusted, certificate, key, _Secret(password), files)
 
 
 class _Secret:
@@ -51,7 +52,7 @@ def _parts(client_cert: ClientCert | None) -> tuple[Any, Any, Any]:
     if isinstance(client_cert, (str, os.PathLike)):
         return client_cert, None, None
     if isinstance(client_cert, tuple) and len(client_cert) in (2, 3):
-        return (*client_cert, None)[:3]  # type: ignore[return-value]
+        return (*client_cert, None)[:3]
     raise TypeError("client_cert must be a path, (certificate, key) or (certificate, key, password)")
 
 
@@ -105,7 +106,7 @@ _REASONS = {
     "UNSUPPORTED_PROTOCOL": "there is no TLS version that both sides allow; this side wants 1.2 or newer",
     "TLSV1_ALERT_PROTOCOL_VERSION": "there is no TLS version that both sides allow; this side wants 1.2 or newer",
     "NO_PROTOCOLS_AVAILABLE": "there is no TLS version that both sides allow",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server refused the handshake: no common cipher, or it wants a client certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server refused: no common cipher, or it wants a client certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server wants a client certificate, and got none",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the server refused the client certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the server refused the client certificate",
@@ -127,7 +128,7 @@ def describe_failure(error: BaseException) -> str:
             name = re.search(r"'([^']*)'", text)
             return f"the certificate is not for {name.group()}" if name else "the certificate is for another host name"
         return _VERIFY_CODES.get(error.verify_code, f"the certificate was refused: {text}")
-    if isinstance(error, ssl.SSLEOFError) or isinstance(error, ConnectionError):
+    if isinstance(error, (ssl.SSLEOFError, ConnectionError)):
         return "the server closed the connection during the handshake"
     if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error) or type(error).__name__

@@ -20,7 +20,7 @@ from pepperpy.network.http import wire as wires
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.codec import RequestData, default_codec
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.engine import Counters, Engine, logger
+from pepperpy.network.http.engine import Counters, Engine
 from pepperpy.network.http.interceptors import after_response, before_request
 from pepperpy.network.http.mapping import MapResult, map_bounded
 from pepperpy.network.http.prepare import Prepare, RequestOptions

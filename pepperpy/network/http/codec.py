@@ -1,29 +1,42 @@
-"""JSON both ways: msgspec where it is installed, else orjson, else the standard library; the same results from each."""
+"""JSON both ways: the fastest library that is installed, and the same answers whichever that is.
+
+The standard library is the judge. msgspec and orjson do what all three do alike, which is nearly everything; the rest
+(integers beyond 64 bits, NaN, UTF-16, types that JSON does not have) is the standard library's to accept or to refuse.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
+import importlib
 import json
+import re
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, Union
+from math import isfinite
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
-JSONValue: TypeAlias = Union[str, int, float, bool, None, Sequence["JSONValue"], Mapping[str, "JSONValue"]]
+if TYPE_CHECKING:
+    JSONValue: TypeAlias = Union[str, int, float, bool, Sequence["JSONValue"], Mapping[str, "JSONValue"], None]  # noqa: UP007
+else:
+    # typing.get_type_hints() of a function that names the recursive type would fail outside of this module.
+    JSONValue = str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
 
-# What a request's `json` is: an object as a rule, but any JSON value is taken.
 RequestData: TypeAlias = JSONValue
+"""What can be sent as `json=`: any JSON value, most often a mapping."""
 
 
 @dataclass(frozen=True)
 class JSONCodec:
-    """How JSON is written and read.
+    """How JSON is written and read; give your own to `HTTPConfig.json_codec`.
 
     Attributes:
-        name: For people.
-        dumps: A value to UTF-8 bytes; raises TypeError or ValueError for what JSON cannot hold.
-        loads: Bytes to a value; raises ValueError for what is not JSON.
+        name: For people; not heeded.
+        dumps: From a value to UTF-8. Raises `TypeError` for what JSON has no form for, `ValueError` for NaN, infinity
+            (RFC 8259, section 6), lone surrogates and circular references.
+        loads: From a body to a value. Raises `ValueError`, with the position, for what is no JSON.
     """
 
     name: str
@@ -31,85 +44,249 @@ class JSONCodec:
     loads: Callable[[bytes], Any]
 
 
-def _reject_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON (RFC 8259, section 6)")
+@functools.cache
+def default_codec() -> JSONCodec:
+    """The codec of msgspec if it is installed, else of orjson, else of the standard library.
 
-
-def _stdlib_dumps(value: Any) -> bytes:
-    # Raises for NaN and infinity, which JSON does not have.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _stdlib_loads(content: bytes) -> Any:
-    return json.loads(content.decode(json.detect_encoding(content)), parse_constant=_reject_constant)
-
-
-STDLIB = JSONCodec("json", _stdlib_dumps, _stdlib_loads)
-
-
-def _through(name: str, fast_loads: Callable[[bytes], Any]) -> JSONCodec:
-    """Reads with `fast_loads`, and asks the standard library about what that refuses.
-
-    The standard library also reads integers of any size and UTF-16 and -32, and its errors say where.
-    Writing stays with the standard library: msgspec and orjson write NaN as null, and take datetimes and
-    dataclasses each in its own way, so that what is sent would depend on what happens to be installed.
+    `loads` also accepts a byte order mark, UTF-16 and UTF-32; the last of several equal keys wins. `dumps` also accepts
+    other mappings and sequences than dict and list. Neither imports anything before the first call of this function.
     """
-
-    def loads(content: bytes) -> Any:
+    for name in ("msgspec", "orjson"):
         try:
-            return fast_loads(content)
-        except ValueError:
-            return _stdlib_loads(content)
-
-    return JSONCodec(name, _stdlib_dumps, loads)
+            return builtin_codec(name)
+        except ImportError:
+            continue
+    return builtin_codec("stdlib")
 
 
 @functools.cache
-def default_codec() -> JSONCodec:
-    """The fastest codec that is installed."""
-    if importlib.util.find_spec("msgspec") is not None:
-        import msgspec
-
-        return _through("msgspec", msgspec.json.Decoder().decode)
-    if importlib.util.find_spec("orjson") is not None:
-        import orjson
-
-        return _through("orjson", orjson.loads)
-    return STDLIB
+def builtin_codec(name: str) -> JSONCodec:
+    """The codec on `name`: msgspec, orjson or stdlib. Raises `ImportError` if that is not installed."""
+    if name == "msgspec":
+        fast = importlib.import_module("msgspec.json")
+        return JSONCodec(name, functools.partial(_dumps, fast.encode), functools.partial(_loads, fast.decode))
+    if name == "orjson":
+        fast = importlib.import_module("orjson")
+        return JSONCodec(name, functools.partial(_dumps, fast.dumps), functools.partial(_loads_exact, fast.loads))
+    return JSONCodec(name, _stdlib_dumps, _stdlib_loads)
 
 
 def decode_as(content: bytes, type: Any, codec: JSONCodec) -> Any:
-    """JSON decoded into `type`: a msgspec or pydantic class, a dataclass, a TypedDict, or `list[...]` of these.
+    """`content`, which is JSON, as a `type`.
+
+    A type of pydantic's, or one that has such a part, is pydantic's work; any other is msgspec's where that is
+    installed, and pydantic's, strictly, where it is not. A codec of the user's own reads the bytes first.
 
     Raises:
-        ValueError: It is no JSON, or does not fit; the message says where.
-        ModuleNotFoundError: No installed library knows `type`.
+        ValueError: Not JSON, or not of this type; the message says where, and repeats no text of the body that was
+            read as a str or number.
+        TypeError: No library can read this type.
+        ModuleNotFoundError: Neither library is installed; the message holds the command that installs one.
     """
-    result = _decoder(type)(content)
-    return result
+    try:
+        hash(type)
+    except TypeError:  # Annotated with something unhashable
+        reader = _make_reader(type)
+    else:
+        reader = _cached_reader(type)
+    try:
+        if codec.name in ("msgspec", "orjson", "stdlib") and codec is builtin_codec(codec.name):
+            return reader.from_json(_as_utf8(content))
+        return reader.from_value(codec.loads(content))
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
 
 
-@functools.lru_cache(maxsize=256)
-def _decoder(type: Any) -> Callable[[bytes], Any]:
-    if hasattr(type, "model_validate_json"):
-        validate: Callable[[bytes], Any] = type.model_validate_json
-        return validate
-    has_msgspec = importlib.util.find_spec("msgspec") is not None
-    if has_msgspec and not _mentions_pydantic(type):
-        import msgspec
+# ---- Writing ----
 
-        return msgspec.json.Decoder(type).decode
-    if importlib.util.find_spec("pydantic") is not None:
-        import pydantic
-
-        return pydantic.TypeAdapter(type).validate_json
-    kind = "a dataclass" if dataclasses.is_dataclass(type) else repr(type)
-    raise ModuleNotFoundError(
-        f"decoding JSON into {kind} needs msgspec or pydantic: pip install msgspec", name="msgspec"
-    )
+_SIMPLE = frozenset({str, int, bool, NoneType})
 
 
-def _mentions_pydantic(type: Any) -> bool:
-    if hasattr(type, "model_validate_json"):
+def _dumps(encode: Callable[[Any], bytes], value: Any) -> bytes:
+    # Not only for speed: both libraries write NaN as null, and msgspec bytes as base64.
+    try:
+        if _is_plain(value):
+            return encode(value)
+    except (TypeError, ValueError, RecursionError):
+        pass  # an integer beyond 64 bits, a lone surrogate, a circle
+    return _stdlib_dumps(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether all libraries write this alike: built-in types exactly, str keys, finite numbers."""
+    kind = type(value)
+    if kind in _SIMPLE:
         return True
-    return any(_mentions_pydantic(argument) for argument in getattr(type, "__args__", ()))
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or not (type(item) in _SIMPLE or _is_plain(item)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(item) in _SIMPLE or _is_plain(item) for item in value)
+    return kind is float and isfinite(value)
+
+
+def _stdlib_dumps(value: Any) -> bytes:
+    try:
+        return _ENCODER.encode(value).encode()
+    except RecursionError:
+        raise ValueError("the value is nested too deeply for JSON") from None
+
+
+def _as_builtin(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        return list(value)
+    raise TypeError(f"JSON has no form for {type(value).__module__}.{type(value).__qualname__}")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_builtin)
+
+
+# ---- Reading ----
+
+_AS_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_INTEGER = b"0" * 19  # 2**63 has 19 digits
+
+
+def _loads(decode: Callable[[bytes], Any], content: bytes) -> Any:
+    try:
+        return decode(content)
+    except (ValueError, RecursionError):
+        return _stdlib_loads(content)
+
+
+def _loads_exact(decode: Callable[[bytes], Any], content: bytes) -> Any:
+    # orjson reads an integer beyond 64 bits as a float. This look costs less than a third of its time.
+    if _LONG_INTEGER in content.translate(_AS_ZERO):
+        return _stdlib_loads(content)
+    return _loads(decode, content)
+
+
+def _stdlib_loads(content: bytes) -> Any:
+    text = content.decode(json.detect_encoding(content))
+    try:
+        return _DECODER.decode(text)
+    except _NotJSON as error:
+        raise json.JSONDecodeError(f"{error} is not a JSON number", text, _position(str(error), text)) from None
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+
+
+class _NotJSON(Exception):
+    """A word that Python would read as a number and JSON does not have; the hooks are not told its position."""
+
+
+def _refuse(word: str) -> float:
+    raise _NotJSON(word)
+
+
+def _finite(word: str) -> float:
+    value = float(word)
+    return value if isfinite(value) else _refuse(word)
+
+
+def _position(word: str, text: str) -> int:
+    """Where `word` is in `text`, other than inside of a string."""
+    for found in re.finditer(rf'"(?:[^"\\]|\\.)*"|{re.escape(word)}', text):
+        if found.group() == word:
+            return found.start()
+    return 0
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
+def _as_utf8(content: bytes) -> bytes:
+    encoding = json.detect_encoding(content)
+    return content if encoding == "utf-8" else content.decode(encoding).encode()
+
+
+# ---- Reading as a type ----
+
+
+class _Reader(NamedTuple):
+    from_json: Callable[[bytes], Any]
+    from_value: Callable[[Any], Any]
+
+
+def _make_reader(type: Any) -> _Reader:
+    for_pydantic = _has_pydantic_part(type, set())
+    reason: Exception | None = None
+    for make in (_pydantic_reader,) if for_pydantic else (_msgspec_reader, _pydantic_reader):
+        try:
+            return make(type, None if for_pydantic else True)
+        except ImportError:
+            continue
+        except (TypeError, NameError, RuntimeError) as error:  # RuntimeError: pydantic's complaints about types
+            reason = error
+    if reason is None:
+        raise ModuleNotFoundError(
+            f"reading JSON as {type!r} needs msgspec or pydantic: pip install msgspec", name="msgspec"
+        )
+    raise TypeError(f"JSON cannot be read as {type!r}: {reason}") from reason
+
+
+# Arbitrary: more types than a program names in its calls, few enough to keep alive.
+_cached_reader = functools.lru_cache(maxsize=128)(_make_reader)
+
+
+def _msgspec_reader(type: Any, strict: bool | None) -> _Reader:
+    msgspec = importlib.import_module("msgspec")
+    decode = msgspec.json.Decoder(type).decode
+
+    def translated(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(data: Any) -> Any:
+            try:
+                return read(data)
+            except msgspec.MsgspecError as error:
+                raise ValueError(str(error)) from error
+
+        return call
+
+    return _Reader(translated(decode), translated(lambda value: msgspec.convert(value, type)))
+
+
+def _pydantic_reader(type: Any, strict: bool | None) -> _Reader:
+    pydantic = importlib.import_module("pydantic")
+    adapter = pydantic.TypeAdapter(type)
+
+    def translated(read: Callable[..., Any]) -> Callable[[Any], Any]:
+        def call(data: Any) -> Any:
+            try:
+                return read(data, strict=strict)
+            except pydantic.ValidationError as error:
+                # Its own text repeats the input, which may be secret; so would a traceback with it as the cause.
+                problems = error.errors(include_url=False, include_context=False, include_input=False)
+            raise ValueError(_in_words(problems))
+
+        return call
+
+    return _Reader(translated(adapter.validate_json), translated(adapter.validate_python))
+
+
+def _in_words(problems: list[dict[str, Any]]) -> str:
+    first = problems[0]
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{first['msg']} - at `${path}`{more}"
+
+
+def _has_pydantic_part(type_: Any, seen: set[int]) -> bool:
+    """Whether pydantic is needed: msgspec would ignore its constraints and does not know its models."""
+    if id(type_) in seen:
+        return False
+    seen.add(id(type_))
+    if hasattr(type_, "__pydantic_core_schema__") or hasattr(type_, "__get_pydantic_core_schema__"):
+        return True
+    if type(type_).__module__.partition(".")[0] in ("pydantic", "annotated_types"):
+        return True
+    parts = [*typing.get_args(type_), getattr(type_, "__value__", None)]  # __value__: of a `type` statement
+    if dataclasses.is_dataclass(type_) or typing.is_typeddict(type_):
+        try:
+            parts += typing.get_type_hints(type_, include_extras=True).values()
+        except NameError:
+            return False  # the libraries will say which name it is
+    return any(_has_pydantic_part(part, seen) for part in parts)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from aiohttp import ClientTimeout
 
 from pepperpy.network.config import KIB, MIB, _check_int, _check_seconds, check_timeout
-from pepperpy.network.http.auth import Auth, as_auth
+from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.rate_limit import RateLimit
 from pepperpy.network.http.redact import redact_headers, redact_url
@@ -65,8 +65,8 @@ class HTTPConfig:
         secret_headers: Further names that are never sent across origins nor shown in errors and logs.
         max_response_size: Bytes of one body, as it came and as decompressed; larger raises `ResponseTooLargeError`.
             Streams and downloads are limited only on request. None: no limit. Arbitrary.
-        max_line_size: Bytes of one line or server-sent event in a stream. asyncio's and aiohttp's 64 KiB are too few for
-            today's JSON streams (aiohttp#4453).
+        max_line_size: Bytes of one line or server-sent event in a stream. The 64 KiB of asyncio and aiohttp are too few
+            for today's JSON streams (aiohttp#4453).
         max_error_body: Bytes of the body that an `HTTPStatusError` holds. Arbitrary.
 
         max_connections: Open connections; further requests wait. aiohttp's default.
@@ -103,7 +103,7 @@ class HTTPConfig:
     raise_for_status: bool = True
     max_redirects: int = 10
     allow_downgrade: bool = False
-    secret_headers: Iterable[str] = frozenset()
+    secret_headers: Collection[str] = frozenset()
     max_response_size: int | None = 64 * MIB
     max_line_size: int = 16 * MIB
     max_error_body: int = 64 * KIB

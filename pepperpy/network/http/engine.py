@@ -137,7 +137,7 @@ class Engine:
         """Seconds until the next attempt, or None if this answer is final."""
         status = raw.status
         if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized:
-            sent = (call.headers or {}).get("Authorization", "")
+            sent = "" if call.headers is None else call.headers.get("Authorization", "")
             # Whatever the method: a request that was refused for its token was not carried out.
             if auth.refused(sent) and _can_send_again(call):
                 call.reauthorized = True

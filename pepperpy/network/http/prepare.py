@@ -1,4 +1,4 @@
-"""From the arguments of a request to a `Call`: everything that can be refused is refused here, before a byte is sent."""
+"""From the arguments of a request to a `Call`. All that can be refused is refused here, before a byte is sent."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Prepare:
         timeout: ClientTimeout | float | None,
         verify_ssl: bool,
         json: Any,
-        options: dict[str, Any],
+        options: RequestOptions,
         default_timeout: ClientTimeout,
     ) -> tuple[Call, Auth | None]:
         """The call, and the auth that it is to be sent with.
@@ -129,9 +129,11 @@ class Prepare:
         return call, auth
 
     def _target(self, url: str | URL) -> URL:
+        target = None
+        text = ""
         if isinstance(url, URL):
             if url.absolute:
-                text = None
+                target = url
             else:
                 text = str(url)
         elif isinstance(url, str):
@@ -140,8 +142,8 @@ class Prepare:
             text = url
         else:
             raise TypeError(f"url must be a str or yarl.URL, not {type(url).__name__}")
-        if text is None:
-            target = url
+        if target is not None:
+            pass
         elif is_http(text):
             target = URL(text)
         elif self.config.base_url is None:
@@ -180,7 +182,7 @@ class Prepare:
         call.options = {**call.options, "ssl": wires.unverified(self.config)}
 
     def _set_options(
-        self, call: Call, options: dict[str, Any], deadline: float | None, auth: Auth | None
+        self, call: Call, options: RequestOptions, deadline: float | None, auth: Auth | None
     ) -> tuple[float | None, Auth | None]:
         if unknown := options.keys() - RequestOptions.__annotations__.keys():
             raise TypeError(f"unknown argument {sorted(unknown)[0]!r}")
@@ -194,10 +196,10 @@ class Prepare:
         if "allow_redirects" in options:
             call.options = {**call.options, "allow_redirects": bool(options["allow_redirects"])}
         if options.get("cookies"):
-            call.options = {**call.options, "cookies": dict(options["cookies"])}
+            call.options = {**call.options, "cookies": dict(options["cookies"] or {})}
         return deadline, auth
 
-    def _set_body(self, call: Call, json: Any, options: dict[str, Any]) -> None:
+    def _set_body(self, call: Call, json: Any, options: RequestOptions) -> None:
         body = make_body(options.get("data"), json, options.get("files"), self._codec, options.get("progress"))
         if body is None:
             return

@@ -36,7 +36,8 @@ class RateLimit:
     Attributes:
         rate: Requests per second; more than 0 and finite.
         burst: Requests that may leave at once after a quiet time; 1 or more. With 1, they leave `1 / rate` seconds
-            apart. In any `t` seconds no more than `burst + rate * t` leave (0.05 s more where the loop runs late).
+            apart. In any `t` seconds no more than `burst + rate * t` leave, or `burst + rate * (t + 0.05)` where the
+            loop runs late.
         per: `"client"` counts all requests of a client together, `"host"` those to each host apart.
     """
 
@@ -76,9 +77,9 @@ class Pace:
         """When one may leave that comes after `ahead` others, if neither they nor it leave before `earliest`."""
         return max(earliest, max(self.full_at, earliest) + ahead * self._interval - self._tolerance)
 
-    def take(self, since: float) -> float:
-        """Count one request that could leave since then; gives what `give_back` needs."""
-        taken = max(self.full_at, since)
+    def take(self, now: float, since: float) -> float:
+        """Count one request that leaves now and has waited for its turn since then; gives what `give_back` needs."""
+        taken = max(self.full_at, since, now - _LATENESS)
         self.full_at = taken + self._interval
         return taken
 
@@ -127,9 +128,9 @@ class RateLimiter:
         gate = self._closed_gate(host, now)
         queue = gate or self._line(host, now)
         if not queue.waiting and queue.turn(now) <= now and (deadline is None or now <= deadline):
-            queue.pace.take(now)
+            queue.pace.take(now, now)
             return
-        waiter = _Waiter(host, deadline, loop.create_future(), queue)
+        waiter = _Waiter(host, deadline, loop.create_future(), queue, now)
         self._enter(queue, waiter, now)
         try:
             error = await waiter.future
@@ -178,6 +179,7 @@ class RateLimiter:
         if waiter.future.done():
             return
         waiter.queue = queue
+        waiter.since = now
         turn = queue.turn(now, len(queue.waiting))
         if waiter.deadline is not None and turn > waiter.deadline:
             waiter.future.set_result(_too_late(waiter.host, turn - now, waiter.deadline - now))
@@ -217,7 +219,7 @@ class RateLimiter:
             waiter, _ = queue.waiting.popitem(last=False)
             # One that is cancelled, but has not run since, leaves its turn to the next.
             if not waiter.future.done():
-                waiter.taken = queue.pace.take(now - _LATENESS)
+                waiter.taken = queue.pace.take(now, waiter.since)
                 waiter.future.set_result(None)
         self._arm(queue, now)
 
@@ -252,6 +254,7 @@ class _Waiter:
     deadline: float | None
     future: asyncio.Future[NetworkTimeoutError | None]  # None lets it leave
     queue: _Queue  # the last one it was in
+    since: float  # when it came into that
     taken: float | None = None  # set once it may leave
 
 

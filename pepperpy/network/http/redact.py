@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 # Lower case. What a header of such a name holds is never shown, and never sent across origins by a redirect.
 SECRET_HEADERS = frozenset(
-    """
-    authorization proxy-authorization cookie set-cookie x-api-key api-key apikey x-auth-token x-access-token
-    x-csrf-token x-xsrf-token x-amz-security-token x-goog-api-key x-vault-token x-gitlab-token private-token
-    """.split()
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "apikey", "x-auth-token"}
+    | {"x-access-token", "x-csrf-token", "x-xsrf-token", "x-amz-security-token", "x-goog-api-key", "x-vault-token"}
+    | {"x-gitlab-token", "private-token"}
 )
 
 # Longer URLs are cut: signed ones run to kilobytes, and a log line is to stay readable. Arbitrary.
@@ -24,11 +23,11 @@ def redact_url(url: str) -> str:
 
     Takes any string, because it also has to show URLs that are none.
     """
-    head, hash_mark, _ = url.partition("#")
+    head, _hash_mark, _ = url.partition("#")
     head, question_mark, query = head.partition("?")
     # Whatever stands before the last @ may be a password; URLs of HTTP have no other use for the character there.
     scheme, slashes, rest = head.partition("//")
-    authority, at, after = rest.rpartition("@") if slashes else ("", "", head)
+    _, at, after = rest.rpartition("@") if slashes else ("", "", head)
     if slashes:
         head = f"{scheme}//***@{after}" if at else f"{scheme}//{after}"
     elif "@" in head:

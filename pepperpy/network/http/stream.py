@@ -26,7 +26,7 @@ class HTTPStream(ResponseHead):
     `max_response_size` was given; `read_timeout` limits each silence.
 
     Each way of reading raises, besides what it names itself:
-        ConnectionLostError, IncompleteReadError, ProtocolError: The body broke off; what came before has been given out.
+        ConnectionLostError, IncompleteReadError, ProtocolError: It broke off; what came before was given out.
         NetworkTimeoutError: The server was silent for `read_timeout`, or the deadline passed.
         ResponseTooLargeError: More than the `max_response_size` that was given.
 
@@ -113,7 +113,7 @@ class HTTPStream(ResponseHead):
             yield line
 
     async def json_lines(self, type: Any = None) -> AsyncGenerator[Any, None]:
-        """The JSON values of a body that has one a line (NDJSON), decoded into `type` if given; empty lines are skipped.
+        """The JSON values of a body with one a line (NDJSON), decoded into `type` if given; empty lines are skipped.
 
         Raises:
             DecodeError: A line is no JSON or does not fit `type`; its `content` is that line.

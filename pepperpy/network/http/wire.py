@@ -161,7 +161,8 @@ class GuardedConnector(aiohttp.TCPConnector):
         self.discarded = 0  # pooled connections that were not fit for use
         self._all_closed: asyncio.Future[None] | None = None
         if hasattr(self, "_factory"):
-            self._factory = functools.partial(CountingHandler, self, asyncio.get_running_loop())
+            make: Any = functools.partial(CountingHandler, self, asyncio.get_running_loop())
+            self._factory = make
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout

@@ -1,0 +1,204 @@
+"""Where the bytes of a body come from: memory, a path, a file of the caller's, an async iterable."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import mimetypes
+import os
+import stat
+import tempfile
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from functools import partial
+from typing import Any, cast
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+
+from pepperpy.network.config import KIB
+from pepperpy.network.errors import InvalidRequestError
+from pepperpy.network.http.upload import BodyFailed, Source
+
+# Bytes read and sent at once. aiohttp's StreamWriter waits for the transport after as many.
+CHUNK = 64 * KIB
+
+OCTETS = "application/octet-stream"
+
+_TAKEN = "bytes, bytearray, memoryview, str, os.PathLike, a binary file, an async iterable of bytes"
+
+
+class BytesSource(Source):
+    def __init__(self, data: bytes, content_type: str) -> None:
+        super().__init__(content_type, len(data))
+        self.data = data
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        view = memoryview(self.data)
+        for start in range(0, len(view), CHUNK):
+            await writer.write(view[start : start + CHUNK])
+
+
+class PathSource(Source):
+    def __init__(self, path: os.PathLike[Any], content_type: str) -> None:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            # Opening a pipe would wait for its other end; open() itself refuses a directory.
+            raise InvalidRequestError(f"{os.fsdecode(path)!r} is no regular file; open it, and give the open file")
+        with open(path, "rb", buffering=0) as file:
+            super().__init__(content_type, _size(file, 0))
+        self._path = path
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        # Opened for each write, so that only the task that reads has it.
+        with open(self._path, "rb", buffering=0) as file:
+            await _copy(file, self.size, writer, wait=True)
+
+
+class FileSource(Source):
+    def __init__(self, file: Any, start: int | None, size: int | None, content_type: str) -> None:
+        super().__init__(content_type, size)
+        self._file = file
+        self._start = start  # None: cannot be read again
+
+    @property
+    def consumed(self) -> bool:
+        return self._begun and self._start is None
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._begun = True
+        if self._start is not None:
+            await _in_thread(self._file.seek, self._start, wait=True)
+        await _copy(self._file, self.size, writer, wait=self._start is not None)
+
+
+class ChunksSource(Source):
+    def __init__(self, chunks: AsyncIterable[Any], replayable: bool, content_type: str) -> None:
+        super().__init__(content_type, None)
+        self._chunks = chunks
+        self._replayable = replayable
+
+    @property
+    def consumed(self) -> bool:
+        return self._begun and not self._replayable
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._begun = True
+        iterator = aiter(self._chunks)
+        try:
+            async for chunk in iterator:
+                await writer.write(as_bytes(chunk))
+        finally:
+            if (aclose := getattr(iterator, "aclose", None)) is not None:
+                await aclose()
+
+
+def open_source(what: str, value: Any, also: str = "") -> tuple[Callable[[str], Source], bool, str | None]:
+    """What makes the source of `value`, given a content type; whether it can do so again; the name of its file."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return partial(BytesSource, bytes(value)), True, None
+    if isinstance(value, str):
+        return partial(BytesSource, encode(what, value)), True, None
+    if isinstance(value, os.PathLike):
+        return partial(PathSource, value), True, os.path.basename(os.fsdecode(value))
+    if isinstance(value, (asyncio.StreamReader, aiohttp.StreamReader)):
+        # Iterating over one gives lines, up to a limit.
+        value = _read_all(value)
+    if isinstance(value, AsyncIterable):
+        replayable = aiter(value) is not value
+        return partial(ChunksSource, value, replayable), replayable, None
+    if callable(getattr(value, "read", None)):
+        _check_file(what, value)
+        start = _position(value)
+        size = None if start is None else _size(value, start)
+        name: Any = getattr(value, "name", None)
+        if not isinstance(name, str) or name.startswith("<"):
+            # That of a descriptor is its number, that of a standard stream "<stdin>".
+            name = ""
+        return partial(FileSource, value, start, size), start is not None, os.path.basename(name) or None
+    raise TypeError(f"{what} must be {_TAKEN}{also}, not {type(value).__name__}")
+
+
+def _check_file(what: str, file: Any) -> None:
+    if isinstance(file, io.TextIOBase) or hasattr(file, "encoding"):
+        raise TypeError(f"{what} must be a file opened in binary mode ('rb'), not in text mode")
+    if getattr(file, "closed", False):
+        raise InvalidRequestError(f"{what} is a closed file")
+    if (readable := getattr(file, "readable", None)) is not None and not readable():
+        raise InvalidRequestError(f"{what} is a file that is not open for reading")
+
+
+def _position(file: Any) -> int | None:
+    try:
+        return cast(int, file.tell()) if file.seekable() else None
+    except (AttributeError, OSError):
+        return None
+
+
+def _size(file: Any, start: int) -> int | None:
+    """Bytes from `start` to the end of a seekable file; None if they cannot be told without reading them."""
+    # Others may have to read, or to decompress, all of it to find their end: gzip.GzipFile does.
+    if not isinstance(getattr(file, "raw", file), (io.FileIO, io.BytesIO, tempfile.SpooledTemporaryFile)):
+        return None
+    size: int | None = max(file.seek(0, os.SEEK_END) - start, 0)
+    file.seek(start)
+    if size == 0 and file.read(1):
+        # /proc and devices say 0 whatever they hold.
+        file.seek(start)
+        return None
+    return size
+
+
+async def _copy(file: Any, size: int | None, writer: AbstractStreamWriter, *, wait: bool) -> None:
+    """Send `size` bytes of `file`, or all if None. What it has grown by since it was measured is left out."""
+    left = size
+    while left is None or left > 0:
+        data = as_bytes(await _in_thread(file.read, CHUNK if left is None else min(CHUNK, left), wait=wait))
+        if not data:
+            break
+        await writer.write(data)
+        if left is not None:
+            left -= len(data)
+    if left:
+        raise BodyFailed(f"the file ended {left} bytes before the {size} announced: it was changed meanwhile")
+
+
+async def _in_thread(function: Callable[[int], Any], argument: int, *, wait: bool) -> Any:
+    """`function(argument)`, called in a thread; with `wait`, not even a cancellation returns before the thread does."""
+    future = asyncio.get_running_loop().run_in_executor(None, function, argument)
+    if not wait:
+        return await future
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait((future,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # or asyncio reports that nobody asked for it
+        raise cancelled
+    return future.result()
+
+
+async def _read_all(reader: asyncio.StreamReader | aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    while chunk := await reader.read(CHUNK):
+        yield chunk
+
+
+def as_bytes(chunk: Any) -> bytes:
+    if not isinstance(chunk, (bytes, bytearray, memoryview)):
+        raise TypeError(f"the body's source must give bytes-like objects, not {type(chunk).__name__}")
+    # Copied if it is not bytes: the transport may still hold it when the source fills its buffer again.
+    return bytes(chunk)
+
+
+def encode(what: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"{what} has text that UTF-8 cannot hold: {error.reason}", cause=error) from error
+
+
+def guess_type(name: str) -> str:
+    kind, encoding = mimetypes.guess_type(name)
+    # That of "a.tar.gz" would be the tar's.
+    return kind if kind and not encoding else OCTETS

@@ -1,0 +1,165 @@
+"""One attempt's body: counts what goes out, and holds it to the size that was announced.
+
+aiohttp reads a payload in a task of its own, and takes each exception in it for one of the connection. So what a source
+raises is wrapped in `BodyFailed`, and kept as `Body.failure`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+
+from pepperpy.network.config import KIB
+
+if TYPE_CHECKING:
+    from pepperpy.network.http.body import Body
+
+Progress = Callable[[int, int | None], object]
+
+# Bytes that one upload sends before the loop has a turn, while the transport takes all. Arbitrary.
+TURN = 256 * KIB
+
+
+class BodyFailed(Exception):
+    """The body could not be sent as announced; `__cause__` is what its source or `progress` raised, if one of them did.
+
+    No OSError, not even for one: aiohttp would take it for the connection's, and send the request again.
+    """
+
+
+class Source(aiohttp.Payload):
+    """A payload whose bytes are not in hand."""
+
+    def __init__(self, content_type: str, size: int | None) -> None:
+        super().__init__(None, content_type=content_type)
+        self._bytes_count = size
+        self._begun = False
+
+    @property
+    def size(self) -> int | None:
+        return self._bytes_count
+
+    @property
+    def autoclose(self) -> bool:
+        # write() closes what it opened.
+        return True
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("the body is a stream, which has no text")
+
+
+class UploadPayload(Source):
+    """One attempt's body as aiohttp takes it; may be written once more, by a redirect, if it is not `consumed`."""
+
+    def __init__(self, body: Body, inner: aiohttp.Payload, progress: Progress | None) -> None:
+        super().__init__(inner.content_type, inner.size)
+        self._body = body
+        self._inner = inner
+        self._progress = progress
+
+    @property
+    def consumed(self) -> bool:
+        return self._inner.consumed
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Send the body: `content_length` bytes, where that was announced.
+
+        Raises:
+            BodyFailed: It has another length, or its source or `progress` raised. The connection is cut.
+        """
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._body.writers.add(task)
+        try:
+            # After an early redirect the write before may still be ending; both would move the position of one file.
+            await self._body.close()
+            self._body.failure = None
+            await self._write(writer, content_length)
+        except BodyFailed as failure:
+            self._body.failure = failure
+            # aiohttp only marks the connection: where an answer has begun, its reader and the server would wait for
+            # each other.
+            if (transport := writer.transport) is not None:
+                transport.abort()
+            raise
+        finally:
+            self._body.writers.discard(task)
+
+    async def _write(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        announced = self.size if content_length is None else content_length
+        if self.size not in (None, announced):
+            raise BodyFailed(f"the body has {self.size} bytes, but Content-Length says {announced}")
+        meter = _Meter(writer, announced, self._progress)
+        try:
+            # A payload uses nothing of its writer but write(); aiohttp's MultipartPayloadWriter relies on it too.
+            await self._inner.write(cast(AbstractStreamWriter, meter))
+        except BodyFailed:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if error is meter.broken or is_cancelled(error):
+                raise
+            raise BodyFailed(f"the body's source failed: {words(error)}") from error
+        if announced not in (None, meter.sent):
+            raise BodyFailed(f"the body ended after {meter.sent} of the {announced} bytes announced")
+
+
+class _Meter:
+    """Stands before aiohttp's writer: counts, reports, and knows whose exception it was."""
+
+    def __init__(self, writer: AbstractStreamWriter, announced: int | None, progress: Progress | None) -> None:
+        self.sent = 0
+        self.broken: BaseException | None = None  # what the connection raised
+        self._announced = announced
+        self._progress = progress
+        self._turn = 0
+        self._writer = writer
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        size = len(chunk)
+        if not size:
+            return
+        if self._announced is not None and self.sent + size > self._announced:
+            raise BodyFailed(f"the body has more than the {self._announced} bytes announced")
+        if self._turn >= TURN:
+            # Before a chunk, not after it: the answer to the last one would find the writer busy, and cancel it.
+            self._turn = 0
+            await asyncio.sleep(0)
+        try:
+            await self._writer.write(chunk)
+        except BaseException as error:
+            self.broken = error
+            raise
+        self.sent += size
+        self._turn += size
+        if self._progress is not None:
+            await self._report(self._progress)
+
+    async def _report(self, progress: Progress) -> None:
+        try:
+            result = progress(self.sent, self._announced)
+            if inspect.isawaitable(result):
+                await result
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            raise BodyFailed(f"progress raised {words(error)}") from error
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether `error` is the cancellation of this task, not one that a source or `progress` brought along."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

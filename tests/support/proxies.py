@@ -1,0 +1,56 @@
+"""A real forward proxy: tinyproxy, for plain requests and CONNECT to any port, with or without credentials."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from support.processes import reserved_ports, server_process, wait_until
+
+CONFIGURATION = """\
+Listen 127.0.0.1
+Port {port}
+Allow 127.0.0.1
+MaxClients 100
+Timeout 60
+LogLevel Info
+ViaProxyName "pepperpy-tinyproxy"
+{authorisation}
+"""
+
+
+class Tinyproxy:
+    """`url` names the proxy, without credentials."""
+
+    def __init__(self, port: int, log_file: Path) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self._log_file = log_file
+
+    def log(self) -> str:
+        """All that it has logged; the line of a request is there before the request is passed on."""
+        return self._log_file.read_text()
+
+    def requests(self) -> list[str]:
+        """The request lines, in order: `CONNECT localhost:8443 HTTP/1.1`, `GET http://127.0.0.1:8080/ HTTP/1.1`."""
+        lines = (line.partition("Request (file descriptor ") for line in self.log().splitlines())
+        return [found.partition("): ")[2] for _, _, found in lines if found]
+
+
+@contextlib.contextmanager
+def tinyproxy(credentials: tuple[str, str] | None = None) -> Iterator[Tinyproxy]:
+    """A proxy process of its own; with `credentials`, 407 to whoever does not show them."""
+    command = shutil.which("tinyproxy")
+    assert command, "tinyproxy is not installed; `make test` installs it"
+    authorisation = "" if credentials is None else "BasicAuth {} {}".format(*credentials)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pepperpy-tinyproxy-")))
+        configuration, log = folder / "tinyproxy.conf", folder / "log"
+        with reserved_ports(1) as [port]:
+            configuration.write_text(CONFIGURATION.format(port=port, authorisation=authorisation))
+            stack.enter_context(server_process([command, "-d", "-c", configuration], log))
+            wait_until(lambda: "Accepting connections" in log.read_text(), log)
+        yield Tinyproxy(port, log)
