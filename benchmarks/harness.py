@@ -7,16 +7,18 @@ import functools
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workloads import BULK_PIECE, WORKLOADS
+from workloads import BULK_PIECE, HTTP_BODY, WORKLOADS
 
 HERE = Path(__file__).parent
 
@@ -24,6 +26,10 @@ HERE = Path(__file__).parent
 @contextlib.contextmanager
 def server(kind: str) -> Iterator[int]:
     """The port of a server in a process of its own."""
+    if kind == "nginx":
+        with nginx() as port:
+            yield port
+        return
     command = [sys.executable, str(HERE / "server.py"), kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -32,6 +38,31 @@ def server(kind: str) -> Iterator[int]:
             yield int(process.stdout.readline())
         finally:
             process.stdin.close()
+
+
+@contextlib.contextmanager
+def nginx() -> Iterator[int]:
+    """The port of an nginx that answers with `HTTP_BODY`, on the last core."""
+    # Debian has it where only root's PATH looks.
+    binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert binary, "nginx is not installed; `make bench-http` installs it"
+    with tempfile.TemporaryDirectory(prefix="bench-nginx-") as folder:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        text = (HERE / "nginx.conf.in").read_text().replace("PORT;", f"{port};").replace("BODY", HTTP_BODY)
+        (Path(folder) / "nginx.conf").write_text(text)
+        command = [binary, "-p", folder, "-c", "nginx.conf", "-e", "stderr"]
+        with subprocess.Popen(command) as process:
+            if hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
+            try:
+                for _ in range(500):
+                    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                        break
+                    time.sleep(0.01)
+                yield port
+            finally:
+                process.terminate()
 
 
 @functools.cache

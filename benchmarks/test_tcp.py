@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 from harness import Figures, run
 from report import ROWS, Row
-from workloads import WORKLOADS
+from workloads import TCP_WORKLOADS
 
 ROUNDS = 5
 OURS = "network_client"
@@ -78,7 +78,7 @@ reported_time = ReportedTime()
 
 @pytest.mark.benchmark(timer=reported_time, warmup=False)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("workload", TCP_WORKLOADS)
 def test_tcp(benchmark: object, workload: str, loop: str) -> None:
     peers = [OURS, *PEERS.get(workload, ["streams"])]
     figures = {peer: Figures() for peer in peers}

@@ -7,6 +7,8 @@ LINE = b"x" * 63 + b"\n"
 BULK_PIECE = 4 << 20
 SEND_PIECE = 256 << 10
 ECHO_CONNECTIONS = 64
+HTTP_BODY = "x" * 100
+HTTP_IN_FLIGHT = 32
 
 
 @dataclass(frozen=True)
@@ -28,3 +30,9 @@ WORKLOADS = {
     "echo_64": Workload("echo", 200_000, "round trips of 64 bytes, 64 connections"),
     "idle": Workload("idle", 2000, "idle connections"),
 }
+HTTP_WORKLOADS = {
+    "http_get_1": Workload("nginx", 6_000, "GET of 100 bytes, 1 in flight"),
+    "http_get_32": Workload("nginx", 16_000, "GET of 100 bytes, 32 in flight"),
+}
+TCP_WORKLOADS = tuple(WORKLOADS)
+WORKLOADS.update(HTTP_WORKLOADS)

@@ -6,8 +6,11 @@ can say in which phase it happened, and a retry whether anything was sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Collection
+from contextvars import ContextVar
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, TypeVar
 
 import aiohttp
@@ -16,6 +19,7 @@ from yarl import URL
 
 from pepperpy.network.errors import NetworkError, RedirectError
 from pepperpy.network.http.body import Body
+from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.redact import SECRET_HEADERS, redact_url
 
 Error = TypeVar("Error", bound=NetworkError)
@@ -49,19 +53,17 @@ class Timings:
 
 
 class Call:
-    """One logical request. All times are those of the loop's clock, in seconds."""
+    """One logical request. All times are those of `time.monotonic()`, in seconds."""
 
     __slots__ = (
         "_create_at",
         "_dns_at",
         "_hop_url",
         "_left_origin",
-        "allow_downgrade",
         "attempt",
         "attempt_at",
-        "attempt_timeout",
         "body",
-        "clock",
+        "config",
         "connected",
         "connected_at",
         "deadline_at",
@@ -79,35 +81,35 @@ class Call:
         "reauthorized",
         "retries",
         "reused",
-        "secret_names",
         "started_at",
         "timeout",
+        "total",
         "url",
     )
 
     def __init__(
         self,
+        config: HTTPConfig,
         method: str,
         url: URL,
-        clock: Callable[[], float],
         options: dict[str, Any],
+        total: float | None,
         timeout: aiohttp.ClientTimeout,
     ) -> None:
+        self.config = config
         self.method = method
         self.url = url
         self.host = url.raw_host or ""
-        self.clock = clock
-        self.started_at = clock()
+        self.started_at = monotonic()
         self.deadline_at: float | None = None
         # What ClientSession.request takes beside method, URL, headers, body and timeout.
         self.options = options
-        self.timeout = timeout
+        self.total = total  # seconds for one attempt
+        self.timeout = timeout  # its other limits; `total` in it only for a stream
         self.headers: CIMultiDict[str] | None = None
         self.body: Body | None = None
         self.dropped_headers: Collection[str] = ()
-        self.secret_names: frozenset[str] = frozenset()
-        self.allow_downgrade = False
-        self.retries = 0
+        self.retries = config.retries
         self.attempt = 0
         self.extra_attempts = 0  # attempts that do not count against `retries`
         self.reauthorized = False
@@ -118,8 +120,7 @@ class Call:
 
     def begin_attempt(self) -> None:
         self.attempt += 1
-        self.attempt_at = self.clock()
-        self.attempt_timeout = self.timeout
+        self.attempt_at = monotonic()
         self.connected = False
         self.reused = False
         self.hops = 0
@@ -136,12 +137,12 @@ class Call:
     @property
     def elapsed(self) -> float:
         """Seconds since the call began, or that it took."""
-        return (self.done_at or self.clock()) - self.started_at
+        return (self.done_at or monotonic()) - self.started_at
 
     @property
     def time_left(self) -> float | None:
         """Seconds to the deadline, 0 or less if it has passed; None without one."""
-        return None if self.deadline_at is None else self.deadline_at - self.clock()
+        return None if self.deadline_at is None else self.deadline_at - monotonic()
 
     @property
     def timings(self) -> Timings:
@@ -155,6 +156,18 @@ class Call:
             connect=ready_at - free_at - self.dns_s,
             first_byte=(self.head_at or ready_at) - ready_at,
             body=self.done_at - self.head_at if self.done_at and self.head_at else 0.0,
+        )
+
+    def limit_stream(self, seconds: float) -> None:
+        """Give the next attempt and the body that is read after it so long."""
+        given = self.timeout
+        self.timeout = aiohttp.ClientTimeout(
+            total=seconds,
+            connect=given.connect,
+            sock_connect=given.sock_connect,
+            sock_read=given.sock_read,
+            # aiohttp rounds limits above this many seconds up to whole ones.
+            ceil_threshold=math.inf,
         )
 
     def error(self, kind: type[Error], text: str, cause: BaseException | None = None, **details: Any) -> Error:
@@ -176,7 +189,11 @@ class Call:
     # ---- Redirects ----
 
     def check_hop(self, request: aiohttp.ClientRequest) -> None:
-        """Called with each request that aiohttp is about to send: the first one, and one for each redirect."""
+        """Called with each request that aiohttp is about to send: the first one, and one for each redirect.
+
+        Raises:
+            RedirectError: From https to http.
+        """
         self.hops += 1
         if self.hops > 1:
             self._check_redirect(request)
@@ -186,14 +203,14 @@ class Call:
 
     def _check_redirect(self, request: aiohttp.ClientRequest) -> None:
         before, after = self._hop_url, request.url
-        if before.scheme == "https" and after.scheme == "http" and not self.allow_downgrade:
+        if before.scheme == "https" and after.scheme == "http" and not self.config.allow_downgrade:
             to = redact_url(str(after))
             raise self.error(RedirectError, f"redirected from https to {to}; allow_downgrade=True would follow")
         if before.origin() != after.origin():
             self._left_origin = True
         if self._left_origin:
             # aiohttp takes Authorization and Cookie away by itself, but starts each hop from the same other headers.
-            for name in (SECRET_HEADERS | self.secret_names) - _DROPPED_BY_AIOHTTP:
+            for name in (SECRET_HEADERS | frozenset(self.config.secret_headers)) - _DROPPED_BY_AIOHTTP:
                 request.headers.popall(name, None)
 
     # ---- What aiohttp's connector reports (the methods of aiohttp's Trace) ----
@@ -206,7 +223,7 @@ class Call:
 
     async def send_connection_create_start(self) -> None:
         self.phase = "connect"
-        self._create_at = self.clock()
+        self._create_at = monotonic()
 
     async def send_connection_create_end(self) -> None:
         pass
@@ -216,16 +233,20 @@ class Call:
 
     async def send_dns_resolvehost_start(self, host: str) -> None:
         self.phase = "dns"
-        self._dns_at = self.clock()
+        self._dns_at = monotonic()
 
     async def send_dns_resolvehost_end(self, host: str) -> None:
         # A lookup goes on when its attempt has timed out, and may end during a later one.
         if self.phase == "dns":
             self.phase = "connect"
-            self.dns_s = self.clock() - self._dns_at
+            self.dns_s = monotonic() - self._dns_at
 
     async def send_dns_cache_hit(self, host: str) -> None:
         pass
 
     async def send_dns_cache_miss(self, host: str) -> None:
         pass
+
+
+# The call that the running task is making; what aiohttp calls back into has no other way to know.
+current_call: ContextVar[Call | None] = ContextVar("pepperpy.network.http.call", default=None)

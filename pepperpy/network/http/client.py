@@ -121,7 +121,7 @@ class HTTPClient:
         if self._engine is None:
             if self._closed:
                 raise ClosedError("the client was closed; initialize() or `async with` opens it again")
-            self._engine = Engine(self.config, wires.make_wire(self.config, self._prepare.timeout), self._counters)
+            self._engine = Engine(self.config, wires.make_wire(self.config), self._counters)
             self._loop = loop
         elif self._loop is not loop:
             raise UsageError("the client is open in another event loop; close it there, or use a client for each loop")
@@ -137,7 +137,7 @@ class HTTPClient:
         engine, self._engine = self._engine, None
         self._closed = True
         if engine is not None:
-            engine.closing = True
+            engine.close()
             self._counters.discarded_connections += engine.wire.discarded
             if self._loop is not asyncio.get_running_loop():
                 engine.wire.abandon()
@@ -225,9 +225,7 @@ class HTTPClient:
             await before_request(
                 config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, data
             )
-        call, auth = self._prepare(
-            method, url, params, headers, proxy, timeout, verify_ssl, json, options, self._prepare.timeout
-        )
+        call, auth = self._prepare(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
         limit = options.get("max_response_size", config.max_response_size) if options else config.max_response_size
         self._in_flight += 1
         try:
@@ -395,7 +393,7 @@ class HTTPClient:
                 verify_ssl,
                 json,
                 options,
-                self._prepare.stream_timeout,
+                whole=False,
             )
             raw, _ = await engine.run(call, None, auth, whole=False)
             if raw.status >= 400 and options.get("raise_for_status", config.raise_for_status):

@@ -185,16 +185,15 @@ class HTTPConfig:
 
     def client_timeout(self, timeout: float | ClientTimeout | None) -> ClientTimeout:
         """One attempt's limits as aiohttp has them; what a given `ClientTimeout` leaves open is as configured."""
-        if isinstance(timeout, ClientTimeout):
-            total, connect = timeout.total, timeout.connect
-            sock_connect, sock_read = timeout.sock_connect, timeout.sock_read
-        else:
-            total, connect, sock_connect, sock_read = timeout, None, None, None
+        if not isinstance(timeout, ClientTimeout):
+            timeout = ClientTimeout(total=timeout)
         return ClientTimeout(
-            total=total,
-            connect=connect,
-            sock_connect=self.connect_timeout if sock_connect is None else sock_connect,
-            sock_read=self.read_timeout if sock_read is None else sock_read,
+            total=timeout.total,
+            connect=timeout.connect,
+            sock_connect=self.connect_timeout if timeout.sock_connect is None else timeout.sock_connect,
+            sock_read=self.read_timeout if timeout.sock_read is None else timeout.sock_read,
+            # aiohttp rounds limits above this many seconds up to whole ones.
+            ceil_threshold=timeout.ceil_threshold,
         )
 
     def replace(self, **changes: Any) -> HTTPConfig:

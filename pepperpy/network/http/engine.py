@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import email.utils
 import logging
-import math
 import time
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -17,11 +17,13 @@ from multidict import CIMultiDict
 from pepperpy.network.backoff import Backoff, RetryBudget
 from pepperpy.network.errors import ClosedError, ConnectionLostError, NetworkError, NetworkTimeoutError
 from pepperpy.network.http.auth import Auth
-from pepperpy.network.http.call import Call
+from pepperpy.network.http.call import Call, current_call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.rate_limit import RateLimiter
-from pepperpy.network.http.response import read_at_most, read_body
+from pepperpy.network.http.response import is_known_to_fit, read_at_most, read_body
 from pepperpy.network.http.translate import may_help, translate
+from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.http.watchdog import Watchdog
 from pepperpy.network.http.wire import Wire
 
 logger = logging.getLogger("pepperpy.network.http")
@@ -48,10 +50,16 @@ class Engine:
         self.counters = counters
         self.closing = False
         self._config = config
+        self._watchdog = Watchdog(asyncio.get_running_loop())
         self._backoff = Backoff(config.retry_delay, config.max_retry_delay)
         self._budget = RetryBudget(config.retry_budget)
         self._limiter = None if config.rate_limit is None else RateLimiter(config.rate_limit)  # type: ignore[arg-type]
         self._statuses = frozenset(config.retry_statuses)
+
+    def close(self) -> None:
+        """No call is tried again from now on; the wire is closed by itself."""
+        self.closing = True
+        self._watchdog.close()
 
     async def run(self, call: Call, limit: int | None, auth: Auth | None, *, whole: bool) -> tuple[Any, bytes]:
         """The response, and its body if `whole`; otherwise the caller reads the body, or closes the response."""
@@ -62,24 +70,31 @@ class Engine:
             call.begin_attempt()
             if self._limiter is not None or auth is not None:
                 await self._get_leave(call, auth)
-            if call.deadline_at is not None:
-                self._fit_into_deadline(call)
+            seconds = call.total if call.deadline_at is None else self._fit_into_deadline(call)
+            if not whole and seconds is not None:
+                # The time runs on while the caller has the stream: there is no task to end, but aiohttp's reading.
+                call.limit_stream(seconds)
+            before = current_call.set(call)
             try:
-                raw = await self.wire.send(call)
-                call.head_at = call.clock()
-                delay = self._delay_after_status(call, raw, auth) if raw.status >= 400 else None
-                if delay is None:
-                    if not whole:
-                        return raw, b""
-                    call.phase = "body"
-                    content = await read_body(raw, call, limit)
-                    call.done_at = call.clock()
-                    return raw, content
-                why = f"status {raw.status}"
-                # So that the connection can be used again.
-                with contextlib.suppress(aiohttp.ClientError, OSError):
-                    await read_at_most(raw, self._config.max_error_body)
-            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+                with _NO_LIMIT if seconds is None or not whole else self._watchdog.limit(seconds):
+                    raw = await self.wire.send(call)
+                    call.head_at = monotonic()
+                    delay = self._delay_after_status(call, raw, auth) if raw.status >= 400 else None
+                    if delay is None:
+                        if not whole:
+                            return raw, b""
+                        call.phase = "body"
+                        if limit is None or is_known_to_fit(raw, call, limit):
+                            content = await raw.read()
+                        else:
+                            content = await read_body(raw, call, limit)
+                        call.done_at = monotonic()
+                        return raw, content
+                    why = f"status {raw.status}"
+                    # So that the connection can be used again.
+                    with contextlib.suppress(aiohttp.ClientError, OSError):
+                        await read_at_most(raw, self._config.max_error_body)
+            except (aiohttp.ClientError, OSError, ValueError, RuntimeError, BodyFailed) as error:
                 if self.closing:
                     failure: NetworkError = call.error(ClosedError, "the client was closed")
                     delay = None
@@ -87,6 +102,8 @@ class Engine:
                     failure = translate(error, call)
                     delay = self._delay_after_failure(call, failure)
                 why = failure.message
+            finally:
+                current_call.reset(before)
             if delay is None:
                 # Not inside the except block: the failure's __context__ would hold what __cause__ was cleaned of.
                 raise failure
@@ -94,22 +111,13 @@ class Engine:
             call.phase = "retry"
             await asyncio.sleep(delay)
 
-    def _fit_into_deadline(self, call: Call) -> None:
+    def _fit_into_deadline(self, call: Call) -> float:
+        """Seconds for this attempt."""
         left = call.time_left
-        if left is None:
-            return
+        assert left is not None
         if left <= 0:
             raise call.error(NetworkTimeoutError, "the deadline has passed", limit="deadline")
-        given = call.timeout
-        if given.total is None or given.total > left:
-            call.attempt_timeout = aiohttp.ClientTimeout(
-                total=left,
-                connect=given.connect,
-                sock_connect=given.sock_connect,
-                sock_read=given.sock_read,
-                # aiohttp rounds limits above this many seconds up to whole ones; a deadline is to be exact.
-                ceil_threshold=math.inf,
-            )
+        return left if call.total is None else min(call.total, left)
 
     async def _get_leave(self, call: Call, auth: Auth | None) -> None:
         """Wait for the rate limit and for a token."""
@@ -177,11 +185,15 @@ class Engine:
         left = call.time_left
         if left is not None and delay >= left:
             return None
-        if not self._budget.take(call.host, call.clock()):
+        if not self._budget.take(call.host, monotonic()):
             self.counters.budget_refusals += 1
             return None
         self.counters.retries += 1
         return delay
+
+
+# What to enter where there is no limit.
+_NO_LIMIT = contextlib.nullcontext()
 
 
 def _can_send_again(call: Call) -> bool:

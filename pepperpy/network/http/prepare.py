@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypedDict
 
 from aiohttp import ClientTimeout
@@ -58,9 +58,11 @@ class Prepare:
     def __init__(self, config: HTTPConfig, codec: JSONCodec) -> None:
         self.config = config
         self._codec = codec
-        self.timeout = config.client_timeout(config.timeout)
-        # A body of unknown size has no total limit, only that on silence (aiohttp#2249: 5 minutes killed downloads).
-        self.stream_timeout = config.client_timeout(None)
+        # The limits of an attempt but its total, which the engine's watchdog looks after.
+        self._timeout = config.client_timeout(None)
+        if isinstance(config.timeout, ClientTimeout):
+            self._timeout = _without_total(config.client_timeout(config.timeout))
+        self._total = config.timeout.total if isinstance(config.timeout, ClientTimeout) else config.timeout
         self._options: dict[str, Any] = {
             # aiohttp counts the last redirect that it refuses.
             "max_redirects": config.max_redirects + 1,
@@ -69,6 +71,7 @@ class Prepare:
         if config.proxy is not None:
             self._options["proxy"] = config.proxy
         self._auth: Auth | None = config.auth
+        self._base_url = config.base_url
         self._origin = None if config.base_url is None else URL(config.base_url).origin()
         self._verify_warned = False
 
@@ -83,7 +86,8 @@ class Prepare:
         verify_ssl: bool,
         json: Any,
         options: RequestOptions,
-        default_timeout: ClientTimeout,
+        *,
+        whole: bool = True,
     ) -> tuple[Call, Auth | None]:
         """The call, and the auth that it is to be sent with.
 
@@ -93,12 +97,11 @@ class Prepare:
         """
         config = self.config
         try:
-            method = check_method(method)
-            target = self._target(url)
-            call = Call(method, target, asyncio.get_running_loop().time, self._options, default_timeout)
-            call.retries = config.retries
-            call.allow_downgrade = config.allow_downgrade
-            call.secret_names = config.secret_headers  # type: ignore[assignment]
+            # The common ones are spared a look at each character.
+            method = _METHODS.get(method) or check_method(method)
+            target = _absolute(url) if type(url) is str and self._base_url is None else self._target(url)
+            # A stream has no total limit but a given one: 5 minutes killed downloads (aiohttp#2249).
+            call = Call(config, method, target, self._options, self._total if whole else None, self._timeout)
             deadline = config.deadline
             auth = self._auth if self._origin is None or self._auth is None else self._auth_for(target)
             if params or config.params:
@@ -109,9 +112,12 @@ class Prepare:
                 check_proxy(proxy)
                 call.options = {**call.options, "proxy": proxy}
             if timeout is not None:
-                if not isinstance(timeout, ClientTimeout):
+                if isinstance(timeout, ClientTimeout):
+                    call.total = timeout.total
+                    call.timeout = _without_total(config.client_timeout(timeout))
+                else:
                     check_timeout("timeout", timeout, zero=False)
-                call.timeout = config.client_timeout(timeout)
+                    call.total = timeout
             if verify_ssl is not True:
                 self._set_unverified(call, verify_ssl)
             if options:
@@ -129,32 +135,17 @@ class Prepare:
         return call, auth
 
     def _target(self, url: str | URL) -> URL:
-        target = None
-        text = ""
         if isinstance(url, URL):
             if url.absolute:
-                target = url
-            else:
-                text = str(url)
-        elif isinstance(url, str):
-            if CONTROL.search(url):
-                raise ValueError("url has a control character")
-            text = url
-        else:
+                return _checked(url)
+            url = str(url)
+        elif not isinstance(url, str):
             raise TypeError(f"url must be a str or yarl.URL, not {type(url).__name__}")
-        if target is not None:
-            pass
-        elif is_http(text):
-            target = URL(text)
-        elif self.config.base_url is None:
-            raise ValueError("url must start with http:// or https://, where there is no base_url")
-        elif text.startswith("?") or not text:
-            target = URL(self.config.base_url + text)
-        else:
-            target = URL(f"{self.config.base_url.rstrip('/')}/{text.lstrip('/')}")
-        if target.scheme not in ("http", "https") or not target.raw_host:
-            raise ValueError("url must start with http:// or https:// and name a host")
-        return target
+        if self._base_url is None or is_http(url):
+            return _absolute(url)
+        if url.startswith("?") or not url:
+            return _absolute(self._base_url + url)
+        return _absolute(f"{self._base_url.rstrip('/')}/{url.lstrip('/')}")
 
     def _auth_for(self, target: URL) -> Auth | None:
         return self._auth if target.origin() == self._origin else None
@@ -208,6 +199,34 @@ class Prepare:
         if call.headers is not None:
             headers.update(call.headers)
         call.headers = headers
+
+
+_METHODS = {name: name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
+
+
+# Programs ask for the same URLs again and again. As many as yarl itself remembers of its parts.
+@lru_cache(maxsize=512)
+def _absolute(url: str) -> URL:
+    if CONTROL.search(url):
+        raise ValueError("url has a control character")
+    if not is_http(url):
+        raise ValueError("url must start with http:// or https://, where there is no base_url")
+    return _checked(URL(url))
+
+
+def _checked(url: URL) -> URL:
+    if url.scheme not in ("http", "https") or not url.raw_host:
+        raise ValueError("url must start with http:// or https:// and name a host")
+    return url
+
+
+def _without_total(timeout: ClientTimeout) -> ClientTimeout:
+    return ClientTimeout(
+        connect=timeout.connect,
+        sock_connect=timeout.sock_connect,
+        sock_read=timeout.sock_read,
+        ceil_threshold=timeout.ceil_threshold,
+    )
 
 
 def _param(name: str, value: object) -> str:

@@ -110,7 +110,10 @@ class HTTPResponse(ResponseHead):
     __slots__ = ("content",)
 
     def __init__(self, raw: Any, content: bytes, call: Call, codec: JSONCodec, strict: bool) -> None:
-        super().__init__(raw, call, codec, strict)
+        self._raw = raw
+        self._call = call
+        self._codec = codec
+        self._strict = strict
         self.content = content
 
     def __repr__(self) -> str:
@@ -167,7 +170,29 @@ def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-async def read_body(raw: Any, call: Call, limit: int | None) -> bytes:
+def is_known_to_fit(raw: Any, call: Call, limit: int | None) -> bool:
+    """Whether the body cannot go past `limit` bytes, so that aiohttp may read it at once.
+
+    Raises:
+        ResponseTooLargeError: It is announced as larger. The connection is closed.
+    """
+    if limit is None or call.method == "HEAD":
+        return True
+    stream = raw.content
+    if stream.is_eof() and stream.total_bytes <= limit:
+        return True  # it came together with the head, as small ones do
+    headers: Mapping[str, str] = raw.headers
+    announced = headers.get("Content-Length")
+    if announced is None or "Content-Encoding" in headers or "Transfer-Encoding" in headers:
+        return False
+    # aiohttp holds the peer to the length that it announced.
+    if len(announced) < 20 and int(announced) <= limit:
+        return True
+    raw.close()
+    raise _too_large(raw, call, limit)
+
+
+async def read_body(raw: Any, call: Call, limit: int) -> bytes:
     """The whole body, and the connection back in the pool.
 
     Raises:
@@ -175,18 +200,6 @@ async def read_body(raw: Any, call: Call, limit: int | None) -> bytes:
             was held in memory is at most `limit` plus what aiohttp buffers.
         And what aiohttp raises.
     """
-    headers: Mapping[str, str] = raw.headers
-    if limit is None or call.method == "HEAD":
-        content: bytes = await raw.read()
-        return content
-    announced = headers.get("Content-Length")
-    if announced is not None and "Content-Encoding" not in headers and "Transfer-Encoding" not in headers:
-        # aiohttp holds the peer to the length that it announced.
-        if len(announced) < 20 and int(announced) <= limit:
-            content = await raw.read()
-            return content
-        raw.close()
-        raise _too_large(raw, call, limit)
     content, rest = await read_at_most(raw, limit)
     if rest:
         raise _too_large(raw, call, limit)

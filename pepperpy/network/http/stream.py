@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -86,7 +87,7 @@ class HTTPStream(ResponseHead):
                 failure = translate(error, self._call)
             else:
                 if not chunk:
-                    self._call.done_at = self._call.done_at or self._call.clock()
+                    self._call.done_at = self._call.done_at or monotonic()
                     return
                 self._size += len(chunk)
                 if self._limit is None or (self._size <= self._limit and content.total_raw_bytes <= self._limit):

@@ -22,15 +22,19 @@ from pepperpy.network.errors import (
     ProxyError,
     RedirectError,
     TLSError,
+    UploadError,
 )
 from pepperpy.network.http.call import Call
-from pepperpy.network.http.wire import AttemptFailed
+from pepperpy.network.http.upload import BodyFailed
 
 
 def translate(error: Exception, call: Call) -> NetworkError:
     """The error to raise for what `Wire.send` or reading a body raised. `__cause__` is set, and shows no secret."""
-    if isinstance(error, AttemptFailed) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
+    if call.body is not None and call.body.failure is not None:
+        # Whatever aiohttp raised is a consequence of it.
+        return call.error(UploadError, str(call.body.failure), call.body.failure.__cause__)
+    if isinstance(error, BodyFailed):
+        return call.error(UploadError, str(error), error.__cause__)
     if isinstance(error, NetworkError):
         return error
     if isinstance(error, TimeoutError):

@@ -1,8 +1,11 @@
 """The seam to aiohttp: one session, its connection pool, and what this package adds to them.
 
-Everything that touches aiohttp's connections is here. Two things have no public name and are used only while they are
-there: `TCPConnector._factory`, to count interim responses and open connections, and `Connection.protocol.should_close`,
-to see what a pooled connection received while nobody had asked (tests/test_http_gaps.py fails without them).
+Everything that touches aiohttp's connections is here. These things have no public name; each is used only while it is
+there, and a test fails without it (tests/test_http_gaps.py):
+
+    TCPConnector._factory               counts interim responses and open connections, and sees unasked bytes
+    ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
+    ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import asyncio
 import contextlib
 import functools
 import select
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, Protocol, cast
 
 import aiohttp
@@ -20,13 +23,12 @@ from aiohttp.client_proto import ResponseHandler
 
 from pepperpy.network import tls
 from pepperpy.network.config import MIB
-from pepperpy.network.http.call import Call
+from pepperpy.network.http.call import Call, current_call
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.upload import BodyFailed
 
 # Interim (1xx) responses before the final one. RFC 9110 sets no limit; aiohttp 3.14 reads 200,000 of them.
 MAX_INTERIM_RESPONSES = 8
-
-_current: ContextVar[Call | None] = ContextVar("pepperpy.network.http.call", default=None)
 
 
 class Wire(Protocol):
@@ -41,7 +43,7 @@ class Wire(Protocol):
     def discarded(self) -> int:
         """Pooled connections that were not fit for use."""
 
-    async def send(self, call: Call) -> Any:
+    def send(self, call: Call) -> Awaitable[Any]:
         """One attempt: the response, its head read, its body not. What it raises `translate()` understands."""
 
     async def close(self, timeout: float) -> None:
@@ -51,14 +53,10 @@ class Wire(Protocol):
         """End all connections without a turn of the loop."""
 
 
-class AttemptFailed(aiohttp.ClientError):
-    """A connection broke; `__cause__` says how. aiohttp would send the request again by itself for its own classes."""
-
-
 class AiohttpWire:
     """One `aiohttp.ClientSession`. Made and used inside one running loop."""
 
-    def __init__(self, config: HTTPConfig, timeout: aiohttp.ClientTimeout) -> None:
+    def __init__(self, config: HTTPConfig) -> None:
         _raise_malloc_threshold()
         self.connector = GuardedConnector(
             ssl=verified(config),
@@ -72,10 +70,10 @@ class AiohttpWire:
             connector=self.connector,
             headers=config.headers,
             cookies=config.cookies,
-            timeout=timeout,
+            timeout=config.client_timeout(config.timeout),
             trust_env=config.trust_env,
-            middlewares=(_each_hop,),
         )
+        self.session._retry_connection = False
 
     @property
     def open_connections(self) -> int:
@@ -85,21 +83,18 @@ class AiohttpWire:
     def discarded(self) -> int:
         return self.connector.discarded
 
-    async def send(self, call: Call) -> aiohttp.ClientResponse:
-        before = _current.set(call)
-        try:
-            if call.headers is None and call.body is None:
-                return await self.session.request(call.method, call.url, timeout=call.attempt_timeout, **call.options)
-            return await self.session.request(
-                call.method,
-                call.url,
-                headers=call.headers,
-                data=None if call.body is None else call.body.payload(),
-                timeout=call.attempt_timeout,
-                **call.options,
-            )
-        finally:
-            _current.reset(before)
+    def send(self, call: Call) -> Awaitable[aiohttp.ClientResponse]:
+        if call.headers is None and call.body is None:
+            return self.session.request(call.method, call.url, timeout=call.timeout, **call.options)
+        data = None
+        if call.body is not None:
+            try:
+                data = call.body.payload()
+            except OSError as error:
+                raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
+        return self.session.request(
+            call.method, call.url, headers=call.headers, data=data, timeout=call.timeout, **call.options
+        )
 
     async def close(self, timeout: float) -> None:
         try:
@@ -122,7 +117,7 @@ class AiohttpWire:
 
 
 # What opens the wire of a client; `pepperpy.network.testing` puts its own here.
-make_wire: Callable[[HTTPConfig, aiohttp.ClientTimeout], Wire] = AiohttpWire
+make_wire: Callable[[HTTPConfig], Wire] = AiohttpWire
 
 
 def verified(config: HTTPConfig) -> Any:
@@ -135,17 +130,6 @@ def verified(config: HTTPConfig) -> Any:
 def unverified(config: HTTPConfig) -> Any:
     """The same for `verify_ssl=False`; the object is part of the pool's key, so connections of the two never mix."""
     return False if config.client_cert is None else tls.client_context(verify=False, client_cert=config.client_cert)
-
-
-async def _each_hop(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    call = _current.get()
-    if call is None:  # the session is used by itself
-        return await send(request)
-    call.check_hop(request)
-    try:
-        return await send(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise AttemptFailed from error
 
 
 class GuardedConnector(aiohttp.TCPConnector):
@@ -161,30 +145,32 @@ class GuardedConnector(aiohttp.TCPConnector):
         self.discarded = 0  # pooled connections that were not fit for use
         self._all_closed: asyncio.Future[None] | None = None
         if hasattr(self, "_factory"):
-            make: Any = functools.partial(CountingHandler, self, asyncio.get_running_loop())
+            make: Any = functools.partial(GuardedHandler, self, asyncio.get_running_loop())
             self._factory = make
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
-        call = _current.get()
-        if call is not None:
-            call.phase = "queue"
-            traces = [call]
-        while True:
+        call = current_call.get()
+        if call is None:  # the session is used by itself
             connection = await super().connect(req, traces, timeout)
-            if call is not None and not call.reused:
-                break
-            if not _has_unasked_bytes(connection):
+            while _has_unasked_bytes(connection):
+                self.discarded += 1
+                connection.close()
+                connection = await super().connect(req, traces, timeout)
+            return connection
+        call.check_hop(req)
+        call.phase = "queue"
+        while True:
+            call.reused = False
+            connection = await super().connect(req, [call], timeout)  # type: ignore[list-item]
+            if not call.reused or not _has_unasked_bytes(connection):
                 break
             self.discarded += 1
-            if call is not None:
-                call.reused = False
             connection.close()
-        if call is not None:
-            call.connected = True
-            call.connected_at = call.clock()
-            call.phase = "response"
+        call.connected = True
+        call.connected_at = monotonic()
+        call.phase = "response"
         return connection
 
     async def all_closed(self) -> None:
@@ -204,28 +190,49 @@ class GuardedConnector(aiohttp.TCPConnector):
             self._all_closed.set_result(None)
 
 
-class CountingHandler(ResponseHandler):
-    """aiohttp's protocol of one connection; ends it when the server only sends interim responses."""
+_feed_data: Any = ResponseHandler.feed_data
+
+
+class GuardedHandler(ResponseHandler):
+    """aiohttp's protocol of one connection; ends it when the server only sends interim responses.
+
+    Its read timeout has one timer, which moves itself when it fires too early; aiohttp sets one anew for each request
+    and each piece of a response (3 us each).
+    """
 
     def __init__(self, connector: GuardedConnector, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._connector = connector
         self._opened: asyncio.Transport | None = None
         self._interim_count = 0
+        self._poll: Any = None
+        self._silent_since: float | None = None  # None: nobody waits for the server
+        self._silence_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._opened = cast(asyncio.Transport, transport)
         self._connector.opened(self._opened)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        self._poll = None
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
         if self._opened is not None:
             self._connector.lost(self._opened)
             self._opened = None
 
     def feed_data(self, data: Any, *args: Any) -> Any:
-        if 100 <= data[0].code < 200 and data[0].code != 101:
+        code = data[0].code
+        if code >= 200 or code == 101:
+            self._interim_count = 0
+        else:
             self._interim_count += 1
             if self._interim_count > MAX_INTERIM_RESPONSES:
                 error = aiohttp.ClientPayloadError(f"more than {MAX_INTERIM_RESPONSES} interim (1xx) responses")
@@ -233,24 +240,48 @@ class CountingHandler(ResponseHandler):
                 if self.transport is not None:
                     self.transport.close()
                 return False
+        return _feed_data(self, data, *args)
+
+    def has_unasked_bytes(self) -> bool:
+        """Whether something waits on this idle connection: bytes nobody asked for, or its end."""
+        if self.should_close:
+            return True
+        # What the kernel has and the loop has not read yet. 1 us; urllib3 and httpx ask the same question.
+        return self._poll is not None and bool(self._poll.poll(0))
+
+    # ---- The read timeout ----
+
+    def _reschedule_timeout(self) -> None:
+        timeout = self._read_timeout
+        if not timeout:
+            self._silent_since = None
+            return
+        now = self._silent_since = self._loop.time()
+        timer = self._silence_timer
+        if timer is None or timer.when() > now + timeout:
+            if timer is not None:
+                timer.cancel()
+            self._silence_timer = self._loop.call_at(now + timeout, self._look_at_silence)
+
+    def _drop_timeout(self) -> None:
+        self._silent_since = None
+
+    def _look_at_silence(self) -> None:
+        self._silence_timer = None
+        if self._silent_since is None or not self._read_timeout:
+            return
+        ends_at = self._silent_since + self._read_timeout
+        # A timer may fire a little early, by the clock's resolution.
+        if ends_at <= self._loop.time() + 0.001:
+            self._silent_since = None
+            self._on_read_timeout()
         else:
-            self._interim_count = 0
-        return super().feed_data(data, *args)
+            self._silence_timer = self._loop.call_at(ends_at, self._look_at_silence)
 
 
 def _has_unasked_bytes(connection: aiohttp.connector.Connection) -> bool:
-    """Whether something waits on this idle connection: bytes nobody asked for, or its end."""
     protocol = connection.protocol
-    if protocol is None or protocol.should_close:
-        return True
-    transport = connection.transport
-    sock = None if transport is None else transport.get_extra_info("socket")
-    if sock is None or not hasattr(select, "poll"):
-        return False
-    # What the kernel has and the loop has not read yet. 1.5 us; urllib3 and httpx ask the same question.
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    return isinstance(protocol, GuardedHandler) and protocol.has_unasked_bytes()
 
 
 class TimedResolver(aiohttp.ThreadedResolver):

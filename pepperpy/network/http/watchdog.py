@@ -1,0 +1,88 @@
+"""One timer for the time limits of all of a client's attempts.
+
+A timer of its own for each attempt costs as much as a tenth of a small request (aiohttp's `total`, asyncio.timeout: see
+docs/architecture.md). Nearly all limits are never reached, so each attempt only notes when it must be over, and one
+timer looks after the earliest; when that fires too early, it moves itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from types import TracebackType
+
+
+class Watchdog:
+    """Makes the limits of one client, in one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._watched: set[Limit] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = math.inf
+
+    def limit(self, seconds: float) -> Limit:
+        """A block that may last so long: `with watchdog.limit(1.5):`."""
+        return Limit(self, self._loop.time() + seconds)
+
+    def close(self) -> None:
+        """Drop the timer. Blocks that are still running are no longer limited."""
+        self._watched.clear()
+        self._look_at(math.inf)
+
+    def watch(self, limit: Limit) -> None:
+        self._watched.add(limit)
+        if limit.ends_at < self._looks_at:
+            self._look_at(limit.ends_at)
+
+    def forget(self, limit: Limit) -> None:
+        # The timer stays: moving it each time is what this class avoids.
+        self._watched.discard(limit)
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if when == math.inf else self._loop.call_at(when, self._look)
+        self._looks_at = when
+
+    def _look(self) -> None:
+        # A timer may fire a little early, by the clock's resolution: as asyncio, which then takes it for due.
+        now = self._loop.time() + 0.001
+        next_end = math.inf
+        for limit in list(self._watched):
+            if limit.ends_at <= now:
+                self._watched.discard(limit)
+                limit.expire()
+            else:
+                next_end = min(next_end, limit.ends_at)
+        self._look_at(next_end)
+
+
+class Limit:
+    """Ends the block by cancelling its task, and turns that cancellation, and no other, into `TimeoutError`."""
+
+    __slots__ = ("_cancelling", "_expired", "_task", "_watchdog", "ends_at")
+
+    def __init__(self, watchdog: Watchdog, ends_at: float) -> None:
+        self._watchdog = watchdog
+        self.ends_at = ends_at
+        self._expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine always runs in a task here"
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._watchdog.watch(self)
+
+    def expire(self) -> None:
+        self._expired = True
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._watchdog.forget(self)
+        # As asyncio.timeout: who was also cancelled from outside stays cancelled.
+        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
