@@ -13,14 +13,18 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+if TYPE_CHECKING:
+    from support.nginx import Nginx
+    from support.proxies import Tinyproxy
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio-debug": asyncio.SelectorEventLoop,
@@ -90,3 +94,39 @@ def _warm_up() -> None:
     for loop_factory in LOOPS.values():
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(asyncio.sleep(0))
+
+
+# ---- Servers from Debian, started when the first test asks for one ----
+
+
+@pytest.fixture(scope="session")
+def _nginx() -> Iterator[Nginx]:
+    from support.nginx import nginx
+
+    with nginx() as server:
+        yield server
+
+
+@pytest.fixture
+def web(_nginx: Nginx) -> Nginx:
+    """nginx, with nothing in its log yet."""
+    _nginx.forget_requests()
+    return _nginx
+
+
+@pytest.fixture(scope="session")
+def proxy() -> Iterator[Tinyproxy]:
+    """tinyproxy, open to all."""
+    from support.proxies import tinyproxy
+
+    with tinyproxy() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def locked_proxy() -> Iterator[Tinyproxy]:
+    """tinyproxy that wants `PROXY_CREDENTIALS`."""
+    from support.proxies import PROXY_CREDENTIALS, tinyproxy
+
+    with tinyproxy(PROXY_CREDENTIALS) as server:
+        yield server

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from support.processes import reserved_ports, server_process, wait_until
 
+PROXY_CREDENTIALS = ("proxy-user", "proxy-secret")
+
 CONFIGURATION = """\
 Listen 127.0.0.1
 Port {port}
