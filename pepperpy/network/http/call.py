@@ -78,6 +78,7 @@ class Call:
         "method",
         "options",
         "phase",
+        "raise_for_status",
         "reauthorized",
         "retries",
         "reused",
@@ -110,6 +111,7 @@ class Call:
         self.body: Body | None = None
         self.dropped_headers: Collection[str] = ()
         self.retries = config.retries
+        self.raise_for_status = config.raise_for_status
         self.attempt = 0
         self.extra_attempts = 0  # attempts that do not count against `retries`
         self.reauthorized = False

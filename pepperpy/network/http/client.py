@@ -24,7 +24,7 @@ from pepperpy.network.http.engine import Counters, Engine
 from pepperpy.network.http.interceptors import after_response, before_request
 from pepperpy.network.http.mapping import MapResult, map_bounded
 from pepperpy.network.http.prepare import Prepare, RequestOptions
-from pepperpy.network.http.response import HTTPResponse, read_at_most, status_error
+from pepperpy.network.http.response import HTTPResponse, read_start, status_error
 from pepperpy.network.http.stream import HTTPStream
 
 
@@ -40,7 +40,7 @@ class HTTPStats:
         budget_refusals: Retries that `retry_budget` did not allow.
         discarded_connections: Pooled connections found closed, or with bytes on them that nobody had asked for.
         open_connections: Connections open now, in use or pooled.
-        in_flight: Calls under way now.
+        in_flight: Calls under way now; a stream until its head has come.
     """
 
     calls: int
@@ -237,7 +237,7 @@ class HTTPClient:
         response = HTTPResponse(raw, content, call, self._codec, config.strict_content_type)
         if config.interceptors:
             await after_response(config.interceptors, response)
-        if raw.status >= 400 and options.get("raise_for_status", config.raise_for_status):
+        if raw.status >= 400 and call.raise_for_status:
             response.raise_for_status()
         return response
 
@@ -395,10 +395,17 @@ class HTTPClient:
                 options,
                 whole=False,
             )
-            raw, _ = await engine.run(call, None, auth, whole=False)
-            if raw.status >= 400 and options.get("raise_for_status", config.raise_for_status):
-                body, _ = await read_at_most(raw, config.max_error_body)
-                raise status_error(raw, body, call)
+            self._in_flight += 1
+            try:
+                raw, _ = await engine.run(call, None, auth, whole=False)
+                if raw.status >= 400 and call.raise_for_status:
+                    raise status_error(raw, await read_start(raw, config.max_error_body), call)
+            except BaseException:
+                if call.body is not None:
+                    await call.body.close()
+                raise
+            finally:
+                self._in_flight -= 1
             return raw, call
 
         limit = options.get("max_response_size")

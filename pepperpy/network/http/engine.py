@@ -20,7 +20,7 @@ from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call, current_call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.rate_limit import RateLimiter
-from pepperpy.network.http.response import is_known_to_fit, read_at_most, read_body
+from pepperpy.network.http.response import is_known_to_fit, read_body, read_start
 from pepperpy.network.http.translate import may_help, translate
 from pepperpy.network.http.upload import BodyFailed
 from pepperpy.network.http.watchdog import Watchdog
@@ -84,7 +84,9 @@ class Engine:
                         if not whole:
                             return raw, b""
                         call.phase = "body"
-                        if limit is None or is_known_to_fit(raw, call, limit):
+                        if raw.status >= 400 and call.raise_for_status:
+                            content = await read_start(raw, self._config.max_error_body)
+                        elif limit is None or is_known_to_fit(raw, call, limit):
                             content = await raw.read()
                         else:
                             content = await read_body(raw, call, limit)
@@ -92,8 +94,7 @@ class Engine:
                         return raw, content
                     why = f"status {raw.status}"
                     # So that the connection can be used again.
-                    with contextlib.suppress(aiohttp.ClientError, OSError):
-                        await read_at_most(raw, self._config.max_error_body)
+                    await read_start(raw, self._config.max_error_body)
             except (aiohttp.ClientError, OSError, ValueError, RuntimeError, BodyFailed) as error:
                 if self.closing:
                     failure: NetworkError = call.error(ClosedError, "the client was closed")

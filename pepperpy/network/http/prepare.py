@@ -184,6 +184,10 @@ class Prepare:
         if "retries" in options:
             _check_int("retries", options["retries"], 0)
             call.retries = options["retries"]
+        if "raise_for_status" in options:
+            if not isinstance(options["raise_for_status"], bool):
+                raise TypeError(f"raise_for_status must be True or False, not {options['raise_for_status']!r}")
+            call.raise_for_status = options["raise_for_status"]
         if "allow_redirects" in options:
             call.options = {**call.options, "allow_redirects": bool(options["allow_redirects"])}
         if options.get("cookies"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from typing import Any
 
+import aiohttp
 from multidict import CIMultiDictProxy
 
 from pepperpy.network.errors import DecodeError, HTTPStatusError, ResponseTooLargeError
@@ -153,7 +155,7 @@ class HTTPResponse(ResponseHead):
     def raise_for_status(self) -> None:
         """Raise `HTTPStatusError` if the status is 400 or above."""
         if not self.ok:
-            raise status_error(self._raw, self.content, self._call)
+            raise status_error(self._raw, self.content[: self._call.config.max_error_body], self._call)
 
 
 def status_error(raw: Any, body: bytes, call: Call) -> HTTPStatusError:
@@ -207,8 +209,17 @@ async def read_body(raw: Any, call: Call, limit: int) -> bytes:
 
 
 def _too_large(raw: Any, call: Call, limit: int) -> ResponseTooLargeError:
-    text = f"the body of {raw.headers.get('Content-Length', 'unknown')} bytes goes past max_response_size={limit}"
+    announced = raw.headers.get("Content-Length")
+    which = "the body" if announced is None else f"the body of {announced} bytes"
+    text = f"{which} goes past max_response_size={limit}"
     return call.error(ResponseTooLargeError, text, limit=limit, status=raw.status)
+
+
+async def read_start(raw: Any, limit: int) -> bytes:
+    """What can be had of a body that only serves to explain a status: an error in it does not matter."""
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        return (await read_at_most(raw, limit))[0]
+    return b""
 
 
 async def read_at_most(raw: Any, limit: int) -> tuple[bytes, bool]:

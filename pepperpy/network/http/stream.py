@@ -65,13 +65,14 @@ class HTTPStream(ResponseHead):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         raw = self._raw
-        if raw.content.at_eof():
-            # The request's body may still be on its way; the connection is free after that.
-            await raw.wait_for_close()
-        else:
-            raw.close()
-        if self._call.body is not None:
-            await self._call.body.close()
+        try:
+            if raw.content.at_eof():
+                # The request's body may still be on its way; the connection is free after that.
+                await raw.wait_for_close()
+        finally:
+            raw.close()  # does nothing after wait_for_close()
+            if self._call.body is not None:
+                await self._call.body.close()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.chunks()
@@ -110,8 +111,9 @@ class HTTPStream(ResponseHead):
             MessageTooLargeError: A line of more than `max_line_size` bytes; the lines before it have been given out.
         """
         splitter = LineSplitter(self._max_line_size)
-        async for line in self._parsed(splitter.feed, splitter.finish):
-            yield line
+        async with contextlib.aclosing(self._parsed(splitter.feed, splitter.finish)) as lines:
+            async for line in lines:
+                yield line
 
     async def json_lines(self, type: Any = None) -> AsyncGenerator[Any, None]:
         """The JSON values of a body with one a line (NDJSON), decoded into `type` if given; empty lines are skipped.
@@ -139,8 +141,9 @@ class HTTPStream(ResponseHead):
             MessageTooLargeError: An event of more than `max_line_size` bytes.
         """
         parser = EventParser(self._max_line_size)
-        async for event in self._parsed(parser.feed, list):
-            yield event
+        async with contextlib.aclosing(self._parsed(parser.feed, parser.finish)) as events:
+            async for event in events:
+                yield event
 
     async def _parsed(
         self, feed: Callable[[bytes], list[Any]], finish: Callable[[], list[Any]]
@@ -150,6 +153,7 @@ class HTTPStream(ResponseHead):
                 async for chunk in chunks:
                     for item in feed(chunk):
                         yield item
+                    feed(b"")  # raises now what is too large, not when the server sends more
                 for item in finish():
                     yield item
             except MessageTooLargeError as error:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import socket
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError, ContentLengthError, TransferEncodingError
+from aiohttp.http_exceptions import (
+    ContentEncodingError,
+    ContentLengthError,
+    HttpProcessingError,
+    TransferEncodingError,
+)
 
 from pepperpy.network import tls
 from pepperpy.network.backoff import may_pass
@@ -105,8 +110,9 @@ def _bad_response(error: aiohttp.ClientResponseError, call: Call) -> NetworkErro
         return call.error(ProxyError, f"the proxy answered {error.status}", _shown(error), status=error.status)
     if isinstance(error, aiohttp.TooManyRedirects):
         return call.error(RedirectError, f"more than {len(error.history) - 1} redirects", _shown(error))
-    text = f"the server's answer is not HTTP: {_shown(error.__cause__ or error)}"
-    return call.error(ProtocolError, text, _shown(error.__cause__ or error))
+    # Not aiohttp's own words in full: they quote what came, which may be a cookie.
+    reason = error.message.partition("\n")[0].partition(": ")[0].rstrip(":.") or "no reason was given"
+    return call.error(ProtocolError, f"the server's answer is not HTTP: {reason}", HttpProcessingError(message=reason))
 
 
 def _bad_body(error: aiohttp.ClientPayloadError, call: Call) -> NetworkError:

@@ -77,7 +77,7 @@ class AiohttpWire:
 
     @property
     def open_connections(self) -> int:
-        return len(self.connector.open_transports)
+        return len(self.connector.open_transports())
 
     @property
     def discarded(self) -> int:
@@ -103,12 +103,17 @@ class AiohttpWire:
                     await self.session.close()
                     await self.connector.all_closed()
         finally:
-            for transport in self.connector.open_transports:
+            for transport in self.connector.open_transports():
                 transport.abort()
-        await self.connector.all_closed()
+        # What was aborted ends within the next turns of the loop. Not without bound: a handshake may be under way that
+        # takes a connection from its handler, which then is never told of the end.
+        for _ in range(10):
+            if not self.connector.open_transports():
+                break
+            await asyncio.sleep(0)
 
     def abandon(self) -> None:
-        for transport in self.connector.open_transports:
+        for transport in self.connector.open_transports():
             transport.abort()
         # Otherwise session and connector each complain once more.
         self.session.detach()
@@ -141,7 +146,7 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.open_transports: set[asyncio.Transport] = set()
+        self._open: dict[GuardedHandler, asyncio.Transport] = {}
         self.discarded = 0  # pooled connections that were not fit for use
         self._all_closed: asyncio.Future[None] | None = None
         if hasattr(self, "_factory"):
@@ -175,18 +180,23 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     async def all_closed(self) -> None:
         """Wait until the last connection's file descriptor is given back."""
-        while self.open_transports:
+        while self.open_transports():
             self._all_closed = asyncio.get_running_loop().create_future()
             await self._all_closed
         # Both loops close the socket right after connection_lost, in the same turn or the next.
         await asyncio.sleep(0)
 
-    def opened(self, transport: asyncio.Transport) -> None:
-        self.open_transports.add(transport)
+    def open_transports(self) -> list[asyncio.Transport]:
+        # TLS through a proxy gives the socket to another handler; the first one never hears of its end.
+        self._open = {mine: transport for mine, transport in self._open.items() if transport.get_protocol() is mine}
+        return list(self._open.values())
 
-    def lost(self, transport: asyncio.Transport) -> None:
-        self.open_transports.discard(transport)
-        if not self.open_transports and self._all_closed is not None and not self._all_closed.done():
+    def opened(self, handler: GuardedHandler, transport: asyncio.Transport) -> None:
+        self._open[handler] = transport
+
+    def lost(self, handler: GuardedHandler) -> None:
+        self._open.pop(handler, None)
+        if self._all_closed is not None and not self._all_closed.done() and not self.open_transports():
             self._all_closed.set_result(None)
 
 
@@ -203,7 +213,6 @@ class GuardedHandler(ResponseHandler):
     def __init__(self, connector: GuardedConnector, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._connector = connector
-        self._opened: asyncio.Transport | None = None
         self._interim_count = 0
         self._poll: Any = None
         self._silent_since: float | None = None  # None: nobody waits for the server
@@ -211,8 +220,7 @@ class GuardedHandler(ResponseHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._opened = cast(asyncio.Transport, transport)
-        self._connector.opened(self._opened)
+        self._connector.opened(self, cast(asyncio.Transport, transport))
         sock = transport.get_extra_info("socket")
         if sock is not None and hasattr(select, "poll"):
             self._poll = select.poll()
@@ -224,9 +232,7 @@ class GuardedHandler(ResponseHandler):
         if self._silence_timer is not None:
             self._silence_timer.cancel()
             self._silence_timer = None
-        if self._opened is not None:
-            self._connector.lost(self._opened)
-            self._opened = None
+        self._connector.lost(self)
 
     def feed_data(self, data: Any, *args: Any) -> Any:
         code = data[0].code
