@@ -35,6 +35,11 @@ def server_cert() -> Path:
 
 
 @functools.cache
+def documented_cert() -> Path:
+    """A server's certificate for the host of the document's examples."""
+    return _issued("documented", "api.example.com")
+
+
 def client_cert() -> Path:
     """For a server that asks for one; its common name is `pepperpy-client`."""
     return _written("client", _ca().issue_cert("client@example.org", common_name="pepperpy-client"))

@@ -77,6 +77,18 @@ class Connection:
         await self.read_body()
         return request
 
+    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on everything in both directions until both have ended: a proxy's tunnel."""
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while data := await source.read(65536):
+                    target.write(data)
+                    await target.drain()
+            target.close()
+
+        await asyncio.gather(copy(self._reader, writer), copy(reader, self._writer))
+
     async def wait_closed(self) -> None:
         """Read and drop until the client has closed its end."""
         with contextlib.suppress(ConnectionError):

@@ -6,7 +6,6 @@ The standard library is the judge. msgspec and orjson do what all three do alike
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import json
@@ -233,25 +232,56 @@ def _make_reader(type: Any) -> _Reader:
 _cached_reader = functools.lru_cache(maxsize=128)(_make_reader)
 
 
-def _msgspec_reader(type: Any, strict: bool | None) -> _Reader:
+def _msgspec_reader(type: Any, for_pydantic: bool) -> _Reader:
     msgspec = importlib.import_module("msgspec")
-    decode = msgspec.json.Decoder(type).decode
+    decode = msgspec.json.Decoder(type, dec_hook=_as_custom).decode
 
     def translated(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def call(data: Any) -> Any:
             try:
                 return read(data)
-            except msgspec.MsgspecError as error:
-                raise ValueError(str(error)) from error
+            except msgspec.ValidationError as error:
+                # In two of its messages is what was read.
+                problem = _READ_VALUE.sub(r"\1", str(error))
+            except _CustomType as error:
+                raise _unreadable(type, f"msgspec does not know {error}") from None
+            raise _misfit(problem)
 
         return call
 
-    return _Reader(translated(decode), translated(lambda value: msgspec.convert(value, type)))
+    def read_json(content: bytes) -> Any:
+        try:
+            return decode(content)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            # UTF-16, a byte order mark, a lone surrogate; or no JSON, and the standard library says where.
+            return from_value(_stdlib_loads(content))
+
+    from_value = translated(lambda value: msgspec.convert(value, type, dec_hook=_as_custom))
+    return _Reader(translated(read_json), from_value)
 
 
-def _pydantic_reader(type: Any, strict: bool | None) -> _Reader:
+_READ_VALUE = re.compile(r"^(Invalid (?:enum )?value) .*?(?=(?: - at `[^`]*`)?\Z)", re.DOTALL)
+
+
+class _CustomType(Exception):
+    """msgspec takes any class for one that its user's hook reads, and asks for that only when there is a value."""
+
+
+def _as_custom(type: Any, value: Any) -> Any:
+    if isinstance(value, typing.get_origin(type) or type):
+        return value  # made by a codec of the user's own
+    raise _CustomType(repr(type))
+
+
+def _pydantic_reader(type: Any, for_pydantic: bool) -> _Reader:
     pydantic = importlib.import_module("pydantic")
     adapter = pydantic.TypeAdapter(type)
+    if not adapter.pydantic_complete:
+        adapter.rebuild()  # a name that stands for nothing is told now
+    # Strict like msgspec; a model says for itself how strict it is.
+    strict = None if for_pydantic else True
 
     def translated(read: Callable[..., Any]) -> Callable[[Any], Any]:
         def call(data: Any) -> Any:
@@ -260,18 +290,39 @@ def _pydantic_reader(type: Any, strict: bool | None) -> _Reader:
             except pydantic.ValidationError as error:
                 # Its own text repeats the input, which may be secret; so would a traceback with it as the cause.
                 problems = error.errors(include_url=False, include_context=False, include_input=False)
-            raise ValueError(_in_words(problems))
+            raise _misfit(_in_words(problems))
 
         return call
 
-    return _Reader(translated(adapter.validate_json), translated(adapter.validate_python))
+    from_json = translated(adapter.validate_json)
+
+    def read_json(content: bytes) -> Any:
+        # The judge first: pydantic takes NaN and 1e400 for numbers.
+        default_codec().loads(content)
+        return from_json(content.decode(json.detect_encoding(content)))
+
+    if for_pydantic:
+        return _Reader(read_json, translated(adapter.validate_python))
+    # Strict pydantic makes sets of lists, or dates of text, only where it knows that they come from JSON.
+    return _Reader(read_json, lambda value: from_json(_stdlib_dumps(value)))
 
 
 def _in_words(problems: list[dict[str, Any]]) -> str:
     first = problems[0]
+    # The one message of pydantic's that repeats what was read.
+    text = "Input tag is none of the expected ones" if first["type"] == "union_tag_invalid" else first["msg"]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{first['msg']} - at `${path}`{more}"
+    return f"{text} - at `${path}`{more}"
+
+
+def _misfit(problem: str) -> ValueError:
+    # A key of the body may be of any length. Arbitrary.
+    return ValueError(problem if len(problem) <= 500 else f"{problem[:497]}...")
+
+
+def _unreadable(type: Any, reason: object) -> TypeError:
+    return TypeError(f"JSON cannot be read as {type!r}: {reason}")
 
 
 def _has_pydantic_part(type_: Any, seen: set[int]) -> bool:
@@ -284,7 +335,7 @@ def _has_pydantic_part(type_: Any, seen: set[int]) -> bool:
     if type(type_).__module__.partition(".")[0] in ("pydantic", "annotated_types"):
         return True
     parts = [*typing.get_args(type_), getattr(type_, "__value__", None)]  # __value__: of a `type` statement
-    if dataclasses.is_dataclass(type_) or typing.is_typeddict(type_):
+    if isinstance(type_, type) and hasattr(type_, "__annotations__"):
         try:
             parts += typing.get_type_hints(type_, include_extras=True).values()
         except NameError:

@@ -77,7 +77,7 @@ class AiohttpWire:
 
     @property
     def open_connections(self) -> int:
-        return len(self.connector.open_transports())
+        return sum(not transport.is_closing() for transport in self.connector.open_transports())
 
     @property
     def discarded(self) -> int:
@@ -236,11 +236,12 @@ class GuardedHandler(ResponseHandler):
 
     def feed_data(self, data: Any, *args: Any) -> Any:
         code = data[0].code
-        if code >= 200 or code == 101:
+        if (code >= 200 or code == 101) and self._interim_count <= MAX_INTERIM_RESPONSES:
             self._interim_count = 0
         else:
             self._interim_count += 1
             if self._interim_count > MAX_INTERIM_RESPONSES:
+                # What follows in the same piece is dropped as well.
                 error = aiohttp.ClientPayloadError(f"more than {MAX_INTERIM_RESPONSES} interim (1xx) responses")
                 self.set_exception(error)
                 if self.transport is not None:

@@ -1,0 +1,36 @@
+"""Runs a script with names of its own: `python hosts_loop.py LOOP '{"api.example.com": 8443}' < SCRIPT`.
+
+The script is the body of a coroutine function. Each name in the table is this machine, at that port whatever the URL
+says; an example can then name the host and port that it would have in the world. Prints what the script returns, as
+JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import textwrap
+from typing import Any
+
+import uvloop
+
+LOOP: dict[str, Any] = {"asyncio-debug": asyncio.SelectorEventLoop, "uvloop": uvloop.Loop}
+
+
+def main(loop_name: str, ports: dict[str, int], script: str) -> None:
+    class LoopWithHosts(LOOP[loop_name]):  # type: ignore[misc]
+        async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+            if host in ports:
+                host, port = "127.0.0.1", ports[host]
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+    names: dict[str, Any] = {}
+    exec(f"async def script():\n{textwrap.indent(script, '    ')}", names)
+    with asyncio.Runner(loop_factory=LoopWithHosts, debug=loop_name == "asyncio-debug") as runner:
+        print(json.dumps(runner.run(names["script"]())))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]), sys.stdin.read())
