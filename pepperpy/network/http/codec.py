@@ -43,6 +43,10 @@ class JSONCodec:
     loads: Callable[[bytes], Any]
 
 
+class _BuiltinCodec(JSONCodec):
+    """One of this module's: a type is decoded from the bytes at once."""
+
+
 @functools.cache
 def default_codec() -> JSONCodec:
     """The codec of msgspec if it is installed, else of orjson, else of the standard library.
@@ -63,11 +67,11 @@ def builtin_codec(name: str) -> JSONCodec:
     """The codec on `name`: msgspec, orjson or stdlib. Raises `ImportError` if that is not installed."""
     if name == "msgspec":
         fast = importlib.import_module("msgspec.json")
-        return JSONCodec(name, functools.partial(_dumps, fast.encode), functools.partial(_loads, fast.decode))
+        return _BuiltinCodec(name, functools.partial(_dumps, fast.encode), functools.partial(_loads, fast.decode))
     if name == "orjson":
         fast = importlib.import_module("orjson")
-        return JSONCodec(name, functools.partial(_dumps, fast.dumps), functools.partial(_loads_exact, fast.loads))
-    return JSONCodec(name, _stdlib_dumps, _stdlib_loads)
+        return _BuiltinCodec(name, functools.partial(_dumps, fast.dumps), functools.partial(_loads_exact, fast.loads))
+    return _BuiltinCodec(name, _stdlib_dumps, _stdlib_loads)
 
 
 def decode_as(content: bytes, type: Any, codec: JSONCodec) -> Any:
@@ -77,10 +81,11 @@ def decode_as(content: bytes, type: Any, codec: JSONCodec) -> Any:
     installed, and pydantic's, strictly, where it is not. A codec of the user's own reads the bytes first.
 
     Raises:
-        ValueError: Not JSON, or not of this type; the message says where, and repeats no text of the body that was
-            read as a str or number.
+        ValueError: Not JSON, or not of this type; the message says where. It may name keys of the body, but repeats
+            nothing that was read as a str or number.
         TypeError: No library can read this type.
         ModuleNotFoundError: Neither library is installed; the message holds the command that installs one.
+        ImportError: The type itself needs something that is not installed, as pydantic's EmailStr does.
     """
     try:
         hash(type)
@@ -89,8 +94,8 @@ def decode_as(content: bytes, type: Any, codec: JSONCodec) -> Any:
     else:
         reader = _cached_reader(type)
     try:
-        if codec.name in ("msgspec", "orjson", "stdlib") and codec is builtin_codec(codec.name):
-            return reader.from_json(_as_utf8(content))
+        if isinstance(codec, _BuiltinCodec):
+            return reader.from_json(content)
         return reader.from_value(codec.loads(content))
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
@@ -123,7 +128,7 @@ def _is_plain(value: Any) -> bool:
         return True
     if kind is list or kind is tuple:
         return all(type(item) in _SIMPLE or _is_plain(item) for item in value)
-    return kind is float and isfinite(value)
+    return kind is float
 
 
 def _stdlib_dumps(value: Any) -> bytes:
@@ -169,7 +174,9 @@ def _stdlib_loads(content: bytes) -> Any:
     try:
         return _DECODER.decode(text)
     except _NotJSON as error:
-        raise json.JSONDecodeError(f"{error} is not a JSON number", text, _position(str(error), text)) from None
+        word = str(error)
+        what = f"{word} is not a JSON number" if word.isalpha() else "Number out of range"
+        raise json.JSONDecodeError(what, text, _position(word, text)) from None
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
 
@@ -198,11 +205,6 @@ def _position(word: str, text: str) -> int:
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
-def _as_utf8(content: bytes) -> bytes:
-    encoding = json.detect_encoding(content)
-    return content if encoding == "utf-8" else content.decode(encoding).encode()
-
-
 # ---- Reading as a type ----
 
 
@@ -216,16 +218,17 @@ def _make_reader(type: Any) -> _Reader:
     reason: Exception | None = None
     for make in (_pydantic_reader,) if for_pydantic else (_msgspec_reader, _pydantic_reader):
         try:
-            return make(type, None if for_pydantic else True)
-        except ImportError:
-            continue
+            return make(type, for_pydantic)
+        except ImportError as error:
+            if error.name not in ("msgspec", "pydantic"):
+                raise
         except (TypeError, NameError, RuntimeError) as error:  # RuntimeError: pydantic's complaints about types
             reason = error
     if reason is None:
         raise ModuleNotFoundError(
             f"reading JSON as {type!r} needs msgspec or pydantic: pip install msgspec", name="msgspec"
         )
-    raise TypeError(f"JSON cannot be read as {type!r}: {reason}") from reason
+    raise _unreadable(type, reason) from reason
 
 
 # Arbitrary: more types than a program names in its calls, few enough to keep alive.
@@ -254,7 +257,7 @@ def _msgspec_reader(type: Any, for_pydantic: bool) -> _Reader:
             return decode(content)
         except msgspec.ValidationError:
             raise
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             # UTF-16, a byte order mark, a lone surrogate; or no JSON, and the standard library says where.
             return from_value(_stdlib_loads(content))
 

@@ -234,6 +234,13 @@ class GuardedHandler(ResponseHandler):
             self._silence_timer = None
         self._connector.lost(self)
 
+    def close(self) -> None:
+        # Nobody waits for what is still to be sent, and a peer that reads no more would hold the connection for ever.
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.abort()
+        else:
+            super().close()
+
     def feed_data(self, data: Any, *args: Any) -> Any:
         code = data[0].code
         if (code >= 200 or code == 101) and self._interim_count <= MAX_INTERIM_RESPONSES:

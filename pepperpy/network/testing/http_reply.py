@@ -1,0 +1,267 @@
+"""`Reply` and `Failure`: what a server, or the network, does to a request.
+
+Each failure raises what aiohttp raises in the same case, so that translation and retries are those of production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import http
+import math
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias, get_args
+
+import aiohttp
+from aiohttp.http_exceptions import BadHttpMessage, TransferEncodingError
+from multidict import CIMultiDict
+
+from pepperpy.network.config import _check_int
+from pepperpy.network.errors import (
+    ConnectError,
+    ConnectionLostError,
+    IncompleteReadError,
+    NetworkError,
+    NetworkTimeoutError,
+    PoolTimeoutError,
+    ProtocolError,
+    ProxyError,
+    TLSError,
+)
+from pepperpy.network.http.codec import default_codec
+from pepperpy.network.http.config import check_headers
+from pepperpy.network.testing.http_request import MockRequest
+
+Delay: TypeAlias = float | asyncio.Event
+"""Seconds of silence (`math.inf` for ever), or silence until the test sets the event."""
+
+HeadFailure = Literal[
+    "dns", "connect", "connect timeout", "tls", "proxy", "pool timeout", "disconnect", "reset", "stale", "timeout",
+    "protocol",
+]  # fmt: skip
+BodyFailure = Literal["incomplete", "timeout"]
+FailureKind: TypeAlias = HeadFailure | BodyFailure | type[NetworkError]
+
+_OF_CLASS: dict[type[NetworkError], str] = {
+    ConnectError: "connect",
+    TLSError: "tls",
+    ProxyError: "proxy",
+    PoolTimeoutError: "pool timeout",
+    NetworkTimeoutError: "timeout",
+    ConnectionLostError: "reset",
+    IncompleteReadError: "incomplete",
+    ProtocolError: "protocol",
+}
+
+_NOTHING: Any = object()
+
+
+class Reply:
+    """A response. At most one of `json`, `text`, `content` and `chunks` is given; without any the body is empty.
+
+    Args:
+        status: 200 to 599. Those from 301 to 308 with a `Location` are redirects, and followed as such.
+        json: Any JSON value, None included.
+        text: A text body; declared as UTF-8.
+        content: A body of bytes; not declared as anything.
+        chunks: A body that comes in pieces, for streams: bytes or text, and between them delays (see below), in which
+            the server is silent.
+        headers: A mapping or pairs; pairs may repeat a name, such as `Set-Cookie`. They replace those of the body.
+            Nothing is decompressed: with a `Content-Encoding`, the body is still what the client is to have.
+        delay: Before the head comes; see below.
+        then_fail: How the body breaks off after what was given of it: "incomplete" (the connection ends or is reset:
+            `IncompleteReadError`) or "timeout" (`NetworkTimeoutError` of `read_timeout`, without the wait).
+
+    A delay is a number of seconds (`math.inf`: for ever), or an `asyncio.Event` that the test sets. The time limits of
+    the client hold meanwhile.
+
+    Raises:
+        TypeError, ValueError: A value that no response can have; the message names it.
+    """
+
+    def __init__(
+        self,
+        status: int = 200,
+        *,
+        json: Any = _NOTHING,
+        text: str | None = None,
+        content: bytes | None = None,
+        chunks: Iterable[bytes | str | Delay] | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        delay: Delay = 0.0,
+        then_fail: BodyFailure | type[NetworkError] | None = None,
+    ) -> None:
+        _check_int("status", status, 200, 599)
+        self.status = status
+        self.delay = check_delay("delay", delay)
+        self.then_fail = None if then_fail is None else kind_of("then_fail", then_fail, BODY_FAULTS)
+        given = [json is not _NOTHING, text is not None, content is not None, chunks is not None]
+        if sum(given) > 1:
+            raise ValueError("a reply has only one of json, text, content and chunks")
+        self.headers: CIMultiDict[str] = CIMultiDict()
+        body = b""
+        if json is not _NOTHING:
+            body = default_codec().dumps(json)
+            self.headers["Content-Type"] = "application/json"
+        elif text is not None:
+            body = text.encode()
+            self.headers["Content-Type"] = "text/plain; charset=utf-8"
+        elif content is not None:
+            body = bytes(content)
+        # What is whole at once has a length; the rest comes in chunks.
+        self.body: bytes | None = body if chunks is None and then_fail is None else None
+        self.chunks = [body] if chunks is None else [_chunk(chunk) for chunk in chunks]
+        if self.body is None:
+            self.headers["Transfer-Encoding"] = "chunked"
+        else:
+            self.headers["Content-Length"] = str(len(body))
+        own = CIMultiDict(headers)
+        for name, value in own.items():
+            check_headers("headers", {name: value}, none=False)
+        self.headers.update(own)
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status}>"
+
+    @property
+    def reason(self) -> str:
+        """The usual phrase for the status, or an empty one."""
+        try:
+            return http.HTTPStatus(self.status).phrase
+        except ValueError:
+            return ""
+
+
+class Failure:
+    """What happens to a request instead of a response.
+
+    Args:
+        kind: As listed, or the error class that is wanted:
+
+            "dns"                                  ConnectError: there is no such name; not tried again
+            "connect" or ConnectError              the connection is refused
+            "connect timeout"                      NetworkTimeoutError of `connect_timeout`
+            "tls" or TLSError                      the certificate is not trusted
+            "proxy" or ProxyError                  the proxy refuses the connection
+            "pool timeout" or PoolTimeoutError     none of `max_connections` became free
+            "reset" or ConnectionLostError         the connection is reset after the request was sent
+            "disconnect"                           ConnectionLostError: closed without an answer
+            "stale"                                the same on a pooled connection, which is tried again at once
+            "timeout" or NetworkTimeoutError       no answer for `read_timeout`; without the wait
+            "protocol" or ProtocolError            the answer is not HTTP
+            "incomplete" or IncompleteReadError    a response 200 whose body breaks off
+
+        delay: Before it happens: seconds, or an `asyncio.Event`, as in `Reply`.
+
+    Raises:
+        TypeError, ValueError: A kind that there is not, or no delay; the message has those that there are.
+    """
+
+    def __init__(self, kind: FailureKind, *, delay: Delay = 0.0) -> None:
+        self.kind = kind_of("kind", kind, (*get_args(HeadFailure), "incomplete"))
+        self.delay = check_delay("delay", delay)
+
+    def __repr__(self) -> str:
+        return f"<Failure {self.kind!r}>"
+
+
+def kind_of(field: str, kind: object, allowed: Iterable[str]) -> str:
+    name = _OF_CLASS.get(kind) if isinstance(kind, type) else kind
+    if name not in allowed:
+        shown = kind.__name__ if isinstance(kind, type) else repr(kind)
+        raise ValueError(f"{field} must be one of {', '.join(map(repr, allowed))} or its error class, not {shown}")
+    return str(name)
+
+
+def check_delay(field: str, delay: Any) -> Delay:
+    if not isinstance(delay, asyncio.Event):
+        if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+            raise TypeError(f"{field} must be seconds or an asyncio.Event, not {delay!r}")
+        if delay < 0 or math.isnan(delay):
+            raise ValueError(f"{field} must be 0 seconds or more, not {delay!r}")
+    return delay
+
+
+def _chunk(chunk: Any) -> bytes | Delay:
+    if isinstance(chunk, str):
+        return chunk.encode()
+    if isinstance(chunk, (bytes, bytearray, memoryview)):
+        return bytes(chunk)
+    return check_delay("each of chunks that is not bytes or str", chunk)
+
+
+# ---- What aiohttp raises ----
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An exception, and how far an attempt is when it comes."""
+
+    make: Callable[[MockRequest], Exception]
+    phase: str = "response"
+    connected: bool = True
+    reused: bool = False
+
+
+def request_info(request: MockRequest) -> aiohttp.RequestInfo:
+    return aiohttp.RequestInfo(request.target, request.method, request.headers, request.target)
+
+
+def _failed(kind: type[aiohttp.ClientConnectorError], error: OSError) -> Callable[[MockRequest], Exception]:
+    def make(request: MockRequest) -> Exception:
+        target = request.target
+        # What the error shows of aiohttp's ConnectionKey.
+        key: Any = SimpleNamespace(host=target.host, port=target.port, is_ssl=target.scheme == "https", ssl=True)
+        # A new one each time: exceptions collect tracebacks.
+        again = type(error)(*error.args)
+        again.__dict__.update(error.__dict__)
+        return kind(key, again)
+
+    return make
+
+
+def _not_http(request: MockRequest) -> Exception:
+    error = aiohttp.ClientResponseError(request_info(request), (), status=400, message="Bad status line")
+    error.__cause__ = BadHttpMessage("Bad status line")
+    return error
+
+
+def _incomplete(request: MockRequest) -> Exception:
+    error = aiohttp.ClientPayloadError("Response payload is not completed")
+    error.__cause__ = TransferEncodingError("Not enough data to satisfy transfer length header.")
+    return error
+
+
+def _silent(request: MockRequest) -> Exception:
+    return aiohttp.SocketTimeoutError("Timeout on reading data from socket")
+
+
+def _untrusted() -> ssl.SSLCertVerificationError:
+    text = "unable to get local issuer certificate"
+    error = ssl.SSLCertVerificationError(1, f"certificate verify failed: {text}")
+    error.verify_code = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+    error.verify_message = text
+    return error
+
+
+_REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+_NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+FAULTS: dict[str, Fault] = {
+    "dns": Fault(_failed(aiohttp.ClientConnectorDNSError, _NO_NAME), "dns", False),
+    "connect": Fault(_failed(aiohttp.ClientConnectorError, _REFUSED), "connect", False),
+    "connect timeout": Fault(lambda _: aiohttp.ConnectionTimeoutError("Connection timeout"), "connect", False),
+    "tls": Fault(_failed(aiohttp.ClientConnectorCertificateError, _untrusted()), "connect", False),
+    "proxy": Fault(_failed(aiohttp.ClientProxyConnectionError, _REFUSED), "connect", False),
+    "pool timeout": Fault(lambda _: aiohttp.ConnectionTimeoutError("Connection timeout"), "queue", False),
+    "reset": Fault(lambda _: aiohttp.ClientOSError(errno.ECONNRESET, "Connection reset by peer")),
+    "disconnect": Fault(lambda _: aiohttp.ServerDisconnectedError()),
+    "stale": Fault(lambda _: aiohttp.ServerDisconnectedError(), reused=True),
+    "timeout": Fault(_silent),
+    "protocol": Fault(_not_http),
+}
+BODY_FAULTS: dict[str, Callable[[MockRequest], Exception]] = {"incomplete": _incomplete, "timeout": _silent}

@@ -1,0 +1,115 @@
+"""`MockRequest`: a request as a server would have got it, for routes to match and for tests to look at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
+from yarl import URL
+
+from pepperpy.network.http.codec import default_codec
+from pepperpy.network.http.redact import redact_url
+
+if TYPE_CHECKING:
+    from pepperpy.network.testing.http import Route
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """A part of a multipart body that has a file name.
+
+    Attributes:
+        filename: As it was sent.
+        content_type: As it was sent; empty if it was not.
+        content: The bytes.
+    """
+
+    filename: str
+    content_type: str
+    content: bytes
+
+
+class MockRequest:
+    """One request that was sent: each attempt of a call, and each redirect that was followed, is one of its own.
+
+    Attributes:
+        method: In upper case.
+        target: The URL as a `yarl.URL`, without user info and fragment, as servers see it.
+        headers: What the client sends, except the `Accept`, `Accept-Encoding` and `User-Agent` that aiohttp adds where
+            there are none. Names are case-insensitive.
+        path_params: What stood for the `{name}` parts of the route's URL, or the named groups of its pattern.
+        attempt: Which attempt of its call it belongs to, from 1.
+        route: The route that answered it; None if none did.
+    """
+
+    def __init__(self, method: str, target: URL, headers: CIMultiDict[str], attempt: int) -> None:
+        self.method = method
+        self.target = target
+        self.headers = CIMultiDictProxy(headers)
+        self.path_params: dict[str, str] = {}
+        self.attempt = attempt
+        self.route: Route | None = None
+        self._received = bytearray()
+
+    def __repr__(self) -> str:
+        return f"<MockRequest {self}>"
+
+    def __str__(self) -> str:
+        return f"{self.method} {redact_url(str(self.target))}"
+
+    @property
+    def url(self) -> str:
+        """The URL, query included."""
+        return str(self.target)
+
+    @property
+    def params(self) -> MultiDictProxy[str]:
+        """The query parameters, decoded; `getall(name)` gives all of one name."""
+        return self.target.query
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that were sent, decoded."""
+        return {name: morsel.value for name, morsel in SimpleCookie(self.headers.get("Cookie", "")).items()}
+
+    @property
+    def body(self) -> bytes:
+        """The body, as far as it was sent: empty if the connection could not be made, or was never tried."""
+        return bytes(self._received)
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8. Raises `UnicodeDecodeError` if it is not."""
+        return self._received.decode()
+
+    def json(self) -> Any:
+        """The body as JSON. Raises `ValueError` if it is none."""
+        return default_codec().loads(self.body)
+
+    def form(self) -> MultiDict[str | UploadedFile]:
+        """The fields of a form, urlencoded or multipart; those with a file name as `UploadedFile`.
+
+        Raises:
+            ValueError: The request is not declared as a form.
+        """
+        content_type = self.headers.get("Content-Type", "")
+        if content_type.startswith("application/x-www-form-urlencoded"):
+            return MultiDict(parse_qsl(self.text, keep_blank_values=True))
+        boundary = re.search(r'boundary="?([^";]+)', content_type)
+        if not content_type.startswith("multipart/form-data") or boundary is None:
+            raise ValueError(f"the body is declared as {content_type!r}, not as a form")
+        return MultiDict(_part(part) for part in self.body.split(f"--{boundary[1]}".encode())[1:-1])
+
+
+def _part(part: bytes) -> tuple[str, str | UploadedFile]:
+    head, _, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+    content = content.removesuffix(b"\r\n")
+    fields = CIMultiDict(line.partition(": ")[::2] for line in head.decode().split("\r\n"))
+    disposition = dict(re.findall(r'[; ](\w+)="([^"]*)"', fields["Content-Disposition"]))
+    if "filename" not in disposition:
+        return disposition["name"], content.decode()
+    return disposition["name"], UploadedFile(disposition["filename"], fields.get("Content-Type", ""), content)

@@ -1,0 +1,297 @@
+"""Time limits and the pool's limits: which one passed, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientTimeout
+from support.http_faults import answering, response
+from support.http_peer import Connection, http_peer
+
+from pepperpy.network import (
+    HTTPClient,
+    HTTPConfig,
+    HTTPStatusError,
+    NetworkTimeoutError,
+    PoolTimeoutError,
+)
+from pepperpy.network.http.watchdog import Watchdog
+
+
+async def silent(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.wait_closed()
+
+
+async def endless(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        await connection.send(b"x")
+        await asyncio.sleep(0.01)
+
+
+class Gate:
+    """Answers when it is opened, and knows how many wait."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.waiting = 0
+
+    async def __call__(self, connection: Connection) -> None:
+        while True:
+            await connection.read_request()
+            self.waiting += 1
+            await self.opened.wait()
+            await connection.send(response())
+
+
+@contextlib.contextmanager
+def full_listener() -> Any:
+    """A port whose queue of new connections is full, so that connecting takes for ever."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("timeout", [0.05, ClientTimeout(total=0.05)], ids=["seconds", "ClientTimeout"])
+@pytest.mark.parametrize("handler", [silent, endless], ids=["before the head", "in the body"])
+async def test_timeout_limits_an_attempt(handler: Any, timeout: Any) -> None:
+    async with http_peer(handler) as peer:
+        async with HTTPClient() as client:
+            with pytest.raises(NetworkTimeoutError, match=r"timed out \(timeout\)") as caught:
+                await client.get(peer.url, timeout=timeout)
+            assert caught.value.details["limit"] == "timeout"
+            assert isinstance(caught.value, TimeoutError) and isinstance(caught.value.__cause__, TimeoutError)
+            assert client.stats.open_connections == 0
+        async with HTTPClient(HTTPConfig(timeout=timeout)) as client:
+            with pytest.raises(NetworkTimeoutError, match=r"timed out \(timeout\)"):
+                await client.get(peer.url)
+
+
+async def test_timeout_begins_anew_with_each_attempt_and_the_deadline_does_not() -> None:
+    async def slow_refusal(connection: Connection) -> None:
+        while True:
+            await connection.read_request()
+            await asyncio.sleep(0.1)
+            await connection.send(response(b"", status="503 x"))
+
+    async with http_peer(slow_refusal) as peer:
+        async with HTTPClient(HTTPConfig(timeout=0.3, retries=4, retry_delay=0)) as client:
+            with pytest.raises(HTTPStatusError, match="attempt 5"):
+                await client.get(peer.url)
+        async with HTTPClient(HTTPConfig(deadline=0.25, retries=100, retry_delay=0)) as client:
+            with pytest.raises((NetworkTimeoutError, HTTPStatusError)) as caught:
+                await client.get(peer.url)
+            assert caught.value.details["attempt"] <= 3
+
+
+async def test_the_deadline_covers_a_whole_call() -> None:
+    async with http_peer(silent) as peer, HTTPClient(HTTPConfig(deadline=0.05)) as client:
+        for arguments in ({}, {"deadline": 0.02}, {"timeout": 50.0}):
+            with pytest.raises(NetworkTimeoutError, match="deadline") as caught:
+                await client.get(peer.url, **arguments)
+            assert caught.value.details["limit"] == "deadline"
+        with pytest.raises(NetworkTimeoutError, match=r"\(timeout\)"):
+            await client.get(peer.url, deadline=None, timeout=0.02)
+
+
+async def test_the_deadline_of_a_stream_goes_on_in_its_body() -> None:
+    async with http_peer(endless) as peer, HTTPClient(HTTPConfig(deadline=0.2)) as client:
+        async with client.stream("GET", peer.url) as stream:
+            with pytest.raises(NetworkTimeoutError) as caught:
+                await stream.read()
+        assert caught.value.details["limit"] == "deadline"
+        async with client.stream("GET", peer.url, deadline=None, timeout=0.1) as stream:
+            with pytest.raises(NetworkTimeoutError) as caught:
+                await stream.read()
+        assert caught.value.details["limit"] == "timeout"
+
+
+async def test_connecting_has_a_limit_of_its_own() -> None:
+    with full_listener() as port:
+        async with HTTPClient(HTTPConfig(connect_timeout=0.05, retries=0)) as client:
+            with pytest.raises(NetworkTimeoutError, match="connect_timeout") as caught:
+                await client.get(f"http://127.0.0.1:{port}")
+            assert caught.value.details["phase"] == "connect"
+
+
+async def test_waiting_in_the_queue_is_not_connecting() -> None:
+    gate = Gate()
+    async with http_peer(gate) as peer:
+        config = HTTPConfig(max_connections=1, connect_timeout=0.05, retries=0)
+        async with HTTPClient(config) as client, asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(client.get(peer.url))
+            second = tasks.create_task(client.get(peer.url))
+            await asyncio.sleep(0.2)
+            gate.opened.set()
+            assert (await first, await second) == ("ok", "ok")
+            assert len(peer.connections) == 1
+
+
+async def test_a_limit_that_passes_in_the_queue_is_a_pool_timeout() -> None:
+    gate = Gate()
+    async with http_peer(gate) as peer, HTTPClient(HTTPConfig(max_connections=1)) as client:
+        first = asyncio.create_task(client.get(peer.url))
+        while not gate.waiting:
+            await asyncio.sleep(0.001)
+        with pytest.raises(PoolTimeoutError, match="no connection became free in time") as caught:
+            await client.get(peer.url, timeout=0.05)
+        assert (caught.value.details["phase"], caught.value.details["limit"]) == ("queue", "max_connections")
+        gate.opened.set()
+        assert await first == "ok"
+        assert await client.get(peer.url) == "ok"
+
+
+async def test_at_most_as_many_connections_as_allowed_are_open() -> None:
+    gate = Gate()
+    async with http_peer(gate) as peer:
+        async with HTTPClient(HTTPConfig(max_connections=3)) as client, asyncio.TaskGroup() as tasks:
+            for _ in range(10):
+                tasks.create_task(client.get(peer.url))
+            while gate.waiting < 3:
+                await asyncio.sleep(0.001)
+            assert (client.stats.in_flight, client.stats.open_connections) == (10, 3)
+            gate.opened.set()
+        assert len(peer.connections) == 3
+
+
+async def test_one_host_cannot_take_all_connections() -> None:
+    gate = Gate()
+    gate_of_other = Gate()
+    gate_of_other.opened.set()
+    async with http_peer(gate) as peer, http_peer(gate_of_other) as other:
+        config = HTTPConfig(max_connections=10, max_connections_per_host=2)
+        async with HTTPClient(config) as client, asyncio.TaskGroup() as tasks:
+            for _ in range(10):
+                tasks.create_task(client.get(peer.url))
+            while gate.waiting < 2:
+                await asyncio.sleep(0.001)
+            assert await client.get(other.url) == "ok"
+            assert len(peer.connections) == 2
+            gate.opened.set()
+
+
+async def test_a_rate_limit_paces_attempts_and_heeds_retry_after() -> None:
+    async with http_peer(answering(response())) as peer:
+        async with HTTPClient(HTTPConfig(rate_limit=20)) as client:
+            began = time.monotonic()
+            await asyncio.gather(*(client.get(peer.url) for _ in range(5)))
+            # Whatever its burst: 25 requests take a second and more.
+            await asyncio.gather(*(client.get(peer.url) for _ in range(20)))
+            assert time.monotonic() - began >= 4 / 20
+    refusal = response(b"", "Retry-After: 1", status="429 x")
+    async with http_peer(answering(refusal, response())) as peer:
+        async with HTTPClient(HTTPConfig(rate_limit=1000, retries=0)) as client:
+            with pytest.raises(HTTPStatusError):
+                await client.get(peer.url)
+            with pytest.raises(NetworkTimeoutError, match="rate limit") as caught:
+                await client.get(peer.url, deadline=0.5)
+            assert caught.value.details["phase"] == "rate limit"
+            assert len(peer.requests) == 1
+
+
+# ---- The watchdog ----
+
+
+async def test_a_limit_ends_only_its_own_block() -> None:
+    dog = Watchdog(asyncio.get_running_loop())
+    with pytest.raises(TimeoutError):
+        with dog.limit(0.01):
+            await asyncio.sleep(10)
+    with dog.limit(10):
+        await asyncio.sleep(0.02)
+    dog.close()
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
+async def test_a_shorter_limit_that_comes_later_is_looked_after_in_time() -> None:
+    dog = Watchdog(asyncio.get_running_loop())
+
+    async def limited(seconds: float) -> float:
+        began = time.monotonic()
+        with contextlib.suppress(TimeoutError), dog.limit(seconds):
+            await asyncio.sleep(10)
+        return time.monotonic() - began
+
+    times = await asyncio.gather(*(limited(seconds) for seconds in (0.3, 0.1, 0.2, 0.01)))
+    dog.close()
+    assert times[3] < times[1] < times[2] < times[0]
+    assert all(waited >= limit - 0.002 for waited, limit in zip(times, (0.3, 0.1, 0.2, 0.01), strict=True))
+
+
+async def test_a_cancellation_from_outside_stays_one_even_in_the_moment_of_the_limit() -> None:
+    dog = Watchdog(asyncio.get_running_loop())
+    began = asyncio.Event()
+
+    async def limited() -> None:
+        with dog.limit(0.01):
+            began.set()
+            await asyncio.sleep(10)
+
+    task = asyncio.create_task(limited())
+    await began.wait()
+    task.cancel()
+    time.sleep(0.02)  # now the limit has passed as well
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    dog.close()
+
+
+async def test_other_exceptions_pass_a_limit_as_they_are() -> None:
+    dog = Watchdog(asyncio.get_running_loop())
+    with pytest.raises(LookupError):
+        with dog.limit(10):
+            raise LookupError
+    dog.close()
+
+
+async def test_many_limits_share_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    timers = []
+
+    class Loop:
+        time = staticmethod(loop.time)
+
+        def call_at(self, when: float, function: Any) -> asyncio.TimerHandle:
+            timers.append(when)
+            return loop.call_at(when, function)
+
+    dog = Watchdog(Loop())  # type: ignore[arg-type]
+    for _ in range(1000):
+        with dog.limit(60):
+            pass
+    dog.close()
+    assert len(timers) == 1
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 65536
+        await asyncio.sleep(0)
+
+
+async def test_timeout_limits_an_upload_too() -> None:
+    async def never_reads(connection: Connection) -> None:
+        await connection.read_head()
+        await asyncio.Event().wait()
+
+    async with http_peer(never_reads) as peer:
+        client = HTTPClient(HTTPConfig(close_timeout=60))
+        with pytest.raises(NetworkTimeoutError, match=r"\(timeout\)"):
+            await client.post(peer.url, data=chunks(), timeout=0.1)
+        assert client.stats.open_connections == 0
+        # What was not sent is not waited for: the peer would never read it.
+        async with asyncio.timeout(20):
+            await client.close()
