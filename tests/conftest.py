@@ -94,6 +94,9 @@ def _warm_up() -> None:
     for loop_factory in LOOPS.values():
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(asyncio.sleep(0))
+    # Each test collects garbage twice, which is to look at what the test made, and not at all modules: 60 ms less.
+    gc.collect()
+    gc.freeze()
 
 
 # ---- Servers from Debian, started when the first test asks for one ----

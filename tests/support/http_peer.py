@@ -62,7 +62,7 @@ class Connection:
         request = self._request
         assert request is not None, "read_body() comes after read_head()"
         if request.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            while size := int(await self._reader.readline(), 16):
+            while size := int(await self._reader.readuntil(b"\n"), 16):
                 request.body += await self._reader.readexactly(size)
                 await self._reader.readexactly(2)
             while await self._reader.readline() != b"\r\n":
@@ -138,17 +138,17 @@ class HTTPPeer:
         self.requests: list[Request] = []
         self.errors: list[Exception] = []
         self._handler = handler
-        self._tasks: list[asyncio.Task[None]] = []
+        self.handlers: list[asyncio.Task[None]] = []
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(len(self.connections) + 1, reader, writer, self.requests)
         self.connections.append(connection)
-        self._tasks.append(asyncio.create_task(self._handle(connection)))
+        self.handlers.append(asyncio.create_task(self._handle(connection)))
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        for task in self.handlers:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.handlers, return_exceptions=True)
         for connection in self.connections:
             await connection.abort()
 

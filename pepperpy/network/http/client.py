@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from pepperpy.network.http import wire as wires
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.codec import RequestData, default_codec
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.download import Download, DownloadResult
 from pepperpy.network.http.engine import Counters, Engine
 from pepperpy.network.http.interceptors import after_response, before_request
 from pepperpy.network.http.mapping import MapResult, map_bounded
+from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare, RequestOptions
 from pepperpy.network.http.response import HTTPResponse, read_start, status_error
 from pepperpy.network.http.stream import HTTPStream
@@ -410,6 +413,68 @@ class HTTPClient:
 
         limit = options.get("max_response_size")
         return HTTPStream(open, self._codec, config.strict_content_type, config.max_line_size, limit)
+
+    async def download(
+        self,
+        url: str | URL,
+        path: str | os.PathLike[str],
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        *,
+        checksum: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> DownloadResult:
+        """GET a file, and put it at `path` when it is whole: who reads there sees what was there before, or all of it.
+
+        Until then it is written beside `path`, as `.NAME.*.part`; its mode is that of the file it replaces, or of any
+        new file. Nothing forces it to the disk: after a power failure it may be lost or damaged, as any file that was
+        just written.
+
+        A download that breaks off goes on where it was, with Range and If-Range, if the server named the version of
+        the file (a strong ETag, or an old enough Last-Modified) and it is still the same; otherwise it starts again.
+        Each failure counts against `retries`, as for every request, but not one that came after another MiB. The file
+        is asked for uncompressed; a server that compresses it all the same is understood, but cannot resume.
+
+        Whole is what has the announced length, or ends as its chunks say. A body without both ends where its
+        connection ends: only a checksum tells whether that is all.
+
+        Args:
+            path: A symbolic link is followed.
+            timeout: For one attempt, its part of the body included; None: no limit. `deadline` is for the whole.
+            checksum: What the file must have: `"sha256:<hex>"`, or another of `hashlib.algorithms_guaranteed`.
+            options: See `RequestOptions`; `progress` is called with `(bytes received, total or None)`, from 0 again if
+                the download starts again. It may be a coroutine function. What it raises ends the download, as it is.
+                `raise_for_status` changes nothing here.
+
+        Raises:
+            IntegrityError: The file is not as `checksum` says, or longer than announced.
+            HTTPStatusError: Any answer but the file: also 202, 204, 304, or a redirect that was not to be followed.
+            OSError: `path` cannot be written, as it is: FileNotFoundError, IsADirectoryError, no space left, ... What
+                can be told before the request is sent is.
+
+        After any error, and after a cancellation, `path` is as it was and nothing else is left. A cancellation waits
+        for a write to the disk that is under way.
+        """
+        engine = self._open()
+        file = PartFile(path, checksum)
+        progress = options.pop("progress", None)
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress must be callable, not {type(progress).__name__}")
+        params, headers = dict(params or {}), dict(headers or {})
+        data = options.get("data")
+        await before_request(
+            self.config.interceptors, "GET", url, params, headers, proxy, timeout, verify_ssl, None, data
+        )
+        call, auth = self._prepare("GET", url, params, headers, proxy, timeout, verify_ssl, None, options, whole=False)
+        download = Download(engine, call, auth, file, progress, options.get("max_response_size"))
+        self._in_flight += 1
+        try:
+            return await download.run()
+        finally:
+            self._in_flight -= 1
 
     async def map(
         self,

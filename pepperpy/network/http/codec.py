@@ -128,7 +128,7 @@ def _is_plain(value: Any) -> bool:
         return True
     if kind is list or kind is tuple:
         return all(type(item) in _SIMPLE or _is_plain(item) for item in value)
-    return kind is float
+    return kind is float and isfinite(value)
 
 
 def _stdlib_dumps(value: Any) -> bytes:

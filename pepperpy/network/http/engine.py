@@ -62,9 +62,13 @@ class Engine:
         self._watchdog.close()
 
     async def run(self, call: Call, limit: int | None, auth: Auth | None, *, whole: bool) -> tuple[Any, bytes]:
-        """The response, and its body if `whole`; otherwise the caller reads the body, or closes the response."""
-        self.counters.calls += 1
-        self._budget.note_call(call.host, call.started_at)
+        """The response, and its body if `whole`; otherwise the caller reads the body, or closes the response.
+
+        May be called once more for a call whose body broke off, after `wait_to_retry()`.
+        """
+        if not call.attempt:
+            self.counters.calls += 1
+            self._budget.note_call(call.host, call.started_at)
         while True:
             self.counters.attempts += 1
             call.begin_attempt()
@@ -103,14 +107,32 @@ class Engine:
                     failure = translate(error, call)
                     delay = self._delay_after_failure(call, failure)
                 why = failure.message
+            except asyncio.CancelledError:
+                # aiohttp's pool, when it is closed, cancels the future that a task waits for, and not the task.
+                task = asyncio.current_task()
+                if not self.closing or task is None or task.cancelling():
+                    raise
+                failure, delay, why = call.error(ClosedError, "the client was closed"), None, "closed"
             finally:
                 current_call.reset(before)
             if delay is None:
                 # Not inside the except block: the failure's __context__ would hold what __cause__ was cleaned of.
                 raise failure
-            logger.debug("%s %s: attempt %d again in %.3f s: %s", call.method, call.host, call.attempt, delay, why)
-            call.phase = "retry"
-            await asyncio.sleep(delay)
+            await self._wait(call, delay, why)
+
+    async def wait_to_retry(self, call: Call, failure: NetworkError) -> None:
+        """Wait until a call whose body broke off may be run again; raise `failure` if it may not."""
+        if self.closing:
+            raise call.error(ClosedError, "the client was closed")
+        delay = self._delay(call, None) if call.retries and may_help(failure) else None
+        if delay is None:
+            raise failure
+        await self._wait(call, delay, failure.message)
+
+    async def _wait(self, call: Call, delay: float, why: str) -> None:
+        logger.debug("%s %s: attempt %d again in %.3f s: %s", call.method, call.host, call.attempt, delay, why)
+        call.phase = "retry"
+        await asyncio.sleep(delay)
 
     def _fit_into_deadline(self, call: Call) -> float:
         """Seconds for this attempt."""
@@ -178,9 +200,9 @@ class Engine:
         if retry > call.retries or not _can_send_again(call):
             return None
         if retry_after is None:
-            delay = self._backoff.delay(retry)
+            delay = self._backoff.delay(max(retry, 1))
         elif retry_after <= self._config.max_retry_delay:
-            delay = self._backoff.delay_after(retry, retry_after)
+            delay = self._backoff.delay_after(max(retry, 1), retry_after)
         else:
             return None
         left = call.time_left

@@ -11,45 +11,63 @@ SECRET_HEADERS = frozenset(
     | {"x-access-token", "x-csrf-token", "x-xsrf-token", "x-amz-security-token", "x-goog-api-key", "x-vault-token"}
     | {"x-gitlab-token", "private-token"}
 )
+# Nor is it shown for a name with one of these in it, which is more than had to be hidden.
+_SECRET_WORD = re.compile("auth|cookie|credential|jwt|key|passw|secret|session|signature|token", re.IGNORECASE)
 
 # Longer URLs are cut: signed ones run to kilobytes, and a log line is to stay readable. Arbitrary.
 MAX_SHOWN = 2048
 
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
+_PARTS = re.compile(r"(\s*(?:[a-z][a-z0-9+.-]*:)?//|)([^/?#]*)([^?#]*)([^#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_HOST = re.compile(r"(?:[^:@\[\]\s]*|\[[0-9a-z:.%]*\])(?::\d*)?", re.IGNORECASE)
 
 
 def redact_url(url: str) -> str:
     """`url` without user info, query values and fragment, on one line, at most 2,048 characters.
 
-    Takes any string, because it also has to show URLs that are none.
+    Takes any string, because it also has to show URLs that are none; hides too much rather than too little of those.
     """
-    head, _hash_mark, _ = url.partition("#")
-    head, question_mark, query = head.partition("?")
-    # Whatever stands before the last @ may be a password; URLs of HTTP have no other use for the character there.
-    scheme, slashes, rest = head.partition("//")
-    _, at, after = rest.rpartition("@") if slashes else ("", "", head)
-    if slashes:
-        head = f"{scheme}//***@{after}" if at else f"{scheme}//{after}"
-    elif "@" in head:
-        head = "***@" + head.rpartition("@")[2]
-    if question_mark:
-        head += "?" + "&".join(_without_value(pair) for pair in re.split("[&;]", query))
-    head = _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()):02x}", head)
-    return head if len(head) <= MAX_SHOWN else head[: MAX_SHOWN - 3] + "..."
+    parts = _PARTS.fullmatch(url)
+    assert parts is not None  # the pattern takes any string
+    start, authority, path, query, fragment = parts.groups()
+    _, at, host = authority.rpartition("@")
+    if "@" in f"{path}{query}{fragment}" and (at or not _HOST.fullmatch(host)):
+        # The password has a "/", "?" or "#" of its own, so the host begins nobody knows where.
+        shown = f"{start}***"
+    else:
+        if at:
+            start += "***@"
+        if not _HOST.fullmatch(host):
+            host = host.partition(":")[0] + ":***"  # "user:password" of which the rest is missing
+        # What stands before an "@" of the path may be a password as well.
+        _, at, rest = path.rpartition("@")
+        shown = start + host + (f"/***@{rest}" if at else path)
+        if query:
+            shown += "?" + "&".join(_without_value(pair) for pair in query[1:].split("&"))
+    # Cut before as well, because the other one is slow for a megabyte.
+    shown = "".join(map(_printable, shown[: MAX_SHOWN + 1]))
+    return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
 
 
 def _without_value(pair: str) -> str:
-    name, equals, _ = pair.partition("=")
-    # Without "=" the whole of it may be a token.
-    return f"{name}=***" if equals else "***" if name else ""
+    name, _, value = pair.partition("=")
+    # Without a value, all of it may be a token: base64 ends with "=".
+    return f"{name}=***" if value.strip("=") and ";" not in name else "***" if pair else ""
+
+
+def _printable(character: str) -> str:
+    if character.isprintable() and character != " ":
+        return character
+    return character.encode("unicode_escape").decode() if character != " " else "\\x20"
 
 
 def redact_headers(
     headers: Iterable[tuple[str, str]] | Mapping[str, str], secret_names: Collection[str] = ()
 ) -> list[tuple[str, str]]:
-    """Name and value of each header, secret values as `***`; `secret_names` adds to `SECRET_HEADERS`, in lower case."""
+    """Name and value of each header, secret values as `***`.
+
+    Secret are `SECRET_HEADERS`, names with a word like "token" in them, and `secret_names`, which are lower case.
+    """
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return [
-        (name, "***" if name.lower() in SECRET_HEADERS or name.lower() in secret_names else value)
-        for name, value in pairs
+        (name, "***" if _SECRET_WORD.search(name) or name.lower() in secret_names else value) for name, value in pairs
     ]

@@ -1,0 +1,284 @@
+"""Downloads: a body that becomes a file when it is whole, and goes on where it broke off if the server can do that.
+
+Here is what to ask for, and whether an answer is a start or the rest; `part_file.py` has the file until it is whole.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from pepperpy.network.config import MIB
+from pepperpy.network.errors import (
+    IncompleteReadError,
+    IntegrityError,
+    InvalidRequestError,
+    NetworkError,
+    ProtocolError,
+    ResponseTooLargeError,
+)
+from pepperpy.network.http.auth import Auth
+from pepperpy.network.http.call import Call
+from pepperpy.network.http.engine import Engine
+from pepperpy.network.http.part_file import PartFile, in_thread
+from pepperpy.network.http.response import read_start, status_error
+from pepperpy.network.http.translate import translate
+from pepperpy.network.http.upload import Progress
+
+# Bytes that are written at once: handing them to a thread takes some 50 us, as long as copying a third of this.
+BATCH = MIB
+
+# An attempt that took the file so much further does not count against `retries`. Arbitrary; it bounds the attempts by
+# the file's size.
+PROGRESS = MIB
+
+# RFC 9110, section 14.4, for the unit bytes. 19 digits are more than any file has.
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
+
+# RFC 9110, section 8.8.3, without what is not ASCII.
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadResult:
+    """What `HTTPClient.download()` did.
+
+    Attributes:
+        path: Where the file is, as it was given.
+        size: Bytes of the file.
+        url: The URL that answered, after redirects.
+        headers: The headers that came with the start of the file: Content-Type, ETag, ...
+        attempts: How often a request was sent, from 1.
+        resumed: How many of them went on where the one before had broken off.
+        elapsed: Seconds of the whole download.
+    """
+
+    path: Path
+    size: int
+    # Not shown: both may hold secrets.
+    url: str = field(repr=False)
+    headers: CIMultiDictProxy[str] = field(repr=False)
+    attempts: int
+    resumed: int
+    elapsed: float
+
+
+class Download:
+    """One download: asks for the file, and for the rest of it until it is whole."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        call: Call,
+        auth: Auth | None,
+        file: PartFile,
+        progress: Progress | None,
+        limit: int | None,
+    ) -> None:
+        headers = CIMultiDict[str]() if call.headers is None else call.headers
+        for name in ("Range", "If-Range"):
+            if name in headers:
+                text = f"the header {name} cannot be given: a download is the whole file, and resumes by itself"
+                raise call.error(InvalidRequestError, text)
+        # Sizes and ranges are those of the bytes as they are sent, which are the file's only if not compressed.
+        headers.setdefault("Accept-Encoding", "identity")
+        call.headers = self._headers = headers
+        self._engine = engine
+        self._call = call
+        self._auth = auth
+        self._file = file
+        self._progress = progress
+        self._limit = limit
+        self._start: Any = None  # the answer that the file began with
+        self._validator: str | None = None  # what names that version of the file
+        self._total: int | None = None
+        self._size = 0  # bytes received of it
+        self._furthest = 0  # the size at the last attempt that did not count
+        self._pieces: list[bytes] = []  # received, not yet written
+        self._waiting = 0  # their bytes
+        self._resumed = 0
+        self._started_over = False
+
+    async def run(self) -> DownloadResult:
+        """Download, and put the file in place. Whatever is raised, the target is untouched and nothing is left over."""
+        call, file = self._call, self._file
+        try:
+            await in_thread(file.create)
+            await self._receive()
+            await in_thread(file.finish, self._pieces)
+            if file.digest != file.expected:
+                text = f"the file's {file.algorithm} is {file.digest}, not {file.expected}"
+                raise call.error(IntegrityError, text, expected=file.expected, actual=file.digest)
+            # Not in a thread: a cancellation could come while that runs, when the file is in place already.
+            file.put_in_place()
+        except BaseException:
+            await in_thread(file.discard)
+            raise
+        return DownloadResult(
+            file.path,
+            self._size,
+            str(self._start.url),
+            self._start.headers,
+            call.attempt,
+            self._resumed,
+            call.elapsed,
+        )
+
+    async def _receive(self) -> None:
+        """Receive the whole file, in as many attempts as it takes."""
+        call = self._call
+        try:
+            while True:
+                raw, _ = await self._engine.run(call, None, self._auth, whole=False)
+                try:
+                    if not await self._accepts(raw):
+                        continue
+                    failure = await self._read(raw)
+                finally:
+                    raw.close()  # does nothing after the end of the body
+                if failure is None:
+                    return
+                if self._size >= self._furthest + PROGRESS:
+                    self._furthest = self._size
+                    call.extra_attempts += 1
+                await self._engine.wait_to_retry(call, failure)
+                if self._validator is not None and self._size:
+                    self._headers["Range"] = f"bytes={self._size}-"
+                    self._headers["If-Range"] = self._validator
+                else:
+                    self._ask_for_all()
+        finally:
+            if call.body is not None:
+                await call.body.close()
+
+    def _ask_for_all(self) -> None:
+        self._headers.popall("Range", None)
+        self._headers.popall("If-Range", None)
+
+    async def _accepts(self, raw: Any) -> bool:
+        """Whether the body is the file, or the rest of it. If not, and nothing is raised: ask again, for all of it."""
+        status = raw.status
+        if status in (200, 203):
+            await self._start_with(raw)
+            return True
+        resuming = "Range" in self._headers
+        if status == 206 and resuming and self._continues(raw):
+            self._resumed += 1
+            return True
+        if status not in (206, 416) or not resuming or self._started_over:
+            if status == 206:
+                asked = f"bytes {self._size}-" if resuming else "the whole file"
+                text = (
+                    f"asked for {asked}, the server answered with {raw.headers.get('Content-Range', 'no range')!r:.60}"
+                )
+                raise self._call.error(ProtocolError, text)
+            raise status_error(raw, await read_start(raw, self._call.config.max_error_body), self._call)
+        # The file has changed, and the server does not do as If-Range says; or its ranges cannot be used.
+        self._started_over = True
+        self._call.extra_attempts += 1
+        self._ask_for_all()
+        return False
+
+    async def _start_with(self, raw: Any) -> None:
+        """Begin the file, or begin it anew, with this answer."""
+        headers = raw.headers
+        self._start = raw
+        self._validator = self._total = None
+        # Decompressed by aiohttp: the lengths and ranges that the server speaks of are not those of the file.
+        if "Content-Encoding" not in headers:
+            self._validator = strong_validator(headers)
+            if "Content-Length" in headers:
+                self._total = int(headers["Content-Length"])
+                self._check_limit(self._total)
+        self._size = self._waiting = 0
+        self._pieces = []
+        if self._file.written:
+            await in_thread(self._file.empty)
+        if self._progress is not None:
+            await self._report(self._progress)
+
+    def _continues(self, raw: Any) -> bool:
+        """Whether a 206 is what is missing of the file that was begun."""
+        match = _CONTENT_RANGE.fullmatch(raw.headers.get("Content-Range", ""))
+        if match is None or "Content-Encoding" in raw.headers:
+            return False
+        # Servers that do not know If-Range send a part of whatever they have now.
+        name = "Last-Modified" if self._validator != self._start.headers.get("ETag") else "ETag"
+        if raw.headers.get(name, self._validator) != self._validator:
+            return False
+        first, last = int(match[1]), int(match[2])
+        total = self._total if match[3] == "*" else int(match[3])
+        if total is None:
+            total = last + 1
+        if first != self._size or not first <= last < total or self._total not in (None, total):
+            return False
+        self._total = total
+        return True
+
+    async def _read(self, raw: Any) -> NetworkError | None:
+        """Read the body: None if the file is whole now, else what is to be raised if that cannot be mended."""
+        call, content, limit = self._call, raw.content, self._limit
+        call.phase = "body"
+        while True:
+            try:
+                piece = await content.read(BATCH)
+            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+                return translate(error, call)
+            if not piece:
+                break
+            self._size += len(piece)
+            if limit is not None:
+                self._check_limit(max(self._size, content.total_raw_bytes))
+            self._pieces.append(piece)
+            self._waiting += len(piece)
+            if self._waiting >= BATCH:
+                await in_thread(self._file.write, self._pieces)
+                self._pieces = []
+                self._waiting = 0
+            if self._progress is not None:
+                await self._report(self._progress)
+        total = self._total
+        if total is None or self._size == total:
+            return None
+        text = f"the body ended at byte {self._size} of a file of {total}"
+        if self._size < total:
+            return call.error(IncompleteReadError, text, received=self._size, expected=total)
+        raise call.error(IntegrityError, text, received=self._size, expected=total)
+
+    def _check_limit(self, size: int) -> None:
+        if self._limit is not None and size > self._limit:
+            text = f"the file goes past max_response_size={self._limit}"
+            raise self._call.error(ResponseTooLargeError, text, limit=self._limit, status=self._start.status)
+
+    async def _report(self, progress: Progress) -> None:
+        result = progress(self._size, self._total)
+        if inspect.isawaitable(result):
+            await result
+
+
+def strong_validator(headers: Mapping[str, str]) -> str | None:
+    """What If-Range may hold for a resource with these headers (RFC 9110, section 13.1.5); None if nothing."""
+    etag = headers.get("ETag")
+    if etag is not None:
+        return etag if _STRONG_ETAG.fullmatch(etag) else None
+    modified = headers.get("Last-Modified")
+    if modified is None:
+        return None
+    try:
+        age = _seconds(headers.get("Date", "")) - _seconds(modified)
+    except (ValueError, OverflowError):
+        return None
+    # RFC 7232, section 2.2.2: a date is strong if it was a minute old, so that nobody was still writing in its second.
+    return modified if age >= 60 else None
+
+
+def _seconds(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp()

@@ -1,0 +1,143 @@
+"""The file of a download until it is whole. Its methods block; `in_thread()` keeps them off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import io
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class PartFile:
+    """The file that a download is written to until it is whole: in the folder of its target, under another name.
+
+    Only `path`, `written` and the digest may be looked at while a thread is in one of the methods.
+
+    Raises:
+        TypeError, ValueError: `path` is none, or `checksum` is not `algorithm:hex` with one of hashlib's algorithms.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], checksum: str | None) -> None:
+        self.path = Path(path)
+        self.written = False
+        self.algorithm: str | None = None
+        self.expected: str | None = None
+        if checksum is not None:
+            self.algorithm, self.expected = parse_checksum(checksum)
+        self.digest: str | None = None
+        self._file: io.FileIO | None = None
+        self._new_hash()
+
+    def _new_hash(self) -> None:
+        self._hash = None if self.algorithm is None else hashlib.new(self.algorithm, usedforsecurity=False)
+
+    def create(self) -> None:
+        """Make the file, empty.
+
+        Raises:
+            OSError: It cannot be made, or the target is something that a file cannot replace.
+        """
+        # As open() follows links; and a later change of the working directory does not matter.
+        self._target = os.path.realpath(self.path)
+        mode = None
+        with suppress(FileNotFoundError):
+            mode = os.stat(self._target).st_mode
+        if mode is not None:
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path))
+            if not stat.S_ISREG(mode):
+                raise OSError(errno.EINVAL, "not a regular file, so it is not replaced", str(self.path))
+            mode = stat.S_IMODE(mode) & 0o777
+        folder, name = os.path.split(self._target)
+        # Names may have 255 bytes.
+        self._name = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.part")
+
+        def opener(name: str, flags: int) -> int:
+            return os.open(name, flags, 0o666 if mode is None else mode)
+
+        # "x" is O_EXCL: nothing that is there is opened, not even a link.
+        self._file = io.FileIO(self._name, "xb", opener=opener)
+        if mode is not None and hasattr(os, "fchmod"):
+            os.fchmod(self._file.fileno(), mode)
+
+    def write(self, pieces: list[bytes]) -> None:
+        file = self._opened
+        self.written = True
+        for piece in pieces:
+            if self._hash is not None:
+                self._hash.update(piece)
+            view = memoryview(piece)
+            while view:
+                view = view[file.write(view) :]
+
+    def empty(self) -> None:
+        """Take back all that was written."""
+        self._opened.seek(0)
+        self._opened.truncate()
+        self._new_hash()
+        self.written = False
+
+    def finish(self, pieces: list[bytes]) -> None:
+        """Write the last pieces, and close."""
+        self.write(pieces)
+        self._opened.close()
+        if self._hash is not None:
+            self.digest = self._hash.hexdigest()
+
+    def put_in_place(self) -> None:
+        os.replace(self._name, self._target)
+
+    def discard(self) -> None:
+        """Close and remove the file, if there is one."""
+        if self._file is not None:
+            # An error here would hide the one that led here.
+            with suppress(OSError):
+                self._file.close()
+            with suppress(OSError):
+                os.unlink(self._name)
+
+    @property
+    def _opened(self) -> io.FileIO:
+        assert self._file is not None, "create() comes first"
+        return self._file
+
+
+async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call it in a thread. Not even a cancellation returns before the thread does: it uses the file."""
+    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait((future,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # or asyncio reports that nobody asked for it
+        raise cancelled
+    return future.result()
+
+
+def parse_checksum(checksum: object) -> tuple[str, str]:
+    """Algorithm and digest of `"sha256:<hex>"`, in lower case."""
+    if not isinstance(checksum, str):
+        raise TypeError(f"checksum must be a str, not {type(checksum).__name__}")
+    algorithm, _, digest = checksum.lower().partition(":")
+    known = hashlib.algorithms_guaranteed
+    # 0 for those whose digests have no size of their own.
+    size = hashlib.new(algorithm, usedforsecurity=False).digest_size if algorithm in known else 0
+    if not size:
+        names = ", ".join(sorted(name for name in known if not name.startswith("shake")))
+        raise ValueError(f"checksum must be 'algorithm:hex' with one of {names}, not {checksum!r:.150}")
+    if not re.fullmatch(f"[0-9a-f]{{{2 * size}}}", digest):
+        raise ValueError(f"checksum must have {2 * size} hexadecimal digits after {algorithm}:, not {checksum!r:.150}")
+    return algorithm, digest
