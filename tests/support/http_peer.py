@@ -44,7 +44,8 @@ class Connection:
         self._requests = requests
         self._request: Request | None = None
         # send() returns when the kernel has everything, so that what a client leaves unread holds the handler up.
-        writer.transport.set_write_buffer_limits(0)
+        # Not 0 over TLS: asyncio's sslproto.py then pauses an empty transport, and resumes it with the next write only.
+        writer.transport.set_write_buffer_limits(high=0 if writer.get_extra_info("sslcontext") is None else 1, low=0)
 
     async def read_head(self) -> Request:
         """The next request up to its blank line; EOFError if the client sends no more."""

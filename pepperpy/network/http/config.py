@@ -16,6 +16,7 @@ from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.rate_limit import RateLimit
 from pepperpy.network.http.redact import redact_headers, redact_url
+from pepperpy.network.tls import certificate_parts
 
 # RFC 9110, section 5.6.2 (token) and 5.5 (field value: no control characters but HTAB).
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -54,8 +55,10 @@ class HTTPConfig:
             retries are always left. The ratio is Finagle's and reqwest's default.
 
         verify_ssl: Check certificates and host names. False gives a warning, once.
-        ca_file: PEM file of the authorities to trust instead of the system's.
-        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`.
+        ca_file: PEM file of the authorities to trust instead of the system's. Both files are read when the client
+            opens, which raises `ValueError` if they cannot be used.
+        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
+            where the key may be None.
         proxy: `http://` or `https://` URL of a proxy for all requests, credentials included.
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
 
@@ -141,6 +144,9 @@ class HTTPConfig:
         for name in ("verify_ssl", "trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.ca_file is not None and not isinstance(self.ca_file, (str, os.PathLike)):
+            raise TypeError(f"ca_file must be a path, not {self.ca_file!r}")
+        certificate_parts(self.client_cert)
         if self.proxy is not None:
             check_proxy(self.proxy)
         _check_int("max_redirects", self.max_redirects, 0)

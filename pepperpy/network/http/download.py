@@ -28,12 +28,12 @@ from pepperpy.network.errors import (
 from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.engine import Engine
-from pepperpy.network.http.part_file import PartFile, in_thread
+from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.response import read_start, status_error
 from pepperpy.network.http.translate import translate
 from pepperpy.network.http.upload import Progress
 
-# Bytes that are written at once: handing them to a thread takes some 50 us, as long as copying a third of this.
+# Bytes that are handed to a thread at once, which takes some 50 us. Twice as many may be held in memory.
 BATCH = MIB
 
 # An attempt that took the file so much further does not count against `retries`. Arbitrary; it bounds the attempts by
@@ -111,16 +111,15 @@ class Download:
         """Download, and put the file in place. Whatever is raised, the target is untouched and nothing is left over."""
         call, file = self._call, self._file
         try:
-            await in_thread(file.create)
+            await file.create()
             await self._receive()
-            await in_thread(file.finish, self._pieces)
+            await file.finish(self._pieces)
             if file.digest != file.expected:
                 text = f"the file's {file.algorithm} is {file.digest}, not {file.expected}"
                 raise call.error(IntegrityError, text, expected=file.expected, actual=file.digest)
-            # Not in a thread: a cancellation could come while that runs, when the file is in place already.
             file.put_in_place()
         except BaseException:
-            await in_thread(file.discard)
+            await file.discard()
             raise
         return DownloadResult(
             file.path,
@@ -198,10 +197,10 @@ class Download:
             if "Content-Length" in headers:
                 self._total = int(headers["Content-Length"])
                 self._check_limit(self._total)
-        self._size = self._waiting = 0
-        self._pieces = []
-        if self._file.written:
-            await in_thread(self._file.empty)
+        if self._size:
+            await self._file.empty()
+            self._size = self._waiting = 0
+            self._pieces = []
         if self._progress is not None:
             await self._report(self._progress)
 
@@ -229,7 +228,7 @@ class Download:
         call.phase = "body"
         while True:
             try:
-                piece = await content.read(BATCH)
+                piece = await content.readany()
             except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
                 return translate(error, call)
             if not piece:
@@ -240,7 +239,7 @@ class Download:
             self._pieces.append(piece)
             self._waiting += len(piece)
             if self._waiting >= BATCH:
-                await in_thread(self._file.write, self._pieces)
+                await self._file.write(self._pieces)
                 self._pieces = []
                 self._waiting = 0
             if self._progress is not None:

@@ -1,4 +1,4 @@
-"""The file of a download until it is whole. Its methods block; `in_thread()` keeps them off the loop."""
+"""The file of a download until it is whole: in the folder of its target, under another name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Result = TypeVar("Result")
 
 
 class PartFile:
-    """The file that a download is written to until it is whole: in the folder of its target, under another name.
+    """A file that takes the place of another, or none, once it is whole. All that may block happens in threads.
 
-    Only `path`, `written` and the digest may be looked at while a thread is in one of the methods.
+    The coroutines are called one after the other, by one task. Not even a cancelled one returns while a thread uses
+    the file, except `write()`; `discard()` is due after each that was cancelled or raised something.
 
     Raises:
         TypeError, ValueError: `path` is none, or `checksum` is not `algorithm:hex` with one of hashlib's algorithms.
@@ -29,24 +30,62 @@ class PartFile:
 
     def __init__(self, path: str | os.PathLike[str], checksum: str | None) -> None:
         self.path = Path(path)
-        self.written = False
         self.algorithm: str | None = None
         self.expected: str | None = None
         if checksum is not None:
             self.algorithm, self.expected = parse_checksum(checksum)
-        self.digest: str | None = None
+        self.digest: str | None = None  # once it is finished
+        self._hash = self._new_hash()
         self._file: io.FileIO | None = None
-        self._new_hash()
+        self._name = self._target = ""
+        self._writing: asyncio.Future[None] | None = None
 
-    def _new_hash(self) -> None:
-        self._hash = None if self.algorithm is None else hashlib.new(self.algorithm, usedforsecurity=False)
-
-    def create(self) -> None:
+    async def create(self) -> None:
         """Make the file, empty.
 
         Raises:
             OSError: It cannot be made, or the target is something that a file cannot replace.
         """
+        await _done(_in_thread(self._create))
+
+    async def write(self, pieces: list[bytes]) -> None:
+        """Begin to write; returns when all that was given before is written.
+
+        So the next bytes can arrive meanwhile: a sixth of the time on two cores, more if there is a checksum.
+        """
+        await self._written()
+        self._writing = _in_thread(self._write, pieces)
+
+    async def empty(self) -> None:
+        """Take back all that was written."""
+        await self._written()
+        await _done(_in_thread(self._empty))
+
+    async def finish(self, pieces: list[bytes]) -> None:
+        """Write the last pieces, and close."""
+        await self._written()
+        await _done(_in_thread(self._finish, pieces))
+
+    def put_in_place(self) -> None:
+        """Not a coroutine: a cancellation could come while it runs, when the file is in place already."""
+        os.replace(self._name, self._target)
+
+    async def discard(self) -> None:
+        """Close and remove the file, if there is one. No OSError: it would hide the one that led here."""
+        try:
+            with suppress(OSError):
+                await self._written()
+        finally:
+            await _done(_in_thread(self._discard))
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await _done(writing)
+
+    # ---- In threads ----
+
+    def _create(self) -> None:
         # As open() follows links; and a later change of the working directory does not matter.
         self._target = os.path.realpath(self.path)
         mode = None
@@ -59,52 +98,45 @@ class PartFile:
                 raise OSError(errno.EINVAL, "not a regular file, so it is not replaced", str(self.path))
             mode = stat.S_IMODE(mode) & 0o777
         folder, name = os.path.split(self._target)
-        # Names may have 255 bytes.
+        # 40 characters of the name: all of them together must not have more than 255 bytes.
         self._name = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.part")
 
         def opener(name: str, flags: int) -> int:
             return os.open(name, flags, 0o666 if mode is None else mode)
 
-        # "x" is O_EXCL: nothing that is there is opened, not even a link.
+        # "x" is O_EXCL: nothing that is there is opened, not even through a link.
         self._file = io.FileIO(self._name, "xb", opener=opener)
         if mode is not None and hasattr(os, "fchmod"):
             os.fchmod(self._file.fileno(), mode)
 
-    def write(self, pieces: list[bytes]) -> None:
-        file = self._opened
-        self.written = True
+    def _write(self, pieces: list[bytes]) -> None:
         for piece in pieces:
             if self._hash is not None:
                 self._hash.update(piece)
             view = memoryview(piece)
             while view:
-                view = view[file.write(view) :]
+                view = view[self._opened.write(view) :]
 
-    def empty(self) -> None:
-        """Take back all that was written."""
+    def _empty(self) -> None:
         self._opened.seek(0)
         self._opened.truncate()
-        self._new_hash()
-        self.written = False
+        self._hash = self._new_hash()
 
-    def finish(self, pieces: list[bytes]) -> None:
-        """Write the last pieces, and close."""
-        self.write(pieces)
+    def _finish(self, pieces: list[bytes]) -> None:
+        self._write(pieces)
         self._opened.close()
         if self._hash is not None:
             self.digest = self._hash.hexdigest()
 
-    def put_in_place(self) -> None:
-        os.replace(self._name, self._target)
-
-    def discard(self) -> None:
-        """Close and remove the file, if there is one."""
+    def _discard(self) -> None:
         if self._file is not None:
-            # An error here would hide the one that led here.
             with suppress(OSError):
                 self._file.close()
             with suppress(OSError):
                 os.unlink(self._name)
+
+    def _new_hash(self) -> Any:
+        return None if self.algorithm is None else hashlib.new(self.algorithm, usedforsecurity=False)
 
     @property
     def _opened(self) -> io.FileIO:
@@ -112,9 +144,12 @@ class PartFile:
         return self._file
 
 
-async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call it in a thread. Not even a cancellation returns before the thread does: it uses the file."""
-    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+def _in_thread(function: Callable[..., Result], *arguments: Any) -> asyncio.Future[Result]:
+    return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
+async def _done(future: asyncio.Future[Result]) -> Result:
+    """Its result; not even a cancellation returns before the thread does."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

@@ -73,7 +73,9 @@ class Prepare:
         self._auth: Auth | None = config.auth
         self._base_url = config.base_url
         self._origin = None if config.base_url is None else URL(config.base_url).origin()
-        self._verify_warned = False
+        self._warned = not config.verify_ssl
+        if self._warned:
+            logger.warning("certificates are not verified: HTTPConfig.verify_ssl is False; said once for this client")
 
     def __call__(
         self,
@@ -167,8 +169,8 @@ class Prepare:
     def _set_unverified(self, call: Call, verify_ssl: object) -> None:
         if verify_ssl is not False:
             raise TypeError(f"verify_ssl must be True or False, not {verify_ssl!r}")
-        if not self._verify_warned:
-            self._verify_warned = True
+        if not self._warned:
+            self._warned = True
             logger.warning("certificates are not verified for %s; said once for this client", call.host)
         call.options = {**call.options, "ssl": wires.unverified(self.config)}
 

@@ -58,6 +58,8 @@ def translate(error: Exception, call: Call) -> NetworkError:
         return _lost(error, call)
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return call.error(InvalidRequestError, "the URL cannot be used", _shown(error))
+    if isinstance(error, RuntimeError) and "closed" in str(error).lower():
+        return call.error(ClosedError, "the stream was left, or the client was closed", error)
     if isinstance(error, ValueError):
         return call.error(InvalidRequestError, str(error) or "the request cannot be sent", error)
     return call.error(NetworkError, f"failed with {type(error).__name__}", _shown(error))
@@ -128,8 +130,8 @@ def _lost(error: Exception, call: Call) -> NetworkError:
     cause = error
     if isinstance(error.__cause__, OSError):
         cause = error.__cause__
-    if isinstance(error, RuntimeError) or "Connector is closed" in str(error):
-        return call.error(ClosedError, "the client was closed", _shown(error))
+    if str(error) in ("Connector is closed.", "Connection closed"):
+        return call.error(ClosedError, "the stream was left, or the client was closed", error)
     if not call.connected:
         return call.error(ConnectError, f"cannot connect: {_words(cause)}", _shown(cause))
     if isinstance(error, aiohttp.ServerDisconnectedError):

@@ -187,8 +187,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         await asyncio.sleep(0)
 
     def open_transports(self) -> list[asyncio.Transport]:
-        # TLS through a proxy gives the socket to another handler; the first one never hears of its end.
-        self._open = {mine: transport for mine, transport in self._open.items() if transport.get_protocol() is mine}
+        self._open = {handler: transport for handler, transport in self._open.items() if _serves(transport, handler)}
         return list(self._open.values())
 
     def opened(self, handler: GuardedHandler, transport: asyncio.Transport) -> None:
@@ -291,6 +290,15 @@ class GuardedHandler(ResponseHandler):
             self._on_read_timeout()
         else:
             self._silence_timer = self._loop.call_at(ends_at, self._look_at_silence)
+
+
+def _serves(transport: asyncio.Transport, handler: GuardedHandler) -> bool:
+    try:
+        # TLS through a proxy gives the socket to another handler, and the first one never hears of its end.
+        return transport.get_protocol() is handler
+    except AttributeError:
+        # asyncio's TLS transport, when it is closed for the second time, has forgotten its protocol.
+        return True
 
 
 def _has_unasked_bytes(connection: aiohttp.connector.Connection) -> bool:
