@@ -294,6 +294,10 @@ class GuardedHandler(ResponseHandler):
 
 def _serves(transport: asyncio.Transport, handler: GuardedHandler) -> bool:
     try:
+        # uvloop tells a handler of the beginning of a connection, and not of its end, if connecting is cancelled then.
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.fileno() < 0:
+            return False
         # TLS through a proxy gives the socket to another handler, and the first one never hears of its end.
         return transport.get_protocol() is handler
     except AttributeError:
