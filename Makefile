@@ -7,12 +7,13 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check debug-test bench-tcp clean
+.PHONY: demo test check debug-test bench-tcp bench-http clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/http_demo.py
 
-test: $(VENV)/installed-test redis-server
+test: $(VENV)/installed-test servers
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/installed-test
@@ -22,14 +23,18 @@ check: $(VENV)/installed-test
 	$(BIN)/mypy pepperpy
 
 # The whole suite on a build with bounds checks and assertions, which stays out of the source tree.
-debug-test: redis-server
+debug-test: servers
 	$(PYTHON) -m venv $(VENV)-debug
 	NET_DEBUG=1 $(VENV)-debug/bin/pip install --quiet --disable-pip-version-check --force-reinstall '.[test]'
 	cd tests && ../$(VENV)-debug/bin/python -m pytest $(ARGS)
 
 # Some minutes; see benchmarks/README.md. A subset: make bench-tcp ARGS="-k echo"
 bench-tcp: $(VENV)/installed-bench
-	$(BIN)/python -m pytest benchmarks -o timeout=900 --benchmark-columns=median,rounds $(ARGS)
+	$(BIN)/python -m pytest benchmarks/test_tcp.py -o timeout=900 --benchmark-columns=median,rounds $(ARGS)
+
+# What HTTPClient costs beside aiohttp's ClientSession; four minutes.
+bench-http: $(VENV)/installed-bench servers
+	$(BIN)/python -m pytest benchmarks/test_http.py -o timeout=900 --benchmark-columns=median,rounds $(ARGS)
 
 $(VENV)/installed: $(SOURCES)
 	@$(PYTHON) -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \
@@ -42,9 +47,14 @@ $(VENV)/installed-%: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
-.PHONY: redis-server debian
-redis-server:
-	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory debian PACKAGES=redis-server
+# The other end of the tests. Debian has nginx where only root's PATH looks.
+.PHONY: servers debian
+servers:
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	for pair in redis-server:redis-server nginx:nginx-light tinyproxy:tinyproxy openssl:openssl; do \
+		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	test -z "$$missing" || $(MAKE) --no-print-directory debian PACKAGES="$$missing"
 
 debian:
 	@command -v apt-get >/dev/null || { echo "Please install: $(PACKAGES)" >&2; exit 1; }

@@ -1,49 +1,37 @@
-"""Downloads: the file is there whole or not at all, whatever breaks off, and nothing else is left behind."""
+"""Downloads: what is asked for, and what becomes of the answers; the file is there whole or not at all."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gzip
 import hashlib
 import os
 import random
-import resource
-import stat
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cancelling import Mode, cancelled_at, until
-from support.http_faults import chunked_response, response
-from support.http_peer import Connection, HTTPPeer, http_peer
+from support.cancelling import until
+from support.file_server import DATA, OLD, PARTIAL, Answer, FileServer, answer, rest, served, untouched, whole
+from support.http_faults import chunked_response
+from support.http_peer import Connection, http_peer
 from support.nginx import BIG_SHA256, BIG_SIZE, Nginx
 
 from pepperpy.network import (
     ClosedError,
-    ConnectionLostError,
     HTTPClient,
     HTTPConfig,
     HTTPStatusError,
     IncompleteReadError,
-    IntegrityError,
-    InvalidRequestError,
-    NetworkError,
     NetworkTimeoutError,
     ProtocolError,
-    ResponseTooLargeError,
 )
 from pepperpy.network.backoff import without_waits
-from pepperpy.network.http.download import DownloadResult, strong_validator
-from pepperpy.network.http.part_file import PartFile
+from pepperpy.network.http.download import strong_validator
 
 MIB = 1 << 20
-DATA = random.Random(5).randbytes(5000)
-OLD = b"what was there before"
 
 
 @pytest.fixture(autouse=True)
@@ -58,85 +46,6 @@ def target(tmp_path: Path) -> Path:
     path = tmp_path / "file.bin"
     path.write_bytes(OLD)
     return path
-
-
-def untouched(target: Path) -> bool:
-    """Whether the file is as it was, and alone in its folder."""
-    return target.read_bytes() == OLD and os.listdir(target.parent) == [target.name]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One response; it breaks off after `cut` bytes of its body, once the client has reported that it has them."""
-
-    sent: bytes
-    start: int = 0  # where in the file its body begins
-    cut: int | None = None
-
-
-def answer(body: bytes, *headers: str, status: str = "200 OK", start: int = 0, cut: int | None = None) -> Answer:
-    return Answer(response(body, *headers, status=status), start, cut)
-
-
-def whole(data: bytes = DATA, *, etag: str = '"1"', cut: int | None = None) -> Answer:
-    return answer(data, f"ETag: {etag}", cut=cut)
-
-
-def rest(start: int, data: bytes = DATA, *, cut: int | None = None, headers: tuple[str, ...] = ('ETag: "1"',)) -> Answer:
-    content_range = f"Content-Range: bytes {start}-{len(data) - 1}/{len(data)}"
-    return answer(data[start:], content_range, *headers, status="206 Partial Content", start=start, cut=cut)
-
-
-class FileServer:
-    """Gives the n-th request the n-th answer, and later ones the last; knows how far the client has got."""
-
-    def __init__(self, *answers: Answer) -> None:
-        self.reports: list[tuple[int, int | None]] = []
-        self._answers = list(answers)
-
-    def progress(self, size: int, total: int | None) -> None:
-        self.reports.append((size, total))
-
-    async def handle(self, connection: Connection) -> None:
-        while True:
-            await connection.read_request()
-            answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-            if answer.cut is None:
-                await connection.send(answer.sent)
-                continue
-            self.reports.clear()
-            end = answer.sent.index(b"\r\n\r\n") + 4 + answer.cut
-            await connection.send(answer.sent[:end])
-            # Otherwise what the client has not yet taken would be lost with the connection, or not.
-            if answer.cut or not answer.start:
-                await until(lambda: self._has(answer.start + answer.cut), "the client has got all before the cut")
-            return
-
-    def _has(self, size: int) -> bool:
-        return bool(self.reports) and self.reports[-1][0] >= size
-
-
-@dataclass
-class Served:
-    peer: HTTPPeer
-    client: HTTPClient
-    server: FileServer
-
-    async def download(self, path: Path, **options: Any) -> DownloadResult:
-        return await self.client.download("/file", path, progress=self.server.progress, **options)
-
-    def asked(self, name: str) -> list[str | None]:
-        """That header of each request."""
-        return [request.headers.get(name) for request in self.peer.requests]
-
-
-@contextlib.asynccontextmanager
-async def served(*answers: Answer, **settings: Any) -> AsyncIterator[Served]:
-    server = FileServer(*answers)
-    async with http_peer(server.handle) as peer, HTTPClient(HTTPConfig(peer.url, **settings)) as client:
-        yield Served(peer, client, server)
-        assert client.stats.in_flight == 0
-        assert client.stats.calls <= 1
 
 
 # ---- A whole file ----
@@ -162,38 +71,11 @@ async def test_the_result_shows_no_secret(web: Nginx, target: Path) -> None:
 async def test_what_is_at_the_path_stays_until_the_file_is_whole(web: Nginx, target: Path) -> None:
     async with HTTPClient() as client:
         await client.download(
-            web.url("/files/big.bin"), target, progress=lambda *_: pytest.fail("gone") if target.read_bytes() != OLD else None
+            web.url("/files/big.bin"),
+            target,
+            progress=lambda *_: pytest.fail("gone") if target.read_bytes() != OLD else None,
         )
     assert target.stat().st_size == BIG_SIZE
-
-
-async def test_a_new_file_has_the_mode_that_any_new_file_has(tmp_path: Path) -> None:
-    async with served(whole()) as it:
-        before = os.umask(0o027)
-        try:
-            await it.download(tmp_path / "new")
-        finally:
-            os.umask(before)
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
-
-
-async def test_a_replaced_file_hands_down_its_mode(target: Path) -> None:
-    target.chmod(0o606)
-    async with served(whole()) as it:
-        await it.download(target)
-    assert target.read_bytes() == DATA
-    assert stat.S_IMODE(target.stat().st_mode) == 0o606
-
-
-async def test_a_link_is_followed_and_the_name_may_be_long(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    real = tmp_path / "folder" / ("ä" * 127)
-    (tmp_path / "link").symlink_to(real)
-    async with served(whole()) as it:
-        await it.client.download("/file", str(tmp_path / "link"))
-    assert real.read_bytes() == DATA
-    assert (tmp_path / "link").is_symlink()
-    assert os.listdir(real.parent) == [real.name]
 
 
 async def test_the_file_is_asked_for_uncompressed(web: Nginx, target: Path) -> None:
@@ -277,13 +159,16 @@ async def test_nginx_goes_on_where_its_connection_broke_off(web: Nginx, target: 
         result = await client.download(f"/{place}/big.bin", target, checksum=f"sha256:{BIG_SHA256}", **options)
     ranges = [request.headers.get("Range") for request in peer.requests]
     assert ranges == [None, None if place == "no-validators" else f"bytes={cut}-"]
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == BIG_SHA256
     assert result.resumed == (1 if place == "files" else 0)
     assert [request.bytes_sent for request in web.requests()][-1] == (BIG_SIZE - cut if place == "files" else BIG_SIZE)
 
 
 async def test_a_file_that_has_changed_meanwhile_is_the_new_one_from_its_start(target: Path) -> None:
-    new = b"new" * 1000
-    async with served(whole(cut=4000), whole(new, etag='"2"', cut=100), rest(100, new, headers=('ETag: "2"',))) as it:
+    old, new = bytes(2 * MIB), b"new" * 1000
+    async with served(
+        whole(old, cut=2 * MIB - 1), whole(new, etag='"2"', cut=100), rest(100, new, headers=('ETag: "2"',))
+    ) as it:
         result = await it.download(target, checksum=f"md5:{hashlib.md5(new).hexdigest()}")
         assert it.asked("If-Range") == [None, '"1"', '"2"']
     assert target.read_bytes() == new
@@ -296,7 +181,9 @@ DATES = {"Last-Modified": "Fri, 02 Jan 2026 10:00:00 GMT", "Date": "Fri, 02 Jan 
 async def test_a_date_is_used_where_there_is_no_etag(target: Path) -> None:
     headers = tuple(f"{name}: {value}" for name, value in DATES.items())
     changed = rest(7, headers=("Last-Modified: Fri, 02 Jan 2026 10:00:01 GMT",))
-    async with served(answer(DATA, *headers, cut=7), changed, answer(DATA, *headers, cut=9), rest(9, headers=headers)) as it:
+    async with served(
+        answer(DATA, *headers, cut=7), changed, answer(DATA, *headers, cut=9), rest(9, headers=headers)
+    ) as it:
         await it.download(target)
         assert it.asked("If-Range") == [None, DATES["Last-Modified"], None, DATES["Last-Modified"]]
     assert target.read_bytes() == DATA
@@ -325,7 +212,6 @@ def test_only_what_names_one_version_for_certain_is_a_strong_validator(
     assert strong_validator(headers) == expected
 
 
-PARTIAL = "206 Partial Content"
 WRONG_PARTS = {
     "another start": answer(DATA[99:], "Content-Range: bytes 99-4999/5000", status=PARTIAL),
     "another total": answer(DATA[100:], "Content-Range: bytes 100-4999/5001", status=PARTIAL),
@@ -456,7 +342,10 @@ async def test_a_silent_server_is_asked_again_after_the_read_timeout(target: Pat
 
 @pytest.mark.parametrize("limit", ["deadline", "timeout"])
 async def test_the_limits_on_the_whole_end_a_download(target: Path, limit: Any) -> None:
-    async with http_peer(lambda connection: silent_after(connection, whole().sent[:-1])) as peer, HTTPClient() as client:
+    async with (
+        http_peer(lambda connection: silent_after(connection, whole().sent[:-1])) as peer,
+        HTTPClient() as client,
+    ):
         with pytest.raises(NetworkTimeoutError) as raised:
             await client.download(peer.url, target, **{limit: 0.2})
         assert len(peer.requests) == 1
@@ -472,70 +361,5 @@ async def test_closing_the_client_ends_a_download(target: Path) -> None:
         await until(lambda: 4999 in sizes, "the client has got all but the last byte")
         await client.close()
         with pytest.raises(ClosedError):
-            await download
-    assert untouched(target)
-
-
-# ---- Cancellation, and the thread that writes ----
-
-
-@pytest.mark.parametrize("mode", Mode)
-async def test_a_cancelled_download_leaves_nothing_behind_wherever_it_was(target: Path, mode: Mode) -> None:
-    data = random.Random(7).randbytes(3 * MIB)
-    number = 0
-    cancelled = True
-    while cancelled:
-        number += 1
-        # It waits for the server, for the thread, and before it goes on where it was.
-        async with served(whole(data, cut=2 * MIB), rest(2 * MIB, data)) as it:
-            cancelled = (await cancelled_at(it.download(target), number, mode)).cancelled
-            assert untouched(target) if cancelled else target.read_bytes() == data
-    assert number > 10
-    assert os.listdir(target.parent) == [target.name]
-
-
-class SlowDisk:
-    """Holds each write up until `go` is set."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.writing = threading.Event()
-        self.go = threading.Event()
-        write = PartFile._write
-
-        def slow_write(file: PartFile, pieces: list[bytes]) -> None:
-            self.writing.set()
-            assert self.go.wait(10), "nobody let the write go on"
-            write(file, pieces)
-
-        monkeypatch.setattr(PartFile, "_write", slow_write)
-
-
-async def test_a_slow_disk_does_not_hold_the_loop_up(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = SlowDisk(monkeypatch)
-    data = random.Random(8).randbytes(4 * MIB)
-    async with served(whole(data)) as it:
-        download = asyncio.create_task(it.download(target, checksum=f"sha1:{hashlib.sha1(data).hexdigest()}"))
-        await until(disk.writing.is_set, "the first write")
-        # Enough for more of the body to come, if it were not held back.
-        for _ in range(1000):
-            await asyncio.sleep(0)
-        assert it.server.reports[-1][0] <= 3 * MIB, "what is not written is limited"
-        disk.go.set()
-        await download
-    assert target.read_bytes() == data
-
-
-async def test_a_cancellation_waits_for_the_write_that_is_under_way(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = SlowDisk(monkeypatch)
-    async with served(whole()) as it:
-        download = asyncio.create_task(it.download(target))
-        await until(disk.writing.is_set, "the write")
-        for _ in range(3):
-            download.cancel()
-            await asyncio.sleep(0)
-        assert not download.done()
-        assert len(os.listdir(target.parent)) == 2
-        disk.go.set()
-        with pytest.raises(asyncio.CancelledError):
             await download
     assert untouched(target)

@@ -1,7 +1,7 @@
 """What aiohttp leaves open and this package closes: each scenario is shown on bare aiohttp first, then here.
 
 A part that begins to pass on bare aiohttp says that a workaround of ours has become needless; one that fails here says
-that a private name of aiohttp's, on which `http/wire.py` leans, has changed.
+that a private name of aiohttp's, on which `http/connector.py` leans, has changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pepperpy.network import (
     ProtocolError,
     ResponseTooLargeError,
 )
-from pepperpy.network.http.wire import MAX_INTERIM_RESPONSES
+from pepperpy.network.http.connector import MAX_INTERIM_RESPONSES
 
 MIB = 1 << 20
 

@@ -1,4 +1,4 @@
-"""`MockHTTP`: which request gets which reply, what is said when none fits, what tests see; retries without waits."""
+"""`MockHTTP`: which request gets which reply, what is said when none fits, what tests see of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, NetworkError, NetworkTimeoutError
-from pepperpy.network.backoff import Backoff
-from pepperpy.network.testing import MockHTTP, Reply, UnexpectedRequestError, UploadedFile, no_retry_waits
+from pepperpy.network import HTTPClient, HTTPConfig, NetworkError
+from pepperpy.network.testing import MockHTTP, Reply, UnexpectedRequestError, UploadedFile
 
 API = "https://api.example.com"
 
@@ -374,7 +373,9 @@ async def test_a_request_has_what_a_server_gets() -> None:
         mock.post(API)
         async with HTTPClient(HTTPConfig(API, headers={"X-All": "1"}, cookies={"a": "b c"})) as client:
             await client.post("?q=1&q=2#fragment", json={"name": "ü"}, auth=("user", "pass"))
-    request = mock.requests[0]
+            await client.post("https://user:pass@api.example.com/")
+    request, other = mock.requests
+    assert (other.url, other.headers["Authorization"]) == (f"{API}/", "Basic dXNlcjpwYXNz")
     assert (request.method, request.url, request.target) == ("POST", f"{API}/?q=1&q=2", URL(f"{API}/?q=1&q=2"))
     assert request.params.getall("q") == ["1", "2"]
     assert request.headers["x-all"] == "1"
@@ -419,51 +420,3 @@ async def test_the_body_is_not_read_for_a_connection_that_is_not_made() -> None:
                 await client.put(API, data=body())
     assert reads == []
     assert mock.requests[0].body == b""
-
-
-# ---- Retries ----
-
-WAITS = {"Retry-After": "20"}
-
-
-async def ask_for_twenty_seconds(mock: MockHTTP, **config: Any) -> str:
-    """A retry that would have to wait longer than the deadline is not made."""
-    mock.get(API).reply(503, headers=WAITS).reply(text="retried")
-    async with HTTPClient(HTTPConfig(deadline=5.0, **config)) as client:
-        return await client.get(API)
-
-
-def test_retries_wait_again_after_the_blocks_whichever_ends_first() -> None:
-    one, two = no_retry_waits(), no_retry_waits()
-    one.__enter__()
-    two.__enter__()
-    one.__exit__(None, None, None)
-    assert Backoff(1.0, 1.0).delay_after(1, 20.0) == 0
-    two.__exit__(None, None, None)
-    assert Backoff(1.0, 1.0).delay_after(1, 20.0) >= 20
-
-
-async def test_retries_do_not_wait_under_a_mock() -> None:
-    with MockHTTP() as mock:
-        assert await ask_for_twenty_seconds(mock) == "retried"
-
-
-async def test_retries_wait_if_asked_to() -> None:
-    with MockHTTP(retry_waits=True) as mock:
-        with pytest.raises(HTTPStatusError):
-            await ask_for_twenty_seconds(mock)
-
-
-async def test_no_retry_waits_holds_for_its_block() -> None:
-    with MockHTTP(retry_waits=True) as mock:
-        with no_retry_waits():
-            assert await ask_for_twenty_seconds(mock) == "retried"
-        with pytest.raises(HTTPStatusError):
-            await ask_for_twenty_seconds(mock)
-
-
-async def test_the_rate_limit_waits_all_the_same() -> None:
-    with MockHTTP() as mock:
-        with pytest.raises(NetworkTimeoutError) as caught:
-            await ask_for_twenty_seconds(mock, rate_limit=1000)
-    assert caught.value.details["phase"] == "rate limit"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import pytest
 from support.http_faults import answering, by_connection, chunked_response, closing_after, response
 from support.http_peer import Handler, http_peer
@@ -321,6 +323,46 @@ async def _(client: HTTPClient, base: str) -> Any:
     return await client.post(f"{base}/1", headers=headers, json={"a": 1}, cookies={"second": "2"})
 
 
+def with_user(url: str) -> str:
+    return url.replace("//", "//user:pass@")
+
+
+@scenario(
+    "redirected to a URL with credentials, to another origin and back",
+    lambda base: answering(
+        response(b"", f"Location: {with_user(base)}/2", status="302 Moved"),
+        response(b"", "Location: /3", status="302 Moved"),
+        response(b"", f"Location: {other_origin(base)}/4", status="302 Moved"),
+        response(b"", f"Location: {base}/5", status="302 Moved"),
+        response(b"ok"),
+    ),
+    lambda mock, base: (
+        mock.get()
+        .reply(302, headers={"Location": f"{with_user(base)}/2"})
+        .reply(302, headers={"Location": "/3"})
+        .reply(302, headers={"Location": f"{other_origin(base)}/4"})
+        .reply(302, headers={"Location": f"{base}/5"})
+        .reply(content=b"ok")
+    ),
+)
+async def _(client: HTTPClient, base: str) -> Any:
+    return described(await client.request("GET", base))
+
+
+@scenario(
+    "redirected to a URL with credentials, beside a header",
+    lambda base: answering(response(b"", f"Location: {with_user(base)}/2", status="302 Moved"), response(b"ok")),
+    lambda mock, base: mock.get().reply(302, headers={"Location": f"{with_user(base)}/2"}).reply(content=b"ok"),
+)
+async def _(client: HTTPClient, base: str) -> Any:
+    return await without_words(client.get(base, auth=("user", "pass")))
+
+
+@scenario("a length of its own, redirected as a GET", *sequence(redirect(303, "/there"), {}))
+async def _(client: HTTPClient, base: str) -> Any:
+    return await client.post(base, data=b"body", headers={"Content-Length": "4"})
+
+
 @scenario("too many redirects", *sequence(redirect(302, "/again")), max_redirects=2)
 async def _(client: HTTPClient, base: str) -> Any:
     return await client.get(base)
@@ -461,6 +503,41 @@ async def _(client: HTTPClient, base: str) -> Any:
         yield b""
 
     return await client.put(base, data=body())
+
+
+@scenario("a length of its own", *sequence({}))
+async def _(client: HTTPClient, base: str) -> Any:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"body"
+
+    return await client.put(base, data=body(), headers={"Content-Length": "4"})
+
+
+@scenario("a length of its own that is not that of the body", *sequence({}), requests=False)
+async def _(client: HTTPClient, base: str) -> Any:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"body"
+
+    return await client.put(base, data=body(), headers={"Content-Length": "3"})
+
+
+@scenario("a form of aiohttp's", *sequence({}))
+async def _(client: HTTPClient, base: str) -> Any:
+    file = io.BytesIO(b"content")
+    form = aiohttp.FormData()
+    form.add_field("file", file, filename="name", content_type="x/y")
+    await client.post(base, data=form)
+    return file.closed
+
+
+@scenario(
+    "a form of aiohttp's that is not sent", silent, lambda mock, base: mock.post().fail("connect"), requests=False
+)
+async def _(client: HTTPClient, base: str) -> Any:
+    file = io.BytesIO(b"content")
+    form = aiohttp.FormData()
+    form.add_field("file", file, filename="name", content_type="x/y")
+    return await without_words(client.post("http://127.0.0.1:1/", data=form)), file.closed
 
 
 @scenario("credentials in the URL", *sequence({}))

@@ -1,11 +1,10 @@
-"""`MockHTTP`: what replies, failures, delays and functions do to a client, and for which clients that holds."""
+"""`MockHTTP`: what replies, failures and functions do to a client, and for which clients that holds."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import aiohttp
 import pytest
 
 from pepperpy.network import (
-    ClosedError,
     ConnectError,
     ConnectionLostError,
     HTTPClient,
@@ -42,6 +40,7 @@ REPLIES: dict[str, tuple[dict[str, Any], bytes, dict[str, str]]] = {
     "text": ({"text": "ü"}, "ü".encode(), {"Content-Length": "2", "Content-Type": "text/plain; charset=utf-8"}),
     "content": ({"content": b"\0"}, b"\0", {"Content-Length": "1"}),
     "chunks": ({"chunks": [b"a", "ü", b"", b"b"]}, "aüb".encode(), {"Transfer-Encoding": "chunked"}),
+    "chunks of a length": ({"chunks": ["a", "b"], "headers": {"Content-Length": "2"}}, b"ab", {"Content-Length": "2"}),
     "own headers": (
         {"json": 1, "headers": {"content-type": "x/y", "X-Id": "7"}},
         b"1",
@@ -162,6 +161,17 @@ async def test_a_post_is_sent_again_only_if_it_had_not_been_sent(kind: Any, sent
     route.assert_called(times=2 if sent_again else 1)
 
 
+async def test_no_file_stays_open_after_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    with MockHTTP() as mock:
+        mock.put(API).fail("connect")
+        async with HTTPClient() as client:
+            with pytest.raises(ConnectError):
+                await client.put(API, data=tmp_path / "file")
+    # That no descriptor is left is what each test is checked for.
+    assert len(mock.requests) == 3
+
+
 async def test_a_stale_connection_does_not_count_as_a_retry() -> None:
     with MockHTTP() as mock:
         mock.get(API).fail("stale").reply(text="ok")
@@ -211,153 +221,6 @@ async def test_a_download_goes_on_where_the_mock_broke_off(tmp_path: Path) -> No
             result = await client.download(API, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "hello world"
     assert (result.resumed, len(rest.calls)) == (1, 1)
-
-
-# ---- Time ----
-
-
-async def test_a_reply_waits_for_an_event_of_the_test() -> None:
-    event = asyncio.Event()
-    with MockHTTP() as mock:
-        mock.get(API).reply(text="ok", delay=event)
-        async with HTTPClient() as client:
-            task = asyncio.create_task(client.get(API))
-            while not mock.requests:
-                await asyncio.sleep(0)
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert not task.done()
-            event.set()
-            assert await task == "ok"
-
-
-async def test_a_stream_waits_between_chunks_for_an_event_of_the_test() -> None:
-    event = asyncio.Event()
-    with MockHTTP() as mock:
-        mock.get(API).reply(chunks=["one\n", event, "two\n"])
-        async with HTTPClient() as client:
-            async with client.stream("GET", API) as stream:
-                lines = stream.lines()
-                assert await anext(lines) == b"one"
-                second = asyncio.create_task(anext(lines))
-                for _ in range(10):
-                    await asyncio.sleep(0)
-                assert not second.done()
-                event.set()
-                assert await second == b"two"
-
-
-@pytest.mark.parametrize("delay", [math.inf, 60.0, None])
-async def test_the_limits_of_the_client_hold_during_a_delay(delay: float | None) -> None:
-    with MockHTTP() as mock:
-        mock.get(API).reply(delay=asyncio.Event() if delay is None else delay)
-        async with HTTPClient(HTTPConfig(retries=0)) as client:
-            for limit, options in {"timeout": {"timeout": 0.02}, "deadline": {"deadline": 0.02}}.items():
-                with pytest.raises(NetworkTimeoutError) as caught:
-                    await client.get(API, **options)
-                assert caught.value.details["limit"] == limit
-        async with HTTPClient(HTTPConfig(retries=0, read_timeout=0.02)) as client:
-            with pytest.raises(NetworkTimeoutError) as caught:
-                await client.get(API)
-            assert caught.value.details["limit"] == "read_timeout"
-
-
-async def test_a_failure_to_connect_may_take_its_time() -> None:
-    with MockHTTP() as mock:
-        mock.get(API).fail("connect", delay=60.0)
-        async with HTTPClient(HTTPConfig(retries=0, connect_timeout=0.02)) as client:
-            with pytest.raises(NetworkTimeoutError) as caught:
-                await client.get(API)
-    assert caught.value.details["limit"] == "connect_timeout"
-
-
-async def test_a_request_that_is_cancelled_during_a_delay_leaves_the_client_usable() -> None:
-    with MockHTTP() as mock:
-        mock.get(API).reply(delay=math.inf, times=1).reply(text="ok")
-        async with HTTPClient() as client:
-            task = asyncio.create_task(client.get(API))
-            while not mock.requests:
-                await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert await client.get(API) == "ok"
-
-
-async def test_delays_that_are_not_real_count_but_take_no_time() -> None:
-    with MockHTTP(real_delays=False) as mock:
-        mock.get(API).reply(text="late", delay=25.0)
-        async with HTTPClient() as client:
-            async with asyncio.timeout(20):
-                response = await client.request("GET", API)
-    assert 25 <= response.elapsed < 45
-    assert 25 <= response.timings.first_byte < 45
-    assert response.timings.connect < 20
-
-
-@pytest.mark.parametrize(
-    ("delay", "options", "limit", "elapsed", "attempts"),
-    [
-        (15.0, {"timeout": 10.0}, "timeout", 10, 1),
-        (25.0, {"deadline": 20.0}, "deadline", 20, 1),
-        (100.0, {}, "read_timeout", 90, 3),
-        (100.0, {"deadline": 70.0}, "deadline", 70, 3),
-        (100.0, {"timeout": aiohttp.ClientTimeout(sock_read=7)}, "read_timeout", 21, 3),
-    ],
-)
-async def test_limits_pass_in_delays_that_are_not_real(
-    delay: float, options: Any, limit: str, elapsed: float, attempts: int
-) -> None:
-    with MockHTTP(real_delays=False) as mock:
-        mock.get(API).reply(delay=delay)
-        async with HTTPClient() as client:
-            async with asyncio.timeout(20):
-                with pytest.raises(NetworkTimeoutError) as caught:
-                    await client.get(API, **options)
-    details = caught.value.details
-    assert (details["limit"], details["attempt"]) == (limit, attempts)
-    assert elapsed <= details["elapsed"] < elapsed + 20
-
-
-async def test_limits_pass_in_streams_too_when_delays_are_not_real() -> None:
-    with MockHTTP(real_delays=False) as mock:
-        mock.get(API).reply(chunks=["a", 20.0, "b", 20.0, "c", 20.0, "d"])
-        async with HTTPClient() as client:
-            got = []
-            with pytest.raises(NetworkTimeoutError) as caught:
-                async with client.stream("GET", API, timeout=50.0) as stream:
-                    async for chunk in stream:
-                        got.append(chunk)
-    assert got == [b"a", b"b", b"c"]
-    assert caught.value.details["limit"] == "timeout"
-
-
-async def test_closing_the_client_ends_what_waits() -> None:
-    async def never(request: MockRequest) -> Reply:
-        await asyncio.Event().wait()
-        return Reply()
-
-    async def source() -> AsyncIterator[bytes]:
-        await asyncio.Event().wait()
-        yield b""
-
-    with MockHTTP() as mock:
-        mock.get(f"{API}/delay").reply(delay=math.inf)
-        mock.get(f"{API}/function").call(never)
-        mock.put(f"{API}/body")
-        mock.get(f"{API}/chunk").reply(chunks=[math.inf])
-        client = HTTPClient()
-        tasks = [
-            asyncio.create_task(client.get(f"{API}/delay")),
-            asyncio.create_task(client.get(f"{API}/function")),
-            asyncio.create_task(client.put(f"{API}/body", data=source())),
-            asyncio.create_task(client.get(f"{API}/chunk")),
-        ]
-        while len(mock.requests) < 4:
-            await asyncio.sleep(0)
-        await client.close()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [ClosedError] * 4
 
 
 # ---- Functions ----

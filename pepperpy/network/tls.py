@@ -6,7 +6,8 @@ import functools
 import os
 import re
 import ssl
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple
 
 ClientCert = str | os.PathLike[str] | tuple[Any, ...]
 
@@ -21,16 +22,42 @@ def client_context(
     Args:
         verify: Check the peer's certificate and host name.
         ca_file: PEM file of the authorities to trust instead of the system's.
-        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`.
+        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
+            where the key may be None.
 
     Raises:
-        ValueError: A file cannot be used; the message names the field, the path and the reason.
-        OSError: A file cannot be read.
+        ValueError: A file cannot be read or used; the message names the field, the path and the reason.
+        TypeError: See `certificate_parts()`.
     """
-    certificate, key, password = _parts(client_cert)
-    trusted: Any = ca_file
-    files = tuple((path, os.stat(path).st_mtime_ns) for path in (ca_file, certificate, key) if path is not None)
-    return _context(verify, trusted, certificate, key, _Secret(password), files)
+    certificate, key, password = certificate_parts(client_cert)
+    return _context(
+        verify,
+        _as_it_is("ca_file", ca_file),
+        _as_it_is("client_cert", certificate),
+        _as_it_is("client_cert", key),
+        _Secret(password),
+    )
+
+
+def certificate_parts(client_cert: object) -> tuple[Any, Any, Any]:
+    """The paths of certificate and key, and the password; None for what is not given. Looks at no file.
+
+    Raises:
+        TypeError: No path and no such tuple. Its message shows no value, because one may be the password.
+    """
+    if client_cert is None:
+        return None, None, None
+    parts = client_cert if isinstance(client_cert, tuple) else (client_cert,)
+    certificate, key, password = (*parts, None, None, None)[:3]
+    if (
+        len(parts) > 3
+        or not isinstance(certificate, (str, os.PathLike))
+        or not isinstance(key, (str, os.PathLike, NoneType))
+        or not isinstance(password, (str, bytes, NoneType))
+    ):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise TypeError(f"client_cert must be a path, (certificate, key) or (certificate, key, password), not {kinds}")
+    return certificate, key, password
 
 
 class _Secret:
@@ -46,24 +73,40 @@ class _Secret:
         return hash(self.value)
 
 
-def _parts(client_cert: ClientCert | None) -> tuple[Any, Any, Any]:
-    if client_cert is None:
-        return None, None, None
-    if isinstance(client_cert, (str, os.PathLike)):
-        return client_cert, None, None
-    if isinstance(client_cert, tuple) and len(client_cert) in (2, 3):
-        return (*client_cert, None)[:3]
-    raise TypeError("client_cert must be a path, (certificate, key) or (certificate, key, password)")
+class _File(NamedTuple):
+    """A path, and what is another with another file or content there."""
+
+    path: str
+    inode: int
+    size: int
+    changed_ns: int
+
+
+def _as_it_is(field: str, path: str | os.PathLike[str] | None) -> _File | None:
+    if path is None:
+        return None
+    path = os.fspath(path)
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _unusable(field, path, error) from error
+    return _File(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _unusable(field: str, path: str, error: Exception, reason: str | None = None) -> ValueError:
+    return ValueError(f"{field} {path!r} cannot be used: {reason or getattr(error, 'strerror', None) or error}")
 
 
 @functools.lru_cache(maxsize=64)
-def _context(verify: bool, ca_file: Any, certificate: Any, key: Any, password: _Secret, files: Any) -> ssl.SSLContext:
+def _context(
+    verify: bool, ca_file: _File | None, certificate: _File | None, key: _File | None, password: _Secret
+) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except ssl.SSLError as error:
-        raise ValueError(
-            f"ca_file {os.fspath(ca_file)!r} has no certificate that can be read: {error.reason}"
-        ) from None
+        context = ssl.create_default_context(cafile=ca_file and ca_file.path)
+    except OSError as error:
+        assert ca_file is not None
+        reason = "it has no certificate in PEM that can be read" if isinstance(error, ssl.SSLError) else None
+        raise _unusable("ca_file", ca_file.path, error, reason) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         # In this order: ssl refuses CERT_NONE while it is to check names.
@@ -71,16 +114,26 @@ def _context(verify: bool, ca_file: Any, certificate: Any, key: Any, password: _
         context.verify_mode = ssl.CERT_NONE
     if certificate is not None:
         try:
-            context.load_cert_chain(certificate, key, _no_prompt if password.value is None else password.value)
-        except (ssl.SSLError, ValueError) as error:
-            reason = getattr(error, "reason", None) or "the password does not fit, or one is needed"
-            raise ValueError(f"client_cert {os.fspath(certificate)!r} cannot be used: {reason}") from None
+            context.load_cert_chain(
+                certificate.path, key and key.path, _no_prompt if password.value is None else password.value
+            )
+        except (OSError, ValueError) as error:
+            reason = None
+            if isinstance(error, ssl.SSLError):
+                # OpenSSL has no more exact words that reach Python.
+                reason = "certificate or key is missing, or not in PEM"
+                if error.reason == "KEY_VALUES_MISMATCH":
+                    reason = "the key belongs to another certificate"
+                elif password.value is not None:
+                    reason += ", or the password is wrong"
+            names = certificate.path if key is None else f"{certificate.path}, {key.path}"
+            raise _unusable("client_cert", names, error, reason) from error
     return context
 
 
 def _no_prompt() -> str:
     # OpenSSL would ask on the terminal.
-    raise ValueError("the key is encrypted, and client_cert has no password")
+    raise ValueError("the key is encrypted, and no password is given")
 
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
@@ -122,16 +175,17 @@ _REASONS = {
 def describe_failure(error: BaseException) -> str:
     """One sentence that says which check of a TLS handshake failed; never empty."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = error.verify_message or str(error)
+        # Python leaves the attributes away where not OpenSSL made the error.
+        text = getattr(error, "verify_message", "") or str(error)
         if "mismatch" in text.lower() or "not valid for" in text.lower():
             # "Hostname mismatch, certificate is not valid for 'name'."
             name = re.search(r"'([^']*)'", text)
             return f"the certificate is not for {name.group()}" if name else "the certificate is for another host name"
-        return _VERIFY_CODES.get(error.verify_code, f"the certificate was refused: {text}")
+        return _VERIFY_CODES.get(getattr(error, "verify_code", 0), f"the certificate was refused: {text}")
     if isinstance(error, (ssl.SSLEOFError, ConnectionError)):
         return "the server closed the connection during the handshake"
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or str(error) or type(error).__name__
+        reason = getattr(error, "reason", None) or (str(error) if error.args else type(error).__name__)
         return _REASONS.get(reason, f"the TLS handshake failed: {reason}")
     if isinstance(error, TimeoutError):
         return "the TLS handshake took too long"

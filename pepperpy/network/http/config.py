@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import ClientTimeout
 
 from pepperpy.network.config import KIB, MIB, _check_int, _check_seconds, check_timeout
 from pepperpy.network.http.auth import as_auth
+from pepperpy.network.http.checks import check_base_url as check_base_url
+from pepperpy.network.http.checks import check_cookies, check_limits, check_params, check_proxy
+from pepperpy.network.http.checks import check_headers as check_headers
+from pepperpy.network.http.checks import check_method as check_method
+from pepperpy.network.http.checks import is_http as is_http
 from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.rate_limit import RateLimit
 from pepperpy.network.http.redact import redact_headers, redact_url
 from pepperpy.network.tls import certificate_parts
-
-# RFC 9110, section 5.6.2 (token) and 5.5 (field value: no control characters but HTAB).
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -118,23 +117,26 @@ class HTTPConfig:
     json_codec: JSONCodec | None = None
     strict_content_type: bool = False
 
+    # Its mappings cannot be hashed.
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+
     def __post_init__(self) -> None:
         if self.base_url is not None:
             check_base_url(self.base_url)
         self._set("headers", check_headers("headers", self.headers, none=False))
-        for name in ("params", "cookies"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise TypeError(f"{name} must be a mapping, not {type(getattr(self, name)).__name__}")
-            self._set(name, dict(getattr(self, name)))
+        for name in self.headers:
+            if name.lower() in ("content-length", "transfer-encoding"):
+                raise ValueError(f"headers must not have {name!r}, which is another one for each request")
+        self._set("params", check_params(self.params))
+        self._set("cookies", check_cookies(self.cookies))
         self._set("auth", as_auth(self.auth))
-        if not isinstance(self.timeout, ClientTimeout):
-            check_timeout("timeout", self.timeout, zero=False)
+        check_limits("timeout", self.timeout)
         for name in ("connect_timeout", "read_timeout", "deadline"):
             check_timeout(name, getattr(self, name), zero=False)
         for name in ("close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"):
             _check_seconds(name, getattr(self, name), zero=True)
         _check_int("retries", self.retries, 0)
-        self._set("retry_statuses", frozenset(self.retry_statuses))
+        self._set("retry_statuses", frozenset(_items("retry_statuses", self.retry_statuses)))
         for status in self.retry_statuses:
             _check_int("retry_statuses", status, 400, 599)
         if isinstance(self.retry_budget, bool) or not isinstance(self.retry_budget, (int, float)):
@@ -150,9 +152,11 @@ class HTTPConfig:
         if self.proxy is not None:
             check_proxy(self.proxy)
         _check_int("max_redirects", self.max_redirects, 0)
-        if isinstance(self.secret_headers, str):
-            raise TypeError("secret_headers must be a collection of names, not one str")
-        self._set("secret_headers", frozenset(name.lower() for name in self.secret_headers))
+        secret_headers = _items("secret_headers", self.secret_headers)
+        for name in secret_headers:
+            if not isinstance(name, str):
+                raise TypeError(f"secret_headers must hold str, not {name!r}")
+        self._set("secret_headers", frozenset(name.lower() for name in secret_headers))
         for name in ("max_response_size", "max_connections_per_host"):
             if getattr(self, name) is not None:
                 _check_int(name, getattr(self, name), 1)
@@ -160,8 +164,11 @@ class HTTPConfig:
             _check_int(name, getattr(self, name), 1)
         _check_int("max_error_body", self.max_error_body, 0)
         if self.rate_limit is not None and not isinstance(self.rate_limit, RateLimit):
-            self._set("rate_limit", RateLimit(self.rate_limit))
-        self._set("interceptors", tuple(self.interceptors))
+            try:
+                self._set("rate_limit", RateLimit(self.rate_limit))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"rate_limit: {error}") from None
+        self._set("interceptors", _items("interceptors", self.interceptors))
         for interceptor in self.interceptors:
             if not hasattr(interceptor, "pre_request") and not hasattr(interceptor, "post_response"):
                 raise TypeError(f"interceptors must have pre_request or post_response, which {interceptor!r} has not")
@@ -194,7 +201,7 @@ class HTTPConfig:
         if not isinstance(timeout, ClientTimeout):
             timeout = ClientTimeout(total=timeout)
         return ClientTimeout(
-            total=timeout.total,
+            total=timeout.total or None,  # 0 is aiohttp's other word for no limit
             connect=timeout.connect,
             sock_connect=self.connect_timeout if timeout.sock_connect is None else timeout.sock_connect,
             sock_read=self.read_timeout if timeout.sock_read is None else timeout.sock_read,
@@ -207,48 +214,7 @@ class HTTPConfig:
         return dataclasses.replace(self, **changes)
 
 
-def check_base_url(url: object) -> None:
-    if not isinstance(url, str):
-        raise TypeError(f"base_url must be a str, not {type(url).__name__}")
-    if not is_http(url) or CONTROL.search(url) or "?" in url or "#" in url:
-        raise ValueError(
-            f"base_url must be an http:// or https:// URL without query and fragment, not {redact_url(url)!r}"
-        )
-
-
-def is_http(url: str) -> bool:
-    """Whether this is an absolute URL of HTTP."""
-    return url[:8].lower().startswith(("http://", "https://"))
-
-
-def check_proxy(proxy: object) -> None:
-    """Refuse what aiohttp cannot use as a proxy, without showing its credentials."""
-    if not isinstance(proxy, str):
-        raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
-    if not is_http(proxy) or CONTROL.search(proxy):
-        raise ValueError(f"proxy must be an http:// or https:// URL, not {redact_url(proxy)!r}")
-
-
-def check_headers(field_name: str, headers: object, *, none: bool) -> dict[str, Any]:
-    """A copy of `headers`, after a look at each name and value; values may be None where `none`.
-
-    Names are shown in errors, values are not: they may be secret.
-    """
-    if not isinstance(headers, Mapping):
-        raise TypeError(f"{field_name} must be a mapping, not {type(headers).__name__}")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not (isinstance(value, str) or (none and value is None)):
-            raise TypeError(f"{field_name} must map str to str, not {name!r} to {type(value).__name__}")
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"{field_name} has the name {name!r}, which is not a token (RFC 9110, 5.6.2)")
-        if value is not None and (found := _IN_VALUE.search(value)):
-            raise ValueError(f"{field_name} has the control character {found.group()!r} in the value of {name!r}")
-    return dict(headers)
-
-
-def check_method(method: object) -> str:
-    if not isinstance(method, str):
-        raise TypeError(f"method must be a str, not {type(method).__name__}")
-    if not _TOKEN.fullmatch(method):
-        raise ValueError(f"method must be a token (RFC 9110, 5.6.2), not {method!r}")
-    return method.upper()
+def _items(name: str, value: object) -> tuple[Any, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a collection, not {value!r}")
+    return tuple(value)

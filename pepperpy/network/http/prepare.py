@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypedDict
@@ -13,11 +14,22 @@ from yarl import URL
 from pepperpy.network.config import _check_int, check_timeout
 from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http import wire as wires
-from pepperpy.network.http.auth import Auth, as_auth
+from pepperpy.network.http.auth import Auth, BasicAuth, as_auth
 from pepperpy.network.http.body import make_body
 from pepperpy.network.http.call import Call
+from pepperpy.network.http.checks import (
+    check_cookies,
+    check_headers,
+    check_limits,
+    check_method,
+    check_proxy,
+    check_url,
+    is_http,
+    param_text,
+    parse_url,
+)
 from pepperpy.network.http.codec import JSONCodec
-from pepperpy.network.http.config import CONTROL, HTTPConfig, check_headers, check_method, check_proxy, is_http
+from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.engine import logger
 from pepperpy.network.http.redact import redact_url
 
@@ -58,11 +70,10 @@ class Prepare:
     def __init__(self, config: HTTPConfig, codec: JSONCodec) -> None:
         self.config = config
         self._codec = codec
-        # The limits of an attempt but its total, which the engine's watchdog looks after.
-        self._timeout = config.client_timeout(None)
-        if isinstance(config.timeout, ClientTimeout):
-            self._timeout = _without_total(config.client_timeout(config.timeout))
-        self._total = config.timeout.total if isinstance(config.timeout, ClientTimeout) else config.timeout
+        limits = config.client_timeout(config.timeout)
+        # The engine's watchdog looks after the total, aiohttp after the rest.
+        self._total = limits.total
+        self._timeout = _without_total(limits)
         self._options: dict[str, Any] = {
             # aiohttp counts the last redirect that it refuses.
             "max_redirects": config.max_redirects + 1,
@@ -72,7 +83,11 @@ class Prepare:
             self._options["proxy"] = config.proxy
         self._auth: Auth | None = config.auth
         self._base_url = config.base_url
-        self._origin = None if config.base_url is None else URL(config.base_url).origin()
+        self._origin = None
+        if config.base_url is not None:
+            base = parse_url("base_url", config.base_url)
+            self._base_url = str(base)
+            self._origin = base.origin()
         self._warned = not config.verify_ssl
         if self._warned:
             logger.warning("certificates are not verified: HTTPConfig.verify_ssl is False; said once for this client")
@@ -100,7 +115,7 @@ class Prepare:
         config = self.config
         try:
             # The common ones are spared a look at each character.
-            method = _METHODS.get(method) or check_method(method)
+            method = (_METHODS.get(method) if isinstance(method, str) else None) or check_method(method)
             target = _absolute(url) if type(url) is str and self._base_url is None else self._target(url)
             # A stream has no total limit but a given one: 5 minutes killed downloads (aiohttp#2249).
             call = Call(config, method, target, self._options, self._total if whole else None, self._timeout)
@@ -114,11 +129,12 @@ class Prepare:
                 check_proxy(proxy)
                 call.options = {**call.options, "proxy": proxy}
             if timeout is not None:
+                check_limits("timeout", timeout)
                 if isinstance(timeout, ClientTimeout):
-                    call.total = timeout.total
-                    call.timeout = _without_total(config.client_timeout(timeout))
+                    limits = config.client_timeout(timeout)
+                    call.total = limits.total
+                    call.timeout = _without_total(limits)
                 else:
-                    check_timeout("timeout", timeout, zero=False)
                     call.total = timeout
             if verify_ssl is not True:
                 self._set_unverified(call, verify_ssl)
@@ -126,10 +142,19 @@ class Prepare:
                 deadline, auth = self._set_options(call, options, deadline, auth)
             if json is not None or options:
                 self._set_body(call, json, options)
+            if headers:
+                _check_framing(call)
             if deadline is not None:
                 call.deadline_at = call.started_at + deadline
-            if auth is not None and call.headers is not None and "Authorization" in call.headers:
-                auth = None  # the caller's own header
+            own = call.headers is not None and "Authorization" in call.headers
+            if target.raw_user is not None or target.raw_password is not None:
+                if own or options.get("auth") is not None:
+                    raise ValueError("url has a user or password, and the request has other credentials as well")
+                # Not left to aiohttp, which encodes it as Latin-1, and refuses it where the client has an auth.
+                auth = BasicAuth(target.user or "", target.password or "")
+                call.url = target.with_user(None)
+            if own:
+                auth = None
         except ValueError as error:
             if isinstance(error, InvalidRequestError) and error.details:
                 raise
@@ -138,16 +163,19 @@ class Prepare:
 
     def _target(self, url: str | URL) -> URL:
         if isinstance(url, URL):
-            if url.absolute:
-                return _checked(url)
-            url = str(url)
-        elif not isinstance(url, str):
+            if url.absolute or self._base_url is None:
+                return _as_it_is(url)
+            return _as_it_is(URL(self._joined(self._base_url, str(url)), encoded=True))
+        if not isinstance(url, str):
             raise TypeError(f"url must be a str or yarl.URL, not {type(url).__name__}")
-        if self._base_url is None or is_http(url):
+        if self._base_url is None or _SCHEME.match(url):
             return _absolute(url)
+        return _absolute(self._joined(self._base_url, url))
+
+    def _joined(self, base: str, url: str) -> str:
         if url.startswith("?") or not url:
-            return _absolute(self._base_url + url)
-        return _absolute(f"{self._base_url.rstrip('/')}/{url.lstrip('/')}")
+            return base + url
+        return f"{base.rstrip('/')}/{url.lstrip('/')}"
 
     def _auth_for(self, target: URL) -> Auth | None:
         return self._auth if target.origin() == self._origin else None
@@ -158,7 +186,7 @@ class Prepare:
         pairs: list[tuple[str, str]] = []
         for name, value in {**self.config.params, **(params or {})}.items():
             values = value if isinstance(value, (list, tuple)) else (value,)
-            pairs.extend((name, _param(name, item)) for item in values if item is not None)
+            pairs.extend((name, param_text(name, item)) for item in values if item is not None)
         return pairs
 
     def _set_headers(self, call: Call, headers: Mapping[str, str | None]) -> None:
@@ -186,14 +214,17 @@ class Prepare:
         if "retries" in options:
             _check_int("retries", options["retries"], 0)
             call.retries = options["retries"]
+        for name in ("allow_redirects", "raise_for_status"):
+            if not isinstance(value := options.get(name, True), bool):
+                raise TypeError(f"{name} must be True or False, not {value!r}")
         if "raise_for_status" in options:
-            if not isinstance(options["raise_for_status"], bool):
-                raise TypeError(f"raise_for_status must be True or False, not {options['raise_for_status']!r}")
             call.raise_for_status = options["raise_for_status"]
         if "allow_redirects" in options:
-            call.options = {**call.options, "allow_redirects": bool(options["allow_redirects"])}
-        if options.get("cookies"):
-            call.options = {**call.options, "cookies": dict(options["cookies"] or {})}
+            call.options = {**call.options, "allow_redirects": options["allow_redirects"]}
+        if options.get("max_response_size") is not None:
+            _check_int("max_response_size", options["max_response_size"], 1)
+        if options.get("cookies") is not None:
+            call.options = {**call.options, "cookies": check_cookies(options["cookies"])}
         return deadline, auth
 
     def _set_body(self, call: Call, json: Any, options: RequestOptions) -> None:
@@ -207,23 +238,41 @@ class Prepare:
         call.headers = headers
 
 
+_param = param_text
 _METHODS = {name: name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
+
+
+# An absolute URL of another scheme is not a path of the base_url. "users:batch" is one.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|https?:", re.IGNORECASE)
+# What ends a URL on the request line, or the line.
+_UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 
 
 # Programs ask for the same URLs again and again. As many as yarl itself remembers of its parts.
 @lru_cache(maxsize=512)
 def _absolute(url: str) -> URL:
-    if CONTROL.search(url):
-        raise ValueError("url has a control character")
     if not is_http(url):
-        raise ValueError("url must start with http:// or https://, where there is no base_url")
-    return _checked(URL(url))
+        raise ValueError("url must start with http:// or https://, or there must be a base_url that it is relative to")
+    return parse_url("url", url)
 
 
-def _checked(url: URL) -> URL:
-    if url.scheme not in ("http", "https") or not url.raw_host:
-        raise ValueError("url must start with http:// or https:// and name a host")
-    return url
+def _as_it_is(url: URL) -> URL:
+    # With encoded=True, yarl has encoded nothing.
+    if found := _UNSENDABLE.search(str(url)):
+        raise ValueError(f"url has the character {found.group()!r}, which has to be percent-encoded")
+    return check_url("url", url)
+
+
+def _check_framing(call: Call) -> None:
+    """Refuse headers by which a server would look for another end of the request than the one it has."""
+    assert call.headers is not None
+    if "Transfer-Encoding" in call.headers:
+        raise ValueError("headers must not have Transfer-Encoding: it follows from the body")
+    length = call.headers.get("Content-Length")
+    if length is not None:
+        size = 0 if call.body is None else call.body.size
+        if not (length.isascii() and length.isdigit() and (size is None or int(length[:19]) == size)):
+            raise ValueError(f"headers has Content-Length {length[:19]!r}, but the body has {size} bytes")
 
 
 def _without_total(timeout: ClientTimeout) -> ClientTimeout:
@@ -235,21 +284,7 @@ def _without_total(timeout: ClientTimeout) -> ClientTimeout:
     )
 
 
-def _param(name: str, value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return str(value)
-    raise TypeError(f"params must map to str, int, float, bool, None or a list of these, not {name!r} to {value!r:.50}")
-
-
 def _refused(method: object, url: object, error: ValueError) -> InvalidRequestError:
     shown = redact_url(str(url))
     details = {"method": method, "url": shown, "phase": "prepare", "attempt": 0, "elapsed": 0.0}
-    # yarl's own words may repeat the URL, credentials and all.
-    text = str(error)
-    if str(url) in text:
-        text = "the URL cannot be used"
-    return InvalidRequestError(f"{redact_url(str(method))} {shown}: {text}", details)
+    return InvalidRequestError(f"{ascii(method)[1:-1]:.50} {shown}: {error}", details)

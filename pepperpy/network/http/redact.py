@@ -37,7 +37,7 @@ def redact_url(url: str) -> str:
         if at:
             start += "***@"
         if not _HOST.fullmatch(host):
-            host = host.partition(":")[0] + ":***"  # "user:password" of which the rest is missing
+            host = re.sub(":.*", ":***", host, flags=re.DOTALL)  # "user:password" of which the rest is missing
         # What stands before an "@" of the path may be a password as well.
         _, at, rest = path.rpartition("@")
         shown = start + host + (f"/***@{rest}" if at else path)

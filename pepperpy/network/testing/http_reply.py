@@ -11,10 +11,10 @@ import http
 import math
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 import aiohttp
 from aiohttp.http_exceptions import BadHttpMessage, TransferEncodingError
@@ -32,8 +32,8 @@ from pepperpy.network.errors import (
     ProxyError,
     TLSError,
 )
+from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.codec import default_codec
-from pepperpy.network.http.config import check_headers
 from pepperpy.network.testing.http_request import MockRequest
 
 Delay: TypeAlias = float | asyncio.Event
@@ -57,7 +57,21 @@ _OF_CLASS: dict[type[NetworkError], str] = {
     ProtocolError: "protocol",
 }
 
-_NOTHING: Any = object()
+
+# Where None is a value of its own.
+NOTHING: Any = object()
+
+
+class ReplyOptions(TypedDict, total=False):
+    """What a `Reply` takes beside the status; described there."""
+
+    json: Any
+    text: str | None
+    content: bytes | None
+    chunks: Iterable[bytes | str | Delay] | None
+    headers: Mapping[str, str] | Iterable[tuple[str, str]]
+    delay: Delay
+    then_fail: BodyFailure | type[NetworkError] | None
 
 
 class Reply:
@@ -87,7 +101,7 @@ class Reply:
         self,
         status: int = 200,
         *,
-        json: Any = _NOTHING,
+        json: Any = NOTHING,
         text: str | None = None,
         content: bytes | None = None,
         chunks: Iterable[bytes | str | Delay] | None = None,
@@ -99,12 +113,12 @@ class Reply:
         self.status = status
         self.delay = check_delay("delay", delay)
         self.then_fail = None if then_fail is None else kind_of("then_fail", then_fail, BODY_FAULTS)
-        given = [json is not _NOTHING, text is not None, content is not None, chunks is not None]
+        given = [json is not NOTHING, text is not None, content is not None, chunks is not None]
         if sum(given) > 1:
             raise ValueError("a reply has only one of json, text, content and chunks")
         self.headers: CIMultiDict[str] = CIMultiDict()
         body = b""
-        if json is not _NOTHING:
+        if json is not NOTHING:
             body = default_codec().dumps(json)
             self.headers["Content-Type"] = "application/json"
         elif text is not None:
@@ -112,16 +126,16 @@ class Reply:
             self.headers["Content-Type"] = "text/plain; charset=utf-8"
         elif content is not None:
             body = bytes(content)
-        # What is whole at once has a length; the rest comes in chunks.
-        self.body: bytes | None = body if chunks is None and then_fail is None else None
         self.chunks = [body] if chunks is None else [_chunk(chunk) for chunk in chunks]
-        if self.body is None:
-            self.headers["Transfer-Encoding"] = "chunked"
-        else:
-            self.headers["Content-Length"] = str(len(body))
+        # What is whole at once has a length; the rest comes in chunks, unless a length is given.
+        self.body: bytes | None = body if chunks is None and then_fail is None else None
         own = CIMultiDict(headers)
         for name, value in own.items():
             check_headers("headers", {name: value}, none=False)
+        if self.body is not None:
+            self.headers["Content-Length"] = str(len(body))
+        elif "Content-Length" not in own:
+            self.headers["Transfer-Encoding"] = "chunked"
         self.headers.update(own)
 
     def __repr__(self) -> str:
@@ -169,8 +183,8 @@ class Failure:
         return f"<Failure {self.kind!r}>"
 
 
-def kind_of(field: str, kind: object, allowed: Iterable[str]) -> str:
-    name = _OF_CLASS.get(kind) if isinstance(kind, type) else kind
+def kind_of(field: str, kind: Any, allowed: Collection[str]) -> str:
+    name: Any = _OF_CLASS.get(kind) if isinstance(kind, type) else kind
     if name not in allowed:
         shown = kind.__name__ if isinstance(kind, type) else repr(kind)
         raise ValueError(f"{field} must be one of {', '.join(map(repr, allowed))} or its error class, not {shown}")
@@ -178,11 +192,12 @@ def kind_of(field: str, kind: object, allowed: Iterable[str]) -> str:
 
 
 def check_delay(field: str, delay: Any) -> Delay:
-    if not isinstance(delay, asyncio.Event):
-        if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-            raise TypeError(f"{field} must be seconds or an asyncio.Event, not {delay!r}")
-        if delay < 0 or math.isnan(delay):
-            raise ValueError(f"{field} must be 0 seconds or more, not {delay!r}")
+    if isinstance(delay, asyncio.Event):
+        return delay
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+        raise TypeError(f"{field} must be seconds or an asyncio.Event, not {delay!r}")
+    if delay < 0 or math.isnan(delay):
+        raise ValueError(f"{field} must be 0 seconds or more, not {delay!r}")
     return delay
 
 
@@ -224,6 +239,13 @@ def _failed(kind: type[aiohttp.ClientConnectorError], error: OSError) -> Callabl
     return make
 
 
+def _reset(request: MockRequest) -> Exception:
+    cause = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    error = aiohttp.ClientOSError(*cause.args)
+    error.__cause__ = cause
+    return error
+
+
 def _not_http(request: MockRequest) -> Exception:
     error = aiohttp.ClientResponseError(request_info(request), (), status=400, message="Bad status line")
     error.__cause__ = BadHttpMessage("Bad status line")
@@ -258,7 +280,7 @@ FAULTS: dict[str, Fault] = {
     "tls": Fault(_failed(aiohttp.ClientConnectorCertificateError, _untrusted()), "connect", False),
     "proxy": Fault(_failed(aiohttp.ClientProxyConnectionError, _REFUSED), "connect", False),
     "pool timeout": Fault(lambda _: aiohttp.ConnectionTimeoutError("Connection timeout"), "queue", False),
-    "reset": Fault(lambda _: aiohttp.ClientOSError(errno.ECONNRESET, "Connection reset by peer")),
+    "reset": Fault(_reset),
     "disconnect": Fault(lambda _: aiohttp.ServerDisconnectedError()),
     "stale": Fault(lambda _: aiohttp.ServerDisconnectedError(), reused=True),
     "timeout": Fault(_silent),

@@ -15,7 +15,7 @@ from pepperpy.network.http.codec import default_codec
 from pepperpy.network.http.redact import redact_url
 
 if TYPE_CHECKING:
-    from pepperpy.network.testing.http import Route
+    from pepperpy.network.testing.http_route import Route
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class MockRequest:
         self.path_params: dict[str, str] = {}
         self.attempt = attempt
         self.route: Route | None = None
-        self._received = bytearray()
+        self.received = bytearray()  # by the mock only; tests read `body`
 
     def __repr__(self) -> str:
         return f"<MockRequest {self}>"
@@ -79,12 +79,12 @@ class MockRequest:
     @property
     def body(self) -> bytes:
         """The body, as far as it was sent: empty if the connection could not be made, or was never tried."""
-        return bytes(self._received)
+        return bytes(self.received)
 
     @property
     def text(self) -> str:
         """The body as UTF-8. Raises `UnicodeDecodeError` if it is not."""
-        return self._received.decode()
+        return self.received.decode()
 
     def json(self) -> Any:
         """The body as JSON. Raises `ValueError` if it is none."""

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from email.message import Message
+from collections.abc import Awaitable, Callable, Iterator
 from http.cookies import SimpleCookie
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar, cast
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.upload import BodyFailed
-from pepperpy.network.testing.http_reply import BODY_FAULTS, FAULTS, Delay, Failure, Reply, request_info
+from pepperpy.network.testing.http_reply import FAULTS, Delay, Failure, Reply, request_info
 from pepperpy.network.testing.http_request import MockRequest
+from pepperpy.network.testing.http_response import MockResponse
 
 T = TypeVar("T")
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_WITHOUT_BODY = frozenset({204, 304})
 
 
 class Answers(Protocol):
@@ -38,7 +35,8 @@ class Answers(Protocol):
 
     real_delays: bool
 
-    async def answer(self, request: MockRequest, read_body: Callable[[], Awaitable[None]]) -> Reply | Failure: ...
+    async def answer(self, request: MockRequest, arrive: Callable[[], Awaitable[None]]) -> Reply | Failure:
+        """What becomes of the request; its body is there after `arrive()`."""
 
 
 class MockWire:
@@ -53,18 +51,19 @@ class MockWire:
         self._mock = mock
         self._jar = aiohttp.CookieJar()
         self._jar.update_cookies(config.cookies)
-        self._closed = False
+        self.closed = False
         self._waiting: set[asyncio.Timeout] = set()
 
     async def close(self, timeout: float) -> None:
-        self._closed = True
+        self.closed = True
         for scope in self._waiting:
-            scope.reschedule(asyncio.get_running_loop().time())
+            if not scope.expired():
+                scope.reschedule(asyncio.get_running_loop().time())
         # So that what was interrupted has ended.
         await asyncio.sleep(0)
 
     def abandon(self) -> None:
-        self._closed = True
+        self.closed = True
 
     async def send(self, call: Call) -> MockResponse:
         payload: Any = None
@@ -73,11 +72,7 @@ class MockWire:
                 payload = call.body.payload()
             except OSError as error:
                 raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
-        try:
-            return await self._follow(call, payload)
-        finally:
-            if isinstance(payload, aiohttp.Payload):
-                await payload.close()
+        return await self._follow(call, payload)
 
     # ---- Redirects ----
 
@@ -139,7 +134,7 @@ class MockWire:
         for name, value in cookies.items():
             sent[name] = value
         if sent:
-            headers["Cookie"] = "; ".join(f"{name}={morsel.coded_value}" for name, morsel in sent.items())
+            headers["Cookie"] = "; ".join(f"{name}={morsel.coded_value}" for name, morsel in sorted(sent.items()))
         if credentials is not None:
             headers["Authorization"] = credentials
         if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
@@ -155,70 +150,53 @@ class MockWire:
     # ---- One request, one answer ----
 
     async def _exchange(self, call: Call, request: MockRequest, payload: Any) -> MockResponse:
-        call.connected = call.reused = False
-        call.phase = "connect"
-        unread = payload is not None
+        arrived = False
 
-        async def read_body() -> None:
-            nonlocal unread
-            if unread:
-                unread = False
-                await self._receive(request, payload)
+        async def arrive() -> None:
+            nonlocal arrived
+            if not arrived:
+                arrived = True
+                call.connected, call.connected_at, call.phase = True, monotonic(), "response"
+                if payload is not None:
+                    await _receive(request, payload)
 
-        answer = await self.interruptible(self._mock.answer(request, read_body))
+        answer = await self._interruptible(self._mock.answer(request, arrive))
         fault = FAULTS.get(answer.kind) if isinstance(answer, Failure) else None
         if fault is None or fault.connected:
-            call.connected, call.connected_at, call.phase = True, monotonic(), "response"
-            await read_body()
+            await self._interruptible(arrive())
+        else:
+            call.phase, call.connected = fault.phase, False
         await self.silence(call, answer.delay)
         if fault is not None:
-            call.phase, call.connected, call.reused = fault.phase, fault.connected, fault.reused
+            call.reused = fault.reused
             raise fault.make(request)
         reply = Reply(chunks=(), then_fail="incomplete") if isinstance(answer, Failure) else answer
         return MockResponse(self, call, request, reply)
 
-    async def _receive(self, request: MockRequest, payload: Any) -> None:
-        if isinstance(payload, bytes):
-            request._received += payload
-            return
-        length = request.headers.get("Content-Length", "")
-        writer = cast(AbstractStreamWriter, _Receiver(request._received))
-        await self.interruptible(payload.write_with_length(writer, int(length) if length.isdigit() else None))
-
     # ---- Time ----
 
     async def silence(self, call: Call, delay: Delay) -> None:
-        """Wait as for a server that is silent so long, under the limits that are aiohttp's in production."""
-        waits_for_peer = call.timeout.sock_read if call.connected else call.timeout.sock_connect
-        kind = aiohttp.SocketTimeoutError if call.connected else aiohttp.ConnectionTimeoutError
-        limits: list[tuple[float, Exception]] = []
-        if waits_for_peer:
-            limits.append((waits_for_peer, kind("the server was silent")))
-        if call.timeout.total is not None:
-            limits.append((call.attempt_at + call.timeout.total - monotonic(), TimeoutError()))
-        if isinstance(delay, asyncio.Event):
-            limit, error = min(limits, key=_seconds, default=(None, None))
-            await self.interruptible(delay.wait(), limit, error)
-        elif self._mock.real_delays:
-            limit, error = min(limits, key=_seconds, default=(None, None))
-            # Loops do not all take infinity for a time.
-            await self.interruptible(asyncio.sleep(min(delay, 1e8)), limit, error)
-        else:
-            # The engine's own limits, which its watchdog cannot see.
-            if call.total is not None:
-                limits.append((call.attempt_at + call.total - monotonic(), TimeoutError()))
-            if call.time_left is not None:
-                limits.append((call.time_left, TimeoutError()))
-            limit, error = min(limits, key=_seconds, default=(math.inf, None))
-            _set_clock_forward(call, min(delay, max(limit, 0.0)))
-            if delay >= limit and error is not None:
-                raise error
+        """Wait as for a server that is silent so long, under the limits that are aiohttp's in production.
 
-    async def interruptible(
-        self, work: Awaitable[T], limit: float | None = None, error: Exception | None = None
-    ) -> T:
-        """Wait for `work`; `error` after `limit` seconds, and what a broken connection raises when the client closes."""
-        scope = asyncio.timeout(limit)
+        The other limits are the engine's, which cancels the task; it knows nothing of time that does not really pass.
+        """
+        virtual = not self._mock.real_delays and not isinstance(delay, asyncio.Event)
+        limit, error = min(_limits(call, virtual), key=lambda pair: pair[0])
+        if isinstance(delay, asyncio.Event):
+            await self._interruptible(delay.wait(), limit, error)
+        elif virtual and min(delay, limit) < math.inf:
+            # As if it had passed: what is measured and limited from these times on cannot tell the difference.
+            _move_into_the_past(call, min(delay, max(limit, 0.0)))
+            await asyncio.sleep(0)
+            if delay >= limit:
+                raise error
+        else:
+            # For ever is three years: not all loops take infinity for a time.
+            await self._interruptible(asyncio.sleep(min(delay, 1e8)), limit, error)
+
+    async def _interruptible(self, work: Awaitable[T], limit: float = math.inf, error: Exception | None = None) -> T:
+        """What `work` gives; raises `error` after `limit` seconds, or what aiohttp raises when it is closed."""
+        scope = asyncio.timeout(None if limit == math.inf else limit)
         try:
             async with scope:
                 self._waiting.add(scope)
@@ -226,6 +204,66 @@ class MockWire:
         except TimeoutError:
             if not scope.expired():
                 raise
-            raise (aiohttp.ClientConnectionError("Connection closed") if self._closed else error) or TimeoutError from None
+            if self.closed or error is None:
+                error = aiohttp.ClientConnectionError("Connection closed")
+            raise error from None
         finally:
             self._waiting.discard(scope)
+
+
+def _limits(call: Call, virtual: bool) -> Iterator[tuple[float, Exception]]:
+    """Seconds from now, and what is raised then."""
+    yield math.inf, TimeoutError()
+    if call.connected and call.timeout.sock_read:
+        yield call.timeout.sock_read, aiohttp.SocketTimeoutError("Timeout on reading data from socket")
+    if not call.connected and call.timeout.sock_connect:
+        yield call.timeout.sock_connect, aiohttp.ConnectionTimeoutError("Connection timeout")
+    if call.timeout.total is not None:  # of a stream
+        yield call.attempt_at + call.timeout.total - monotonic(), TimeoutError()
+    if virtual:
+        if call.total is not None:
+            yield call.attempt_at + call.total - monotonic(), TimeoutError()
+        if call.time_left is not None:
+            yield call.time_left, TimeoutError()
+
+
+def _move_into_the_past(call: Call, seconds: float) -> None:
+    call.started_at -= seconds
+    call.attempt_at -= seconds
+    if call.connected_at:
+        call.connected_at -= seconds
+    if call.head_at:
+        call.head_at -= seconds
+    if call.deadline_at is not None:
+        call.deadline_at -= seconds
+
+
+def _redirect_target(url: URL, location: str) -> URL:
+    try:
+        target = url.join(URL(location))
+        if target.scheme not in ("http", "https"):
+            raise aiohttp.NonHttpUrlRedirectClientError(location)
+        target.origin()
+    except ValueError as error:
+        raise aiohttp.InvalidUrlRedirectClientError(location, "not a URL") from error
+    return target
+
+
+async def _receive(request: MockRequest, payload: Any) -> None:
+    if isinstance(payload, bytes):
+        request.received += payload
+        return
+    length = request.headers.get("Content-Length", "")
+    await payload.write_with_length(_Receiver(request), int(length) if length.isdigit() else None)
+
+
+class _Receiver:
+    """What a payload needs of aiohttp's writer."""
+
+    transport = None
+
+    def __init__(self, request: MockRequest) -> None:
+        self._request = request
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        self._request.received += chunk
