@@ -44,8 +44,10 @@ def instructions(name: str, count: int) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind"
         subprocess.run(
-            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--quiet"]
-            + [sys.executable, str(HERE / "guard_workloads.py"), name, str(count)],
+            [
+                *("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--quiet"),
+                *(sys.executable, str(HERE / "guard_workloads.py"), name, str(count)),
+            ],
             check=True,
             env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
         )

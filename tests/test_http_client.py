@@ -94,6 +94,33 @@ async def test_closing_ends_requests_under_way_with_closed_error() -> None:
         assert (client.stats.attempts, client.stats.in_flight) == (1, 0)
 
 
+async def test_closing_ends_those_who_wait_for_the_rest_of_a_body() -> None:
+    arrived = asyncio.Event()
+
+    async def half(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+        arrived.set()
+        await connection.wait_closed()
+
+    async def read(client: HTTPClient, url: str) -> None:
+        async with client.stream("GET", url) as stream:
+            await stream.read()
+
+    async with http_peer(half) as peer:
+        for call in (HTTPClient.get, read):
+            client = HTTPClient()
+            arrived.clear()
+            task = asyncio.ensure_future(call(client, peer.url))
+            await arrived.wait()
+            for _ in range(20):
+                await asyncio.sleep(0)  # the client may have got it now, or not: it must not matter
+            await client.close()
+            async with asyncio.timeout(10):
+                with pytest.raises(ClosedError):
+                    await task
+
+
 async def test_closing_ends_requests_that_wait_for_a_connection() -> None:
     arrived = asyncio.Event()
 

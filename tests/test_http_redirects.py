@@ -128,6 +128,17 @@ async def test_params_are_sent_once(web: Any) -> None:
         assert echo["uri"] == "/echo"
 
 
+async def test_a_body_that_can_be_read_once_is_not_sent_on(web: Any) -> None:
+    async def once() -> Any:
+        yield b"12345"
+
+    async with HTTPClient() as client:
+        with pytest.raises(RedirectError, match="can be read only once"):
+            await client.post(web.url("/redirect/307/same"), data=once())
+        echo = json.loads(await client.post(web.url("/redirect/303/same"), data=once()))
+        assert (echo["method"], echo["size"]) == ("GET", 0)
+
+
 async def test_a_retry_begins_at_the_first_url_again() -> None:
     moved = response(b"", "Location: /second", status="302 x")
     answers = answering(moved, response(b"", status="503 x"), moved, response(b"there"))

@@ -530,16 +530,6 @@ async def _(client: HTTPClient, base: str) -> Any:
     return file.closed
 
 
-@scenario(
-    "a form of aiohttp's that is not sent", silent, lambda mock, base: mock.post().fail("connect"), requests=False
-)
-async def _(client: HTTPClient, base: str) -> Any:
-    file = io.BytesIO(b"content")
-    form = aiohttp.FormData()
-    form.add_field("file", file, filename="name", content_type="x/y")
-    return await without_words(client.post("http://127.0.0.1:1/", data=form)), file.closed
-
-
 @scenario("credentials in the URL", *sequence({}))
 async def _(client: HTTPClient, base: str) -> Any:
     return await client.get(base.replace("//", "//user:p%40ss@"))

@@ -10,6 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from support.http_faults import answering, response
+from support.http_peer import http_peer
 
 from pepperpy.network import (
     ConnectError,
@@ -309,6 +311,13 @@ async def test_nothing_of_a_connection_is_there() -> None:
             assert (client.stats.open_connections, client.stats.discarded_connections) == (0, 0)
             with pytest.raises(NotConnectedError):
                 client.session  # noqa: B018
+
+
+async def test_a_client_that_was_opened_before_talks_to_the_network() -> None:
+    async with http_peer(answering(response(b"real"))) as peer, HTTPClient() as client:
+        with MockHTTP() as mock:
+            assert await client.get(peer.url) == "real"
+    assert mock.requests == []
 
 
 async def test_the_innermost_mock_answers_the_clients_that_are_opened_in_it() -> None:

@@ -111,6 +111,6 @@ class RetryBudget:
             # Where the old one ended, not now: after a pause, its calls would count for up to 30 seconds.
             window = [old[0] + self.WINDOW_S, 0, 0, old[1], old[2]]
         self._windows[key] = window
-        if False:
+        if len(self._windows) > self.MAX_KEYS:
             del self._windows[next(iter(self._windows))]
         return window

@@ -24,6 +24,8 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+# RFC 7617, section 2, and what aiohttp encodes credentials of a proxy as.
+_NOT_FOR_PROXY = re.compile(r"[^\x20-\x7e\x80-\xff]")
 # RFC 3986, section 3.2.2, without percent-encoding, which no resolver undoes; or an IPv6 address with its zone.
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._~%-]+)?")
 
@@ -70,9 +72,12 @@ def check_proxy(proxy: object) -> None:
     if not isinstance(proxy, str):
         raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
     try:
-        parse_url("proxy", proxy)
+        url = parse_url("proxy", proxy)
     except ValueError as error:
         raise ValueError(f"{error}: '{redact_url(proxy)}'") from None
+    if ":" in (url.user or "") or _NOT_FOR_PROXY.search(f"{url.user}{url.password}"):
+        # aiohttp's own error would hold both.
+        raise ValueError("proxy must have a user without colon, and Latin-1 without control characters (RFC 7617)")
 
 
 def check_limits(name: str, timeout: object) -> None:

@@ -36,7 +36,8 @@ class HTTPConfig:
         params: Query parameters of every request; a request's own replace those of the same name, and None removes one.
         cookies: Cookies to begin with. What servers set is kept for the life of the client.
         auth: `(user, password)`, an `Auth`, or a callable that returns a token (see `RefreshingAuth`). With a
-            `base_url` it is sent to that origin only, and never across a redirect to another origin.
+            `base_url` it is sent to that origin only, and never across a redirect to another origin. A URL with user
+            and password in it sends those instead.
 
         timeout: Seconds for one attempt, from its start to the last byte of the body, or an `aiohttp.ClientTimeout`.
             Streams and downloads have no such limit, because their size is not known. None: no limit.

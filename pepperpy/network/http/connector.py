@@ -127,6 +127,10 @@ class GuardedHandler(ResponseHandler):
         self._connector.lost(self)
 
     def close(self) -> None:
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            # aiohttp forgets it here, and who waits for the rest of a body would wait for ever.
+            payload.set_exception(aiohttp.ClientConnectionError("Connection closed"))
         # Nobody waits for what is still to be sent, and a peer that reads no more would hold the connection for ever.
         if self.transport is not None and self.transport.get_write_buffer_size():
             self.abort()

@@ -123,6 +123,8 @@ def _bad_body(error: aiohttp.ClientPayloadError, call: Call) -> NetworkError:
         return call.error(ProtocolError, "the body is not compressed as announced", _shown(cause))
     if isinstance(cause, (ContentLengthError, TransferEncodingError)):
         return call.error(IncompleteReadError, "the body ended before it was whole", _shown(cause))
+    if str(error).startswith("Cannot follow redirect"):
+        return call.error(RedirectError, "redirected with a body that can be read only once, and was", error)
     return call.error(ProtocolError, f"the response cannot be read: {_words(error)}", _shown(error))
 
 

@@ -110,7 +110,8 @@ class MockWire:
                 method, payload = "GET", None
                 headers.popall("Content-Length", None)
             elif isinstance(payload, aiohttp.Payload) and payload.consumed:
-                raise aiohttp.ClientPayloadError("the body cannot be sent again to where it was redirected")
+                # In words of aiohttp's, by which translate() knows it.
+                raise aiohttp.ClientPayloadError("Cannot follow redirect with a consumed request body")
             target = _redirect_target(url, location)
             if target.origin() != url.origin():
                 credentials, cookies = None, {}
