@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check debug-test bench-tcp bench-http clean
+.PHONY: demo test check debug-test bench-tcp bench-http bench-ratios bench-guard clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -35,6 +35,15 @@ bench-tcp: $(VENV)/installed-bench
 # What HTTPClient costs beside aiohttp's ClientSession; four minutes.
 bench-http: $(VENV)/installed-bench servers
 	$(BIN)/python -m pytest benchmarks/test_http.py -o timeout=900 --benchmark-columns=median,rounds $(ARGS)
+
+# Two minutes: fails when throughput is lost beside asyncio streams and aiohttp.
+bench-ratios: $(VENV)/installed-bench servers
+	$(BIN)/python benchmarks/ratios.py
+
+# Some minutes: counts instructions, and shows which function grew. A part: make bench-guard ARGS=send
+bench-guard: $(VENV)/installed-bench
+	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory debian PACKAGES=valgrind
+	$(BIN)/python benchmarks/guard.py $(ARGS)
 
 $(VENV)/installed: $(SOURCES)
 	@$(PYTHON) -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \

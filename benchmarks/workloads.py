@@ -1,6 +1,7 @@
 """How much work each workload does, for all peers alike, and which server stands at the other end."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 LINE_BYTES = 64
 LINE = b"x" * 63 + b"\n"
@@ -36,3 +37,8 @@ HTTP_WORKLOADS = {
 }
 TCP_WORKLOADS = tuple(WORKLOADS)
 WORKLOADS.update(HTTP_WORKLOADS)
+
+# A part of the work, for those who cannot wait (ratios.py).
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
+for _name, _workload in WORKLOADS.items():
+    WORKLOADS[_name] = replace(_workload, operations=int(_workload.operations * SCALE))

@@ -12,7 +12,7 @@ from support.http_faults import answering, response
 from support.http_peer import http_peer
 
 from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError
-from pepperpy.network.backoff import Backoff, RetryBudget, without_waits
+from pepperpy.network.backoff import Backoff, RetryBudget, no_retry_waits
 
 RESERVE, WINDOW = RetryBudget.RESERVE, RetryBudget.WINDOW_S
 
@@ -206,9 +206,9 @@ def waits() -> list[float]:
 
 
 def test_without_waits_nothing_waits_and_afterwards_all_does_again() -> None:
-    with without_waits():
+    with no_retry_waits():
         assert waits() == [0.0] * 6
-        with without_waits():
+        with no_retry_waits():
             assert waits() == [0.0] * 6
         # An inner block does not end the outer one.
         assert waits() == [0.0] * 6
@@ -218,7 +218,7 @@ def test_without_waits_nothing_waits_and_afterwards_all_does_again() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_without_waits_ends_with_an_exception_too(error: type[BaseException]) -> None:
-    with pytest.raises(error), without_waits():
+    with pytest.raises(error), no_retry_waits():
         raise error
     assert any(waits())
 
@@ -227,6 +227,6 @@ async def test_without_waits_a_client_tries_again_at_once_and_as_often() -> None
     config = HTTPConfig(retries=3, retry_delay=1000, max_retry_delay=1000)
     busy: Any = response(b"", "Retry-After: 900", status="503 Service Unavailable")
     async with http_peer(answering(busy, busy, busy, response())) as peer, HTTPClient(config) as client:
-        with without_waits():
+        with no_retry_waits():
             assert await client.get(peer.url) == "ok"
         assert len(peer.requests) == 4

@@ -294,7 +294,7 @@ async def test_json_is_decoded_whatever_its_type_and_into_a_type() -> None:
         async with HTTPClient() as client:
             assert await client.get_json(peer.url) == {"name": "ada", "age": 36}
             assert await client.get_json(peer.url, type=User) == User("ada", 36)
-            assert await client.get_json(peer.url, User, headers={"X-A": "1"}) == User("ada", 36)
+            assert await client.get_json(peer.url, type=User, headers={"X-A": "1"}) == User("ada", 36)
             with pytest.raises(DecodeError, match=r"not JSON for list\[int\]|not JSON for list"):
                 await client.get_json(peer.url, type=list[int])
         async with HTTPClient(HTTPConfig(strict_content_type=True)) as client:

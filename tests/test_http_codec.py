@@ -145,7 +145,7 @@ def test_a_number_that_is_none_is_refused_with_its_position(codec: JSONCodec, nu
     ("content", "position"),
     [
         (b"", "line 1 column 1"),
-        (b'["a",]', "line 1 column 6"),
+        (b'["a"}', "line 1 column 5"),
         (b'["s3cr3t",\n"s3cr3t" 1]', "line 2 column 10"),
         (b'["s3cr3t", s3cr3t]', "line 1 column 12"),
         (b'["s3cr3t", "s3cr3t', "line 1 column 12"),
@@ -162,7 +162,7 @@ def test_an_error_of_reading_says_where_and_repeats_nothing(codec: JSONCodec, co
 
 
 @every_codec
-@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 3000 + b"]" * 3000])
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
 def test_nesting_beyond_the_stack_is_a_value_error(codec: JSONCodec, content: bytes) -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         codec.loads(content)
@@ -260,7 +260,7 @@ def test_what_cannot_be_written_is_a_value_error(codec: JSONCodec) -> None:
     table: dict[str, Any] = {}
     table["a"] = Table(table)
     deep: list[Any] = []
-    for _ in range(5000):
+    for _ in range(200_000):
         deep = [deep]
     for value, reason in (
         (ring, "Circular"),

@@ -28,7 +28,7 @@ from pepperpy.network import (
     NetworkTimeoutError,
     ProtocolError,
 )
-from pepperpy.network.backoff import without_waits
+from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http.download import strong_validator
 
 MIB = 1 << 20
@@ -36,7 +36,7 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def no_waits() -> Iterator[None]:
-    with without_waits():
+    with no_retry_waits():
         yield
 
 
@@ -220,6 +220,7 @@ WRONG_PARTS = {
     "another unit": answer(DATA[100:], "Content-Range: lines 100-4999/5000", status=PARTIAL),
     "no range": answer(DATA[100:], status=PARTIAL),
     "a version that is not the one asked for": rest(100, headers=('ETag: "2"',)),
+    "no version": rest(100, headers=()),
     "a compressed part": rest(100, headers=("Content-Encoding: gzip",)),
     "416": answer(b"", "Content-Range: bytes */50", status="416 Range Not Satisfiable"),
 }
@@ -252,7 +253,7 @@ async def test_a_part_that_nobody_asked_for_is_refused(target: Path) -> None:
 
 
 async def test_a_server_may_give_the_rest_in_parts(target: Path) -> None:
-    part = answer(DATA[10:50], "Content-Range: bytes 10-49/5000", status=PARTIAL)
+    part = answer(DATA[10:50], "Content-Range: bytes 10-49/5000", 'ETag: "1"', status=PARTIAL)
     async with served(whole(cut=10), part, rest(50)) as it:
         await it.download(target)
         assert it.asked("Range") == [None, "bytes=10-", "bytes=50-"]
@@ -262,7 +263,7 @@ async def test_a_server_may_give_the_rest_in_parts(target: Path) -> None:
 async def test_the_total_may_be_unknown_at_first(target: Path) -> None:
     # The cut is in bytes of the body as it is sent: 5 of the chunk's frame come before its data.
     start = Answer(chunked_response([DATA[:500]], 'ETag: "1"'), start=-5, cut=505)
-    unknown = answer(DATA[500:], "Content-Range: bytes 500-4999/*", status=PARTIAL)
+    unknown = answer(DATA[500:], "Content-Range: bytes 500-4999/*", 'ETag: "1"', status=PARTIAL)
     async with served(start, unknown) as it:
         result = await it.download(target)
         assert it.asked("Range") == [None, "bytes=500-"]

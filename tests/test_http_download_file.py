@@ -27,7 +27,7 @@ from pepperpy.network import (
     NetworkError,
     ResponseTooLargeError,
 )
-from pepperpy.network.backoff import without_waits
+from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http.part_file import PartFile
 
 MIB = 1 << 20
@@ -35,7 +35,7 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def no_waits() -> Iterator[None]:
-    with without_waits():
+    with no_retry_waits():
         yield
 
 

@@ -34,7 +34,7 @@ from pepperpy.network import (
     NetworkTimeoutError,
     UploadError,
 )
-from pepperpy.network.backoff import without_waits
+from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http.engine import parse_retry_after
 
 UNAVAILABLE = response(b"try later", status="503 Service Unavailable")
@@ -43,7 +43,7 @@ REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 
 @pytest.fixture(autouse=True)
 def no_waits() -> Iterator[None]:
-    with without_waits():
+    with no_retry_waits():
         yield
 
 
@@ -126,7 +126,7 @@ async def test_the_wait_is_not_shorter_than_retry_after(monkeypatch: pytest.Monk
             waits.append(delay)
         await sleep(0)
 
-    monkeypatch.setattr("pepperpy.network.backoff._waiting", True)
+    monkeypatch.setattr("pepperpy.network.backoff._blocks_without_waits", 0)
     monkeypatch.setattr(asyncio, "sleep", spy)
     asked = response(b"", "Retry-After: 7", status="503 x")
     async with served(answering(asked, UNAVAILABLE, response()), retry_delay=0.5) as (_, client):
@@ -144,7 +144,7 @@ async def test_a_retry_after_beyond_the_longest_wait_ends_the_retries() -> None:
 
 
 async def test_a_wait_that_the_deadline_does_not_allow_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pepperpy.network.backoff._waiting", True)
+    monkeypatch.setattr("pepperpy.network.backoff._blocks_without_waits", 0)
     asked = response(b"", "Retry-After: 20", status="503 x")
     async with served(answering(asked), deadline=10) as (peer, client):
         with pytest.raises(HTTPStatusError):
@@ -176,6 +176,7 @@ def test_retry_after_as_a_date() -> None:
     assert 98 < (parse_retry_after(at.strftime("%A, %d-%b-%y %H:%M:%S GMT")) or 0) <= 100
     assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     assert parse_retry_after("Wed, 99 Foo 2015 07:28:00 GMT") is None
+    assert parse_retry_after("Fri, 02 Jan 2026 10:00:00 +99999999999999") is None
 
 
 def test_a_retry_after_of_a_million_digits_is_read_at_once() -> None:

@@ -423,7 +423,7 @@ async def test_a_client_certificate_that_the_server_refuses(certificate: Callabl
         (("cert", "locked", "wr0ng"), "or the password is wrong"),
         (("cert", "locked", ""), "or the password is wrong"),
         (("cert", "locked", "wr0ng" * 1000), "password cannot be longer than 1024 bytes"),
-        (("cert", "key\0"), "embedded null byte"),
+        (("cert", "key\0"), "embedded null (byte|character in path)"),
     ],
 )
 def test_a_client_certificate_that_cannot_be_used_is_a_value_error(
@@ -434,7 +434,7 @@ def test_a_client_certificate_that_cannot_be_used_is_a_value_error(
         client_context(client_cert=(*paths, *given[2:]) if len(given) > 1 else paths[0])
     message = str(caught.value)
     assert message.startswith(f"client_cert '{pem}/")
-    assert message.endswith(reason)
+    assert re.search(rf"{reason}$", message)
     assert "wr0ng" not in message
     # OpenSSL has asked nobody for a password.
     assert capfd.readouterr() == ("", "")

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from pepperpy.network.http.client import HTTPClient, HTTPStats
     from pepperpy.network.http.codec import JSONCodec, RequestData
     from pepperpy.network.http.config import HTTPConfig
+    from pepperpy.network.http.download import DownloadResult
     from pepperpy.network.http.interceptors import Interceptor
+    from pepperpy.network.http.mapping import MapResult
     from pepperpy.network.http.prepare import RequestOptions
     from pepperpy.network.http.rate_limit import RateLimit
     from pepperpy.network.http.response import HTTPResponse
@@ -58,6 +60,7 @@ _HTTP_MODULES = {
     "Auth": "auth",
     "BasicAuth": "auth",
     "BearerAuth": "auth",
+    "DownloadResult": "download",
     "HTTPClient": "client",
     "HTTPConfig": "config",
     "HTTPResponse": "response",
@@ -65,6 +68,7 @@ _HTTP_MODULES = {
     "HTTPStream": "stream",
     "Interceptor": "interceptors",
     "JSONCodec": "codec",
+    "MapResult": "mapping",
     "RateLimit": "rate_limit",
     "RefreshingAuth": "auth",
     "RequestData": "codec",
@@ -96,6 +100,7 @@ __all__ = [
     "ConnectionLostError",
     "DecodeError",
     "Default",
+    "DownloadResult",
     "HTTPClient",
     "HTTPConfig",
     "HTTPResponse",
@@ -107,6 +112,7 @@ __all__ = [
     "Interceptor",
     "InvalidRequestError",
     "JSONCodec",
+    "MapResult",
     "MessageTooLargeError",
     "NetworkClient",
     "NetworkConfig",

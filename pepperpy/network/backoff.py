@@ -28,18 +28,23 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
 
 
-_waiting = True
+_blocks_without_waits = 0
 
 
 @contextlib.contextmanager
-def without_waits() -> Iterator[None]:
-    """Let every `Backoff` of this process wait 0 seconds while the block runs; for tests."""
-    global _waiting
-    before, _waiting = _waiting, False
+def no_retry_waits() -> Iterator[None]:
+    """A block in which retries come at once: `with no_retry_waits():`; for tests, of HTTP and TCP clients alike.
+
+    How often is tried again stays as it is, and so does whether: a `Retry-After` beyond `max_retry_delay` still ends
+    the retries. What else waits does so too: the rate limit (a `Retry-After` pauses it), delays of a `MockHTTP`, a
+    server. It holds for the whole process, other threads included. Blocks may overlap in any order.
+    """
+    global _blocks_without_waits
+    _blocks_without_waits += 1
     try:
         yield
     finally:
-        _waiting = before
+        _blocks_without_waits -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,11 @@ class Backoff:
 
     def delay(self, retry: int) -> float:
         """A wait in seconds before retry number `retry` (from 1)."""
-        return random.uniform(0.0, self.ceiling(retry)) if _waiting else 0.0
+        return 0.0 if _blocks_without_waits else random.uniform(0.0, self.ceiling(retry))
 
     def delay_after(self, retry: int, asked: float) -> float:
         """The same, but not before the `asked` seconds that a server wants; no client comes exactly then."""
-        return asked + self.delay(retry) if _waiting else 0.0
+        return 0.0 if _blocks_without_waits else asked + self.delay(retry)
 
 
 class RetryBudget:

@@ -146,7 +146,11 @@ class UploadError(NetworkError):
 
 
 class TLSError(ConnectError):
-    """No secure connection could be made; the message says which check failed. No application byte was sent."""
+    """No secure connection could be made; the message says which check failed.
+
+    No application byte was sent, unless it was the server that refused the client's certificate: with TLS 1.3 it says
+    so only afterwards, and has taken none.
+    """
 
 
 class ProxyError(ConnectError):
@@ -231,5 +235,6 @@ class HTTPStatusError(NetworkError):
         return str(self.details.get("url", ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A dict, because aiohttp's header proxy does not pickle.
-        return type(self), (self.message, self.details, self.__cause__, dict(self.headers), self.body)
+        # A copy, because aiohttp's view of the headers does not pickle.
+        headers: Any = self.headers
+        return type(self), (self.message, self.details, self.__cause__, headers.copy(), self.body)

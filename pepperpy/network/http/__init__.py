@@ -12,7 +12,7 @@
       stream.py, lines.py, sse.py the body as it comes
       download.py, part_file.py   the body as a file
       mapping.py                  many URLs
-    config.py, auth.py, rate_limit.py, codec.py, redact.py, interceptors.py
+    config.py, checks.py, auth.py, rate_limit.py, codec.py, redact.py, interceptors.py, threads.py
 
 The public names are those of `pepperpy.network`.
 """

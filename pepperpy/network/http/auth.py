@@ -54,7 +54,7 @@ class Auth:
         return False
 
     async def close(self) -> None:
-        """End what is under way. Called by the client that is closed; a later `header()` works again."""
+        """End what is under way; a later `header()` works again. No client calls it: several may share an `Auth`."""
 
 
 class _FixedAuth(Auth):

@@ -11,16 +11,18 @@ from collections.abc import Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
 from pepperpy.network.errors import NetworkError, RedirectError
-from pepperpy.network.http.body import Body
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.redact import SECRET_HEADERS, redact_url
+from pepperpy.network.http.redact import is_secret_header, redact_url
+
+if TYPE_CHECKING:
+    from pepperpy.network.http.body import Body
 
 Error = TypeVar("Error", bound=NetworkError)
 
@@ -186,6 +188,9 @@ class Call:
             "elapsed": elapsed,
         }
         message = f"{self.method} {url}: {text} (phase {self.phase}, attempt {self.attempt}, {elapsed:.3g} s)"
+        if cause is not None and "://" in f"{cause} {cause!r}":
+            # A traceback would show it.
+            cause = aiohttp.ClientError(f"{type(cause).__name__} (its text held a URL)")
         return kind(message, facts | details, cause)
 
     # ---- Redirects ----
@@ -212,8 +217,9 @@ class Call:
             self._left_origin = True
         if self._left_origin:
             # aiohttp takes Authorization and Cookie away by itself, but starts each hop from the same other headers.
-            for name in (SECRET_HEADERS | frozenset(self.config.secret_headers)) - _DROPPED_BY_AIOHTTP:
-                request.headers.popall(name, None)
+            for name in set(request.headers):
+                if name.lower() not in _DROPPED_BY_AIOHTTP and is_secret_header(name, self.config.secret_headers):
+                    request.headers.popall(name, None)
 
     # ---- What aiohttp's connector reports (the methods of aiohttp's Trace) ----
 

@@ -56,6 +56,10 @@ class HTTPStats:
     in_flight: int
 
 
+# What a forked process must neither use nor collect.
+_of_the_parent: list[Engine] = []
+
+
 class HTTPClient:
     """A client for any number of HTTP requests, with one pool of connections.
 
@@ -75,8 +79,8 @@ class HTTPClient:
         ClosedError: The client was closed before or meanwhile.
         UsageError: Another event loop than the one that the client was opened in.
 
-    All are `NetworkError`, with `details` `method`, `url` (without secrets), `phase`, `attempt` and `elapsed`.
-    Failures that may pass are tried again as `HTTPConfig` says.
+    All are `NetworkError`; once a call has begun with `details` `method`, `url` (without secrets), `phase`, `attempt`
+    and `elapsed`. Failures that may pass are tried again as `HTTPConfig` says.
 
     Cancellation: The connection of a request that was cancelled is closed, never reused. Whether the request was
     carried out is not known.
@@ -94,6 +98,7 @@ class HTTPClient:
         self._counters = Counters()
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._closed = False
         self._in_flight = 0
 
@@ -103,7 +108,9 @@ class HTTPClient:
 
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)
-        if engine is not None:
+        if engine is not None and self._pid != os.getpid():
+            _of_the_parent.append(engine)
+        elif engine is not None:
             message = "unclosed HTTPClient; use `async with` or await close()"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             engine.wire.abandon()
@@ -126,6 +133,7 @@ class HTTPClient:
                 raise ClosedError("the client was closed; initialize() or `async with` opens it again")
             self._engine = Engine(self.config, wires.make_wire(self.config), self._counters)
             self._loop = loop
+            self._pid = os.getpid()
         elif self._loop is not loop:
             raise UsageError("the client is open in another event loop; close it there, or use a client for each loop")
         return self._engine
@@ -133,23 +141,32 @@ class HTTPClient:
     async def close(self) -> None:
         """Close all connections; requests under way end with `ClosedError`. Afterwards nothing is left to wait for.
 
-        May be called twice, and on a client that was never opened.
+        May be called twice, on a client that was never opened, and after the loop that it was opened in has ended.
+        Leaving one of several nested `async with` blocks closes it too.
+
+        Raises:
+            UsageError: The client is open in another loop, which is running.
 
         Cancellation: The connections are closed all the same, at once.
         """
-        engine, self._engine = self._engine, None
+        engine = self._engine
+        forked = engine is not None and self._pid != os.getpid()
+        elsewhere = engine is not None and not forked and self._loop is not asyncio.get_running_loop()
+        if elsewhere and self._loop is not None and self._loop.is_running():
+            raise UsageError("the client is open in another event loop, which is running; close it there")
+        self._engine = None
         self._closed = True
-        if engine is not None:
+        if engine is None:
+            return
+        self._counters.discarded_connections += engine.wire.discarded
+        if forked:
+            # The parent's epoll is shared with this process: closing here would take the parent's sockets out of it.
+            _of_the_parent.append(engine)
+        elif elsewhere:
+            engine.wire.abandon()
+        else:
             engine.close()
-            self._counters.discarded_connections += engine.wire.discarded
-            if self._loop is not asyncio.get_running_loop():
-                engine.wire.abandon()
-                return
-            try:
-                if self.config.auth is not None:
-                    await self.config.auth.close()
-            finally:
-                await engine.wire.close(self.config.close_timeout)
+            await engine.wire.close(self.config.close_timeout)
 
     async def cleanup(self) -> None:
         """The same as `close()`."""
@@ -223,7 +240,7 @@ class HTTPClient:
             engine = self._open()
         config = self.config
         if config.interceptors:
-            params, headers = dict(params or {}), dict(headers or {})
+            params, headers = _own(params), _own(headers)
             data = options.get("data")
             await before_request(
                 config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, data
@@ -237,6 +254,7 @@ class HTTPClient:
             self._in_flight -= 1
             if call.body is not None:
                 await call.body.close()
+                call.body = None  # the response lives on, and needs it no more
         response = HTTPResponse(raw, content, call, self._codec, config.strict_content_type)
         if config.interceptors:
             await after_response(config.interceptors, response)
@@ -350,13 +368,20 @@ class HTTPClient:
         response = await self.request("OPTIONS", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.text
 
-    async def get_json(self, url: str | URL, type: Any = None, **arguments: Any) -> Any:
-        """Send GET request and decode the JSON response, into `type` if given; see `HTTPResponse.json()`.
-
-        Args:
-            arguments: As for `request()`.
-        """
-        response = await self.request("GET", url, **arguments)
+    async def get_json(
+        self,
+        url: str | URL,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        *,
+        type: Any = None,
+        **options: Unpack[RequestOptions],
+    ) -> Any:
+        """Send GET request and decode the JSON response, into `type` if given; see `HTTPResponse.json()`."""
+        response = await self.request("GET", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.json(type)
 
     def stream(
@@ -374,14 +399,15 @@ class HTTPClient:
         """Send a request, and read the body as it comes: `async with client.stream("GET", url) as stream:`.
 
         The arguments are those of `request()`, but there is no limit on the whole body unless `max_response_size` is
-        given, nor on the time for it unless `timeout` is. Attempts are repeated until a head has come, not afterwards.
+        given, nor on the time for it unless `timeout` is. Until the head has come, the client's `timeout` applies,
+        unless there is a body to be sent. Attempts are repeated until then, not afterwards.
         """
 
         config = self.config
 
         async def open() -> tuple[Any, Call]:
             engine = self._open()
-            own_params, own_headers = dict(params or {}), dict(headers or {})
+            own_params, own_headers = _own(params), _own(headers)
             data = options.get("data")
             await before_request(
                 config.interceptors, method, url, own_params, own_headers, proxy, timeout, verify_ssl, json, data
@@ -463,7 +489,7 @@ class HTTPClient:
         progress = options.pop("progress", None)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        params, headers = dict(params or {}), dict(headers or {})
+        params, headers = _own(params), _own(headers)
         data = options.get("data")
         await before_request(
             self.config.interceptors, "GET", url, params, headers, proxy, timeout, verify_ssl, None, data
@@ -511,3 +537,8 @@ class HTTPClient:
                 if errors == "raise" and result.error is not None:
                     raise result.error
                 yield result
+
+
+def _own(mapping: Any) -> Any:
+    """A dict of the call's own, for interceptors to change; what is no mapping is left for `Prepare` to refuse."""
+    return dict(mapping or {}) if mapping is None or isinstance(mapping, Mapping) else mapping

@@ -12,11 +12,14 @@ from aiohttp import ClientTimeout
 
 from pepperpy.network.config import KIB, MIB, _check_int, _check_seconds, check_timeout
 from pepperpy.network.http.auth import as_auth
-from pepperpy.network.http.checks import check_base_url as check_base_url
-from pepperpy.network.http.checks import check_cookies, check_limits, check_params, check_proxy
-from pepperpy.network.http.checks import check_headers as check_headers
-from pepperpy.network.http.checks import check_method as check_method
-from pepperpy.network.http.checks import is_http as is_http
+from pepperpy.network.http.checks import (
+    check_base_url,
+    check_cookies,
+    check_headers,
+    check_limits,
+    check_params,
+    check_proxy,
+)
 from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.rate_limit import RateLimit
 from pepperpy.network.http.redact import redact_headers, redact_url
@@ -34,7 +37,8 @@ class HTTPConfig:
             both give `http://host/api/users`. Absolute URLs stand for themselves.
         headers: Sent with every request; a request's own header replaces one of the same name, and None removes it.
         params: Query parameters of every request; a request's own replace those of the same name, and None removes one.
-        cookies: Cookies to begin with. What servers set is kept for the life of the client.
+        cookies: Cookies to begin with, for the origin of `base_url`, or without one for each that a request names; not
+            for where a redirect leads. What servers set is kept for the life of the client.
         auth: `(user, password)`, an `Auth`, or a callable that returns a token (see `RefreshingAuth`). With a
             `base_url` it is sent to that origin only, and never across a redirect to another origin. A URL with user
             and password in it sends those instead.

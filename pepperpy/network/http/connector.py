@@ -52,7 +52,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         call = current_call.get()
         if call is None:  # the session is used by itself
             connection = await super().connect(req, traces, timeout)
-            while _has_unasked_bytes(connection):
+            while _was_used(connection) and _has_unasked_bytes(connection):
                 self.discarded += 1
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
@@ -105,6 +105,7 @@ class GuardedHandler(ResponseHandler):
     def __init__(self, connector: GuardedConnector, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._connector = connector
+        self.used = False  # whether a response has come on it
         self._interim_count = 0
         self._poll: Any = None
         self._silent_since: float | None = None  # None: nobody waits for the server
@@ -138,6 +139,7 @@ class GuardedHandler(ResponseHandler):
             super().close()
 
     def feed_data(self, data: Any, *args: Any) -> Any:
+        self.used = True
         code = data[0].code
         if (code >= 200 or code == 101) and self._interim_count <= MAX_INTERIM_RESPONSES:
             self._interim_count = 0
@@ -200,6 +202,10 @@ def _serves(transport: asyncio.Transport, handler: GuardedHandler) -> bool:
     except AttributeError:
         # asyncio's TLS transport, when it is closed for the second time, has forgotten its protocol.
         return True
+
+
+def _was_used(connection: aiohttp.connector.Connection) -> bool:
+    return isinstance(connection.protocol, GuardedHandler) and connection.protocol.used
 
 
 def _has_unasked_bytes(connection: aiohttp.connector.Connection) -> bool:

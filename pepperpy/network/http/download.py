@@ -209,9 +209,10 @@ class Download:
         match = _CONTENT_RANGE.fullmatch(raw.headers.get("Content-Range", ""))
         if match is None or "Content-Encoding" in raw.headers:
             return False
-        # Servers that do not know If-Range send a part of whatever they have now.
+        # Servers that do not know If-Range send a part of whatever they have now; RFC 9110, section 15.3.7, has them
+        # name the version.
         name = "Last-Modified" if self._validator != self._start.headers.get("ETag") else "ETag"
-        if raw.headers.get(name, self._validator) != self._validator:
+        if raw.headers.get(name) != self._validator:
             return False
         first, last = int(match[1]), int(match[2])
         total = self._total if match[3] == "*" else int(match[3])

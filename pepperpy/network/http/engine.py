@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import email.utils
 import logging
+import math
 import time
 from dataclasses import dataclass
 from time import monotonic
@@ -15,9 +15,16 @@ import aiohttp
 from multidict import CIMultiDict
 
 from pepperpy.network.backoff import Backoff, RetryBudget
-from pepperpy.network.errors import ClosedError, ConnectionLostError, NetworkError, NetworkTimeoutError
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectionLostError,
+    InvalidRequestError,
+    NetworkError,
+    NetworkTimeoutError,
+)
 from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call, current_call
+from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start
@@ -51,13 +58,14 @@ class Engine:
         self.closing = False
         self._config = config
         self._watchdog = Watchdog(asyncio.get_running_loop())
+        self._total = config.client_timeout(config.timeout).total
         self._backoff = Backoff(config.retry_delay, config.max_retry_delay)
         self._budget = RetryBudget(config.retry_budget)
         self._limiter = None if config.rate_limit is None else RateLimiter(config.rate_limit)  # type: ignore[arg-type]
         self._statuses = frozenset(config.retry_statuses)
 
     def close(self) -> None:
-        """No call is tried again from now on; the wire is closed by itself."""
+        """End the calls under way, with `ClosedError`. In the loop that they run in."""
         self.closing = True
         self._watchdog.close()
 
@@ -78,9 +86,14 @@ class Engine:
             if not whole and seconds is not None:
                 # The time runs on while the caller has the stream: there is no task to end, but aiohttp's reading.
                 call.limit_stream(seconds)
+            if not whole and seconds is None and call.body is None:
+                # Until the head has come, a server may take as long as for a whole call; an upload takes what it takes.
+                watched = self._total
+            else:
+                watched = seconds if whole else None
             before = current_call.set(call)
             try:
-                with _NO_LIMIT if seconds is None or not whole else self._watchdog.limit(seconds):
+                with self._watchdog.limit(math.inf if watched is None else watched):
                     raw = await self.wire.send(call)
                     call.head_at = monotonic()
                     delay = self._delay_after_status(call, raw, auth) if raw.status >= 400 else None
@@ -132,7 +145,11 @@ class Engine:
     async def _wait(self, call: Call, delay: float, why: str) -> None:
         logger.debug("%s %s: attempt %d again in %.3f s: %s", call.method, call.host, call.attempt, delay, why)
         call.phase = "retry"
-        await asyncio.sleep(delay)
+        try:
+            with self._watchdog.limit(math.inf):
+                await asyncio.sleep(delay)
+        except TimeoutError:
+            raise call.error(ClosedError, "the client was closed") from None
 
     def _fit_into_deadline(self, call: Call) -> float:
         """Seconds for this attempt."""
@@ -143,33 +160,47 @@ class Engine:
         return left if call.total is None else min(call.total, left)
 
     async def _get_leave(self, call: Call, auth: Auth | None) -> None:
-        """Wait for the rate limit and for a token."""
+        """Wait for the rate limit, which no `timeout` ends, and for a token, which has as long as the attempt."""
         try:
             if self._limiter is not None:
                 call.phase = "rate limit"
-                await self._limiter.acquire(call.host, call.deadline_at)
+                with self._watchdog.limit(math.inf):
+                    await self._limiter.acquire(call.host, call.deadline_at)
             if auth is not None:
                 call.phase = "auth"
                 value = auth.fixed
                 if value is None:
-                    async with asyncio.timeout(call.time_left):
+                    left = call.time_left
+                    total = self._total if call.total is None else call.total
+                    with self._watchdog.limit(min(math.inf if limit is None else limit for limit in (left, total))):
                         value = await auth.header()
+                    if not isinstance(value, str):
+                        raise TypeError(f"auth must give a str as the header, not {type(value).__name__}")
+                    check_headers("auth", {"Authorization": value}, none=False)
                 if call.headers is None:
                     call.headers = CIMultiDict()
                 call.headers["Authorization"] = value
         except NetworkError as error:
-            raise call.error(type(error), error.message, error.__cause__, **error.details) from error.__cause__
+            details = {"limit": "deadline", **error.details} if isinstance(error, TimeoutError) else error.details
+            raise call.error(type(error), error.message, error.__cause__, **details) from error.__cause__
         except TimeoutError as error:
-            raise call.error(NetworkTimeoutError, "no token in time", error, limit="deadline") from error
+            if self.closing:
+                raise call.error(ClosedError, "the client was closed") from None
+            left = call.time_left
+            limit = "deadline" if left is not None and left <= 0.01 else "timeout"
+            raise call.error(NetworkTimeoutError, f"no token in time ({limit})", error, limit=limit) from error
+        except ValueError as error:
+            raise call.error(InvalidRequestError, str(error), error) from error
 
     # ---- Whether and when to try again ----
 
     def _delay_after_status(self, call: Call, raw: Any, auth: Auth | None) -> float | None:
         """Seconds until the next attempt, or None if this answer is final."""
         status = raw.status
-        if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized:
+        if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and call.hops <= 1:
             sent = "" if call.headers is None else call.headers.get("Authorization", "")
-            # Whatever the method: a request that was refused for its token was not carried out.
+            # Whatever the method: a request that was refused for its token was not carried out. After a redirect it is
+            # another request that was refused, perhaps for a token that was not sent there on purpose.
             if auth.refused(sent) and _can_send_again(call):
                 call.reauthorized = True
                 call.extra_attempts += 1
@@ -177,7 +208,8 @@ class Engine:
             return None
         retry_after = parse_retry_after(raw.headers.get("Retry-After"))
         if retry_after is not None and status in (429, 503) and self._limiter is not None:
-            self._limiter.pause(call.host, retry_after)
+            # No longer than this client would wait by itself: a server cannot stop it for good.
+            self._limiter.pause(call.host, min(retry_after, self._config.max_retry_delay))
         if status not in self._statuses or not call.repeatable:
             return None
         return self._delay(call, retry_after)
@@ -190,6 +222,8 @@ class Engine:
             return None
         if call.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
             # The server closed the pooled connection just when it was chosen: nobody's fault, once.
+            if not self._take_from_budget(call):
+                return None
             call.extra_attempts += 1
             self.counters.stale_retries += 1
             return 0.0
@@ -208,15 +242,15 @@ class Engine:
         left = call.time_left
         if left is not None and delay >= left:
             return None
-        if not self._budget.take(call.host, monotonic()):
-            self.counters.budget_refusals += 1
+        if not self._take_from_budget(call):
             return None
         self.counters.retries += 1
         return delay
 
-
-# What to enter where there is no limit.
-_NO_LIMIT = contextlib.nullcontext()
+    def _take_from_budget(self, call: Call) -> bool:
+        allowed = self._budget.take(call.host, monotonic())
+        self.counters.budget_refusals += not allowed
+        return allowed
 
 
 def _can_send_again(call: Call) -> bool:
@@ -233,6 +267,6 @@ def parse_retry_after(value: str | None) -> float | None:
         return float(value[:12])
     try:
         date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, date.timestamp() - time.time())
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, date.timestamp() - time.time())

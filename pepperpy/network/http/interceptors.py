@@ -30,15 +30,18 @@ class Interceptor(Protocol):
         """
 
     async def post_response(self, response: HTTPResponse) -> None:
-        """Look at a response whose body was read, before its status is checked."""
+        """Look at a response whose body was read, before its status is checked.
+
+        Of a body that will only be part of an `HTTPStatusError`, `max_error_body` bytes were read.
+        """
 
 
 async def before_request(
     interceptors: Iterable[Any],
     method: str,
     url: str | URL,
-    params: dict[str, Any],
-    headers: dict[str, str | None],
+    params: Any,
+    headers: Any,
     proxy: str | None,
     timeout: ClientTimeout | float | None,
     verify_ssl: bool,

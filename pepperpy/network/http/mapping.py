@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yarl import URL
 
@@ -24,7 +24,7 @@ class MapResult:
     """
 
     index: int
-    url: str | URL
+    url: str | URL = field(repr=False)  # it may hold credentials
     response: HTTPResponse | None = None
     error: NetworkError | None = None
 
@@ -41,6 +41,8 @@ async def map_bounded(
     concurrency: int,
 ) -> AsyncGenerator[MapResult, None]:
     """Results of `fetch(url)` as they come; only a NetworkError becomes a result, anything else ends all."""
+    if isinstance(urls, str) or not isinstance(urls, (Iterable, AsyncIterable)):
+        raise TypeError(f"urls must be an iterable or async iterable of URLs, not {type(urls).__name__}")
     source = aiter(urls) if isinstance(urls, AsyncIterable) else _as_async(urls)
     turn = asyncio.Lock()
     index = -1
@@ -64,6 +66,12 @@ async def map_bounded(
             await results.put(None)
         except Exception as error:
             await results.put(error)
+        except asyncio.CancelledError as error:
+            # Not of this worker: of something that it awaited, such as an interceptor's own future.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            await results.put(error)
 
     workers = [asyncio.create_task(work()) for _ in range(concurrency)]
     try:
@@ -80,6 +88,8 @@ async def map_bounded(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+        if (aclose := getattr(source, "aclose", None)) is not None:
+            await aclose()
 
 
 async def _as_async(items: Iterable[str | URL]) -> AsyncIterator[str | URL]:

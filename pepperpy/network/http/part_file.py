@@ -10,12 +10,11 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-Result = TypeVar("Result")
+from pepperpy.network.http.threads import done, in_thread
 
 
 class PartFile:
@@ -29,6 +28,8 @@ class PartFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], checksum: str | None) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"path must be a str or os.PathLike, not {type(path).__name__}")
         self.path = Path(path)
         self.algorithm: str | None = None
         self.expected: str | None = None
@@ -46,7 +47,7 @@ class PartFile:
         Raises:
             OSError: It cannot be made, or the target is something that a file cannot replace.
         """
-        await _done(_in_thread(self._create))
+        await done(in_thread(self._create))
 
     async def write(self, pieces: list[bytes]) -> None:
         """Begin to write; returns when all that was given before is written.
@@ -54,17 +55,17 @@ class PartFile:
         So the next bytes can arrive meanwhile: a sixth of the time on two cores, more if there is a checksum.
         """
         await self._written()
-        self._writing = _in_thread(self._write, pieces)
+        self._writing = in_thread(self._write, pieces)
 
     async def empty(self) -> None:
         """Take back all that was written."""
         await self._written()
-        await _done(_in_thread(self._empty))
+        await done(in_thread(self._empty))
 
     async def finish(self, pieces: list[bytes]) -> None:
         """Write the last pieces, and close."""
         await self._written()
-        await _done(_in_thread(self._finish, pieces))
+        await done(in_thread(self._finish, pieces))
 
     def put_in_place(self) -> None:
         """Not a coroutine: a cancellation could come while it runs, when the file is in place already."""
@@ -76,12 +77,12 @@ class PartFile:
             with suppress(OSError):
                 await self._written()
         finally:
-            await _done(_in_thread(self._discard))
+            await done(in_thread(self._discard))
 
     async def _written(self) -> None:
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            await _done(writing)
+            await done(writing)
 
     # ---- In threads ----
 
@@ -142,24 +143,6 @@ class PartFile:
     def _opened(self) -> io.FileIO:
         assert self._file is not None, "create() comes first"
         return self._file
-
-
-def _in_thread(function: Callable[..., Result], *arguments: Any) -> asyncio.Future[Result]:
-    return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-
-
-async def _done(future: asyncio.Future[Result]) -> Result:
-    """Its result; not even a cancellation returns before the thread does."""
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait((future,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        future.exception()  # or asyncio reports that nobody asked for it
-        raise cancelled
-    return future.result()
 
 
 def parse_checksum(checksum: object) -> tuple[str, str]:

@@ -49,7 +49,8 @@ class RequestOptions(TypedDict, total=False):
         raise_for_status: As in `HTTPConfig`.
         max_response_size: Bytes, as in `HTTPConfig`; None for no limit.
         allow_redirects: Whether redirects are followed.
-        progress: Called with `(bytes sent, total or None)` while the body is sent; from 0 again at a retry.
+        progress: Called with `(bytes sent, total or None)` while the body is sent; from 0 again at a retry. For a
+            download with the bytes received. It may be a coroutine function.
     """
 
     data: Any
@@ -121,9 +122,9 @@ class Prepare:
             call = Call(config, method, target, self._options, self._total if whole else None, self._timeout)
             deadline = config.deadline
             auth = self._auth if self._origin is None or self._auth is None else self._auth_for(target)
-            if params or config.params:
+            if params is not None or config.params:
                 call.options = {**call.options, "params": self._merged(params)}
-            if headers:
+            if headers is not None:
                 self._set_headers(call, headers)
             if proxy is not None:
                 check_proxy(proxy)
@@ -131,9 +132,9 @@ class Prepare:
             if timeout is not None:
                 check_limits("timeout", timeout)
                 if isinstance(timeout, ClientTimeout):
-                    limits = config.client_timeout(timeout)
-                    call.total = limits.total
-                    call.timeout = _without_total(limits)
+                    if timeout.total is not None:
+                        call.total = timeout.total or None  # 0 is none, as for aiohttp
+                    call.timeout = _without_total(config.client_timeout(timeout))
                 else:
                     call.total = timeout
             if verify_ssl is not True:
@@ -142,7 +143,7 @@ class Prepare:
                 deadline, auth = self._set_options(call, options, deadline, auth)
             if json is not None or options:
                 self._set_body(call, json, options)
-            if headers:
+            if call.headers:
                 _check_framing(call)
             if deadline is not None:
                 call.deadline_at = call.started_at + deadline
@@ -238,7 +239,6 @@ class Prepare:
         call.headers = headers
 
 
-_param = param_text
 _METHODS = {name: name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
 
 

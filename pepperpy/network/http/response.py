@@ -15,6 +15,9 @@ from pepperpy.network.errors import DecodeError, HTTPStatusError, ResponseTooLar
 from pepperpy.network.http.call import Call, Timings
 from pepperpy.network.http.codec import JSONCodec, decode_as
 
+# Codecs of Python's that are no encodings of text on the wire; some take quadratic time.
+_NOT_FOR_BODIES = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "unicode_escape"})
+
 
 class ResponseHead:
     """What is known of a response once its head has arrived."""
@@ -89,9 +92,11 @@ class ResponseHead:
         charset = self._raw.charset
         if charset:
             try:
-                return codecs.lookup(charset).name
+                name = codecs.lookup(charset).name
             except (LookupError, ValueError):
-                pass
+                name = ""
+            if name and name not in _NOT_FOR_BODIES:
+                return name
         return "utf-8"
 
     def _decode_error(self, text: str, content: bytes, cause: Exception | None = None) -> DecodeError:
@@ -131,7 +136,7 @@ class HTTPResponse(ResponseHead):
         encoding = self.encoding
         try:
             return self.content.decode(encoding)
-        except (UnicodeDecodeError, LookupError) as error:
+        except (UnicodeError, LookupError) as error:
             raise self._decode_error(f"the body is not text in {encoding}", self.content, error) from error
 
     def json(self, type: Any = None) -> Any:
@@ -172,13 +177,13 @@ def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-def is_known_to_fit(raw: Any, call: Call, limit: int | None) -> bool:
+def is_known_to_fit(raw: Any, call: Call, limit: int) -> bool:
     """Whether the body cannot go past `limit` bytes, so that aiohttp may read it at once.
 
     Raises:
         ResponseTooLargeError: It is announced as larger. The connection is closed.
     """
-    if limit is None or call.method == "HEAD":
+    if call.method == "HEAD":
         return True
     stream = raw.content
     if stream.is_eof() and stream.total_bytes <= limit:

@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from pepperpy.network.config import KIB
 from pepperpy.network.errors import InvalidRequestError
+from pepperpy.network.http.threads import done, in_thread
 from pepperpy.network.http.upload import BodyFailed, Source
 
 # Bytes read and sent at once. aiohttp's StreamWriter waits for the transport after as many.
@@ -67,7 +68,7 @@ class FileSource(Source):
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._begun = True
         if self._start is not None:
-            await _in_thread(self._file.seek, self._start, wait=True)
+            await done(in_thread(self._file.seek, self._start))
         await _copy(self._file, self.size, writer, wait=self._start is not None)
 
 
@@ -149,10 +150,14 @@ def _size(file: Any, start: int) -> int | None:
 
 
 async def _copy(file: Any, size: int | None, writer: AbstractStreamWriter, *, wait: bool) -> None:
-    """Send `size` bytes of `file`, or all if None. What it has grown by since it was measured is left out."""
+    """Send `size` bytes of `file`, or all if None. What it has grown by since it was measured is left out.
+
+    Without `wait`, a cancellation does not wait for the read under way: that of a pipe may last for ever.
+    """
     left = size
     while left is None or left > 0:
-        data = as_bytes(await _in_thread(file.read, CHUNK if left is None else min(CHUNK, left), wait=wait))
+        reading = in_thread(file.read, CHUNK if left is None else min(CHUNK, left))
+        data = as_bytes(await (done(reading) if wait else reading))
         if not data:
             break
         await writer.write(data)
@@ -160,23 +165,6 @@ async def _copy(file: Any, size: int | None, writer: AbstractStreamWriter, *, wa
             left -= len(data)
     if left:
         raise BodyFailed(f"the file ended {left} bytes before the {size} announced: it was changed meanwhile")
-
-
-async def _in_thread(function: Callable[[int], Any], argument: int, *, wait: bool) -> Any:
-    """`function(argument)`, called in a thread; with `wait`, not even a cancellation returns before the thread does."""
-    future = asyncio.get_running_loop().run_in_executor(None, function, argument)
-    if not wait:
-        return await future
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait((future,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        future.exception()  # or asyncio reports that nobody asked for it
-        raise cancelled
-    return future.result()
 
 
 async def _read_all(reader: asyncio.StreamReader | aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from pepperpy.network.errors import MessageTooLargeError, ResponseTooLargeError, UsageError
+from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, ResponseTooLargeError, UsageError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.codec import JSONCodec, decode_as
 from pepperpy.network.http.lines import LineSplitter
@@ -27,14 +27,16 @@ class HTTPStream(ResponseHead):
     `max_response_size` was given; `read_timeout` limits each silence.
 
     Each way of reading raises, besides what it names itself:
-        ConnectionLostError, IncompleteReadError, ProtocolError: It broke off; what came before was given out.
+        UsageError, BusyError: Outside of the block; while another task reads.
+        ConnectionLostError, IncompleteReadError, ProtocolError: It broke off. What had arrived and was not read yet is
+            lost, as aiohttp does it.
         NetworkTimeoutError: The server was silent for `read_timeout`, or the deadline passed.
         ResponseTooLargeError: More than the `max_response_size` that was given.
 
     Leaving the block before the end closes the connection. Cancellation: the same.
     """
 
-    __slots__ = ("_limit", "_max_line_size", "_open", "_size")
+    __slots__ = ("_limit", "_max_line_size", "_open", "_reading", "_size")
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class HTTPStream(ResponseHead):
         self._strict = strict
         self._max_line_size = max_line_size
         self._limit = limit
+        self._reading = False
         self._size = 0
 
     def __repr__(self) -> str:
@@ -79,14 +82,22 @@ class HTTPStream(ResponseHead):
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Pieces of the body as they come, decompressed; never empty."""
+        if self._raw is None:
+            raise UsageError("enter the stream first: async with client.stream(...) as stream")
         content = self._raw.content
         self._call.phase = "body"
         while True:
+            if self._reading:
+                raise self._call.error(BusyError, "another task reads this stream")
+            self._reading = True
+            failure: NetworkError | None = None
             try:
                 chunk = await content.readany()
             except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
                 failure = translate(error, self._call)
-            else:
+            finally:
+                self._reading = False
+            if failure is None:
                 if not chunk:
                     self._call.done_at = self._call.done_at or monotonic()
                     return

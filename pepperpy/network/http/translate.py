@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 import aiohttp
 from aiohttp.http_exceptions import (
@@ -49,7 +50,7 @@ def translate(error: Exception, call: Call) -> NetworkError:
     if isinstance(error, aiohttp.ClientResponseError):
         return _bad_response(error, call)
     if isinstance(error, aiohttp.RedirectClientError):
-        return call.error(RedirectError, "redirected to something that is no HTTP URL", _shown(error))
+        return call.error(RedirectError, "redirected to something that is no HTTP URL", error)
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return call.error(TLSError, "the certificate does not have the expected fingerprint", error)
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -57,12 +58,12 @@ def translate(error: Exception, call: Call) -> NetworkError:
     if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
         return _lost(error, call)
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-        return call.error(InvalidRequestError, "the URL cannot be used", _shown(error))
+        return call.error(InvalidRequestError, "the URL cannot be used", error)
     if isinstance(error, RuntimeError) and "closed" in str(error).lower():
         return call.error(ClosedError, "the stream was left, or the client was closed", error)
     if isinstance(error, ValueError):
         return call.error(InvalidRequestError, str(error) or "the request cannot be sent", error)
-    return call.error(NetworkError, f"failed with {type(error).__name__}", _shown(error))
+    return call.error(NetworkError, f"failed with {type(error).__name__}", error)
 
 
 def may_help(error: NetworkError) -> bool:
@@ -103,15 +104,20 @@ def _not_connected(error: aiohttp.ClientConnectorError, call: Call) -> NetworkEr
     if isinstance(cause, (ConnectionResetError, BrokenPipeError)) and call.url.scheme == "https":
         return call.error(ConnectError, f"cannot connect: {tls.describe_failure(cause)}", cause)
     if isinstance(error, aiohttp.ClientConnectorDNSError) or isinstance(cause, socket.gaierror):
-        return call.error(ConnectError, f"cannot look up {call.host!r}: {_words(cause)}", cause)
+        kind = ProxyError if error.host != call.host and "proxy" in call.options else ConnectError
+        return call.error(kind, f"cannot look up {error.host!r}: {_words(cause)}", cause)
     return call.error(ConnectError, f"cannot connect: {_words(cause)}", cause)
 
 
 def _bad_response(error: aiohttp.ClientResponseError, call: Call) -> NetworkError:
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return call.error(ProxyError, f"the proxy answered {error.status}", _shown(error), status=error.status)
+        return call.error(ProxyError, f"the proxy answered {error.status}", error, status=error.status)
     if isinstance(error, aiohttp.TooManyRedirects):
-        return call.error(RedirectError, f"more than {len(error.history) - 1} redirects", _shown(error))
+        return call.error(RedirectError, f"more than {len(error.history) - 1} redirects", error)
+    if isinstance(error.__cause__ and error.__cause__.__cause__, ContentEncodingError):
+        return call.error(
+            ProtocolError, "the body is not compressed as announced, or in an unknown way", error.__cause__
+        )
     # Not aiohttp's own words in full: they quote what came, which may be a cookie.
     reason = error.message.partition("\n")[0].partition(": ")[0].rstrip(":.") or "no reason was given"
     return call.error(ProtocolError, f"the server's answer is not HTTP: {reason}", HttpProcessingError(message=reason))
@@ -120,12 +126,12 @@ def _bad_response(error: aiohttp.ClientResponseError, call: Call) -> NetworkErro
 def _bad_body(error: aiohttp.ClientPayloadError, call: Call) -> NetworkError:
     cause = error.__cause__
     if isinstance(cause, ContentEncodingError):
-        return call.error(ProtocolError, "the body is not compressed as announced", _shown(cause))
+        return call.error(ProtocolError, "the body is not compressed as announced", cause)
     if isinstance(cause, (ContentLengthError, TransferEncodingError)):
-        return call.error(IncompleteReadError, "the body ended before it was whole", _shown(cause))
+        return call.error(IncompleteReadError, "the body ended before it was whole", cause)
     if str(error).startswith("Cannot follow redirect"):
         return call.error(RedirectError, "redirected with a body that can be read only once, and was", error)
-    return call.error(ProtocolError, f"the response cannot be read: {_words(error)}", _shown(error))
+    return call.error(ProtocolError, f"the response cannot be read: {_words(error)}", error)
 
 
 def _lost(error: Exception, call: Call) -> NetworkError:
@@ -134,11 +140,14 @@ def _lost(error: Exception, call: Call) -> NetworkError:
         cause = error.__cause__
     if str(error) in ("Connector is closed.", "Connection closed"):
         return call.error(ClosedError, "the stream was left, or the client was closed", error)
+    if isinstance(cause, ssl.SSLError):
+        # With TLS 1.3 the server looks at the client's certificate when the client takes the handshake for done.
+        return call.error(TLSError, tls.describe_failure(cause), cause)
     if not call.connected:
-        return call.error(ConnectError, f"cannot connect: {_words(cause)}", _shown(cause))
+        return call.error(ConnectError, f"cannot connect: {_words(cause)}", cause)
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return call.error(ConnectionLostError, "the server closed the connection without an answer", _shown(cause))
-    return call.error(ConnectionLostError, f"the connection was lost: {_words(cause)}", _shown(cause))
+        return call.error(ConnectionLostError, "the server closed the connection without an answer", cause)
+    return call.error(ConnectionLostError, f"the connection was lost: {_words(cause)}", cause)
 
 
 def _words(error: BaseException) -> str:
@@ -147,10 +156,3 @@ def _words(error: BaseException) -> str:
         return error.strerror
     text = str(error)
     return text if text and "://" not in text else type(error).__name__
-
-
-def _shown(error: BaseException) -> BaseException:
-    """`error`, or a stand-in if its text holds a URL, whose secrets a traceback would show."""
-    if "://" not in f"{error} {error!r}":
-        return error
-    return aiohttp.ClientError(f"{type(error).__name__} (its text held the URL)")

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 from pepperpy.network.config import KIB
+from pepperpy.network.http.call import current_call
 
 if TYPE_CHECKING:
     from pepperpy.network.http.body import Body
@@ -78,6 +79,8 @@ class UploadPayload(Source):
         Raises:
             BodyFailed: It has another length, or its source or `progress` raised. The connection is cut.
         """
+        # A source that uses the client's session makes requests of its own.
+        current_call.set(None)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._body.writers.add(task)
         try:

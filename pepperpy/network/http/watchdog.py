@@ -26,8 +26,10 @@ class Watchdog:
         return Limit(self, self._loop.time() + seconds)
 
     def close(self) -> None:
-        """Drop the timer. Blocks that are still running are no longer limited."""
-        self._watched.clear()
+        """End all blocks that are running, as if their time had come."""
+        for limit in self._watched:
+            limit.expire()
+        self._watched = set()
         self._look_at(math.inf)
 
     def watch(self, limit: Limit) -> None:

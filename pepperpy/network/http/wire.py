@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import aiohttp
+from yarl import URL
 
 from pepperpy.network import tls
 from pepperpy.network.config import MIB
@@ -40,11 +41,31 @@ class Wire(Protocol):
         """End all connections without a turn of the loop."""
 
 
+class Cookies:
+    """A jar into which the configured cookies come once for each origin that is asked for.
+
+    Never for where a redirect leads, as other credentials; and never over what the server has set since.
+    """
+
+    def __init__(self, config: HTTPConfig) -> None:
+        # unsafe: servers that are named by their address have cookies too.
+        self.jar = aiohttp.CookieJar(unsafe=True)
+        self._first = config.cookies
+        self._base = None if config.base_url is None else URL(config.base_url).origin()
+        self._given_to: set[URL] = set()
+
+    def prepare_for(self, url: URL) -> None:
+        if self._first and (origin := url.origin()) not in self._given_to and self._base in (None, origin):
+            self._given_to.add(origin)
+            self.jar.update_cookies(self._first, response_url=origin)
+
+
 class AiohttpWire:
     """One `aiohttp.ClientSession`. Made and used inside one running loop."""
 
     def __init__(self, config: HTTPConfig) -> None:
         _raise_malloc_threshold()
+        self._cookies = Cookies(config)
         self.connector = GuardedConnector(
             ssl=verified(config),
             limit=config.max_connections,
@@ -56,7 +77,7 @@ class AiohttpWire:
         self.session = aiohttp.ClientSession(
             connector=self.connector,
             headers=config.headers,
-            cookies=config.cookies,
+            cookie_jar=self._cookies.jar,
             timeout=config.client_timeout(config.timeout),
             trust_env=config.trust_env,
         )
@@ -71,6 +92,7 @@ class AiohttpWire:
         return self.connector.discarded
 
     def send(self, call: Call) -> Awaitable[aiohttp.ClientResponse]:
+        self._cookies.prepare_for(call.url)
         if call.headers is None and call.body is None:
             return self.session.request(call.method, call.url, timeout=call.timeout, **call.options)
         data = None
@@ -101,7 +123,8 @@ class AiohttpWire:
 
     def abandon(self) -> None:
         for transport in self.connector.open_transports():
-            transport.abort()
+            with contextlib.suppress(RuntimeError):  # its loop is closed: the collector ends what is left
+                transport.abort()
         # Otherwise session and connector each complain once more.
         self.session.detach()
         if close := getattr(self.connector, "_close", None):

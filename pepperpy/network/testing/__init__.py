@@ -12,7 +12,8 @@ async def test_users_are_listed():
         users.assert_called(times=2)
 """
 
-from pepperpy.network.testing.http import MockHTTP, UnexpectedRequestError, no_retry_waits
+from pepperpy.network.backoff import no_retry_waits
+from pepperpy.network.testing.http import MockHTTP, UnexpectedRequestError
 from pepperpy.network.testing.http_reply import Failure, Reply
 from pepperpy.network.testing.http_request import MockRequest, UploadedFile
 from pepperpy.network.testing.http_route import Route

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Unpack
 
-from pepperpy.network import backoff
+from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http import wire as wires
 from pepperpy.network.http.checks import check_base_url, is_http
 from pepperpy.network.http.config import HTTPConfig
@@ -34,31 +34,6 @@ class UnexpectedRequestError(AssertionError):
     def __init__(self, message: str, request: MockRequest) -> None:
         super().__init__(message)
         self.request = request
-
-
-# Blocks of different tasks may end in another order than they began, so they are counted.
-_no_waits = contextlib.ExitStack()
-_blocks_without_waits = 0
-
-
-@contextlib.contextmanager
-def no_retry_waits() -> Iterator[None]:
-    """A block in which retries come at once: `with no_retry_waits():`; for tests, of HTTP and TCP clients alike.
-
-    How often is tried again stays as it is, and so does whether: a `Retry-After` beyond `max_retry_delay` still ends
-    the retries. What else waits does so too: the rate limit (a `Retry-After` pauses it), delays of a `MockHTTP`, a
-    server. It holds for the whole process, other threads included.
-    """
-    global _blocks_without_waits
-    if not _blocks_without_waits:
-        _no_waits.enter_context(backoff.without_waits())
-    _blocks_without_waits += 1
-    try:
-        yield
-    finally:
-        _blocks_without_waits -= 1
-        if not _blocks_without_waits:
-            _no_waits.close()
 
 
 class MockHTTP:

@@ -21,6 +21,7 @@ from yarl import URL
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.http.wire import Cookies
 from pepperpy.network.testing.http_reply import FAULTS, Delay, Failure, Reply, request_info
 from pepperpy.network.testing.http_request import MockRequest
 from pepperpy.network.testing.http_response import MockResponse
@@ -49,8 +50,8 @@ class MockWire:
     def __init__(self, config: HTTPConfig, mock: Answers) -> None:
         self._config = config
         self._mock = mock
-        self._jar = aiohttp.CookieJar()
-        self._jar.update_cookies(config.cookies)
+        self._cookies = Cookies(config)
+        self._jar = self._cookies.jar
         self.closed = False
         self._waiting: set[asyncio.Timeout] = set()
 
@@ -66,6 +67,7 @@ class MockWire:
         self.closed = True
 
     async def send(self, call: Call) -> MockResponse:
+        self._cookies.prepare_for(call.url)
         payload: Any = None
         if call.body is not None:
             try:
