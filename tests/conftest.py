@@ -68,6 +68,8 @@ def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], function: Callabl
     with asyncio.Runner(loop_factory=loop_factory, debug=loop_factory is not uvloop.new_event_loop) as runner:
         runner.run(checked())
     gc.collect()
+    # What is left belongs to pytest and the modules: later tests need not look at it again and again.
+    gc.freeze()
     assert not loop_errors, f"the loop's exception handler was called: {loop_errors}"
     assert not tasks_left, f"tasks are still alive: {tasks_left}"
     left = open_descriptors() - descriptors
