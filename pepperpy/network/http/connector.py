@@ -1,10 +1,11 @@
 """aiohttp's connection pool, and what this package adds to it.
 
-Everything that leans on a name that aiohttp does not document is here, used only while it is there, and a test fails
-without it (tests/test_http_gaps.py):
+What leans on names that aiohttp does not document is here. Where one of them is gone, aiohttp does as it does by itself,
+and a test fails (tests/test_http_gaps.py):
 
     TCPConnector._factory               counts interim responses and open connections, and sees unasked bytes
     ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
+    ResponseHandler._payload            who waits for the rest of a body is told when the connection is closed
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
 """
 
@@ -27,7 +28,8 @@ MAX_INTERIM_RESPONSES = 8
 
 def switch_off_own_retry(session: aiohttp.ClientSession) -> None:
     """Let a request on a connection that turns out to be closed fail, for the engine to see."""
-    session._retry_connection = False
+    if hasattr(session, "_retry_connection"):
+        session._retry_connection = False
 
 
 class GuardedConnector(aiohttp.TCPConnector):
@@ -128,7 +130,7 @@ class GuardedHandler(ResponseHandler):
         self._connector.lost(self)
 
     def close(self) -> None:
-        payload = self._payload
+        payload = getattr(self, "_payload", None)
         if payload is not None and not payload.is_eof() and payload.exception() is None:
             # aiohttp forgets it here, and who waits for the rest of a body would wait for ever.
             payload.set_exception(aiohttp.ClientConnectionError("Connection closed"))
