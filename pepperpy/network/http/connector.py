@@ -1,7 +1,7 @@
 """aiohttp's connection pool, and what this package adds to it.
 
-What leans on names that aiohttp does not document is here. Where one of them is gone, aiohttp does as it does by itself, and
-a test fails (tests/test_http_gaps.py):
+What leans on names that aiohttp does not document is here. Where one of them is gone, aiohttp does as it does by
+itself, and a test fails (tests/test_http_gaps.py):
 
     TCPConnector._factory               counts interim responses and open connections, and sees unasked bytes
     ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
