@@ -36,7 +36,7 @@ bench-tcp: $(VENV)/installed-bench
 bench-http: $(VENV)/installed-bench servers
 	$(BIN)/python -m pytest benchmarks/test_http.py -o timeout=900 --benchmark-columns=median,rounds $(ARGS)
 
-# Two minutes: fails when throughput is lost beside asyncio streams and aiohttp.
+# Half a minute: fails when throughput is lost beside asyncio streams and aiohttp.
 bench-ratios: $(VENV)/installed-bench servers
 	$(BIN)/python benchmarks/ratios.py
 
