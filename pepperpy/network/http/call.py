@@ -1,7 +1,7 @@
 """`Call`: one logical request, from the arguments to the outcome. Knows what to send, and how far it got.
 
-It is also what aiohttp's connector reports to while it looks for a connection (see `wire.py`), which is how an error
-can say in which phase it happened, and a retry whether anything was sent.
+It is also what aiohttp's connector reports to while it looks for a connection (see `connector.py`), which is how an
+error can say in which phase it happened, and a retry whether anything was sent.
 """
 
 from __future__ import annotations

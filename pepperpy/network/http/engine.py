@@ -83,14 +83,14 @@ class Engine:
             if self._limiter is not None or auth is not None:
                 await self._get_leave(call, auth)
             seconds = call.total if call.deadline_at is None else self._fit_into_deadline(call)
+            watched = seconds
             if not whole and seconds is not None:
                 # The time runs on while the caller has the stream: there is no task to end, but aiohttp's reading.
                 call.limit_stream(seconds)
-            if not whole and seconds is None and call.body is None:
+                watched = None
+            elif not whole and call.body is None:
                 # Until the head has come, a server may take as long as for a whole call; an upload takes what it takes.
                 watched = self._total
-            else:
-                watched = seconds if whole else None
             before = current_call.set(call)
             try:
                 with self._watchdog.limit(math.inf if watched is None else watched):
