@@ -83,7 +83,7 @@ class Connection:
 
         async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
             with contextlib.suppress(ConnectionError):
-                while data := await source.read(65536):
+                while (data := await source.read(65536)) and not target.transport.is_closing():
                     target.write(data)
                     await target.drain()
             target.close()
@@ -98,6 +98,9 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         """Returns when the kernel has `data` (over TLS: when nothing waits in front of the encryption)."""
+        if self._writer.transport.is_closing():
+            # asyncio would ignore the data; uvloop raises a RuntimeError once the socket is closed.
+            raise ConnectionResetError("the client has left")
         self._writer.write(data)
         await self._writer.drain()
         self.bytes_sent += len(data)

@@ -80,7 +80,8 @@ async def echo_server() -> AsyncIterator[int]:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.add(writer)
         try:
-            while data := await reader.read(65536):
+            # Writing to a closed transport is a RuntimeError on uvloop.
+            while (data := await reader.read(65536)) and not writer.transport.is_closing():
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:
