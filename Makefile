@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check debug-test bench-tcp bench-http bench-ratios bench-guard clean
+.PHONY: demo test check debug-test bench bench-quick bench-ratios bench-guard clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -28,13 +28,14 @@ debug-test: servers
 	NET_DEBUG=1 $(VENV)-debug/bin/pip install --quiet --disable-pip-version-check --force-reinstall '.[test]'
 	cd tests && ../$(VENV)-debug/bin/python -m pytest $(ARGS)
 
-# Some minutes; see benchmarks/README.md. A subset: make bench-tcp ARGS="-k echo"
-bench-tcp: $(VENV)/installed-bench
-	$(BIN)/python -m pytest benchmarks/test_tcp.py -o timeout=900 --benchmark-columns=median,rounds $(ARGS)
+# Everything beside its peers, under 40 minutes; see benchmarks/README.md. A part: make bench ARGS="-k 'echo_64 and not trio'"
+OUT ?= build/bench
+bench: $(VENV)/installed-bench servers
+	BENCH_COMMAND='make bench$(if $(ARGS), ARGS="$(ARGS)")' $(BIN)/python -m pytest benchmarks -q -o timeout=0 --out $(OUT) $(ARGS)
 
-# What HTTPClient costs beside aiohttp's ClientSession; four minutes.
-bench-http: $(VENV)/installed-bench servers
-	$(BIN)/python -m pytest benchmarks/test_http.py -o timeout=900 --benchmark-columns=median,rounds $(ARGS)
+# The same for a few workloads and peers; under a minute.
+bench-quick: $(VENV)/installed-bench servers
+	BENCH_COMMAND='make bench-quick' $(BIN)/python -m pytest benchmarks -q -o timeout=0 --quick --out $(OUT)-quick $(ARGS)
 
 # Half a minute: fails when throughput is lost beside asyncio streams and aiohttp.
 bench-ratios: $(VENV)/installed-bench servers

@@ -1,8 +1,7 @@
-"""Prints the figures of a run as one Markdown table."""
+"""Options of the benchmarks, and the report at the end."""
 
 from __future__ import annotations
 
-import platform
 import sys
 from pathlib import Path
 
@@ -10,20 +9,36 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from report import ROWS
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=100, help="at most so many rounds of each workload")
+    parser.addoption("--out", type=Path, default=None, help="folder for results.md, results.json and the plots")
+    parser.addoption("--quick", action="store_true", help="a few workloads, this package beside what most use now")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not ROWS:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        from workloads import QUICK
+
+        peers = {"tcp.network_client", "tcp.streams", "http.http_client", "http.aiohttp_session"}
+        items[:] = [
+            item
+            for item in items
+            if item.callspec.params["workload"].name in QUICK and item.callspec.params["peer"].name in peers  # type: ignore[attr-defined]
+        ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    import plots
+    import report
+
+    if not report.RESULTS:
         return
-    write = terminalreporter.write_line
-    write(f"\nCPython {platform.python_version()}, {platform.machine()}, {platform.system()}; medians of the rounds\n")
-    write("| workload | loop | per operation: wall / CPU / spread of each peer | figure | value | target |")
-    write("|---|---|---|---|---|---|")
-    for row in ROWS:
-        peers = "; ".join(
-            f"{peer} {f.memory_bytes:,.0f} B" if f.memory_bytes else
-            f"{peer} {f.seconds * 1e6:.3f} / {f.cpu_seconds * 1e6:.3f} us ± {f.spread / 2:.0%}"
-            for peer, f in row.figures.items()
-        )  # fmt: skip
-        write(f"| {row.workload} | {row.loop} | {peers} | {row.words} | {row.value:.2f} | {row.verdict} |")
+    command = report.command_line()
+    for line in report.markdown(command):
+        terminalreporter.write_line(line)
+    folder = config.getoption("--out")
+    if folder is not None:
+        report.write(folder, command)
+        plots.write(folder)
+        terminalreporter.write_line(f"\nwritten to {folder}: results.md, results.json and the plots")

@@ -1,7 +1,8 @@
-"""Runs one peer on one workload: a fresh server process, a fresh client process, one figure."""
+"""Runs one peer on one workload: a fresh server process, a fresh client process, one report."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import json
@@ -18,19 +19,77 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workloads import BULK_PIECE, HTTP_BODY, WORKLOADS
+from workloads import Workload
 
 HERE = Path(__file__).parent
+C_CLIENT = "tcp.c_client"
+TOO_WIDE = 0.25  # of the median: (slowest - fastest) beyond which a figure says that it is unsure. Arbitrary.
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer on one of its loops."""
+
+    name: str  # tcp.streams
+    loop: str  # asyncio, uvloop, trio, none
+
+    def __str__(self) -> str:
+        short = self.name.partition(".")[2]
+        return short if self.loop == "none" else f"{short}-{self.loop}"
+
+
+@functools.cache
+def peers(family: str) -> list[tuple[Peer, frozenset[str]]]:
+    """The peers in a folder of peers/, with the kinds of workload that each knows; read, not imported."""
+    found = []
+    for path in sorted((HERE / "peers" / family).glob("*.py")):
+        tree = ast.parse(path.read_text())
+        kinds = frozenset(
+            node.name
+            for node in tree.body
+            if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name[0] != "_"
+        )
+        loops = ("asyncio", "uvloop")
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LOOPS":
+                loops = ast.literal_eval(node.value)
+        found += [(Peer(f"{family}.{path.stem}", loop), kinds) for loop in loops]
+    if family == "tcp":
+        found.append((Peer(C_CLIENT, "none"), c_client_kinds()))
+    return found
+
+
+def peers_for(workload: Workload) -> list[Peer]:
+    family = "http" if workload.family == "HTTP" else "tcp"
+    known = [peer for peer, kinds in peers(family) if workload.kind in kinds]
+    # The C client speaks no TLS.
+    return [peer for peer in known if not (peer.name == C_CLIENT and workload.tls)]
+
+
+@functools.cache
+def certificate() -> tuple[str, str]:
+    """PEM files for 127.0.0.1: the authority, and the server's certificate with its key."""
+    import trustme
+
+    folder = Path(tempfile.mkdtemp(prefix="bench-certificate-"))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    authority.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(
+        str(folder / "server.pem")
+    )
+    return str(folder / "ca.pem"), str(folder / "server.pem")
 
 
 @contextlib.contextmanager
-def server(kind: str) -> Iterator[int]:
+def server(workload: Workload) -> Iterator[int]:
     """The port of a server in a process of its own."""
-    if kind == "nginx":
-        with nginx() as port:
+    if workload.server == "nginx":
+        with nginx(workload) as port:
             yield port
         return
-    command = [sys.executable, str(HERE / "server.py"), kind]
+    command = [sys.executable, str(HERE / "server.py"), workload.server]
+    if workload.tls:
+        command.append(certificate()[1])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -41,18 +100,20 @@ def server(kind: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def nginx() -> Iterator[int]:
-    """The port of an nginx that answers with `HTTP_BODY`, on the last core."""
+def nginx(workload: Workload) -> Iterator[int]:
+    """The port of an nginx of its own, on the last core; nginx.conf.in says what it serves."""
     # Debian has it where only root's PATH looks.
     binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert binary, "nginx is not installed; `make bench-http` installs it"
+    assert binary, "nginx is not installed; `make servers` installs it"
     with tempfile.TemporaryDirectory(prefix="bench-nginx-") as folder:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        text = (HERE / "nginx.conf.in").read_text().replace("PORT;", f"{port};").replace("BODY", HTTP_BODY)
+        text = (HERE / "nginx.conf.in").read_text()
+        text = text.replace("PORT", f"{port}{' ssl' if workload.tls else ''}").replace("BODY", "x" * 100)
+        if workload.tls:
+            text = text.replace("# TLS", f"ssl_certificate {certificate()[1]}; ssl_certificate_key {certificate()[1]};")
         (Path(folder) / "nginx.conf").write_text(text)
-        command = [binary, "-p", folder, "-c", "nginx.conf", "-e", "stderr"]
-        with subprocess.Popen(command) as process:
+        with subprocess.Popen([binary, "-p", folder, "-c", "nginx.conf", "-e", "stderr"]) as process:
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
             try:
@@ -66,23 +127,43 @@ def nginx() -> Iterator[int]:
 
 
 @functools.cache
-def recv_loop() -> str:
+def c_client() -> str:
     """The C client, built with the compiler that built the package."""
-    target = Path(tempfile.mkdtemp(prefix="recv_loop")) / "recv_loop"
-    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / "recv_loop.c")], check=True)
+    target = Path(tempfile.mkdtemp(prefix="bench-c-client-")) / "c_client"
+    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / "c_client.c")], check=True)
     return str(target)
 
 
-def run(peer: str, workload: str, loop: str) -> dict[str, Any]:
+@functools.cache
+def c_client_kinds() -> frozenset[str]:
+    if shutil.which(os.environ.get("CC", "cc")) is None:
+        return frozenset()
+    return frozenset(subprocess.run([c_client()], check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+
+
+def run(peer: Peer, workload: Workload, seconds: float | None = None) -> dict[str, Any]:
     """What the client reported, after it checked its result."""
-    with server(WORKLOADS[workload].server) as port:
-        if peer == "c_recv_loop":
-            command = [recv_loop(), str(port), str(BULK_PIECE), str(WORKLOADS[workload].operations)]
+    seconds = workload.seconds if seconds is None else seconds
+    with server(workload) as port:
+        if peer.name == C_CLIENT:
+            command = [c_client(), workload.kind, *map(str, (port, workload.size, workload.connections, seconds))]
             if shutil.which("taskset"):
                 command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command]
         else:
-            command = [sys.executable, str(HERE / "client.py"), peer, workload, loop, str(port)]
-        report: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            command = [
+                sys.executable,
+                str(HERE / "client.py"),
+                peer.name,
+                workload.name,
+                peer.loop,
+                str(port),
+                str(seconds),
+            ]
+            if workload.tls:
+                command.append(certificate()[0])
+        report: dict[str, Any] = json.loads(
+            subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120).stdout
+        )
     return report
 
 
@@ -92,21 +173,42 @@ class Figures:
 
     reports: list[dict[str, Any]] = field(default_factory=list)
 
+    def _median(self, name: str) -> float | None:
+        values = [report[name] for report in self.reports if report[name] is not None]
+        return statistics.median(values) if values else None
+
     @property
-    def seconds(self) -> float:
-        """Wall time per operation, the median of the rounds."""
-        return statistics.median(r["seconds"] / r["operations"] for r in self.reports)
+    def rate(self) -> float:
+        """Operations per second."""
+        return statistics.median(report["operations"] / report["seconds"] for report in self.reports)
 
     @property
     def cpu_seconds(self) -> float:
-        return statistics.median(r["cpu_seconds"] / r["operations"] for r in self.reports)
+        """Of processor time, per operation."""
+        return statistics.median(report["cpu_seconds"] / report["operations"] for report in self.reports)
 
     @property
-    def memory_bytes(self) -> float:
-        return statistics.median(r.get("bytes_per_operation", 0.0) for r in self.reports)
+    def p50(self) -> float | None:
+        return self._median("p50")
+
+    @property
+    def p99(self) -> float | None:
+        return self._median("p99")
+
+    @property
+    def peak_memory_bytes(self) -> float | None:
+        return self._median("peak_memory_bytes")
+
+    @property
+    def bytes_per_operation(self) -> float | None:
+        return self._median("bytes_per_operation")
 
     @property
     def spread(self) -> float:
-        """(slowest - fastest) / median of the rounds."""
-        each = sorted(r["seconds"] / r["operations"] for r in self.reports)
-        return (each[-1] - each[0]) / self.seconds
+        """(fastest - slowest) / median of the rounds' rates."""
+        rates = sorted(report["operations"] / report["seconds"] for report in self.reports)
+        return (rates[-1] - rates[0]) / self.rate
+
+    @property
+    def is_unsure(self) -> bool:
+        return self.spread > TOO_WIDE

@@ -1,23 +1,24 @@
 """How much the Python heap grows with each connection."""
 
 import gc
-import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
-from typing import Any
+
+from client import Job
 
 
-async def growth(open_one: Callable[[], Awaitable[None]], count: int) -> dict[str, Any]:
-    """Open `count` connections and report the bytes of Python and C heap that each adds."""
-    for _ in range(100):
+async def growth(job: Job, open_one: Callable[[], Awaitable[None]]) -> None:
+    """Open the job's connections and report the bytes of Python and C heap that each adds (tracemalloc)."""
+    warm_up = job.connections // 100
+    for _ in range(warm_up):
         await open_one()
     gc.collect()
     tracemalloc.start()
-    started = time.perf_counter()
-    for _ in range(count):
-        await open_one()
-    seconds = time.perf_counter() - started
+    with job.measure() as clock:
+        for _ in range(job.connections - warm_up):
+            await open_one()
     gc.collect()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return {"operations": count, "seconds": seconds, "cpu_seconds": 0.0, "bytes_per_operation": size / count}
+    clock.operations = job.connections - warm_up
+    clock.bytes_per_operation = size / clock.operations

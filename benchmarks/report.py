@@ -1,27 +1,122 @@
-"""The figures of a run, against their targets."""
+"""The results of a run: a table in Markdown, everything in JSON."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from harness import Figures
+from harness import Figures, Peer
+from workloads import WORKLOADS, Workload
+
+OURS = ("tcp.network_client", "http.http_client")
+# What is measured, and what measures it.
+PACKAGES = (
+    "pepperpy-network", "aiohttp", "uvloop", "aiofastnet", "anyio", "trio", "httpx", "niquests", "aiosonic", "pyreqwest",
+    "wreq", "curl_cffi", "pycurl", "msgspec", "orjson",
+)  # fmt: skip
+RESULTS: dict[str, dict[Peer, Figures]] = {}
 
 
-@dataclass
-class Row:
-    workload: str
-    loop: str
-    words: str
-    value: float
-    least: float | None
-    most: float | None
-    figures: dict[str, Figures]
-
-    @property
-    def verdict(self) -> str:
-        if self.least is not None:
-            return f"{'reached' if self.value >= self.least else 'MISSED'} (at least {self.least:g})"
-        return f"{'reached' if self.value <= (self.most or 0) else 'MISSED'} (at most {self.most:g})"
+def write(folder: Path, command: str) -> None:
+    """results.md and results.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.md").write_text("\n".join(markdown(command)) + "\n")
+    (folder / "results.json").write_text(json.dumps(everything(command), indent=1) + "\n")
 
 
-ROWS: list[Row] = []
+def machine() -> str:
+    model = platform.processor()
+    try:
+        with open("/proc/cpuinfo") as lines:
+            model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass  # not Linux
+    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()}"
+
+
+def versions() -> dict[str, str]:
+    found = {"CPython": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def everything(command: str) -> dict[str, Any]:
+    return {
+        "command": command,
+        "machine": machine(),
+        "versions": versions(),
+        "results": [
+            {"workload": asdict(WORKLOADS[name]), "peer": peer.name, "loop": peer.loop, "rounds": figures.reports}
+            for name, of_peers in RESULTS.items()
+            for peer, figures in of_peers.items()
+        ],
+    }
+
+
+def markdown(command: str) -> Iterator[str]:
+    yield f"`{command}` on {machine()}; {', '.join(f'{name} {version}' for name, version in versions().items())}."
+    yield "Medians of the rounds; `?` marks a rate whose rounds spread by more than a quarter."
+    for name, of_peers in RESULTS.items():
+        yield ""
+        yield from table(WORKLOADS[name], of_peers)
+
+
+def table(workload: Workload, of_peers: dict[Peer, Figures]) -> Iterator[str]:
+    yield f"### {workload.name}: {'over TLS, ' if workload.tls else ''}{workload.words}"
+    yield ""
+    if workload.unit == "memory":
+        yield "| peer | loop | memory per connection | peak memory |"
+        yield "|---|---|--:|--:|"
+        for peer, figures in sorted(of_peers.items(), key=lambda item: item[1].bytes_per_operation or 0):
+            yield f"| {shown(peer)} | {peer.loop} | {figures.bytes_per_operation:,.0f} B | {megabytes(figures)} |"
+        return
+    yield "| peer | loop | rate | spread | CPU | p50 | p99 | peak memory |"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|"
+    for peer, figures in sorted(of_peers.items(), key=lambda item: -item[1].rate):
+        cells = (
+            shown(peer), peer.loop, rate(workload, figures), f"{figures.spread:.0%}",
+            cpu(workload, figures), latency(figures.p50), latency(figures.p99), megabytes(figures),
+        )  # fmt: skip
+        yield f"| {' | '.join(cells)} |"
+
+
+def shown(peer: Peer) -> str:
+    name = peer.name.partition(".")[2]
+    return f"**{name}**" if peer.name in OURS else name
+
+
+def rate(workload: Workload, figures: Figures) -> str:
+    unsure = " ?" if figures.is_unsure else ""
+    if workload.unit == "bytes":
+        return f"{figures.rate / 1e6:,.0f} MB/s{unsure}"
+    return f"{figures.rate:,.0f}/s{unsure}"
+
+
+def cpu(workload: Workload, figures: Figures) -> str:
+    if workload.unit == "bytes":
+        return f"{figures.cpu_seconds * 1e9:.2f} ns/B"
+    return f"{figures.cpu_seconds * 1e6:.3g} us"
+
+
+def latency(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e6:,.0f} us"
+
+
+def megabytes(figures: Figures) -> str:
+    return "" if figures.peak_memory_bytes is None else f"{figures.peak_memory_bytes / 1e6:,.0f} MB"
+
+
+def command_line() -> str:
+    """How this run was asked for."""
+    return os.environ.get("BENCH_COMMAND") or " ".join(["python", *sys.argv])

@@ -1,44 +1,91 @@
-"""How much work each workload does, for all peers alike, and which server stands at the other end."""
+"""What is measured: one `Workload` a figure, the same for all peers."""
 
-import os
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
-LINE_BYTES = 64
 LINE = b"x" * 63 + b"\n"
+LAST_MESSAGE = b"how many?\n"  # ends what the sink counts; in no other message
+HEADER_BYTES = 4  # of a record, big-endian: how many bytes follow
 BULK_PIECE = 4 << 20
 SEND_PIECE = 256 << 10
-ECHO_CONNECTIONS = 64
-HTTP_BODY = "x" * 100
-HTTP_IN_FLIGHT = 32
 
 
 @dataclass(frozen=True)
 class Workload:
+    """One thing to do for a while.
+
+    Attributes:
+        name: What it is selected by.
+        kind: The function of a peer's module that does it.
+        server: What stands at the other end: a kind of server.py, or nginx.
+        words: What one operation is.
+        size: Bytes of a message or body.
+        connections: How many at once; over HTTP, requests in flight.
+        tls: Whether the bytes are encrypted.
+        seconds: How long the clock runs.
+        rounds: How often each peer has its turn.
+        unit: What a rate is given in: operations or bytes per second, or bytes of memory per operation.
+    """
+
+    name: str
+    kind: str
     server: str
-    operations: int
-    unit: str
+    words: str
+    size: int = 64
+    connections: int = 1
+    tls: bool = False
+    seconds: float = 0.4
+    rounds: int = 3
+    unit: str = "operations"
+
+    @property
+    def family(self) -> str:
+        """What it is reported and plotted with."""
+        return "HTTP" if self.server == "nginx" else "TLS" if self.tls else "TCP"
 
 
-WORKLOADS = {
-    "receive_line": Workload("flood", 1_500_000, "lines of 64 bytes, one await each"),
-    "receive_lines": Workload("flood", 20_000_000, "lines of 64 bytes, a batch per await"),
-    "receive_record": Workload("flood", 1_500_000, "records of 64 bytes, one await each"),
-    "receive_bulk": Workload("flood", 1024, "pieces of 4 MiB"),
-    "receive_stream": Workload("flood", 4 << 30, "bytes as they come"),
-    "send_small": Workload("sink", 1_000_000, "messages of 64 bytes"),
-    "send_bulk": Workload("sink", 16384, "pieces of 256 KiB"),
-    "echo_1": Workload("echo", 30_000, "round trips of 64 bytes, 1 connection"),
-    "echo_64": Workload("echo", 200_000, "round trips of 64 bytes, 64 connections"),
-    "idle": Workload("idle", 2000, "idle connections"),
-}
+def _tcp() -> list[Workload]:
+    echoes = [
+        Workload(
+            f"echo_{connections}_{words}", "echo", "echo",
+            f"round trip of {size:,} bytes, {connections:,} connection{'s' * (connections > 1)}", size, connections,
+        )
+        for connections in (1, 64, 1000)
+        for size, words in ((64, "64B"), (4096, "4K"), (65536, "64K"))
+    ]  # fmt: skip
+    return [
+        Workload("receive_line", "receive_line", "lines", "line of 64 bytes in, one await each"),
+        Workload("receive_lines", "receive_lines", "lines", "line of 64 bytes in, a batch per await"),
+        Workload("receive_record", "receive_record", "records", "length-prefixed record of 64 bytes in, one at a time"),
+        Workload("receive_records", "receive_records", "records", "length-prefixed record of 64 bytes in, by batch"),
+        Workload(
+            "receive_bulk", "receive_bulk", "lines", "byte in, by pieces of exactly 4 MiB", BULK_PIECE, unit="bytes"
+        ),
+        Workload("receive_stream", "receive_stream", "lines", "byte in, as they come", unit="bytes"),
+        Workload("send_small", "send", "sink", "message of 64 bytes out"),
+        Workload("send_bulk", "send", "sink", "message of 256 KiB out", SEND_PIECE),
+        Workload("connect_close", "connect_close", "echo", "connection made, used for one round trip, and closed"),
+        *echoes,
+        Workload("idle", "idle", "idle", "idle connection, of 10,000", connections=10_000, rounds=1, unit="memory"),
+    ]
+
+
+def _over_tls(plain: Workload) -> Workload:
+    changes = {"connections": 1000, "words": "idle connection, of 1,000"} if plain.kind == "idle" else {}
+    return replace(plain, name=f"tls_{plain.name}", tls=True, **changes)
+
+
+TCP_WORKLOADS = {workload.name: workload for workload in _tcp()}
+TLS_WORKLOADS = {workload.name: workload for workload in map(_over_tls, _tcp())}
 HTTP_WORKLOADS = {
-    "http_get_1": Workload("nginx", 6_000, "GET of 100 bytes, 1 in flight"),
-    "http_get_32": Workload("nginx", 16_000, "GET of 100 bytes, 32 in flight"),
+    workload.name: workload
+    for workload in [
+        Workload("http_get_1", "get", "nginx", "GET of 100 bytes, 1 in flight", 100, 1),
+        Workload("http_get_32", "get", "nginx", "GET of 100 bytes, 32 in flight", 100, 32),
+        Workload("http_get_256", "get", "nginx", "GET of 100 bytes, 256 in flight", 100, 256),
+    ]
 }
-TCP_WORKLOADS = tuple(WORKLOADS)
-WORKLOADS.update(HTTP_WORKLOADS)
-
-# A part of the work, for those who cannot wait (ratios.py).
-SCALE = float(os.environ.get("BENCH_SCALE", "1"))
-for _name, _workload in WORKLOADS.items():
-    WORKLOADS[_name] = replace(_workload, operations=int(_workload.operations * SCALE))
+WORKLOADS = TCP_WORKLOADS | TLS_WORKLOADS | HTTP_WORKLOADS
+# `make bench-quick`
+QUICK = ("receive_line", "send_small", "echo_64_64B", "http_get_32")

@@ -1,0 +1,136 @@
+"""This package, as its README recommends."""
+
+import asyncio
+from time import perf_counter
+
+from client import Job
+from workloads import HEADER_BYTES, LINE
+
+from pepperpy.network import NetworkClient, NetworkConfig
+
+BLOCK = 1000  # operations between two looks at the clock
+
+
+def _client(job: Job) -> NetworkClient:
+    return NetworkClient(NetworkConfig(job.host, job.port, timeout=60))
+
+
+async def receive_line(job: Job) -> None:
+    async with _client(job) as client:
+        with job.measure() as clock:
+            while clock.running():
+                for _ in range(BLOCK):
+                    line = await client.receive_line()
+                clock.operations += BLOCK
+        assert line == LINE
+        client.abort()
+
+
+async def receive_lines(job: Job) -> None:
+    async with _client(job) as client:
+        with job.measure() as clock:
+            while clock.running():
+                for _ in range(10):
+                    lines = await client.receive_lines()
+                    clock.operations += len(lines)
+        assert set(lines) == {LINE}
+        client.abort()
+
+
+async def receive_record(job: Job) -> None:
+    async with _client(job) as client:
+        with job.measure() as clock:
+            while clock.running():
+                for _ in range(BLOCK):
+                    size = int.from_bytes(await client.receive_exactly(HEADER_BYTES), "big")
+                    record = await client.receive_exactly(size)
+                clock.operations += BLOCK
+        assert record == LINE
+        client.abort()
+
+
+async def receive_bulk(job: Job) -> None:
+    async with _client(job) as client:
+        with job.measure() as clock:
+            while clock.running():
+                piece = await client.receive_exactly(job.size)
+                clock.operations += len(piece)
+        assert piece == LINE * (job.size // len(LINE))
+        client.abort()
+
+
+async def receive_stream(job: Job) -> None:
+    received = 0
+    async with _client(job) as client:
+        with job.measure() as clock:
+            while clock.running():
+                for _ in range(20):
+                    received += len(await client.receive(65536))
+            clock.operations = received
+        client.abort()
+
+
+async def send(job: Job) -> None:
+    message = LINE * (job.size // len(LINE))
+    block = max(1, 65536 // job.size)
+    async with _client(job) as client:
+        with job.measure() as clock:
+            while clock.running():
+                for _ in range(block):
+                    await client.send(message)
+                clock.operations += block
+            await client.flush()
+        # Past the end of the measurement: the server has received as much.
+        await client.send(job.last_message)
+        assert int.from_bytes(await client.receive_exactly(8), "big") == clock.operations * job.size
+        client.abort()
+
+
+async def echo(job: Job) -> None:
+    clients = [_client(job) for _ in range(job.connections)]
+    for client in clients:
+        await client.connect()
+    message = LINE * (job.size // len(LINE))
+
+    async def round_trips(client: NetworkClient) -> None:
+        begun = perf_counter()
+        while begun < clock.end:
+            await client.send(message)
+            answer = await client.receive_exactly(len(message))
+            now = perf_counter()
+            clock.latencies.append(now - begun)
+            begun = now
+        assert answer == message
+
+    with job.measure() as clock:
+        await asyncio.gather(*map(round_trips, clients))
+    for client in clients:
+        client.abort()
+
+
+async def connect_close(job: Job) -> None:
+    begun = perf_counter()
+    with job.measure() as clock:
+        while begun < clock.end:
+            async with _client(job) as client:
+                await client.send(LINE)
+                answer = await client.receive_exactly(len(LINE))
+            now = perf_counter()
+            clock.latencies.append(now - begun)
+            begun = now
+    assert answer == LINE
+
+
+async def idle(job: Job) -> None:
+    from memory import growth
+
+    clients = []
+
+    async def open_one() -> None:
+        client = _client(job)
+        await client.connect()
+        clients.append(client)
+
+    await growth(job, open_one)
+    for client in clients:
+        client.abort()
