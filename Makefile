@@ -38,7 +38,7 @@ bench-quick: $(VENV)/installed-bench servers
 	BENCH_COMMAND='make bench-quick' $(BIN)/python -m pytest benchmarks -q -o timeout=0 --quick --out $(OUT)-quick $(ARGS)
 
 # Half a minute: fails when throughput is lost beside asyncio streams and aiohttp.
-bench-ratios: $(VENV)/installed-bench servers
+bench-ratios: $(VENV)/installed-test servers
 	$(BIN)/python benchmarks/ratios.py
 
 # Some minutes: counts instructions, and shows which function grew. A part: make bench-guard ARGS=send

@@ -18,8 +18,8 @@ from workloads import WORKLOADS, Workload
 OURS = ("tcp.network_client", "http.http_client")
 # What is measured, and what measures it.
 PACKAGES = (
-    "pepperpy-network", "aiohttp", "uvloop", "aiofastnet", "anyio", "trio", "httpx", "niquests", "aiosonic", "pyreqwest",
-    "wreq", "curl_cffi", "pycurl", "msgspec", "orjson",
+    "pepperpy-network", "aiohttp", "uvloop", "aiofastnet", "anyio", "trio", "httpx", "niquests", "aiosonic",
+    "pyreqwest", "wreq", "curl_cffi", "pycurl", "msgspec", "orjson",
 )  # fmt: skip
 RESULTS: dict[str, dict[Peer, Figures]] = {}
 

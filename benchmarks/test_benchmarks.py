@@ -61,10 +61,8 @@ def measure(request: pytest.FixtureRequest, workload: Workload) -> dict[Peer, Fi
     figures = {peer: Figures() for peer in selected}
     for number in range(rounds):
         for peer in selected:
-            progress(
-                request,
-                f"{workloads.index(workload) + 1}/{len(workloads)} {workload.name}: round {number + 1}/{rounds}, {peer}",
-            )
+            place = f"{workloads.index(workload) + 1}/{len(workloads)}"
+            progress(request, f"{place} {workload.name}: round {number + 1}/{rounds}, {peer}")
             figures[peer].reports.append(run(peer, workload))
     progress(request, "")
     return figures

@@ -1,4 +1,4 @@
-"""aiohttp: one ClientSession with its defaults, as its documentation recommends (docs.aiohttp.org, Client Quickstart)."""
+"""aiohttp: one ClientSession with its defaults, as its documentation recommends (Client Quickstart)."""
 
 import asyncio
 from time import perf_counter
