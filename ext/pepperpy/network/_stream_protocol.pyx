@@ -139,7 +139,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.sender.peer_ended(BrokenPipeError(errno.EPIPE, "the peer has ended the TLS connection"))
             # asyncio calls this for a close_notify and for its lack alike. And it does so with decrypted bytes on hand if
             # the end of the TCP stream came when the last read had just filled its buffer (sslproto._do_flush).
-            if not self._read_rest(self.endpoint.transport.get_extra_info("ssl_object")):
+            # aiofastnet's, whose object cannot be read, means a close_notify by it.
+            ssl_object = self.endpoint.transport.get_extra_info("ssl_object")
+            if isinstance(ssl_object, ssl.SSLObject) and not self._read_rest(ssl_object):
                 self.endpoint.loss = _truncated()
                 return
             self.receiver.eof = True
