@@ -5,6 +5,7 @@
         _stream_protocol            asyncio's callbacks                          } compiled from
         _receiver, _sender          what a task takes and what it hands over     } ext/pepperpy/network
         _receive_buffer, _send_queue, _waiter, _endpoint                         }
+    NetworkPool (pool.py)           lends connected NetworkClients; pool.py has its picture
     HTTPClient (http/)              the documented API on aiohttp; http/__init__.py has its picture
     errors.py, config.py, backoff.py, tls.py        shared by all
 
@@ -55,34 +56,37 @@ if TYPE_CHECKING:
     from pepperpy.network.http.response import HTTPResponse
     from pepperpy.network.http.sse import ServerSentEvent
     from pepperpy.network.http.stream import HTTPStream
+    from pepperpy.network.pool import NetworkPool, PoolStats
 
 # Loaded on first touch: programs that only speak TCP do not wait for aiohttp's import.
-_HTTP_MODULES = {
-    "Auth": "auth",
-    "BasicAuth": "auth",
-    "BearerAuth": "auth",
-    "DownloadResult": "download",
-    "HTTPClient": "client",
-    "HTTPConfig": "config",
-    "HTTPResponse": "response",
-    "HTTPStats": "client",
-    "HTTPStream": "stream",
-    "Interceptor": "interceptors",
-    "JSONCodec": "codec",
-    "MapResult": "mapping",
-    "RateLimit": "rate_limit",
-    "RefreshingAuth": "auth",
-    "RequestData": "codec",
-    "RequestOptions": "prepare",
-    "ServerSentEvent": "sse",
-    "Timings": "call",
+_LAZY_MODULES = {
+    "Auth": "http.auth",
+    "BasicAuth": "http.auth",
+    "BearerAuth": "http.auth",
+    "DownloadResult": "http.download",
+    "HTTPClient": "http.client",
+    "HTTPConfig": "http.config",
+    "HTTPResponse": "http.response",
+    "HTTPStats": "http.client",
+    "HTTPStream": "http.stream",
+    "Interceptor": "http.interceptors",
+    "JSONCodec": "http.codec",
+    "MapResult": "http.mapping",
+    "NetworkPool": "pool",
+    "PoolStats": "pool",
+    "RateLimit": "http.rate_limit",
+    "RefreshingAuth": "http.auth",
+    "RequestData": "http.codec",
+    "RequestOptions": "http.prepare",
+    "ServerSentEvent": "http.sse",
+    "Timings": "http.call",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if (module := _HTTP_MODULES.get(name)) is None:
+    if (module := _LAZY_MODULES.get(name)) is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.http.{module}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 
@@ -118,9 +122,11 @@ __all__ = [
     "NetworkClient",
     "NetworkConfig",
     "NetworkError",
+    "NetworkPool",
     "NetworkStats",
     "NetworkTimeoutError",
     "NotConnectedError",
+    "PoolStats",
     "PoolTimeoutError",
     "ProtocolError",
     "ProxyError",

@@ -225,6 +225,20 @@ class NetworkClient:
         self._receiver = protocol.receiver
         self._sender = protocol.sender
 
+    def _pass_on(self) -> NetworkClient:
+        # For the pool: the connection moves to a new client, and whoever has kept this one finds it unconnected.
+        client = NetworkClient(self.config)
+        client._connects, client._retries, client._connect_latency = (
+            self._connects,
+            self._retries,
+            self._connect_latency,
+        )
+        client._past, self._past = self._past, self._totals()
+        unconnected = client._protocol
+        client._use(self._protocol)
+        self._use(unconnected)
+        return client
+
     async def _connect_with_retries(self) -> StreamProtocol:
         # Imported on first use: it brings more modules than the rest of the package.
         from pepperpy.network.connect import open_connection

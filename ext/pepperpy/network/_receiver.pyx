@@ -99,6 +99,11 @@ cdef class Receiver:
     def at_eof(self):
         return self.eof and not self.bytes_buffered
 
+    @property
+    def unfinished(self):
+        """Whether a receive waits, or the last one that waited was given up: its bytes may be still to come."""
+        return self._waiter is not None
+
     # ---- What the protocol calls ----
 
     cdef Status open(self) except Status.ERROR:

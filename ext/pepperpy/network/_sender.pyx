@@ -85,6 +85,16 @@ cdef class Sender:
     def bytes_queued(self):
         return self.pending()
 
+    @property
+    def unfinished(self):
+        """Whether a send is held back, which will go on to send; or the sending side was ended."""
+        cdef Waiter waiter
+
+        for waiter in self._held_back or ():
+            if not waiter.is_done():
+                return True
+        return self._eof_accepted
+
     # ---- Accepting ----
 
     def send(self, data):

@@ -1,0 +1,337 @@
+"""The pool: who gets which connection, and which is never lent again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from support.cancelling import arrived, until
+from support.line_server import LineServer, ask, is_consistent, pool_of, server_and_pool
+
+from pepperpy.network import (
+    BusyError,
+    ClosedError,
+    ConnectionLostError,
+    NetworkClient,
+    NetworkConfig,
+    NetworkPool,
+    NotConnectedError,
+    PoolTimeoutError,
+    UsageError,
+)
+
+
+async def test_a_connection_is_lent_again_and_again() -> None:
+    async with server_and_pool() as (server, pool):
+        for number in range(5):
+            async with pool.acquire() as client:
+                await ask(client, b"%d" % number)
+                assert pool.stats.in_use == 1
+        assert server.accepted == 1
+        stats = pool.stats
+        assert (stats.size, stats.idle, stats.in_use, stats.created, stats.reused) == (1, 1, 0, 1, 4)
+        assert stats.dropped == {}
+
+
+async def test_no_more_than_max_size_are_lent_at_once_and_the_others_wait() -> None:
+    most = 0
+
+    async def work(number: int) -> None:
+        nonlocal most
+        async with pool.acquire() as client:
+            most = max(most, pool.stats.in_use)
+            await ask(client, b"%d" % number)
+
+    async with server_and_pool(0, 3) as (server, pool):
+        await asyncio.gather(*map(work, range(50)))
+        assert most == 3
+        assert server.accepted == 3
+        assert pool.stats.max_wait > 0
+
+
+async def test_those_who_wait_are_served_in_their_order_and_a_newcomer_comes_last() -> None:
+    served: list[object] = []
+
+    async def wait(name: object) -> None:
+        async with pool.acquire() as client:
+            served.append(name)
+            await ask(client)
+
+    async with server_and_pool(0, 2) as (_, pool):
+        async with pool.acquire(), pool.acquire():
+            tasks = [asyncio.create_task(wait(number)) for number in range(20)]
+            await until(lambda: pool.stats.waiting == 20, "all wait")
+            for number in (0, 7, 19):
+                tasks[number].cancel()
+            await asyncio.wait([tasks[0], tasks[7], tasks[19]])
+            assert pool.stats.waiting == 17
+        # Both connections are back, and nobody who was given one has run yet.
+        await wait("newcomer")
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert served == [*(number for number in range(20) if number not in (0, 7, 19)), "newcomer"]
+
+
+async def test_of_the_idle_connections_the_one_used_last_is_lent_first() -> None:
+    async with server_and_pool(0, 3) as (_, pool):
+        async with pool.acquire() as first, pool.acquire() as second:
+            addresses = [first.local_address, second.local_address]
+        # `second` was given back first.
+        for _ in range(3):
+            async with pool.acquire() as client:
+                assert client.local_address == addresses[0]
+        async with pool.acquire(), pool.acquire() as client:
+            assert client.local_address == addresses[1]
+
+
+async def test_whoever_keeps_a_client_after_the_block_cannot_touch_its_connection() -> None:
+    async with server_and_pool() as (server, pool):
+        async with pool.acquire() as kept:
+            await ask(kept)
+            sending_later = kept.send(b"not mine any more\n")
+        async with pool.acquire() as client:
+            for call in (sending_later, kept.send(b"nor now\n"), kept.receive(), kept.flush()):
+                with pytest.raises(NotConnectedError):
+                    await call
+            kept.abort()
+            await kept.disconnect()
+            await ask(client)
+        assert kept.stats.sends == 1
+        assert kept.stats.bytes_received == len(b"ping\n")
+        assert server.accepted == 1
+
+
+# ---- What is never lent again ----
+
+
+async def _fail(client: NetworkClient, server: LineServer) -> None:
+    raise ValueError("a matter of the user's own")
+
+
+async def _be_cancelled(client: NetworkClient, server: LineServer) -> None:
+    await client.send(b"answer to nobody\n")
+    raise asyncio.CancelledError
+
+
+async def _leave_the_answer(client: NetworkClient, server: LineServer) -> None:
+    await client.send(b"one\ntwo\n")
+    await client.receive_exactly(len(b"one\n"))
+    await arrived(client, len(b"one\ntwo\n"))
+
+
+async def _leave_the_answer_in_the_kernel(client: NetworkClient, server: LineServer) -> None:
+    await ask(client)
+    server.open[-1].get_extra_info("socket").send  # noqa: B018
+    server.open[-1].write(b"unasked\n")
+
+
+async def _give_up_a_receive(client: NetworkClient, server: LineServer) -> None:
+    with pytest.raises(TimeoutError):
+        await client.receive_line(timeout=0)
+
+
+async def _give_up_a_large_receive(client: NetworkClient, server: LineServer) -> None:
+    await client.send(b"part\n")
+    with pytest.raises(TimeoutError):
+        await client.receive_exactly(1 << 20, timeout=0.01)
+
+
+async def _go_on_receiving(client: NetworkClient, server: LineServer) -> None:
+    receiving = asyncio.create_task(client.receive())
+    await asyncio.sleep(0)
+    receiving.add_done_callback(lambda task: task.exception())
+    _tasks.add(receiving)
+
+
+async def _go_on_sending(client: NetworkClient, server: LineServer) -> None:
+    server.open[-1].transport.pause_reading()
+    sending = asyncio.create_task(client.send_many([b"x" * (8 << 20), b"\n"]))
+    await sending
+    held_back = asyncio.create_task(client.send(b"more"))
+    await asyncio.sleep(0)
+    held_back.add_done_callback(lambda task: task.exception())
+    _tasks.add(held_back)
+
+
+async def _end_the_sending_side(client: NetworkClient, server: LineServer) -> None:
+    await client.send_eof()
+
+
+async def _disconnect(client: NetworkClient, server: LineServer) -> None:
+    await client.disconnect()
+
+
+async def _connect_anew(client: NetworkClient, server: LineServer) -> None:
+    client.abort()
+    await client.connect()
+    await ask(client)
+
+
+async def _be_left(client: NetworkClient, server: LineServer) -> None:
+    server.drop_all()
+    with pytest.raises(ConnectionLostError):
+        while await client.receive():
+            pass
+        raise ConnectionLostError
+
+
+async def _be_left_unseen(client: NetworkClient, server: LineServer) -> None:
+    writers = list(server.open)
+    server.drop_all()
+    await until(lambda: not server.open, f"{writers} are closed")
+
+
+_tasks: set[asyncio.Task[Any]] = set()
+Use = Callable[[NetworkClient, LineServer], Awaitable[None]]
+DROPS: list[tuple[Use, str]] = [
+    (_fail, "failed"),
+    (_be_cancelled, "cancelled"),
+    (_leave_the_answer, "unread"),
+    (_leave_the_answer_in_the_kernel, "unread"),
+    (_give_up_a_receive, "unfinished"),
+    (_give_up_a_large_receive, "unread"),
+    (_go_on_receiving, "unfinished"),
+    (_go_on_sending, "unfinished"),
+    (_end_the_sending_side, "unfinished"),
+    (_disconnect, "closed"),
+    (_connect_anew, "closed"),
+    (_be_left, "lost"),
+    (_be_left_unseen, "lost"),
+]
+
+
+@pytest.mark.parametrize(("use", "reason"), DROPS, ids=[use.__name__.strip("_") for use, _ in DROPS])
+async def test_a_connection_that_another_user_could_not_begin_on_is_never_lent_again(use: Use, reason: str) -> None:
+    async with server_and_pool(0, 1) as (_, pool):
+        # Once with nobody waiting for it, and once with somebody.
+        for turn in (1, 2):
+            waiting = None
+            address = None
+            with contextlib.suppress(ValueError, asyncio.CancelledError):
+                async with pool.acquire() as client:
+                    if turn == 2:
+                        waiting = asyncio.create_task(_exchange(pool))
+                        await until(lambda: pool.stats.waiting == 1, "somebody waits")
+                    address = client.local_address
+                    await use(client, _)
+            assert pool.stats.dropped == {reason: turn}
+            assert await (waiting or _exchange(pool)) != address
+            assert is_consistent(pool)
+        while _tasks:
+            with contextlib.suppress(ClosedError):
+                await _tasks.pop()
+
+
+async def _exchange(pool: NetworkPool) -> object:
+    async with pool.acquire() as client:
+        await ask(client)
+        return client.local_address
+
+
+async def test_what_was_accepted_in_the_block_leaves_and_the_connection_is_lent_again() -> None:
+    async with server_and_pool(0, 1) as (server, pool):
+        for number in range(3):
+            async with pool.acquire() as client:
+                # The second is gathered, and would leave at the end of the turn.
+                await client.send(b"%d" % number)
+                await client.send(b"\n")
+                await client.receive_line()
+                await client.send(b"")
+                await client.send(b"")
+        assert server.accepted == 1
+        assert pool.stats.dropped == {}
+
+
+async def test_what_the_kernel_does_not_take_is_sent_before_the_connection_is_closed() -> None:
+    size = 30 << 20
+    received = asyncio.get_running_loop().create_future()
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        total = 0
+        while data := await reader.read(1 << 20):
+            total += len(data)
+        received.set_result(total)
+        writer.close()
+
+    async with await asyncio.start_server(count, "127.0.0.1", 0) as server:
+        async with pool_of(server.sockets[0].getsockname()[1], 0, 1) as pool:
+            async with pool.acquire() as client:
+                await client.send(b"x" * size)
+            assert pool.stats.dropped == {"unsent": 1}
+            # It still counts until it is closed.
+            assert (pool.stats.closing, pool.stats.size) == (1, 1)
+            assert await received == size
+
+
+async def test_an_acquire_that_runs_out_of_time_says_how_the_pool_is() -> None:
+    async with server_and_pool(0, 2) as (_, pool):
+        async with pool.acquire(), pool.acquire():
+            for _ in range(2):
+                with pytest.raises(PoolTimeoutError, match=r"2, 2 are in use and 0 being made; 1 tasks wait") as caught:
+                    async with pool.acquire(timeout=0.01):
+                        pass
+            details = caught.value.details
+            assert details["elapsed"] >= 0.009
+            assert details | {"in_use": 2, "preparing": 0, "waiting": 1, "phase": "acquire"} == details
+            assert pool.stats.waiting == 0
+        assert pool.stats.timeouts == 2
+        async with pool.acquire(timeout=0) as client:
+            await ask(client)
+
+
+async def test_the_default_time_limit_is_that_of_the_configuration() -> None:
+    async with server_and_pool(0, 1, config={"timeout": 0.01}) as (_, pool), pool.acquire():
+        with pytest.raises(PoolTimeoutError):
+            async with pool.acquire():
+                pass
+
+
+async def test_one_acquire_is_one_connection() -> None:
+    async with server_and_pool() as (_, pool):
+        loan = pool.acquire()
+        async with loan as client:
+            with pytest.raises(UsageError, match="one connection"):
+                async with loan:
+                    pass
+            await ask(client)
+        async with loan as client:
+            await ask(client)
+
+
+async def test_a_receiver_of_the_pool_is_not_in_the_way() -> None:
+    async with server_and_pool() as (_, pool), pool.acquire() as client:
+        receiving = asyncio.create_task(client.receive_line())
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await client.receive()
+        await client.send(b"hello\n")
+        assert await receiving == b"hello\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"min_size": -1}, ValueError, "min_size must be 0 or more, not -1"),
+        ({"max_size": 0}, ValueError, "max_size must be 1 or more, not 0"),
+        ({"min_size": 11}, ValueError, "min_size must be at most max_size=10, not 11"),
+        ({"max_size": 2.0}, TypeError, "max_size must be an int, not 2.0"),
+        ({"max_idle": 0}, ValueError, "max_idle must be more than 0 seconds, not 0"),
+        ({"max_age": "1"}, TypeError, "max_age must be a number of seconds, not '1'"),
+        ({"check_after": -1}, ValueError, "check_after must be 0 or more seconds, not -1"),
+        ({"check_timeout": None}, TypeError, "check_timeout must be a number of seconds, not None"),
+        ({"check": 1}, TypeError, "check must be an async function of a client, or None, not 1"),
+        ({"setup": 1}, TypeError, "setup must be an async function of a client, or None, not 1"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(settings: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        NetworkPool(NetworkConfig("localhost", 1), **settings)
+
+
+def test_a_bad_configuration_or_time_limit_is_refused() -> None:
+    with pytest.raises(TypeError, match="config must be a NetworkConfig, not 'localhost'"):
+        NetworkPool("localhost")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="timeout must be 0 or more seconds, not -1"):
+        NetworkPool(NetworkConfig("localhost", 1)).acquire(timeout=-1)
