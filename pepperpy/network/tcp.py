@@ -212,7 +212,8 @@ class NetworkClient:
         self._sender = protocol.sender
 
     async def _connect_with_retries(self) -> StreamProtocol:
-        # Imported on first use: it brings more modules than the rest of the package.
+        # Imported on first use: it brings more modules than the rest of the package. And looked up anew each time, for
+        # pepperpy.network.testing puts another function there.
         from pepperpy.network.connect import open_connection
 
         config = self.config
