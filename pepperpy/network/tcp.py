@@ -240,7 +240,8 @@ class NetworkClient:
         return client
 
     async def _connect_with_retries(self) -> StreamProtocol:
-        # Imported on first use: it brings more modules than the rest of the package.
+        # Imported on first use: it brings more modules than the rest of the package. And looked up anew each time, for
+        # pepperpy.network.testing puts another function there.
         from pepperpy.network.connect import open_connection
 
         config = self.config

@@ -1,0 +1,84 @@
+"""Where the tests of TCP clients take hold: every `NetworkClient` that connects, whoever made it, asks here first."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeAlias
+
+from pepperpy.network import connect
+from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network.config import NetworkConfig, _check_int
+
+Opener: TypeAlias = Callable[[NetworkConfig], Awaitable[StreamProtocol] | None]
+"""Opens one connection in place of the network, or returns None where it is not concerned."""
+
+# Those whose blocks the process is in; the last one is asked first. Blocks of different tasks may end in another order
+# than they began.
+_active: list[Opener] = []
+_open_for_real = connect.open_connection
+
+
+async def _open(config: NetworkConfig) -> StreamProtocol:
+    for opener in reversed(_active):
+        if (opening := opener(config)) is not None:
+            return await opening
+    return await _open_for_real(config)
+
+
+@contextlib.contextmanager
+def opening_by(opener: Opener) -> Iterator[None]:
+    """A block in which each attempt to connect asks `opener` first, in the whole process."""
+    _active.append(opener)
+    connect.open_connection = _open
+    try:
+        yield
+    finally:
+        _active.remove(opener)
+        if not _active:
+            connect.open_connection = _open_for_real
+
+
+@contextlib.contextmanager
+def connect_failures(
+    count: int, error: OSError | None = None, *, host: str | None = None, port: int | None = None
+) -> Iterator[None]:
+    """A block whose next `count` attempts to connect fail: `with connect_failures(2):`; for the tests of retries.
+
+    Only the attempt is replaced, and fails at once: retries, their waits and errors are those of production.
+    `no_retry_waits()` takes the waits away. It holds for the `NetworkClient`s of the whole process.
+
+    Args:
+        count: How many attempts; 1 or more. Those after them are real.
+        error: What each one fails with, as the system would raise it; default: the connection is refused. Whether it is
+            tried again depends on it: `socket.gaierror(socket.EAI_NONAME, "unknown name")` is not.
+        host: Only attempts to this `NetworkConfig.host` count; default: to any.
+        port: Only attempts to this port count; default: to any.
+
+    Raises:
+        AssertionError: At the end of the block: fewer attempts came.
+    """
+    _check_int("count", count, 1)
+    if error is not None and not isinstance(error, OSError):
+        raise TypeError(f"error must be an OSError, not {error!r}")
+    failure = error or ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    left = count
+
+    async def fail() -> StreamProtocol:
+        # A new one each time: an exception collects the tracebacks of all its raises.
+        raise copy.copy(failure)
+
+    def opener(config: NetworkConfig) -> Awaitable[StreamProtocol] | None:
+        nonlocal left
+        if not left or host not in (None, config.host) or port not in (None, config.port):
+            return None
+        left -= 1
+        return fail()
+
+    with opening_by(opener):
+        yield
+    if left:
+        raise AssertionError(f"connect_failures: {count} attempts to connect were to fail, only {count - left} came")

@@ -1,0 +1,329 @@
+"""`scripted_peer`: a real server on 127.0.0.1 that does what a script says, and says what the client did instead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NoReturn, TypeAlias
+
+from pepperpy.network.config import NetworkConfig, check_timeout
+
+HOST = "127.0.0.1"
+SHOWN = 80  # bytes of each side that a message of ScriptError shows; arbitrary
+# Loop turns until a script has seen what the client had sent: one in which the loop reads, one for the task of the
+# script, two more over TLS, one for what a client gathers until the end of its turn.
+TURNS = 5
+
+
+class ScriptError(AssertionError):
+    """The client did something else than the script says; the message shows what."""
+
+
+class Peer:
+    """The server's end of one connection, as a script gets it.
+
+    A script is a coroutine function: it is called with a `Peer` for its connection, and what it does is what the
+    server does. Waits and conditions are plain Python: `await asyncio.sleep(0.1)`, `await event.wait()`. When it
+    returns, the connection stays open, in silence: whatever the client sends then is a deviation, until it closes.
+
+    Attributes:
+        number: 1 for the first connection.
+    """
+
+    def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.number = number
+        self._reader = reader
+        self._writer = writer
+        self._unread = bytearray()
+        self._closed = False
+        self._waits_for = "its start"
+        # send() returns when the kernel has all, so that nothing said before reset() is lost on the way. Not 0 over
+        # TLS: asyncio's sslproto.py then pauses an empty transport, and resumes it with the next write only.
+        writer.transport.set_write_buffer_limits(high=0 if writer.get_extra_info("sslcontext") is None else 1, low=0)
+
+    def __repr__(self) -> str:
+        return f"<Peer of connection {self.number}, {'closed' if self._closed else 'open'}>"
+
+    async def expect(self, data: bytes) -> None:
+        """Receive exactly these bytes.
+
+        Raises:
+            ScriptError: Others came, as soon as the first one differs, or the client's stream ended before. Like any
+                exception of a script, it resets the connection, and fails the block.
+        """
+        self._waits_for = f"expect({_shown(data)})"
+        same = 0
+        while same < len(data):
+            if len(self._unread) == same and not await self._read_more():
+                self._fail(f"the client ended its stream, where {_shown(data)} was expected", data)
+            have = min(len(self._unread), len(data))
+            if self._unread[same:have] != data[same:have]:
+                self._fail("other bytes than expected", data)
+            same = have
+        del self._unread[:same]
+
+    async def expect_eof(self) -> None:
+        """Receive the end of the client's stream, and nothing before it.
+
+        Raises:
+            ScriptError: Bytes came, or a reset.
+        """
+        self._waits_for = "expect_eof()"
+        if self._unread or await self._read_more(reset_is_end=False):
+            self._fail("more bytes than expected", b"")
+
+    async def receive_exactly(self, size: int) -> bytes:
+        """Receive `size` bytes, whatever they are; `ScriptError` if the client's stream ends before."""
+        self._waits_for = f"receive_exactly({size})"
+        while len(self._unread) < size:
+            if not await self._read_more():
+                self._fail(f"the client ended its stream, where {size} bytes were expected")
+        return self._take(size)
+
+    async def receive_until(self, separator: bytes = b"\n") -> bytes:
+        """Receive up to and including the first `separator`; `ScriptError` if the client's stream ends before."""
+        self._waits_for = f"receive_until({separator!r})"
+        while (at := self._unread.find(separator)) < 0:
+            if not await self._read_more():
+                self._fail(f"the client ended its stream, where {separator!r} was expected")
+        return self._take(at + len(separator))
+
+    async def receive_all(self) -> bytes:
+        """Receive everything up to the end of the client's stream, or its reset."""
+        self._waits_for = "receive_all()"
+        while await self._read_more():
+            pass
+        return self._take(len(self._unread))
+
+    async def send(self, data: bytes) -> None:
+        """Send, and wait until the kernel has all of it (over TLS: until little of it waits for the encryption).
+
+        Raises:
+            ScriptError: The client has closed or reset the connection.
+        """
+        self._waits_for = f"send({_shown(data)})"
+        try:
+            if self._writer.transport.is_closing():
+                # asyncio would ignore the data; uvloop raises a RuntimeError once the socket is closed.
+                raise ConnectionResetError
+            self._writer.write(data)
+            await self._writer.drain()
+        except ConnectionError:
+            self._fail(f"the client was gone before {self._waits_for}")
+
+    async def send_eof(self) -> None:
+        """End this direction; the client may go on sending. TLS has no such thing: `NotImplementedError`."""
+        self._writer.write_eof()
+
+    async def close(self) -> None:
+        """Close in order. A client whose bytes have not been received here may see a reset, as with any server."""
+        self._closed = True
+        self._writer.close()
+
+    async def reset(self) -> None:
+        """Close with a RST: the client gets `ConnectionLostError`."""
+        self._closed = True
+        if not self._writer.transport.is_closing():
+            # A descriptor of our own: uvloop's transports show a socket that takes no options.
+            with socket.socket(fileno=socket.dup(self._writer.get_extra_info("socket").fileno())) as sock:
+                linger_none(sock)
+        self._writer.transport.abort()
+
+    # ---- Inside ----
+
+    def _take(self, size: int) -> bytes:
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
+        return data
+
+    async def _read_more(self, *, reset_is_end: bool = True) -> bool:
+        # False at the end of the stream.
+        try:
+            piece = await self._reader.read(65536)
+        except ConnectionError as error:
+            if not reset_is_end:
+                self._fail(f"the client reset the connection ({error})")
+            piece = b""
+        self._unread += piece
+        return bool(piece)
+
+    def _fail(self, what: str, expected: bytes | None = None) -> NoReturn:
+        lines = [f"connection {self.number}: {what}"]
+        at = 0
+        if expected:
+            pairs = zip(expected, self._unread, strict=False)
+            at = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(expected), len(self._unread)))
+            lines[0] += f"; the first difference is at byte {at}" if at else ""
+            lines.append(f"expected: {_shown(expected, at)}")
+        lines.append(f"received: {_shown(bytes(self._unread), at)}")
+        raise ScriptError("\n  ".join(lines))
+
+    async def _play(self, script: Script) -> None:
+        await script(self)
+        self._waits_for = ""
+
+    async def _watch(self) -> None:
+        # After the script: until the client has closed.
+        if not self._closed and (self._unread or await self._read_more()):
+            self._fail("more bytes than expected, after the end of the script", b"")
+        await self.close()
+
+
+Script: TypeAlias = Callable[[Peer], Awaitable[None]]
+
+
+class ScriptedPeer:
+    """A running server; see `scripted_peer`.
+
+    Attributes:
+        host: Its address.
+        port: Its port.
+        config: A `NetworkConfig` for its clients: no retries, and the defaults; `replace()` makes another one.
+        connections: How many there have been.
+    """
+
+    def __init__(self, scripts: tuple[Script, ...], others: Script | None) -> None:
+        self.host = HOST
+        self.port = 0
+        self.config: NetworkConfig
+        self.connections = 0
+        self._scripts = scripts
+        self._others = others
+        self._peers: list[Peer] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failures: list[Exception] = []
+        self._changed = asyncio.Event()
+
+    async def _start(self, tls: ssl.SSLContext | None) -> asyncio.Server:
+        server = await asyncio.start_server(self._accepted, self.host, 0, ssl=tls)
+        self.port = server.sockets[0].getsockname()[1]
+        self.config = NetworkConfig(self.host, self.port, retries=0)
+        return server
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        peer = Peer(self.connections, reader, writer)
+        self._peers.append(peer)
+        self._tasks.append(asyncio.create_task(self._run(peer)))
+
+    async def _run(self, peer: Peer) -> None:
+        try:
+            script = self._scripts[peer.number - 1] if peer.number <= len(self._scripts) else self._others
+            if script is None:
+                raise ScriptError(f"connection {peer.number} is one more than there are scripts")
+            await peer._play(script)
+            self._changed.set()
+            await peer._watch()
+        except Exception as error:
+            self._failures.append(error)
+            # The client is told at once, and not by its time limit.
+            await peer.reset()
+        finally:
+            self._changed.set()
+
+    def _unfinished(self) -> str:
+        """What has not happened yet, in words; empty if all has."""
+        waits = [f"connection {peer.number}: the script waits in {peer._waits_for}, received: {_shown(peer._unread)}"
+                 for peer in self._peers if peer._waits_for]  # fmt: skip
+        missing = len(self._scripts) - self.connections
+        if missing > 0:
+            waits.append(f"{missing} of {len(self._scripts)} scripts got no connection (a TLS handshake included)")
+        return "\n  ".join(waits)
+
+    async def _finish(self, timeout: float) -> None:
+        # On the way out of a block without errors: whoever is still at it may end.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._unfinished() and not self._failures:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for peer in self._peers:
+            peer._writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await peer._writer.wait_closed()
+
+    def _failure(self) -> Exception | None:
+        if not self._failures:
+            return None
+        first, *others = self._failures
+        for other in others:
+            first.add_note(f"and then: {other}")
+        return first
+
+
+@contextlib.asynccontextmanager
+async def scripted_peer(
+    *scripts: Script, others: Script | None = None, tls: ssl.SSLContext | None = None, timeout: float = 5.0
+) -> AsyncIterator[ScriptedPeer]:
+    r"""A server on a free port of 127.0.0.1 that follows a script, and fails the test whose client does not.
+
+        async def script(peer: Peer) -> None:
+            await peer.expect(b"PING\r\n")
+            await peer.send(b"+PONG\r\n")
+
+        async with scripted_peer(script) as server, NetworkClient(server.config) as client:
+            await client.send(b"PING\r\n")
+            assert await client.receive_line() == b"+PONG\r\n"
+
+    A deviation resets its connection, so that the client does not wait in vain, and is raised at the end of the block;
+    an error of the block's own is then its `__context__`. That a script is not at its end, or got no connection, is
+    raised if the block has no error of its own; otherwise it is a note to that.
+
+    Args:
+        scripts: The first one for the first connection, the second one for the second.
+        others: The script of all further connections. None: there may be none.
+        tls: The server's side of TLS.
+        timeout: Seconds that the scripts get to come to their end, after a block without errors. A test that passes
+            does not wait, unless its client still has to answer.
+
+    Raises:
+        ScriptError: At the end of the block: a deviation. An exception of a script's own is raised as it is.
+    """
+    check_timeout("timeout", timeout, zero=True)
+    peer = ScriptedPeer(scripts, others)
+    server = await peer._start(tls)
+    try:
+        try:
+            yield peer
+            await peer._finish(timeout)
+        finally:
+            server.close()
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            unfinished = peer._unfinished()
+            await peer._stop()
+    except Exception as error:
+        if (failure := peer._failure()) is not None:
+            raise failure  # noqa: B904  (neither caused the other: the block's error is the context)
+        if unfinished:
+            error.add_note(f"scripted_peer: not at the end:\n  {unfinished}")
+        raise
+    if (failure := peer._failure()) is not None:
+        raise failure
+    if unfinished:
+        raise ScriptError(f"not at the end of the script:\n  {unfinished}")
+
+
+def linger_none(sock: socket.socket) -> None:
+    """Closing this socket will be a RST."""
+    # struct linger: two ints, on Windows two shorts.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+
+
+def _shown(data: bytes | bytearray, at: int = 0) -> str:
+    """At most `SHOWN` bytes around offset `at`, and how many there are."""
+    data = bytes(data)
+    if len(data) <= SHOWN:
+        return repr(data)
+    start = max(0, min(at - SHOWN // 4, len(data) - SHOWN))
+    return f"{data[start : start + SHOWN]!r} (bytes {start} to {min(start + SHOWN, len(data))} of {len(data)})"

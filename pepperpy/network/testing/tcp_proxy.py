@@ -1,0 +1,268 @@
+"""`FaultProxy`: a network that fails as told, between any client and any server, by byte offset and direction.
+
+Nothing depends on time unless a fault is one of time. Each direction is a task that reads no more bytes than it may
+pass on, so an offset is exact on both sides of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import ClassVar
+
+from pepperpy.network.config import NetworkConfig, _check_int, check_timeout
+from pepperpy.network.testing.tcp_peer import HOST, linger_none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """What happens to the bytes of one direction of one connection; by default nothing.
+
+    Those called `..._after` happen when exactly so many bytes of this direction have passed, at 0 before the first.
+    Several may be given, also of both directions.
+
+    Attributes:
+        slice_size: Bytes that pass at a time, at most; 1: byte by byte.
+        latency: Seconds before each slice.
+        bandwidth: Bytes per second; None: no limit.
+        stall_after: Bytes after which nothing passes until `FaultProxy.resume()`.
+        end_after: Bytes after which this direction ends (half-close): the receiver reads the end of the stream, what
+            the sender still sends is dropped, the other direction goes on.
+        close_after: Bytes after which both connections are closed, in order.
+        reset_after: Bytes after which both connections are reset (RST).
+        corrupt_at: Offset of a byte that arrives with all its bits inverted.
+        end_delay: Seconds by which the sender's end of stream arrives late.
+    """
+
+    slice_size: int = 65536
+    latency: float = 0.0
+    bandwidth: float | None = None
+    stall_after: int | None = None
+    end_after: int | None = None
+    close_after: int | None = None
+    reset_after: int | None = None
+    corrupt_at: int | None = None
+    end_delay: float = 0.0
+
+    # In the order in which they happen at the same offset.
+    _AFTER: ClassVar = ("stall_after", "end_after", "close_after", "reset_after")
+
+    def __post_init__(self) -> None:
+        _check_int("slice_size", self.slice_size, 1)
+        check_timeout("bandwidth", self.bandwidth, zero=False)
+        for name in ("latency", "end_delay"):
+            if getattr(self, name) is None:
+                raise TypeError(f"{name} must be a number of seconds, not None")
+            check_timeout(name, getattr(self, name), zero=True)
+        for name in (*self._AFTER, "corrupt_at"):
+            if getattr(self, name) is not None:
+                _check_int(name, getattr(self, name), 0)
+
+    def _events(self) -> list[tuple[int, str]]:
+        found = [(offset, name) for name in self._AFTER if (offset := getattr(self, name)) is not None]
+        return sorted(found, key=lambda event: event[0])
+
+
+class FaultProxy:
+    """A proxy on a free port of 127.0.0.1 that passes on to `host` and `port` what its faults let pass.
+
+        async with FaultProxy(server.host, server.port, to_client=Faults(slice_size=1, reset_after=100)) as proxy:
+            client = NetworkClient(proxy.config)
+
+    For any protocol over TCP, TLS included, whose bytes it does not look into. A reset or the end of a stream on one
+    side is passed on to the other.
+
+    Attributes:
+        host: Where clients connect to.
+        port: Its port.
+        config: A `NetworkConfig` for them: no retries, and the defaults.
+        connections: How many clients have been accepted.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        to_client: Faults | Sequence[Faults] = Faults(),
+        to_server: Faults | Sequence[Faults] = Faults(),
+    ) -> None:
+        """Args: to_client, to_server: For all connections alike, or for the first, the second, ...: the last one holds
+        for all after it.
+        """
+        self._target = (host, port)
+        self._to_client = _as_sequence("to_client", to_client)
+        self._to_server = _as_sequence("to_server", to_server)
+        self.host = HOST
+        self.port = 0
+        self.config: NetworkConfig
+        self.connections = 0
+        self._listener: socket.socket
+        self._is_up = False
+        self._connections: set[asyncio.Task[None]] = set()
+        self._resumed = asyncio.Event()
+
+    async def __aenter__(self) -> FaultProxy:
+        self._bind()
+        self.config = NetworkConfig(self.host, self.port, retries=0)
+        self.up()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop_listening()
+        await self.reset_all()
+
+    # ---- What a test does ----
+
+    def resume(self) -> None:
+        """Let what stalls go on, from now on."""
+        self._resumed.set()
+
+    async def reset_all(self) -> None:
+        """Reset the connections there are; new ones are accepted."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    async def down(self) -> None:
+        """Reset the connections there are and refuse new ones, until `up()`. The port stays taken."""
+        if self._is_up:
+            self._stop_listening()
+            # Bound, but not listening: refused.
+            self._bind()
+        await self.reset_all()
+
+    def up(self) -> None:
+        """Accept connections again after `down()`."""
+        if not self._is_up:
+            self._is_up = True
+            self._listener.listen()
+            # A task in sock_accept() that is cancelled can lose a connection, which is then left open.
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    # ---- Connections ----
+
+    def _bind(self) -> None:
+        self._listener = socket.socket()
+        self._listener.setblocking(False)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((self.host, self.port))
+        self.port = self._listener.getsockname()[1]
+
+    def _stop_listening(self) -> None:
+        if self._is_up:
+            self._is_up = False
+            asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it has given up meanwhile
+        client.setblocking(False)
+        connection = asyncio.create_task(self._carry(client, self.connections))
+        self.connections += 1
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _carry(self, client: socket.socket, number: int) -> None:
+        to_client = self._to_client[min(number, len(self._to_client) - 1)]
+        to_server = self._to_server[min(number, len(self._to_server) - 1)]
+        sockets = [client]
+        pumps: list[asyncio.Task[bool]] = []
+        in_order = False
+        try:
+            loop = asyncio.get_running_loop()
+            (family, *_, address), *_ = await loop.getaddrinfo(*self._target, type=socket.SOCK_STREAM)
+            server = socket.socket(family)
+            sockets.append(server)
+            server.setblocking(False)
+            await loop.sock_connect(server, address)
+            pumps = [
+                asyncio.create_task(self._pump(server, client, to_client)),
+                asyncio.create_task(self._pump(client, server, to_server)),
+            ]
+            done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
+            ended_in_order = [pump.result() for pump in done]
+            in_order = all(ended_in_order)
+        except _ClosedInOrder:
+            in_order = True
+        except OSError:
+            pass  # a reset, told or met; or there is no server, which a client of this proxy sees as one
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            for sock in sockets:
+                if not in_order:
+                    linger_none(sock)
+                sock.close()
+
+    async def _pump(self, source: socket.socket, target: socket.socket, faults: Faults) -> bool:
+        # Returns whether this direction ended in order.
+        loop = asyncio.get_running_loop()
+        target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        events = faults._events()
+        passed = 0
+        while True:
+            while events and events[0][0] == passed:
+                if await self._happen(events.pop(0)[1], source, target):
+                    return True
+            most = min(faults.slice_size, events[0][0] - passed) if events else faults.slice_size
+            data = await loop.sock_recv(source, most)
+            if not data:
+                await asyncio.sleep(faults.end_delay)
+                _end(target)
+                return True
+            if faults.corrupt_at is not None and 0 <= (at := faults.corrupt_at - passed) < len(data):
+                data = data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+            await asyncio.sleep(faults.latency + (len(data) / faults.bandwidth if faults.bandwidth else 0))
+            try:
+                await loop.sock_sendall(target, data)
+            except OSError:
+                # No error yet: the other direction first passes on what the target said before it went.
+                return False
+            passed += len(data)
+            # One turn in which a receiver on this loop sees the slice, one in which it reads it.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def _happen(self, event: str, source: socket.socket, target: socket.socket) -> bool:
+        # True if nothing passes this way any more.
+        match event:
+            case "stall_after":
+                await self._resumed.wait()
+                return False
+            case "end_after":
+                _end(target)
+                while await asyncio.get_running_loop().sock_recv(source, 65536):
+                    pass
+                return True
+            case "close_after":
+                raise _ClosedInOrder
+        raise ConnectionResetError
+
+
+class _ClosedInOrder(Exception):
+    pass
+
+
+def _end(sock: socket.socket) -> None:
+    # Not where its own side has been closed or reset: the direction that reads from it will tell.
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+
+
+def _as_sequence(name: str, faults: Faults | Sequence[Faults]) -> Sequence[Faults]:
+    found = (faults,) if isinstance(faults, Faults) else tuple(faults)
+    if not found or not all(isinstance(each, Faults) for each in found):
+        raise TypeError(f"{name} must be Faults, or a sequence of them that is not empty, not {faults!r}")
+    return found
