@@ -5,6 +5,8 @@
         _stream_protocol            asyncio's callbacks                          } compiled from
         _receiver, _sender          what a task takes and what it hands over     } ext/pepperpy/network
         _receive_buffer, _send_queue, _waiter, _endpoint                         }
+        framed.py                   messages over it; framing.py, serialized.py: the codecs
+        _frame_reader, _framers     one message out of the receiver; where it ends   (compiled as well)
     NetworkPool (pool.py)           lends connected NetworkClients; pool.py has its picture
     HTTPClient (http/)              the documented API on aiohttp; http/__init__.py has its picture
     errors.py, config.py, backoff.py, tls.py        shared by all
@@ -43,6 +45,8 @@ from pepperpy.network.tcp import NetworkClient, NetworkStats
 from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
+    from pepperpy.network.framed import Framed
+    from pepperpy.network.framing import COBS, SLIP, Codec, Delimited, Fixed, LengthPrefixed, Netstring
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
     from pepperpy.network.http.call import Timings
     from pepperpy.network.http.client import HTTPClient, HTTPStats
@@ -57,13 +61,19 @@ if TYPE_CHECKING:
     from pepperpy.network.http.sse import ServerSentEvent
     from pepperpy.network.http.stream import HTTPStream
     from pepperpy.network.pool import NetworkPool, PoolStats
+    from pepperpy.network.serialized import JSONLines, Mapped, MsgPack
 
 # Loaded on first touch: programs that only speak TCP do not wait for aiohttp's import.
 _LAZY_MODULES = {
     "Auth": "http.auth",
     "BasicAuth": "http.auth",
     "BearerAuth": "http.auth",
+    "COBS": "framing",
+    "Codec": "framing",
+    "Delimited": "framing",
     "DownloadResult": "http.download",
+    "Fixed": "framing",
+    "Framed": "framed",
     "HTTPClient": "http.client",
     "HTTPConfig": "http.config",
     "HTTPResponse": "http.response",
@@ -71,13 +81,19 @@ _LAZY_MODULES = {
     "HTTPStream": "http.stream",
     "Interceptor": "http.interceptors",
     "JSONCodec": "http.codec",
+    "JSONLines": "serialized",
+    "LengthPrefixed": "framing",
     "MapResult": "http.mapping",
+    "Mapped": "serialized",
+    "MsgPack": "serialized",
+    "Netstring": "framing",
     "NetworkPool": "pool",
     "PoolStats": "pool",
     "RateLimit": "http.rate_limit",
     "RefreshingAuth": "http.auth",
     "RequestData": "http.codec",
     "RequestOptions": "http.prepare",
+    "SLIP": "framing",
     "ServerSentEvent": "http.sse",
     "Timings": "http.call",
 }
@@ -96,16 +112,22 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "COBS",
+    "SLIP",
     "Auth",
     "BasicAuth",
     "BearerAuth",
     "BusyError",
     "ClosedError",
+    "Codec",
     "ConnectError",
     "ConnectionLostError",
     "DecodeError",
     "Default",
+    "Delimited",
     "DownloadResult",
+    "Fixed",
+    "Framed",
     "HTTPClient",
     "HTTPConfig",
     "HTTPResponse",
@@ -117,8 +139,13 @@ __all__ = [
     "Interceptor",
     "InvalidRequestError",
     "JSONCodec",
+    "JSONLines",
+    "LengthPrefixed",
     "MapResult",
+    "Mapped",
     "MessageTooLargeError",
+    "MsgPack",
+    "Netstring",
     "NetworkClient",
     "NetworkConfig",
     "NetworkError",
