@@ -21,7 +21,7 @@ from pepperpy.network import (
     NetworkTimeoutError,
     PoolTimeoutError,
 )
-from pepperpy.network.http.watchdog import Watchdog
+from pepperpy.network.watchdog import Watchdog
 
 
 async def silent(connection: Connection) -> None:

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.backoff import Backoff, may_pass
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pepperpy.network.framed import Framed
     from pepperpy.network.framing import Codec, M
+    from pepperpy.network.request import Exchanges
 
     BytesLike = Buffer
 else:
@@ -41,6 +42,7 @@ logger = logging.getLogger("pepperpy.network.tcp")
 logger.addHandler(logging.NullHandler())
 
 Timeout = float | Default | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class NetworkClient:
         "_connect_latency",
         "_connecting",
         "_connects",
+        "_exchanges",
         "_past",
         "_protocol",
         "_receiver",
@@ -227,6 +230,7 @@ class NetworkClient:
         # Both directions by their own name: an attribute less on the way of every call.
         self._receiver = protocol.receiver
         self._sender = protocol.sender
+        self._exchanges: Exchanges | None = None  # made by the first request()
 
     def _pass_on(self) -> NetworkClient:
         # For the pool: the connection moves to a new client, and whoever has kept this one finds it unconnected.
@@ -522,6 +526,52 @@ class NetworkClient:
         if not chunk:
             raise StopAsyncIteration
         return chunk
+
+    # ---- Asking ----
+
+    async def request(
+        self,
+        data: BytesLike,
+        receive: Callable[[NetworkClient], Awaitable[T]],
+        timeout: Timeout = Default.TIMEOUT,
+        *,
+        allow_unasked: bool = False,
+    ) -> T:
+        r"""Send `data` and return what `receive` gives: one reply, and never that of another request.
+
+        Any number of tasks may call it: they are served one after the other, in the order of their calls. While one is
+        being served, a receive of another task gets `BusyError`, as always; and a request does, while another task
+        receives.
+
+        Args:
+            receive: How one reply is read: any callable that takes this client and whose result is awaited, such as
+                `lambda client: client.receive_until(b"\n")`, or `NetworkClient.receive_line`, which takes an unfinished
+                line at the end of the stream for one. The receive methods in it have no `timeout` but what they are
+                given: that of the request limits all of them.
+            timeout: Seconds for the whole call: until its turn, for room to send, and for all of the reply.
+            allow_unasked: Leave bytes that are on hand when the request is sent to `receive`, which has to tell them
+                from the reply: for protocols in which the peer speaks unasked.
+
+        Raises:
+            ConnectionLostError: As `send` and `receive`; the peer has ended its stream, so that no reply can come; or
+                a request that was served before failed through the peer or the network.
+            ClosedError: As `send`; or a request that was served before was cancelled, timed out or failed otherwise.
+            ProtocolError: Bytes were on hand that no request had asked for, a second reply maybe. Nothing was sent,
+                the connection was aborted. Ones that are still under way cannot be told from the reply.
+            NetworkTimeoutError: The time was up.
+            BusyError: Another task is receiving. Nothing was sent.
+            Whatever `receive` raises.
+
+        Cancellation, timeout: Nothing has happened if `data` was not accepted for sending yet, and the connection
+        stays usable. Afterwards the connection is aborted, because the reply that is still to come would be taken for
+        that of the next request. An error out of `receive` does the same. Who waits for a turn then gets `ClosedError`
+        or `ConnectionLostError` with the reason as `__cause__`. The peer may have acted on the request all the same.
+        """
+        if self._exchanges is None:
+            from pepperpy.network.request import Exchanges
+
+            self._exchanges = Exchanges(self._protocol)
+        return await self._exchanges.run(self, data, receive, timeout, allow_unasked)
 
     # ---- Words ----
 

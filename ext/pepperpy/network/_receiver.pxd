@@ -36,6 +36,7 @@ cdef class Receiver:
         Py_ssize_t _wanted_count     # with a separator: how many bytes without one end the wait as well
         readonly long long bytes_received
         readonly long long receives
+        public bint limited_elsewhere    # request() limits the whole exchange: no default timeout for its parts
 
     # What the protocol calls.
     cdef Status open(self) except Status.ERROR

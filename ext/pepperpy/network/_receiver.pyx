@@ -19,6 +19,7 @@ from pepperpy.network._receive_buffer cimport ReceiveBuffer, scratch_of
 from pepperpy.network._status cimport Status
 from pepperpy.network._waiter cimport Waiter
 
+from pepperpy.network.config import Default
 from pepperpy.network.errors import BusyError, IncompleteReadError, MessageTooLargeError
 
 cdef extern from "_platform.h":
@@ -35,6 +36,8 @@ cdef extern from *:
     #define OWN_MEMORY_FROM (128 * 1024)
     """
     const Py_ssize_t OWN_MEMORY_FROM
+
+cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
 
 cdef bytes NEWLINE = b"\n"
 cdef char* UNSIGNED_BYTE = "B"   # format of the struct module
@@ -103,6 +106,11 @@ cdef class Receiver:
     def unfinished(self):
         """Whether a receive waits, or the last one that waited was given up: its bytes may be still to come."""
         return self._waiter is not None
+
+    @property
+    def is_busy(self):
+        """Whether a task waits here, which any other would get `BusyError` for."""
+        return self._waiter is not None and not self._waiter.left
 
     # ---- What the protocol calls ----
 
@@ -366,8 +374,11 @@ cdef class Receiver:
         return self._wait(NEWLINE, self._max_message_size, timeout)
 
     cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout):
-        cdef Waiter waiter = self._endpoint.new_waiter(timeout, "receive")
+        cdef Waiter waiter
 
+        if self.limited_elsewhere and timeout is _DEFAULT_TIMEOUT:
+            timeout = None
+        waiter = self._endpoint.new_waiter(timeout, "receive")
         if self._reading_paused:
             # What is wanted may be more than the high-water mark; its own limit bounds it.
             self._resume_reading()

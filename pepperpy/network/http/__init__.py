@@ -5,7 +5,7 @@
         body.py, upload.py, sources.py    what a request carries, for as many attempts as it takes
       engine.py                   attempts: deadline, rate limit, auth, retries
         call.py                   one logical request and how far it got
-        watchdog.py               one timer for the limits of all attempts
+        ../watchdog.py            one timer for the limits of all attempts
         wire.py, connector.py     the seam to aiohttp: the session; its pool, and what closes its gaps
         translate.py              aiohttp's exceptions into this package's
       response.py                 what came back, and the one place that reads a body

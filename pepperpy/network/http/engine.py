@@ -30,8 +30,8 @@ from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start
 from pepperpy.network.http.translate import may_help, translate
 from pepperpy.network.http.upload import BodyFailed
-from pepperpy.network.http.watchdog import Watchdog
 from pepperpy.network.http.wire import Wire
+from pepperpy.network.watchdog import Watchdog
 
 logger = logging.getLogger("pepperpy.network.http")
 logger.addHandler(logging.NullHandler())

@@ -1,19 +1,20 @@
-"""One timer for the time limits of all of a client's attempts.
+"""One timer for the time limits of many calls: the attempts of an HTTP client, the requests on a connection.
 
-A timer of its own for each attempt costs as much as a tenth of a small request (aiohttp's `total`, asyncio.timeout: see
-docs/architecture.md). Nearly all limits are never reached, so each attempt only notes when it must be over, and one
-timer looks after the earliest; when that fires too early, it moves itself.
+A timer of its own for each costs as much as a tenth of a small HTTP request (aiohttp's `total`, asyncio.timeout: see
+docs/architecture.md). Nearly all limits are never reached, so each block only notes when it must be over, and one timer
+looks after the earliest; when that fires too early, it moves itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from types import TracebackType
 
 
 class Watchdog:
-    """Makes the limits of one client, in one event loop."""
+    """Makes the limits of one client or connection, in one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -21,9 +22,9 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = math.inf
 
-    def limit(self, seconds: float) -> Limit:
-        """A block that may last so long: `with watchdog.limit(1.5):`."""
-        return Limit(self, self._loop.time() + seconds)
+    def limit(self, seconds: float, error: Callable[[], TimeoutError] = TimeoutError) -> Limit:
+        """A block that may last so long, and then raises `error()`: `with watchdog.limit(1.5):`."""
+        return Limit(self, self._loop.time() + seconds, error)
 
     def close(self) -> None:
         """End all blocks that are running, as if their time had come."""
@@ -61,13 +62,14 @@ class Watchdog:
 
 
 class Limit:
-    """Ends the block by cancelling its task, and turns that cancellation, and no other, into `TimeoutError`."""
+    """Ends the block by cancelling its task, and turns that cancellation, and no other, into its error."""
 
-    __slots__ = ("_cancelling", "_expired", "_task", "_watchdog", "ends_at")
+    __slots__ = ("_cancelling", "_error", "_expired", "_task", "_watchdog", "ends_at")
 
-    def __init__(self, watchdog: Watchdog, ends_at: float) -> None:
+    def __init__(self, watchdog: Watchdog, ends_at: float, error: Callable[[], TimeoutError]) -> None:
         self._watchdog = watchdog
         self.ends_at = ends_at
+        self._error = error
         self._expired = False
 
     def __enter__(self) -> None:
@@ -87,4 +89,4 @@ class Limit:
         self._watchdog.forget(self)
         # As asyncio.timeout: who was also cancelled from outside stays cancelled.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
+            raise self._error() from error

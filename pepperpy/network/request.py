@@ -1,0 +1,234 @@
+"""`NetworkClient.request()`: exchanges on one connection, one after the other, none of which gets another's reply.
+
+A reply on a stream says of whom it is by its place only. So an exchange that ends between the sending of its request
+and the end of its reply takes the connection with it: the reply that is still to come would answer the next one
+(redis-py's CVE-2023-28858). Before anything is sent there is nothing to put out of step, and the connection stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pepperpy.network.config import Default, check_timeout
+from pepperpy.network.errors import (
+    BusyError,
+    ClosedError,
+    ConnectionLostError,
+    DecodeError,
+    IncompleteReadError,
+    MessageTooLargeError,
+    NetworkError,
+    NetworkTimeoutError,
+    ProtocolError,
+)
+from pepperpy.network.watchdog import Limit, Watchdog
+
+if TYPE_CHECKING:
+    from pepperpy.network._stream_protocol import StreamProtocol
+    from pepperpy.network.tcp import BytesLike, NetworkClient, Timeout
+
+T = TypeVar("T")
+
+logger = logging.getLogger("pepperpy.network.tcp")
+
+# Reasons for which the peer, or the network, has to answer; with any other it was this side that closed.
+_PEERS_DOING = (ConnectionLostError, DecodeError, IncompleteReadError, MessageTooLargeError, ProtocolError)
+
+
+class Exchanges:
+    """The exchanges of one connection. The client makes new ones with each connection."""
+
+    __slots__ = ("_protocol", "_turns", "_watchdog")
+
+    def __init__(self, protocol: StreamProtocol) -> None:
+        protocol.check_user()
+        self._protocol = protocol
+        self._turns = Turns(1)
+        self._watchdog = Watchdog(asyncio.get_running_loop())
+
+    # The client is passed in, not kept: a cycle would put off the warning about an unclosed one.
+    async def run(
+        self,
+        client: NetworkClient,
+        data: BytesLike,
+        receive: Callable[[NetworkClient], Awaitable[T]],
+        timeout: Timeout,
+        allow_unasked: bool,
+    ) -> T:
+        """See `NetworkClient.request()`."""
+        self._protocol.check_user()
+        has_turn = accepted = False
+        try:
+            with request_limit(self._watchdog, client, timeout):
+                await self._turns.take()
+                has_turn = True
+                await self._send(client, data, allow_unasked)
+                accepted = True
+                return await self._receive(client, receive)
+        except BaseException as error:
+            if accepted:
+                self._drop(client, error)
+            raise
+        finally:
+            if has_turn:
+                self._turns.give_back()
+
+    async def _send(self, client: NetworkClient, data: BytesLike, allow_unasked: bool) -> None:
+        sender, waiter = self._protocol.sender, None
+        while True:
+            self._check_silence(client, allow_unasked)
+            if sender.send(data):
+                return
+            waiter = sender.wait(None, waiter)
+            await waiter
+
+    def _check_silence(self, client: NetworkClient, allow_unasked: bool) -> None:
+        receiver = self._protocol.receiver
+        if receiver.is_busy:
+            raise BusyError(
+                f"{client._where}: another task is already receiving; its bytes would be the reply",
+                client._details("request"),
+            )
+        if receiver.at_eof:
+            raise ConnectionLostError(
+                f"{client._where}: the peer has ended its stream: no reply can come", client._details("request")
+            )
+        if receiver.bytes_buffered and not allow_unasked:
+            error = ProtocolError(
+                f"{client._where}: the peer sent {receiver.bytes_buffered} bytes that no request had asked for",
+                client._details("request") | {"unasked": receiver.bytes_buffered},
+            )
+            self._drop(client, error)
+            raise error
+
+    async def _receive(self, client: NetworkClient, receive: Callable[[NetworkClient], Awaitable[T]]) -> T:
+        receiver = self._protocol.receiver
+        taken = receiver.bytes_received - receiver.bytes_buffered
+        receiver.limited_elsewhere = True
+        try:
+            reply = await receive(client)
+        finally:
+            receiver.limited_elsewhere = False
+        if client._protocol is not self._protocol:
+            raise ClosedError(f"{client._where}: closed during a request", client._details("request"))
+        if receiver.at_eof and receiver.bytes_received == taken:
+            # receive_line() and others give b"" for that.
+            raise ConnectionLostError(
+                f"{client._where}: the peer ended its stream instead of a reply", client._details("request")
+            )
+        return reply
+
+    def _drop(self, client: NetworkClient, reason: BaseException) -> None:
+        drop(client, self._protocol, reason)
+        if client._protocol is not self._protocol:
+            # The client has connected again meanwhile, and `receive` may have read there.
+            drop(client, client._protocol, reason)
+        self._turns.refuse(refusal(client, reason), reason)
+
+
+# ---- What requests and pipelines share ----
+
+# Makes the error that a request gets because of another's failure; called with the cause that it is to have.
+Refusal = Callable[[BaseException | None], NetworkError]
+
+
+class Turns:
+    """At most `limit` at once; the others wait, and get their turn in the order in which they came."""
+
+    __slots__ = ("_free", "_refusal", "_waiting")
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._refusal: Refusal | None = None
+
+    async def take(self) -> None:
+        """Wait for a turn. A call that raises has none: cancelled, or refused."""
+        if self._refusal is not None:
+            raise self._refusal(None)
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            elif not turn.cancelled() and turn.exception() is None:
+                # Cancelled in the tick in which its turn came.
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Let the next one in."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def refuse(self, refusal: Refusal, cause: BaseException | None) -> None:
+        """Let nobody in any more: who waits gets `refusal(cause)` at once, who comes later `refusal(None)`.
+
+        Only the former is given the cause: its traceback holds the frames it has passed, and they what would hold it.
+        """
+        self._refusal = refusal
+        for turn in self._waiting:
+            fail(turn, refusal(cause))
+        self._waiting.clear()
+
+
+def fail(future: asyncio.Future[Any], error: NetworkError) -> None:
+    """End the wait for a future; nothing is reported if its task was cancelled in the same tick."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()
+
+
+def refusal(client: NetworkClient, reason: BaseException) -> Refusal:
+    """What those get whose connection was dropped for `reason`."""
+    kind = ConnectionLostError if isinstance(reason, _PEERS_DOING) else ClosedError
+    message = f"{client._where}: connection dropped after a failed request: {_words(reason)}"
+    return functools.partial(kind, message, client._details("request"))
+
+
+def drop(client: NetworkClient, protocol: StreamProtocol, reason: BaseException) -> None:
+    """Abort the connection, unless it has ended, or is being closed in order: that goes on."""
+    if protocol.state == "open":
+        logger.info("%s: connection dropped after a failed request: %s", client._where, _words(reason))
+        protocol.abort()
+        # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
+        protocol.take_undelivered()
+
+
+def request_limit(watchdog: Watchdog, client: NetworkClient, timeout: Timeout) -> Limit:
+    """The time of one whole call."""
+    if isinstance(timeout, Default):
+        timeout = client.config.timeout
+    else:
+        check_timeout("timeout", timeout, zero=True)
+    return watchdog.limit(
+        math.inf if timeout is None else timeout, functools.partial(_timed_out, client, time.monotonic())
+    )
+
+
+def _timed_out(client: NetworkClient, started: float) -> NetworkTimeoutError:
+    elapsed = round(time.monotonic() - started, 3)
+    return NetworkTimeoutError(
+        f"{client._where}: request timed out after {elapsed} s", client._details("request") | {"elapsed": elapsed}
+    )
+
+
+def _words(reason: BaseException) -> str:
+    # The text of others' errors may hold what no log should.
+    return str(reason) if isinstance(reason, NetworkError) else type(reason).__name__
