@@ -32,7 +32,7 @@ async def connect_transport(
     protocol = StreamProtocol(config)
     try:
         if context is not None and (fast := fast_transports(context)) is not None:
-            with _as_tls_error():
+            with _as_tls_error(config.tls_name):
                 await fast.create_connection(
                     loop,
                     lambda: protocol,
@@ -116,7 +116,7 @@ async def start_tls(
             cause = ssl.SSLError(ssl.SSL_ERROR_SSL, "plain bytes before the handshake")
             raise TLSError(f"the peer sent {early} plain bytes before TLS began", {"received": early}, cause)
         plain = protocol.start_tls()
-        with _as_tls_error():
+        with _as_tls_error(name):
             transport = await loop.start_tls(
                 plain,
                 protocol,
@@ -162,8 +162,12 @@ def _shutdown_timeout(config: NetworkConfig) -> float:
 
 
 @contextlib.contextmanager
-def _as_tls_error() -> Iterator[None]:
+def _as_tls_error(name: str) -> Iterator[None]:
     try:
         yield
     except (ssl.SSLError, ConnectionError) as error:
-        raise TLSError(tls.describe_failure(error), None, error) from error
+        failure = TLSError(tls.describe_failure(error, name), None, error)
+        if isinstance(error, ssl.SSLError) and error.errno is None:
+            # aiofastnet makes its errors without one; an error without a number would be tried again.
+            failure.errno = ssl.SSL_ERROR_SSL
+        raise failure from error
