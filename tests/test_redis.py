@@ -3,62 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
 import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
 
 import pytest
+from support.redis import command, redis_server, reply
 from support.servers import client_of
-
-from pepperpy.network import NetworkClient
-
-REDIS = shutil.which("redis-server")
 
 
 @pytest.fixture(scope="module")
 def redis_port() -> Iterator[int]:
-    """The port of a redis-server without persistence. Needed: `make test` installs it, so its absence is a failure."""
-    assert REDIS, "redis-server is not installed; `make test` installs it"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        options = {"port": str(port), "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": folder}
-        command = [REDIS, *(word for name, value in options.items() for word in (f"--{name}", value))]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if "Ready to accept connections" in line:
-                    break
-            try:
-                yield port
-            finally:
-                process.terminate()
-                with contextlib.suppress(ValueError):
-                    process.stdout.read()
-
-
-def command(*words: bytes) -> bytes:
-    """One command in RESP2, redis's wire format: an array of strings with their lengths."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
-
-
-async def reply(client: NetworkClient) -> bytes | int | None:
-    line = await client.receive_until(b"\r\n")
-    kind, rest = line[:1], line[1:-2]
-    if kind == b"+":
-        return rest
-    if kind == b":":
-        return int(rest)
-    if kind == b"$":
-        if rest == b"-1":
-            return None
-        value = await client.receive_exactly(int(rest) + 2)
-        assert value.endswith(b"\r\n")
-        return value[:-2]
-    raise AssertionError(f"unexpected reply {line!r}")
+    with redis_server(port=port):
+        yield port
 
 
 async def test_a_pipelined_session_of_100_000_commands_gets_every_reply_in_order(redis_port: int) -> None:

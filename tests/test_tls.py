@@ -184,7 +184,7 @@ async def test_a_server_of_old_tls_only_is_refused(tmp_path: Path) -> None:
         for config in (TRUSTING, HTTPConfig(verify_ssl=False), TRUSTING.replace(verify_ssl=False)):
             error = await refusal(f"https://localhost:{port}/path", config)
             assert type(error) is TLSError
-            assert "no TLS version that both sides allow; this side wants 1.2 or newer" in error.message
+            assert "no TLS version that both sides allow" in error.message
 
 
 async def test_no_common_cipher_is_said() -> None:

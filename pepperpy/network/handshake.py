@@ -11,8 +11,8 @@ from types import ModuleType
 
 from pepperpy.network import tls
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import TLSError
+from pepperpy.network.config import Default, NetworkConfig, check_timeout
+from pepperpy.network.errors import NetworkTimeoutError, TLSError, UsageError
 
 # The loops end a handshake after 60 seconds unless told otherwise; it is `connect_timeout` that bounds it.
 _NO_LIMIT = 365 * 86400.0
@@ -32,7 +32,7 @@ async def connect_transport(
     protocol = StreamProtocol(config)
     try:
         if context is not None and (fast := fast_transports(context)) is not None:
-            with _as_tls_error():
+            with _as_tls_error(config.tls_name):
                 await fast.create_connection(
                     loop,
                     lambda: protocol,
@@ -57,6 +57,48 @@ async def connect_transport(
     return protocol
 
 
+async def upgrade(
+    protocol: StreamProtocol,
+    config: NetworkConfig,
+    context: ssl.SSLContext | None,
+    server_hostname: str | None,
+    timeout: float | Default | None,
+) -> None:
+    """`NetworkClient.start_tls()`, which documents it."""
+    seconds = config.timeout if isinstance(timeout, Default) else timeout
+    check_timeout("timeout", seconds, zero=True)
+    if context is None:
+        context = tls.context_of(config)
+    elif not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"context must be an ssl.SSLContext or None, not {context!r}")
+    name = config.tls_name if server_hostname is None else server_hostname
+    if context.check_hostname and not name:
+        raise ValueError("server_hostname must name whom the certificate is for, unless the context checks no name")
+    details = config.place | {"phase": "start_tls"}
+    # Raises what is due without a connection.
+    waiter = protocol.sender.start_flush(None)
+    if protocol.is_tls:
+        raise UsageError(f"{config.address}: TLS is in use already, or has begun", details)
+    started = False
+    try:
+        async with asyncio.timeout(seconds):
+            while waiter is not None:
+                # Others may have sent more meanwhile.
+                await waiter
+                waiter = protocol.sender.start_flush(None)
+            await start_tls(protocol, config, context, name, seconds)
+            started = True
+    except TLSError as error:
+        message = f"{config.address}: {error}; the connection was closed"
+        raise TLSError(message, details | error.details, error.__cause__) from error.__cause__
+    except TimeoutError as error:
+        message = f"{config.address}: TLS did not start within {seconds} s; the connection was closed"
+        raise NetworkTimeoutError(message, details | {"elapsed": seconds}, error) from error
+    finally:
+        if not started:
+            protocol.abort()
+
+
 async def start_tls(
     protocol: StreamProtocol, config: NetworkConfig, context: ssl.SSLContext, name: str, timeout: float | None
 ) -> None:
@@ -74,7 +116,7 @@ async def start_tls(
             cause = ssl.SSLError(ssl.SSL_ERROR_SSL, "plain bytes before the handshake")
             raise TLSError(f"the peer sent {early} plain bytes before TLS began", {"received": early}, cause)
         plain = protocol.start_tls()
-        with _as_tls_error():
+        with _as_tls_error(name):
             transport = await loop.start_tls(
                 plain,
                 protocol,
@@ -120,8 +162,12 @@ def _shutdown_timeout(config: NetworkConfig) -> float:
 
 
 @contextlib.contextmanager
-def _as_tls_error() -> Iterator[None]:
+def _as_tls_error(name: str) -> Iterator[None]:
     try:
         yield
     except (ssl.SSLError, ConnectionError) as error:
-        raise TLSError(tls.describe_failure(error), None, error) from error
+        failure = TLSError(tls.describe_failure(error, name), None, error)
+        if isinstance(error, ssl.SSLError) and error.errno is None:
+            # aiofastnet makes its errors without one; an error without a number would be tried again.
+            failure.errno = ssl.SSL_ERROR_SSL
+        raise failure from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -125,7 +126,8 @@ class NetworkClient:
 
     def __del__(self) -> None:
         protocol: StreamProtocol | None = getattr(self, "_protocol", None)
-        if protocol is not None and protocol.has_transport:
+        # One that was aborted may take some turns of the loop to be gone, with TLS the more.
+        if protocol is not None and protocol.has_transport and protocol.state != "closing":
             message = f"unclosed {self!r}; use `async with` or await disconnect()"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             protocol.abandon()
@@ -294,6 +296,36 @@ class NetworkClient:
         if type(error) is TimeoutError and not str(error):
             reason = f"no answer within {self.config.attempt_timeout} s"
         return kind(f"{self._where}: cannot connect: {reason} ({tries} in {elapsed:.2f} s)", details, cause)
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        timeout: Timeout = Default.TIMEOUT,
+    ) -> None:
+        """Go on with TLS on this plain connection, which the peer has agreed to in its own protocol (STARTTLS).
+
+        What was accepted before leaves first, in plain; what is sent meanwhile waits and leaves encrypted. `connect()`
+        makes a plain connection again.
+
+        Args:
+            context: Default: as the fields of `config` say; its `tls` need not be on.
+            server_hostname: Default: that of `config`.
+            timeout: Seconds for all of it.
+
+        Raises:
+            TLSError: The handshake failed, or the peer had sent plain bytes that nobody took: somebody on the way could
+                have put them there, to be taken for what comes out of TLS (CVE-2021-23222).
+            NetworkTimeoutError: The peer was too slow.
+            UsageError: TLS is in use already. Nothing was changed.
+            ValueError: As `connect()`. Nothing was changed.
+
+        Otherwise as `send`. Failure, timeout, cancellation: The connection is aborted, because nobody knows any more
+        which bytes of it are TLS.
+        """
+        from pepperpy.network.handshake import upgrade
+
+        await upgrade(self._protocol, self.config, context, server_hostname, timeout)
 
     async def disconnect(self) -> None:
         """Disconnect from server. Does nothing if this client is not connected.

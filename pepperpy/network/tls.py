@@ -265,8 +265,8 @@ _REASONS = {
     "HTTP_REQUEST": "the server speaks plain HTTP on this port",
     "PACKET_LENGTH_TOO_LONG": "the server does not speak TLS on this port",
     "RECORD_LAYER_FAILURE": "the server does not speak TLS on this port",
-    "UNSUPPORTED_PROTOCOL": "there is no TLS version that both sides allow; this side wants 1.2 or newer",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "there is no TLS version that both sides allow; this side wants 1.2 or newer",
+    "UNSUPPORTED_PROTOCOL": "there is no TLS version that both sides allow",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "there is no TLS version that both sides allow",
     "NO_PROTOCOLS_AVAILABLE": "there is no TLS version that both sides allow",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server refused: no common cipher, or it wants a client certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server wants a client certificate, and got none",
@@ -281,15 +281,17 @@ _REASONS = {
 }
 
 
-def describe_failure(error: BaseException) -> str:
-    """One sentence that says which check of a TLS handshake failed; never empty."""
+def describe_failure(error: BaseException, expected: str = "") -> str:
+    """One sentence that says which check of a TLS handshake failed, with a server of that name; never empty."""
     if isinstance(error, ssl.SSLCertVerificationError):
         # Python leaves the attributes away where not OpenSSL made the error.
         text = getattr(error, "verify_message", "") or str(error)
         if "mismatch" in text.lower() or "not valid for" in text.lower():
             # "Hostname mismatch, certificate is not valid for 'name'."
             name = re.search(r"'([^']*)'", text)
-            return f"the certificate is not for {name.group()}" if name else "the certificate is for another host name"
+            if name or expected:
+                return f"the certificate is not for {name.group() if name else repr(expected)}"
+            return "the certificate is for another host name"
         return _VERIFY_CODES.get(getattr(error, "verify_code", 0), f"the certificate was refused: {text}")
     if isinstance(error, (ssl.SSLEOFError, ConnectionError)):
         return "the server closed the connection during the handshake"

@@ -330,6 +330,7 @@ cdef class Sender:
 
     cdef Status hold(self) except Status.ERROR:
         # TLS begins: what is accepted from now on waits until it is there, see transport_is_empty().
+        self._start_sending()
         self._fd = -1
         self._transport_full = True
         return Status.OK

@@ -20,6 +20,7 @@ from pepperpy.network._receiver cimport Receiver
 from pepperpy.network._sender cimport Sender
 
 from pepperpy.network._waiter import reraise
+from pepperpy.network.errors import ConnectionLostError
 
 import asyncio
 import errno
@@ -191,6 +192,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         )
 
     @property
+    def is_tls(self):
+        """Whether TLS has begun, if only its handshake."""
+        return self.endpoint.tls
+
+    @property
     def has_transport(self):
         """Whether there is anything left to close."""
         return self.endpoint.transport is not None
@@ -216,9 +222,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def start_tls(self):
         """The plain transport, of which TLS is to be started; what is sent from now on waits for `tls_started()`."""
-        self.endpoint.tls = True
-        self.receiver.start_tls()
+        if self.receiver.eof:
+            raise self.endpoint.error(ConnectionLostError, "the peer has ended its stream", "start_tls")
         self.sender.hold()
+        self.receiver.start_tls()
+        self.endpoint.tls = True
         return self.endpoint.transport
 
     def tls_started(self, transport):

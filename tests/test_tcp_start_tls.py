@@ -1,0 +1,188 @@
+"""STARTTLS: a plain connection that goes on with TLS, and what becomes of it when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import ssl
+from collections.abc import AsyncIterator
+
+import pytest
+from support.cancelling import Mode, cancelled_at, open_sockets, until
+from support.certificates import ca_file, self_signed_cert, server_cert, server_context
+from support.servers import Peer, peer_and_client
+from support.tls_peer import TLSPeer
+
+from pepperpy.network import (
+    ClosedError,
+    ConnectionLostError,
+    NetworkClient,
+    NetworkTimeoutError,
+    NotConnectedError,
+    TLSError,
+    UsageError,
+)
+
+
+@contextlib.asynccontextmanager
+async def before_tls(**settings: object) -> AsyncIterator[tuple[Peer, NetworkClient, TLSPeer]]:
+    """A plain connection whose two sides have agreed to go on with TLS."""
+    async with peer_and_client(**{"ca_file": ca_file()} | settings) as (peer, client):
+        await client.send(b"STARTTLS\n")
+        assert await peer.receive(9) == b"STARTTLS\n"
+        await peer.send(b"OK\n")
+        assert await client.receive_line() == b"OK\n"
+        yield peer, client, TLSPeer(peer.sock, server_context(server_cert()))
+
+
+async def test_a_plain_connection_goes_on_with_tls() -> None:
+    async with before_tls() as (_, client, peer):
+        assert client.tls is None
+        await asyncio.gather(client.start_tls(), peer.handshake())
+        assert client.tls is not None
+        await client.send(b"secret\n")
+        assert await peer.receive(7) == b"secret\n"
+        await peer.send(b"x" * 1_000_000)
+        assert await client.receive_exactly(1_000_000) == b"x" * 1_000_000
+        assert client.stats.bytes_received == 1_000_003
+        with pytest.raises(UsageError, match="already"):
+            await client.start_tls()
+        await client.send(b"still there")
+        assert await peer.receive(11) == b"still there"
+
+
+async def test_what_comes_with_the_end_of_the_handshake_is_received() -> None:
+    # As a task sees it that was waiting before the upgrade, and below the least high-water mark.
+    async with before_tls(receive_high_water=1, receive_low_water=0) as (_, client, peer):
+        waiting = asyncio.create_task(client.receive_exactly(300_000))
+
+        async def serve() -> None:
+            await peer.handshake()
+            await peer.send(b"y" * 300_000 + b"rest" * 100_000)
+
+        serving = asyncio.create_task(serve())
+        await client.start_tls()
+        assert await waiting == b"y" * 300_000
+        assert await client.receive_exactly(400_000) == b"rest" * 100_000
+        await serving
+
+
+async def test_what_was_accepted_before_leaves_in_plain_and_what_is_sent_meanwhile_encrypted() -> None:
+    async with peer_and_client(ca_file=ca_file()) as (plain, client):
+        await client.send(b"p" * 8_000_000)
+        upgrading = asyncio.create_task(client.start_tls())
+        await asyncio.sleep(0)
+        assert await plain.receive(8_000_000) == b"p" * 8_000_000
+        await until(lambda: client._protocol.is_tls, "the handshake has begun")
+        await client.send(b"meanwhile")
+        assert client.stats.bytes_queued == 9
+        peer = TLSPeer(plain.sock, server_context(server_cert()))
+        await peer.handshake()
+        await upgrading
+        assert await peer.receive(9) == b"meanwhile"
+
+
+@pytest.mark.parametrize("size", [1, 100, 4096])
+async def test_plain_bytes_that_came_after_the_agreement_are_refused(size: int) -> None:
+    async with peer_and_client(ca_file=ca_file()) as (peer, client):
+        await peer.send(b"OK\n" + b"x" * size)
+        assert await client.receive_line() == b"OK\n"
+        await until(lambda: client.stats.bytes_received == size + 3, "all has come")
+        with pytest.raises(TLSError, match=f"{size} plain bytes before TLS began; the connection was closed") as caught:
+            await client.start_tls()
+        assert caught.value.details == client.config.place | {"phase": "start_tls", "received": size}
+        with pytest.raises(ClosedError):
+            await client.receive()
+        assert await peer.receive_all() == b""
+
+
+async def test_a_certificate_that_is_refused_closes_the_connection() -> None:
+    async with before_tls() as (plain, client, _):
+        peer = TLSPeer(plain.sock, server_context(self_signed_cert()))
+        with pytest.raises(TLSError, match=r"self-signed.*the connection was closed") as caught:
+            await asyncio.gather(client.start_tls(server_hostname="localhost"), _failing(peer))
+        assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+        for call in (client.receive, client.flush, client.start_tls):
+            with pytest.raises(ClosedError):
+                await call()
+        assert not client.is_connected
+
+
+async def _failing(peer: TLSPeer) -> None:
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        await peer.handshake()
+
+
+async def test_a_peer_that_says_nothing_or_goes_away_closes_the_connection() -> None:
+    async with before_tls() as (peer, client, _):
+        with pytest.raises(NetworkTimeoutError, match=r"TLS did not start within 0.05 s; the connection was closed"):
+            await client.start_tls(timeout=0.05)
+        assert not client.is_connected
+        assert await peer.receive(5)
+        assert await peer.receive_all()
+    async with before_tls() as (peer, client, _):
+        peer.send_eof()
+        with pytest.raises((TLSError, ConnectionLostError)):
+            await client.start_tls()
+        assert not client.is_connected
+
+
+async def test_closing_meanwhile_ends_the_upgrade() -> None:
+    for close in (NetworkClient.abort, NetworkClient.disconnect):
+        async with before_tls(close_timeout=0.05) as (_, client, _peer):
+            upgrading = asyncio.create_task(client.start_tls())
+            await until(lambda client=client: client._protocol.is_tls, "the handshake has begun")
+            if (closing := close(client)) is not None:
+                await closing
+            with pytest.raises((TLSError, ClosedError)):
+                await upgrading
+            assert not client.is_connected
+
+
+async def test_what_makes_no_sense_is_refused_and_changes_nothing() -> None:
+    client = NetworkClient(peer_config := (await _config()))
+    with pytest.raises(NotConnectedError):
+        await client.start_tls()
+    assert peer_config is client.config
+    async with before_tls() as (peer, client, _):
+        with pytest.raises(TypeError, match="context"):
+            await client.start_tls("context")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="timeout"):
+            await client.start_tls(timeout=-1)
+        with pytest.raises(ValueError, match="server_hostname"):
+            await client.start_tls(server_hostname="")
+        await client.send(b"plain")
+        assert await peer.receive(5) == b"plain"
+        await client.send_eof()
+        with pytest.raises(ClosedError, match="send_eof"):
+            await client.start_tls()
+
+
+async def _config() -> object:
+    async with peer_and_client() as (_, client):
+        return client.config
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_an_upgrade_cancelled_at_any_suspension_closes_the_connection(mode: Mode) -> None:
+    for number in itertools.count(1):
+        sockets = open_sockets()
+        async with before_tls() as (_, client, peer):
+            serving = asyncio.create_task(_failing(peer))
+            outcome = await cancelled_at(client.start_tls(), number, mode)
+            if outcome.cancelled:
+                assert not client.is_connected
+                assert client.tls is None
+                with pytest.raises(ClosedError):
+                    await client.send(b"x")
+                await client.disconnect()
+            else:
+                await client.send(b"x")
+            await serving
+            if not outcome.cancelled:
+                assert await peer.receive(1) == b"x"
+        await until(lambda sockets=sockets: open_sockets() <= sockets, "all sockets are closed")
+        if not outcome.cancelled:
+            break
+    assert number > 1
