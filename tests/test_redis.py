@@ -7,8 +7,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from support.framing import RESP
 from support.redis import command, redis_server, reply
 from support.servers import client_of
+
+from pepperpy.network import ProtocolError
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,38 @@ async def test_the_server_closing_on_quit_is_a_clean_end(redis_port: int) -> Non
         await client.send(command(b"QUIT"))
         assert await reply(client) == b"OK"
         assert await client.receive() == b""
+
+
+async def test_a_codec_of_a_users_own_speaks_with_redis(redis_port: int) -> None:
+    value = bytes(range(256)) * 4000  # 1 MB, in which every separator occurs
+    async with client_of(redis_port) as client:
+        redis = client.framed(RESP())
+        await redis.send([b"FLUSHALL"])
+        assert await redis.receive() == b"OK"
+
+        async def ask() -> None:
+            for number in range(2000):
+                await redis.send_many([[b"RPUSH", b"list", b"%d" % number], [b"LRANGE", b"list", b"-2", b"-1"]])
+            await redis.send_many([[b"SET", b"large", value], [b"MGET", b"large", b"none", b"large"], [b"OOPS"]])
+
+        asking = asyncio.create_task(ask())
+        replies = []
+        while len(replies) < 4002:
+            replies += await redis.receive_batch()
+        await asking
+        assert replies[:4000:2] == list(range(1, 2001))
+        assert replies[1] == [b"0"]
+        assert replies[3:4000:2] == [[b"%d" % (number - 1), b"%d" % number] for number in range(1, 2000)]
+        assert replies[4000:] == [b"OK", [value, None, value]]
+        # The codec knows no error replies.
+        with pytest.raises(ProtocolError, match="begins with b'-'"):
+            await redis.receive()
+        assert (await client.receive_line()).startswith(b"-ERR unknown command")
+        await redis.send([b"BLPOP", b"queue", b"0"])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(redis.receive(), 0.05)
+        async with client_of(redis_port) as other:
+            await other.framed(RESP()).send([b"RPUSH", b"queue", b"late"])
+            assert await redis.receive() == [b"queue", b"late"]
+        await redis.send([b"QUIT"])
+        assert [reply async for reply in redis] == [b"OK"]

@@ -23,7 +23,7 @@ cdef extern from "_platform.h":
 cdef extern from *:
     """
     /* Messages below this are copied: up to here a memcpy costs less than a reference in the queue
-       plus one more piece for the kernel. Arbitrary; measure with benchmarks/test_tcp.py. */
+       plus one more piece for the kernel. Arbitrary; measure with `make bench ARGS="-k send_"`. */
     #define SMALL_MESSAGE (8 * 1024)
     #define SMALLEST_TAIL 512
     """
