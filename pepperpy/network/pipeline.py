@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn
 
 from pepperpy.network.config import Default, _check_int
 from pepperpy.network.errors import (
@@ -21,14 +21,13 @@ from pepperpy.network.errors import (
     ProtocolError,
     UsageError,
 )
+from pepperpy.network.framing import M
 from pepperpy.network.request import Refusal, Turns, drop, fail, refusal, request_limit
 from pepperpy.network.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from pepperpy.network.framed import Framed
     from pepperpy.network.tcp import NetworkClient, Timeout
-
-M = TypeVar("M")
 
 
 class Pipeline(Generic[M]):
