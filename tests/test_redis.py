@@ -7,11 +7,13 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from support.framing import RESP
+from support import framing
+from support.cancelling import until
 from support.redis import command, redis_server, reply
+from support.resp import RESP, Push
 from support.servers import client_of
 
-from pepperpy.network import ProtocolError
+from pepperpy.network import ClosedError, ProtocolError
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ async def test_the_server_closing_on_quit_is_a_clean_end(redis_port: int) -> Non
 async def test_a_codec_of_a_users_own_speaks_with_redis(redis_port: int) -> None:
     value = bytes(range(256)) * 4000  # 1 MB, in which every separator occurs
     async with client_of(redis_port) as client:
-        redis = client.framed(RESP())
+        redis = client.framed(framing.RESP())
         await redis.send([b"FLUSHALL"])
         assert await redis.receive() == b"OK"
 
@@ -102,7 +104,62 @@ async def test_a_codec_of_a_users_own_speaks_with_redis(redis_port: int) -> None
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(redis.receive(), 0.05)
         async with client_of(redis_port) as other:
-            await other.framed(RESP()).send([b"RPUSH", b"queue", b"late"])
+            await other.framed(framing.RESP()).send([b"RPUSH", b"queue", b"late"])
             assert await redis.receive() == [b"queue", b"late"]
         await redis.send([b"QUIT"])
         assert [reply async for reply in redis] == [b"OK"]
+
+
+async def test_requests_of_many_tasks_on_one_connection_get_their_own_replies(redis_port: int) -> None:
+    async with client_of(redis_port) as client:
+
+        async def ask(number: int) -> None:
+            for turn in range(10):
+                text = b"%d of %d" % (turn, number)
+                assert await client.request(command(b"ECHO", text), reply) == text
+
+        await asyncio.gather(*(ask(number) for number in range(25)))
+        assert client.stats.sends == 250
+
+
+async def test_the_late_reply_to_a_cancelled_request_reaches_nobody(redis_port: int) -> None:
+    async with client_of(redis_port) as client, client_of(redis_port) as other:
+        blocked = asyncio.create_task(client.request(command(b"BLPOP", b"late", b"0"), reply))
+        behind = asyncio.create_task(client.request(command(b"ECHO", b"mine"), reply))
+        await until(lambda: client.stats.sends == 1, "the command is sent")
+        blocked.cancel()
+        with pytest.raises(ClosedError):
+            await behind
+        await client.connect()
+        assert await other.request(command(b"RPUSH", b"late", b"job"), reply) == 1
+        assert await client.request(command(b"ECHO", b"mine"), reply) == b"mine"
+        # redis gave the job to nobody, because the connection that had asked for it was gone.
+        assert await client.request(command(b"LPOP", b"late"), reply) == b"job"
+
+
+async def test_a_pipeline_drops_the_late_reply_and_goes_on(redis_port: int) -> None:
+    async with client_of(redis_port) as client, client_of(redis_port) as other:
+        async with client.pipeline(RESP()) as pipeline:
+            blocked = asyncio.create_task(pipeline.request([b"BLPOP", b"later", b"0"]))
+            behind = [asyncio.create_task(pipeline.request([b"ECHO", b"%d" % number])) for number in range(100)]
+            await until(lambda: pipeline.in_flight == 64, "the commands are sent")
+            blocked.cancel()
+            await asyncio.wait([blocked])
+            assert pipeline.abandoned == 1
+            assert await other.request(command(b"RPUSH", b"later", b"job"), reply) == 1
+            assert await asyncio.gather(*behind) == [b"%d" % number for number in range(100)]
+            assert pipeline.abandoned == 0
+
+
+async def test_a_pipeline_tells_the_pushes_of_resp3_from_the_replies(redis_port: int) -> None:
+    pushes: list[Push] = []
+    async with client_of(redis_port) as client:
+        options = {"is_push": lambda message: isinstance(message, Push), "on_push": pushes.append}
+        async with client.pipeline(RESP(), **options) as pipeline:
+            await pipeline.request([b"HELLO", b"3"])
+            await pipeline.framed.send([b"SUBSCRIBE", b"channel"])
+            messages = [b"%d" % number for number in range(100)]
+            tasks = [asyncio.create_task(pipeline.request([b"PUBLISH", b"channel", text])) for text in messages]
+            assert await asyncio.gather(*tasks) == [1] * 100
+            assert isinstance(await pipeline.request([b"NONSENSE"]), RuntimeError)
+    assert pushes == [[b"subscribe", b"channel", 1], *([b"message", b"channel", text] for text in messages)]

@@ -63,6 +63,8 @@ class Exchanges:
         allow_unasked: bool,
     ) -> T:
         """See `NetworkClient.request()`."""
+        if not callable(receive):
+            raise TypeError(f"receive must be callable, not {receive!r}")
         self._protocol.check_user()
         has_turn = accepted = False
         try:
@@ -127,39 +129,40 @@ class Exchanges:
 
     def _drop(self, client: NetworkClient, reason: BaseException) -> None:
         drop(client, self._protocol, reason)
-        if client._protocol is not self._protocol:
-            # The client has connected again meanwhile, and `receive` may have read there.
-            drop(client, client._protocol, reason)
-        self._turns.refuse(refusal(client, reason), reason)
+        # The client may have connected again meanwhile, and `receive` may have read there.
+        drop(client, client._protocol, reason)
+        self._turns.refuse(refusal(client, "connection dropped after a failed request", reason))
 
 
 # ---- What requests and pipelines share ----
 
-# Makes the error that a request gets because of another's failure; called with the cause that it is to have.
-Refusal = Callable[[BaseException | None], NetworkError]
+# Makes the error that a request gets because of what became of another, or of the connection.
+Refusal = Callable[[], NetworkError]
 
 
 class Turns:
     """At most `limit` at once; the others wait, and get their turn in the order in which they came."""
 
-    __slots__ = ("_free", "_refusal", "_waiting")
+    __slots__ = ("_refusal", "_waiting", "free")
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
+        self.free = limit
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._refusal: Refusal | None = None
 
     async def take(self) -> None:
         """Wait for a turn. A call that raises has none: cancelled, or refused."""
         if self._refusal is not None:
-            raise self._refusal(None)
-        if self._free:
-            self._free -= 1
+            raise self._refusal()
+        if self.free:
+            self.free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
+            if self._refusal is not None:
+                raise self._refusal()
         except BaseException:
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -175,16 +178,13 @@ class Turns:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._free += 1
+        self.free += 1
 
-    def refuse(self, refusal: Refusal, cause: BaseException | None) -> None:
-        """Let nobody in any more: who waits gets `refusal(cause)` at once, who comes later `refusal(None)`.
-
-        Only the former is given the cause: its traceback holds the frames it has passed, and they what would hold it.
-        """
+    def refuse(self, refusal: Refusal) -> None:
+        """Let nobody in any more; who waits is told at once."""
         self._refusal = refusal
         for turn in self._waiting:
-            fail(turn, refusal(cause))
+            fail(turn, refusal())
         self._waiting.clear()
 
 
@@ -195,11 +195,11 @@ def fail(future: asyncio.Future[Any], error: NetworkError) -> None:
         future.exception()
 
 
-def refusal(client: NetworkClient, reason: BaseException) -> Refusal:
-    """What those get whose connection was dropped for `reason`."""
+def refusal(client: NetworkClient, what: str, reason: BaseException) -> Refusal:
+    """Makes the errors of those that cannot be served because of `reason`."""
     kind = ConnectionLostError if isinstance(reason, _PEERS_DOING) else ClosedError
-    message = f"{client._where}: connection dropped after a failed request: {_words(reason)}"
-    return functools.partial(kind, message, client._details("request"))
+    message = f"{client._where}: {what}: {_words(reason)}"
+    return functools.partial(kind, message, client._details("request"), reason)
 
 
 def drop(client: NetworkClient, protocol: StreamProtocol, reason: BaseException) -> None:

@@ -7,7 +7,7 @@ import logging
 import ssl
 import time
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from pepperpy.network.framed import Framed
     from pepperpy.network.framing import Codec, M
+    from pepperpy.network.pipeline import Pipeline
     from pepperpy.network.request import Exchanges
 
     BytesLike = Buffer
@@ -604,6 +605,49 @@ class NetworkClient:
 
             self._exchanges = Exchanges(self._protocol)
         return await self._exchanges.run(self, data, receive, timeout, allow_unasked)
+
+    def pipeline(
+        self,
+        codec: Codec[M],
+        *,
+        key: Callable[[M], Hashable] | None = None,
+        request_key: Callable[[M], Hashable] | None = None,
+        is_push: Callable[[M], bool] | None = None,
+        on_push: Callable[[M], object] | None = None,
+        max_in_flight: int = 64,
+        max_abandoned: int | None = None,
+    ) -> Pipeline[M]:
+        """Many requests in flight on this connection: `async with client.pipeline(codec) as pipeline:`.
+
+        Args:
+            codec: What tells the messages apart, see `framed()`.
+            key: Gives the id of a reply, and None for what is no reply. Without it, the n-th message is the reply to
+                the n-th request.
+            request_key: Gives the id of a request; default `key`. No two requests in flight may have the same.
+            is_push: Tells what the peer says unasked where that is not clear otherwise; looked at first.
+            on_push: Called with each message that is no reply, by the task that reads: it must not take long. Without
+                it such a message ends the pipeline with `ProtocolError`. What it raises ends the pipeline, and leaves
+                the `async with` block if nothing else does.
+            max_in_flight: Requests, sent and not answered, at which further ones wait; 1 or more. Arbitrary.
+            max_abandoned: Requests, cancelled or timed out after they were sent, whose replies may be outstanding; with
+                one more the connection is dropped, because the peer answers no more. 0 to `max_in_flight` - 1; default
+                half of that. Arbitrary.
+
+        Raises:
+            TypeError, ValueError: An argument that cannot be used; the message names it.
+        """
+        from pepperpy.network.pipeline import Pipeline
+
+        return Pipeline(
+            self,
+            self.framed(codec),
+            key=key,
+            request_key=request_key,
+            is_push=is_push,
+            on_push=on_push,
+            max_in_flight=max_in_flight,
+            max_abandoned=max_abandoned,
+        )
 
     # ---- Words ----
 
