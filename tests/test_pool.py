@@ -283,7 +283,7 @@ async def test_an_acquire_that_runs_out_of_time_says_how_the_pool_is() -> None:
 
 
 async def test_the_default_time_limit_is_that_of_the_configuration() -> None:
-    async with server_and_pool(0, 1, config={"timeout": 0.01}) as (_, pool):
+    async with server_and_pool(0, 1, config={"timeout": 0.01, "connect_timeout": 10}) as (_, pool):
         async with pool.acquire(timeout=10):
             with pytest.raises(PoolTimeoutError):
                 async with pool.acquire():

@@ -1,4 +1,4 @@
-"""The pool under cancellation: no slot is lost, no connection goes to two, none that is in the middle of something to any."""
+"""The pool under cancellation: no slot is lost, and no connection goes to two or in the middle of something."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_storm_of_10_000_tasks_and_cancellations_loses_no_slot_and_mixes
             finally:
                 del owners[address]
 
-    async with server_and_pool(0, 50, config={"timeout": 30}) as (server, pool):
+    async with server_and_pool(0, 50, config={"timeout": 30}) as (_, pool):
         tasks = [asyncio.create_task(work(number)) for number in range(10_000)]
         first_left = 0
         while first_left < len(tasks):

@@ -297,7 +297,7 @@ async def test_a_connection_that_is_used_is_never_idle_for_too_long() -> None:
 
 async def test_a_connection_that_is_too_old_is_not_lent_again() -> None:
     age = 0.03
-    async with server_and_pool(0, 1, max_age=age) as (server, pool):
+    async with server_and_pool(0, 1, max_age=age) as (_, pool):
         loop = asyncio.get_running_loop()
         for number in (1, 2):
             async with pool.acquire() as client:

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from support.cancelling import until
+from support.line_server import pool_of
 from support.servers import client_of
 
 from pepperpy.network import NetworkClient
@@ -110,3 +112,38 @@ async def test_the_server_closing_on_quit_is_a_clean_end(redis_port: int) -> Non
         await client.send(command(b"QUIT"))
         assert await reply(client) == b"OK"
         assert await client.receive() == b""
+
+
+async def ping(client: NetworkClient) -> bool:
+    await client.send(command(b"PING"))
+    return await reply(client) == b"PONG"
+
+
+async def test_a_pool_serves_100_tasks_their_own_values_whatever_redis_does_to_its_clients(
+    redis_port: int,
+) -> None:
+    async def work(number: int) -> None:
+        async with pool.acquire() as client:
+            await client.send(command(b"SET", b"%d" % number, b"value %d" % number))
+            assert await reply(client) == b"OK"
+        async with pool.acquire() as client:
+            await client.send(command(b"GET", b"%d" % number))
+            assert await reply(client) == b"value %d" % number
+
+    async with pool_of(redis_port, 2, 10, setup=ping, check=ping, check_after=0) as pool:
+        for turn in (1, 2, 3):
+            tasks = [asyncio.create_task(work(number)) for number in range(100)]
+            for number in range(0, 100, 7):
+                if number % 2:
+                    await asyncio.sleep(0)
+                tasks[number].cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            errors = [result for result in results if result and not isinstance(result, asyncio.CancelledError)]
+            assert not errors
+            # Redis closes all connections that do nothing.
+            async with client_of(redis_port) as admin:
+                await admin.send(command(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"))
+                assert await reply(admin)
+            await until(lambda turn=turn: pool.stats.dropped.get("lost", 0) >= turn, "the pool has noticed")  # type: ignore[misc]
+        assert pool.stats.failures == 0
+        assert pool.stats.reused > 300
