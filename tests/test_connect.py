@@ -385,6 +385,16 @@ async def test_a_dropped_client_warns_and_closes_its_connection() -> None:
                 assert await asyncio.get_running_loop().sock_recv(accepted, 1) == b""
 
 
+async def test_a_client_that_is_dropped_right_after_it_was_aborted_was_not_left_unclosed() -> None:
+    async with echo_server() as port:
+        client = client_of(port)
+        await client.connect()
+        client.abort()
+        # A ResourceWarning would fail this test.
+        del client
+        gc.collect()
+
+
 async def test_nothing_keeps_a_closed_client_alive() -> None:
     async with echo_server() as port:
         client = client_of(port)

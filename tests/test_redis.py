@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import pytest
 from support import framing
 from support.cancelling import until
+from support.line_server import pool_of
 from support.redis import command, redis_server, reply
 from support.resp import RESP, Push
 from support.servers import client_of
 
-from pepperpy.network import ClosedError, ProtocolError
+from pepperpy.network import ClosedError, NetworkClient, ProtocolError
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +164,38 @@ async def test_a_pipeline_tells_the_pushes_of_resp3_from_the_replies(redis_port:
             assert await asyncio.gather(*tasks) == [1] * 100
             assert isinstance(await pipeline.request([b"NONSENSE"]), RuntimeError)
     assert pushes == [[b"subscribe", b"channel", 1], *([b"message", b"channel", text] for text in messages)]
+
+
+async def ping(client: NetworkClient) -> bool:
+    await client.send(command(b"PING"))
+    return await reply(client) == b"PONG"
+
+
+async def test_a_pool_serves_100_tasks_their_own_values_whatever_redis_does_to_its_clients(
+    redis_port: int,
+) -> None:
+    async def work(number: int) -> None:
+        async with pool.acquire() as client:
+            await client.send(command(b"SET", b"%d" % number, b"value %d" % number))
+            assert await reply(client) == b"OK"
+        async with pool.acquire() as client:
+            await client.send(command(b"GET", b"%d" % number))
+            assert await reply(client) == b"value %d" % number
+
+    async with pool_of(redis_port, 2, 10, setup=ping, check=ping, check_after=0) as pool:
+        for turn in (1, 2, 3):
+            tasks = [asyncio.create_task(work(number)) for number in range(100)]
+            for number in range(0, 100, 7):
+                if number % 2:
+                    await asyncio.sleep(0)
+                tasks[number].cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            errors = [result for result in results if result and not isinstance(result, asyncio.CancelledError)]
+            assert not errors
+            # Redis closes all connections that do nothing.
+            async with client_of(redis_port) as admin:
+                await admin.send(command(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"))
+                assert await reply(admin)
+            await until(lambda turn=turn: pool.stats.dropped.get("lost", 0) >= turn, "the pool has noticed")  # type: ignore[misc]
+        assert pool.stats.failures == 0
+        assert pool.stats.reused > 300

@@ -214,6 +214,9 @@ class Slots:
         elif (connection := task.result()) is not None:
             if self.closed:
                 connection.client.abort()
+            # Who waits gets it as it is. A watch would not notice what has come already.
+            elif not self.waiting and (flaw := connection.flaw()) is not None:
+                self._drop(connection, flaw)
             else:
                 self._offer(connection)
         self.fill()

@@ -127,8 +127,8 @@ class NetworkClient:
 
     def __del__(self) -> None:
         protocol: StreamProtocol | None = getattr(self, "_protocol", None)
-        # One that was aborted may take some turns of the loop to be gone, with TLS the more.
-        if protocol is not None and protocol.has_transport and protocol.state != "closing":
+        # One that was aborted is gone as soon as the loop runs, and needs its client no more.
+        if protocol is not None and protocol.state == "open":
             message = f"unclosed {self!r}; use `async with` or await disconnect()"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             protocol.abandon()

@@ -17,6 +17,7 @@ class LineServer:
         self.open: list[asyncio.StreamWriter] = []
         self.accepted = 0
         self.greeting = b""
+        self.hangs_up = False
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -43,7 +44,7 @@ class LineServer:
         writer.write(self.greeting)
         try:
             # Writing to a closed transport is a RuntimeError on uvloop.
-            while (line := await reader.readline()) and not writer.transport.is_closing():
+            while not self.hangs_up and (line := await reader.readline()) and not writer.transport.is_closing():
                 writer.write(line)
                 await writer.drain()
         except ConnectionError:
