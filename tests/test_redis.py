@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -19,9 +18,7 @@ from pepperpy.network import ClosedError, NetworkClient, ProtocolError
 
 @pytest.fixture(scope="module")
 def redis_port() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with redis_server(port=port):
+    with redis_server() as port:
         yield port
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ REDIS = shutil.which("redis-server")
 
 
 @contextlib.contextmanager
-def redis_server(**options: object) -> Iterator[None]:
-    """A redis-server without persistence. Needed: `make test` installs it, so its absence is a failure."""
+def redis_server(**options: object) -> Iterator[int]:
+    """The port of a redis-server without persistence, a free one unless it is given. Needed: `make test` installs it, so its absence is a failure."""
     assert REDIS, "redis-server is not installed; `make test` installs it"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(str(options.pop("port", probe.getsockname()[1])))
     with tempfile.TemporaryDirectory() as folder:
-        options = {"bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": folder} | options
+        options = {"port": port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": folder} | options
         command = [REDIS, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -26,7 +29,7 @@ def redis_server(**options: object) -> Iterator[None]:
                 if "ready to accept connections" in line.lower():
                     break
             try:
-                yield
+                yield port
             finally:
                 process.terminate()
                 with contextlib.suppress(ValueError):

@@ -8,6 +8,9 @@ import socket
 from collections.abc import AsyncIterator
 
 from pepperpy.network import NetworkClient, NetworkConfig
+from pepperpy.network.testing import FaultProxy, Faults
+
+NO_FAULTS = Faults()
 
 
 def client_of(port: int, **settings: object) -> NetworkClient:
@@ -32,6 +35,29 @@ async def peer_and_client(**settings: object) -> AsyncIterator[tuple[Peer, Netwo
         client.abort()
         peer.close()
         await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def client_behind_faults(
+    to_client: Faults = NO_FAULTS, to_server: Faults = NO_FAULTS, **settings: object
+) -> AsyncIterator[tuple[Peer, NetworkClient, FaultProxy]]:
+    """As `peer_and_client`, with a proxy between the two."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        async with FaultProxy("127.0.0.1", port, to_client=to_client, to_server=to_server) as proxy:
+            client = client_of(proxy.port, **settings)
+            await client.connect()
+            sock, _ = await loop.sock_accept(listener)
+            sock.setblocking(False)
+            peer = Peer(sock)
+            try:
+                yield peer, client, proxy
+            finally:
+                client.abort()
+                peer.close()
+                await asyncio.sleep(0)
 
 
 class Peer:

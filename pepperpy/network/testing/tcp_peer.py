@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn, TypeAlias
 
 from pepperpy.network.config import NetworkConfig, check_timeout
+from pepperpy.network.testing.tcp_reset import before_reset, reset_on_close
 
 HOST = "127.0.0.1"
 SHOWN = 80  # bytes of each side that a message of ScriptError shows; arbitrary
-# Loop turns until a script has seen what the client had sent: one in which the loop reads, one for the task of the
-# script, two more over TLS, one for what a client gathers until the end of its turn.
-TURNS = 5
+# Seconds that the end of a block waits for clients that are still connected, which may have sent more than expected, or
+# have done so before the block failed. On a busy machine even the loopback interface takes milliseconds; arbitrary.
+GRACE = 0.05
 
 
 class ScriptError(AssertionError):
     """The client did something else than the script says; the message shows what."""
+
+    # Of a client that has left early: says less than the error for which it did.
+    _client_left = False
 
 
 class Peer:
@@ -60,7 +62,7 @@ class Peer:
         same = 0
         while same < len(data):
             if len(self._unread) == same and not await self._read_more():
-                self._fail(f"the client ended its stream, where {_shown(data)} was expected", data)
+                self._fail("the client ended its stream too early", data, client_left=True)
             have = min(len(self._unread), len(data))
             if self._unread[same:have] != data[same:have]:
                 self._fail("other bytes than expected", data)
@@ -82,7 +84,7 @@ class Peer:
         self._waits_for = f"receive_exactly({size})"
         while len(self._unread) < size:
             if not await self._read_more():
-                self._fail(f"the client ended its stream, where {size} bytes were expected")
+                self._fail(f"the client ended its stream, where {size} bytes were expected", client_left=True)
         return self._take(size)
 
     async def receive_until(self, separator: bytes = b"\n") -> bytes:
@@ -90,7 +92,7 @@ class Peer:
         self._waits_for = f"receive_until({separator!r})"
         while (at := self._unread.find(separator)) < 0:
             if not await self._read_more():
-                self._fail(f"the client ended its stream, where {separator!r} was expected")
+                self._fail(f"the client ended its stream, where {separator!r} was expected", client_left=True)
         return self._take(at + len(separator))
 
     async def receive_all(self) -> bytes:
@@ -113,8 +115,8 @@ class Peer:
                 raise ConnectionResetError
             self._writer.write(data)
             await self._writer.drain()
-        except ConnectionError:
-            self._fail(f"the client was gone before {self._waits_for}")
+        except OSError:
+            self._fail(f"the client was gone before {self._waits_for}", client_left=True)
 
     async def send_eof(self) -> None:
         """End this direction; the client may go on sending. TLS has no such thing: `NotImplementedError`."""
@@ -131,7 +133,8 @@ class Peer:
         if not self._writer.transport.is_closing():
             # A descriptor of our own: uvloop's transports show a socket that takes no options.
             with socket.socket(fileno=socket.dup(self._writer.get_extra_info("socket").fileno())) as sock:
-                linger_none(sock)
+                await before_reset(sock)
+                reset_on_close(sock)
         self._writer.transport.abort()
 
     # ---- Inside ----
@@ -145,23 +148,25 @@ class Peer:
         # False at the end of the stream.
         try:
             piece = await self._reader.read(65536)
-        except ConnectionError as error:
+        except OSError as error:  # an alert of TLS, too
             if not reset_is_end:
-                self._fail(f"the client reset the connection ({error})")
+                self._fail(f"the client reset the connection ({error})", client_left=True)
             piece = b""
         self._unread += piece
         return bool(piece)
 
-    def _fail(self, what: str, expected: bytes | None = None) -> NoReturn:
+    def _fail(self, what: str, expected: bytes | None = None, *, client_left: bool = False) -> NoReturn:
         lines = [f"connection {self.number}: {what}"]
         at = 0
         if expected:
             pairs = zip(expected, self._unread, strict=False)
             at = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(expected), len(self._unread)))
-            lines[0] += f"; the first difference is at byte {at}" if at else ""
+            lines[0] += f"; the first difference is at byte {at}" if at < len(self._unread) else ""
             lines.append(f"expected: {_shown(expected, at)}")
         lines.append(f"received: {_shown(bytes(self._unread), at)}")
-        raise ScriptError("\n  ".join(lines))
+        error = ScriptError("\n  ".join(lines))
+        error._client_left = client_left
+        raise error
 
     async def _play(self, script: Script) -> None:
         await script(self)
@@ -221,19 +226,23 @@ class ScriptedPeer:
             await peer._watch()
         except Exception as error:
             self._failures.append(error)
+            peer._waits_for = ""
             # The client is told at once, and not by its time limit.
             await peer.reset()
         finally:
             self._changed.set()
 
-    def _unfinished(self) -> str:
-        """What has not happened yet, in words; empty if all has."""
-        waits = [f"connection {peer.number}: the script waits in {peer._waits_for}, received: {_shown(peer._unread)}"
-                 for peer in self._peers if peer._waits_for]  # fmt: skip
+    def _unfinished(self) -> list[str]:
+        # What has not happened yet, in words.
+        found = []
+        for peer in self._peers:
+            if peer._waits_for:
+                received = _shown(peer._unread)
+                found.append(f"connection {peer.number}: the script waits in {peer._waits_for}, received: {received}")
         missing = len(self._scripts) - self.connections
         if missing > 0:
-            waits.append(f"{missing} of {len(self._scripts)} scripts got no connection (a TLS handshake included)")
-        return "\n  ".join(waits)
+            found.append(f"{missing} of {len(self._scripts)} scripts got no connection (a TLS handshake included)")
+        return found
 
     async def _finish(self, timeout: float) -> None:
         # On the way out of a block without errors: whoever is still at it may end.
@@ -252,13 +261,14 @@ class ScriptedPeer:
             with contextlib.suppress(OSError):
                 await peer._writer.wait_closed()
 
-    def _failure(self) -> Exception | None:
-        if not self._failures:
+    def _failure(self, *, but_leaving: bool) -> Exception | None:
+        # The first one; `but_leaving`: unless all are of clients that have left early.
+        failures = sorted(self._failures, key=lambda error: getattr(error, "_client_left", False))
+        if not failures or (but_leaving and getattr(failures[0], "_client_left", False)):
             return None
-        first, *others = self._failures
-        for other in others:
-            first.add_note(f"and then: {other}")
-        return first
+        for other in failures[1:]:
+            failures[0].add_note(f"and then: {other}")
+        return failures[0]
 
 
 @contextlib.asynccontextmanager
@@ -276,15 +286,15 @@ async def scripted_peer(
             assert await client.receive_line() == b"+PONG\r\n"
 
     A deviation resets its connection, so that the client does not wait in vain, and is raised at the end of the block;
-    an error of the block's own is then its `__context__`. That a script is not at its end, or got no connection, is
-    raised if the block has no error of its own; otherwise it is a note to that.
+    an error of the block's own is then its `__context__`. What follows from such an error (the client has left early,
+    a script is not at its end, or got no connection) is a note to it, and raised only if there is none.
 
     Args:
         scripts: The first one for the first connection, the second one for the second.
         others: The script of all further connections. None: there may be none.
         tls: The server's side of TLS.
         timeout: Seconds that the scripts get to come to their end, after a block without errors. A test that passes
-            does not wait, unless its client still has to answer.
+            does not wait, unless a client is still at it; 50 ms for one that is still connected.
 
     Raises:
         ScriptError: At the end of the block: a deviation. An exception of a script's own is raised as it is.
@@ -297,27 +307,23 @@ async def scripted_peer(
             yield peer
             await peer._finish(timeout)
         finally:
-            server.close()
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-            unfinished = peer._unfinished()
-            await peer._stop()
+            try:
+                if peer._tasks:
+                    await asyncio.wait(peer._tasks, timeout=GRACE)
+            finally:
+                server.close()
+                unfinished = peer._unfinished()
+                await peer._stop()
     except Exception as error:
-        if (failure := peer._failure()) is not None:
+        if (failure := peer._failure(but_leaving=True)) is not None:
             raise failure  # noqa: B904  (neither caused the other: the block's error is the context)
-        if unfinished:
-            error.add_note(f"scripted_peer: not at the end:\n  {unfinished}")
+        for what in (*peer._failures, *unfinished):
+            error.add_note(f"scripted_peer: {what}")
         raise
-    if (failure := peer._failure()) is not None:
+    if (failure := peer._failure(but_leaving=False)) is not None:
         raise failure
     if unfinished:
-        raise ScriptError(f"not at the end of the script:\n  {unfinished}")
-
-
-def linger_none(sock: socket.socket) -> None:
-    """Closing this socket will be a RST."""
-    # struct linger: two ints, on Windows two shorts.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+        raise ScriptError("\n".join(unfinished))
 
 
 def _shown(data: bytes | bytearray, at: int = 0) -> str:

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import ClassVar
 
 from pepperpy.network.config import NetworkConfig, _check_int, check_timeout
-from pepperpy.network.testing.tcp_peer import HOST, linger_none
+from pepperpy.network.testing.tcp_peer import HOST
+from pepperpy.network.testing.tcp_reset import before_reset, reset_on_close
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class Faults:
 
     def __post_init__(self) -> None:
         _check_int("slice_size", self.slice_size, 1)
-        check_timeout("bandwidth", self.bandwidth, zero=False)
+        if self.bandwidth is not None and not (isinstance(self.bandwidth, (int, float)) and self.bandwidth > 0):
+            raise ValueError(f"bandwidth must be a number of bytes per second above 0, not {self.bandwidth!r}")
         for name in ("latency", "end_delay"):
             if getattr(self, name) is None:
                 raise TypeError(f"{name} must be a number of seconds, not None")
@@ -171,7 +173,14 @@ class FaultProxy:
         connection = asyncio.create_task(self._carry(client, self.connections))
         self.connections += 1
         self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
+
+        def ended(connection: asyncio.Task[None]) -> None:
+            self._connections.discard(connection)
+            if client.fileno() >= 0:
+                # Cancelled before its first step.
+                _close(client, in_order=False)
+
+        connection.add_done_callback(ended)
 
     async def _carry(self, client: socket.socket, number: int) -> None:
         to_client = self._to_client[min(number, len(self._to_client) - 1)]
@@ -200,11 +209,15 @@ class FaultProxy:
         finally:
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            # A descriptor that somebody waits for must not be closed, so not even a cancellation cuts this short.
+            while not all(pump.done() for pump in pumps):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait(pumps)
+            for pump in pumps:
+                if not pump.cancelled():
+                    pump.exception()
             for sock in sockets:
-                if not in_order:
-                    linger_none(sock)
-                sock.close()
+                _close(sock, in_order)
 
     async def _pump(self, source: socket.socket, target: socket.socket, faults: Faults) -> bool:
         # Returns whether this direction ended in order.
@@ -248,11 +261,18 @@ class FaultProxy:
                 return True
             case "close_after":
                 raise _ClosedInOrder
+        await before_reset(target)
         raise ConnectionResetError
 
 
 class _ClosedInOrder(Exception):
     pass
+
+
+def _close(sock: socket.socket, in_order: bool) -> None:
+    if not in_order:
+        reset_on_close(sock)
+    sock.close()
 
 
 def _end(sock: socket.socket) -> None:
@@ -262,7 +282,7 @@ def _end(sock: socket.socket) -> None:
 
 
 def _as_sequence(name: str, faults: Faults | Sequence[Faults]) -> Sequence[Faults]:
-    found = (faults,) if isinstance(faults, Faults) else tuple(faults)
-    if not found or not all(isinstance(each, Faults) for each in found):
+    found = (faults,) if isinstance(faults, Faults) else faults
+    if not (isinstance(found, Sequence) and found and all(isinstance(each, Faults) for each in found)):
         raise TypeError(f"{name} must be Faults, or a sequence of them that is not empty, not {faults!r}")
     return found
