@@ -39,6 +39,7 @@ from pepperpy.network.errors import (
     UsageError,
 )
 from pepperpy.network.tcp import NetworkClient, NetworkStats
+from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
@@ -131,6 +132,7 @@ __all__ = [
     "ResponseTooLargeError",
     "ServerSentEvent",
     "TLSError",
+    "TLSInfo",
     "Timings",
     "UploadError",
     "UsageError",

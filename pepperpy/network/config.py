@@ -1,16 +1,19 @@
-"""`NetworkConfig`: where to connect and how. Frozen, validated, comparable, picklable."""
+"""`NetworkConfig`: where to connect and how. Frozen, validated, comparable; picklable without an `SSLContext` in it."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
 import math
+import os
 import re
+import ssl
 import sys
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+
+from pepperpy.network import tls
+from pepperpy.network.proxy import check_proxy, shown_proxy
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -24,13 +27,13 @@ class Default(enum.Enum):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Settings of one TCP connection.
+    """Settings of one TCP connection. Its `repr` shows no secret.
 
     The first five fields may be given by position; all others are keyword-only. A wrong type raises `TypeError`,
     a value out of range `ValueError`; both name the field and the value.
 
     Attributes:
-        host: Name or address to connect to; an IPv6 address without brackets.
+        host: Name or address to connect to; an IPv6 address without brackets. Left out with `unix_path`.
         port: 1 to 65535.
         timeout: Seconds that one operation may wait; more than 0. None waits for ever.
         retries: How often `connect()` tries again after its first failure; 0 or more.
@@ -38,7 +41,8 @@ class NetworkConfig:
             before (see `backoff.Backoff`). 0 retries at once.
 
         max_retry_delay: Seconds; no wait between attempts is longer. Arbitrary; the AWS SDKs use 20, gRPC 120.
-        connect_timeout: Seconds for one attempt: name lookup and all addresses together. Default: `timeout`.
+        connect_timeout: Seconds for one attempt: name lookup, all addresses, the proxy's answer and the TLS handshake
+            together. Default: `timeout`.
         close_timeout: Seconds that `disconnect()` gives the peer to take what was accepted for sending, before it
             aborts. Always bounded. Arbitrary; the default is that of `timeout`.
         happy_eyeballs_delay: Seconds before the next address is raced against the ones under way (RFC 8305, section 8).
@@ -58,10 +62,32 @@ class NetworkConfig:
         send_low_water: Bytes at or below which waiting senders go on. As asyncio: 16 KiB.
         max_message_size: Bytes, terminator included, of the longest line or message that `receive_line()`,
             `receive_lines()` and `receive_until()` collect. asyncio's limit of 64 KiB is its streams' best known trap.
+
+        unix_path: Path of a Unix socket to connect to instead of `host` and `port`. What concerns TCP or addresses
+            (`nodelay`, `keepalive`, `user_timeout`, `local_address`, ...) does not apply.
+        proxy: URL of a proxy to connect through, user and password in it where it wants them (percent-encoded):
+            `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy, `socks5://` and
+            `socks4://` look up here. Needs `pip install 'pepperpy-network[proxy]'`.
+
+        tls: True for TLS as the fields below say, or an `ssl.SSLContext`, which is used as it is, never modified.
+            `start_tls()` uses them too.
+        server_hostname: The name that the certificate must be for, and that the server is told (SNI). None: `host`.
+        verify_ssl: Check the certificate and its name. False is for tests: anybody can then pose as the server.
+        ca_file: PEM file of the authorities to trust instead of OpenSSL's. Both files are read by `connect()`, which
+            raises `ValueError` if they cannot be used.
+        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
+            where the key may be None.
+        alpn: Names of protocols to offer (RFC 7301), the preferred one first.
+        tls_minimum_version: The oldest version of TLS to speak. 1.2, as RFC 9325 asks for.
+        certificate_pin: SHA-256 of the server's certificate in DER, in hex (colons allowed) or as 32 bytes, or a tuple
+            of several, one of which must be the server's. Checked besides the rest, or instead with
+            `verify_ssl=False`, before any byte of yours is sent. A renewed certificate is another one: pin it as well.
+        system_trust: Trust what the operating system trusts instead of OpenSSL's files; on macOS and Windows these
+            differ. Needs `pip install 'pepperpy-network[truststore]'`.
     """
 
-    host: str
-    port: int
+    host: str = ""
+    port: int = 0
     timeout: float | None = 5.0
     retries: int = 3
     retry_delay: float = 1.0
@@ -83,10 +109,27 @@ class NetworkConfig:
     send_high_water: int = 64 * KIB
     send_low_water: int = 16 * KIB
     max_message_size: int = 16 * MIB
+    unix_path: str | None = None
+    proxy: str | None = None
+    tls: bool | ssl.SSLContext = False
+    server_hostname: str | None = None
+    verify_ssl: bool = True
+    ca_file: str | os.PathLike[str] | None = None
+    client_cert: Any = None
+    alpn: tuple[str, ...] = ()
+    tls_minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    certificate_pin: str | bytes | tuple[str | bytes, ...] = ()
+    system_trust: bool = False
 
     def __post_init__(self) -> None:
-        _check_host("host", self.host)
-        _check_int("port", self.port, 1, 65535)
+        if self.unix_path is None:
+            _check_host("host", self.host)
+            _check_int("port", self.port, 1, 65535)
+        else:
+            _check_unix(self)
+        if self.proxy is not None:
+            check_proxy(self.proxy)
+        tls.check_fields(self)
         check_timeout("timeout", self.timeout, zero=False)
         _check_int("retries", self.retries, 0)
         _check_seconds("retry_delay", self.retry_delay, zero=True)
@@ -126,35 +169,49 @@ class NetworkConfig:
         """Seconds that one attempt to connect may take: `connect_timeout`, or `timeout` where that is not set."""
         return self.timeout if isinstance(self.connect_timeout, Default) else self.connect_timeout
 
+    @property
+    def address(self) -> str:
+        """Where to connect in words: `host:port`, or the path of the Unix socket."""
+        return self.unix_path or f"{self.host}:{self.port}"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where to connect as the `details` of an error have it: `host` and `port`, or `path`."""
+        return {"host": self.host, "port": self.port} if self.unix_path is None else {"path": self.unix_path}
+
+    @property
+    def tls_name(self) -> str:
+        """The name that the certificate must be for; empty for none."""
+        # Neither the zone of a link-local address nor the dot at the end of a name is part of it (RFC 6066, section 3).
+        return self.host.partition("%")[0].rstrip(".") if self.server_hostname is None else self.server_hostname
+
+    def __repr__(self) -> str:
+        shown = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        if self.proxy is not None:
+            shown["proxy"] = shown_proxy(self.proxy)
+        if isinstance(self.client_cert, tuple):
+            shown["client_cert"] = (*self.client_cert[:2], *("***" for _ in self.client_cert[2:]))
+        return f"NetworkConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @classmethod
     def from_url(cls, url: str) -> NetworkConfig:
         """Read `tcp://host:port?field=value&...`, where a field is any scalar one of this class.
 
-        Booleans are `true` or `false`, no limit is `none`, an IPv6 address stands in brackets.
+        `tls://host:port` is the same with `tls=True`, `unix:///path` names a Unix socket. Booleans are `true` or
+        `false`, no limit is `none`, an IPv6 address stands in brackets. `proxy` may hold a password, and is no field.
 
         Raises:
             TypeError: `url` is not a string.
             ValueError: Not such a URL, an unknown or doubled field, or a value out of range.
         """
-        if not isinstance(url, str):
-            raise TypeError(f"url must be a str, not {type(url).__name__}")
-        parts = urlsplit(url)
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("url must hold no user name or password: TCP has no place for them")
-        if parts.scheme != "tcp":
-            raise ValueError(f"url must start with tcp://, not {url!r}")
-        if parts.path not in ("", "/") or parts.fragment:
-            raise ValueError(f"url must have the form tcp://host:port?field=value, not {url!r}")
-        if parts.hostname is None or parts.port is None:
-            raise ValueError(f"url must name a host and a port, not {url!r}")
-        options: dict[str, Any] = {}
-        for name, text in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)):
-            if name not in _URL_FIELDS:
-                raise ValueError(f"url has an unknown field {name!r}; known are {', '.join(_URL_FIELDS)}")
-            if name in options:
-                raise ValueError(f"url has the field {name!r} twice")
-            options[name] = _from_text(name, text)
-        return cls(parts.hostname, parts.port, **options)
+        # Imported here, because it reads the fields of this class.
+        from pepperpy.network.config_url import read_url
+
+        return cls(**read_url(url))
 
 
 def check_timeout(name: str, value: object, *, zero: bool) -> None:
@@ -189,6 +246,16 @@ def _check_host(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a host name or address without spaces, slashes or brackets, not {value!r}")
 
 
+def _check_unix(config: NetworkConfig) -> None:
+    if not isinstance(config.unix_path, str):
+        raise TypeError(f"unix_path must be a str, not {config.unix_path!r}")
+    if not config.unix_path or "\0" in config.unix_path[1:]:
+        raise ValueError(f"unix_path must be a path without NUL characters, not {config.unix_path!r}")
+    for name, none in (("host", ""), ("port", 0), ("proxy", None), ("local_address", None)):
+        if getattr(config, name) != none:
+            raise ValueError(f"{name} must be left out with unix_path={config.unix_path!r}")
+
+
 def _check_local_address(value: object) -> None:
     if not isinstance(value, tuple) or len(value) != 2:
         raise TypeError(f"local_address must be a tuple (host, port), not {value!r}")
@@ -208,25 +275,3 @@ def _check_socket_options(options: object) -> None:
             and isinstance(option[2], (int, bytes))
         ):
             raise TypeError(f"socket_options must hold (int, int, int or bytes) triples, not {option!r}")
-
-
-def _bool_from_text(text: str) -> bool:
-    return {"true": True, "false": False}[text.lower()]
-
-
-# Each scalar field that a URL may set, with the reader of its text.
-_READERS: dict[str, Callable[[str], Any]] = {"int": int, "bool": _bool_from_text}
-_URL_FIELDS = {
-    field.name: _READERS.get(str(field.type), float)
-    for field in dataclasses.fields(NetworkConfig)
-    if field.name not in ("host", "port", "local_address", "socket_options")
-}
-
-
-def _from_text(name: str, text: str) -> Any:
-    if text.lower() == "none":
-        return None
-    try:
-        return _URL_FIELDS[name](text)
-    except (ValueError, KeyError):
-        raise ValueError(f"url has {name}={text!r}, which cannot be read") from None

@@ -1,4 +1,4 @@
-"""From a host name to a connected transport: lookup, racing, socket options. One attempt; retries are tcp.py's."""
+"""From a name to a connected socket: lookup, racing, socket options. One attempt; retries are tcp.py's."""
 
 from __future__ import annotations
 
@@ -11,39 +11,62 @@ import aiohappyeyeballs
 
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
+from pepperpy.network.handshake import connect_transport
+from pepperpy.network.proxy import open_tunnel
+from pepperpy.network.tls import context_of
 
 AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
 
 
 async def open_connection(config: NetworkConfig) -> StreamProtocol:
-    """Look up, race all addresses and set up one connection. No time limit of its own.
+    """Set up one connection. No time limit of its own.
 
     Raises:
         OSError: Of the lookup or of the addresses; where several failed differently, one error names them all.
+        ProxyError: The proxy could not be reached, or refused.
+        TLSError: The handshake failed, or the certificate was refused.
+        ImportError: What the configuration asks for needs a package that is not installed.
+        ValueError: A file of the configuration cannot be used.
 
     Cancellation: No socket is left open.
     """
+    context = context_of(config) if config.tls else None
+    if config.unix_path is not None:
+        sock = await _open_unix(config, config.unix_path)
+    elif config.proxy is not None:
+        sock = await open_tunnel(config, config.proxy)
+    else:
+        sock = await open_tcp(config, config.host, config.port)
+    return await connect_transport(config, sock, context)
+
+
+async def open_tcp(config: NetworkConfig, host: str, port: int) -> socket.socket:
+    """Look up, race all addresses, and return the socket that was connected first."""
     loop = asyncio.get_running_loop()
-    addresses = await _look_up(loop, config.host, config.port)
+    addresses = await _look_up(loop, host, port)
     local = None
     if config.local_address is not None:
         local = await _look_up(loop, *config.local_address)
     # On every loop alike: uvloop's create_connection cannot race (uvloop#406).
-    sock = await aiohappyeyeballs.start_connection(
+    return await aiohappyeyeballs.start_connection(
         addresses,
         local_addr_infos=local,
         happy_eyeballs_delay=config.happy_eyeballs_delay,
         socket_factory=lambda address: _new_socket(config, address),
     )
+
+
+async def _open_unix(config: NetworkConfig, path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        transport, protocol = await loop.create_connection(lambda: StreamProtocol(config), sock=sock)
+        sock.setblocking(False)
+        for level, option, value in config.socket_options:
+            sock.setsockopt(level, option, value)
+        await asyncio.get_running_loop().sock_connect(sock, path)
     except BaseException:
         sock.close()
         raise
-    if not config.nodelay:
-        # Both loops switch it on for every transport they make.
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
-    return protocol
+    return sock
 
 
 async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Any]:

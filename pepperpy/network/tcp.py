@@ -21,7 +21,10 @@ from pepperpy.network.errors import (
     ConnectionLostError,
     NetworkError,
     NetworkTimeoutError,
+    ProxyError,
+    TLSError,
 )
+from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
     # collections.abc.Buffer is new in Python 3.12; type checkers know this name without its being installed.
@@ -112,7 +115,7 @@ class NetworkClient:
         self._past = (0, 0, 0, 0)
 
     def __repr__(self) -> str:
-        return f"NetworkClient(host={self.config.host!r}, port={self.config.port!r})"
+        return f"NetworkClient({', '.join(f'{name}={value!r}' for name, value in self.config.place.items())})"
 
     def __del__(self) -> None:
         protocol: StreamProtocol | None = getattr(self, "_protocol", None)
@@ -140,6 +143,12 @@ class NetworkClient:
     def remote_address(self) -> Any:
         """The peer's address, in the form of `local_address`; None when not connected."""
         return self._protocol.extra_info("peername")
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """Version, cipher, protocol (ALPN) and peer certificate of a TLS connection; None on a plain one or without."""
+        connection = self._protocol.extra_info("ssl_object")
+        return None if connection is None else TLSInfo.of(connection)
 
     @property
     def stats(self) -> NetworkStats:
@@ -171,16 +180,21 @@ class NetworkClient:
     async def connect(self) -> None:
         """Connect to server. Does nothing if this client is connected.
 
-        All addresses of the host race (RFC 8305) within `config.connect_timeout` seconds. A failure that may pass
-        (refused, unreachable, timed out, a name server that does not answer) is tried again `config.retries` times,
-        after growing, jittered waits; one that will not pass (an unknown name, no permission) is not.
+        All addresses of the host race (RFC 8305); that, a proxy's answer and the TLS handshake have
+        `config.connect_timeout` seconds. A failure that may pass (refused, unreachable, timed out, a name server that
+        does not answer) is tried again `config.retries` times, after growing, jittered waits; one that will not pass
+        (an unknown name, no permission, a certificate that is refused) is not.
 
         Raises:
             ConnectError: No attempt succeeded. `details` has `attempt` and `elapsed` (seconds).
+            TLSError: The handshake failed; the message says which check. No byte of yours was sent.
+            ProxyError: The proxy could not be reached, or refused.
             NetworkTimeoutError: The last attempt ran out of time.
             BusyError: Another task is connecting this client.
             ClosedError: `disconnect()` or `abort()` was called meanwhile.
             UsageError: Connected already, but from another thread, loop or process.
+            ValueError: `ca_file` or `client_cert` cannot be used.
+            ImportError: The configuration asks for a package that is not installed; the message names the extra.
 
         Cancellation: No connection is left; `connect()` may be called again.
         """
@@ -227,7 +241,8 @@ class NetworkClient:
             except OSError as error:
                 elapsed = time.monotonic() - started
                 if attempt > config.retries or not may_pass(error):
-                    raise self._connect_error(error, attempt, elapsed) from error
+                    failure = self._connect_error(error, attempt, elapsed)
+                    raise failure from failure.__cause__
                 delay = backoff.delay(attempt)
                 logger.info(
                     "connect to %s: attempt %d of %d failed (%s), next in %.2f s",
@@ -245,12 +260,18 @@ class NetworkClient:
 
     def _connect_error(self, error: OSError, attempt: int, elapsed: float) -> NetworkError:
         kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
+        cause: BaseException | None = error
+        details = self._details("connect")
+        if isinstance(error, (TLSError, ProxyError)):
+            # Named already, by those who know more.
+            kind, cause = type(error), error.__cause__
+            details |= error.details
         tries = "1 attempt" if attempt == 1 else f"{attempt} attempts"
-        details = self._details("connect") | {"attempt": attempt, "elapsed": round(elapsed, 3)}
+        details |= {"attempt": attempt, "elapsed": round(elapsed, 3)}
         reason = _reason(error)
         if type(error) is TimeoutError and not str(error):
             reason = f"no answer within {self.config.attempt_timeout} s"
-        return kind(f"{self._where}: cannot connect: {reason} ({tries} in {elapsed:.2f} s)", details, error)
+        return kind(f"{self._where}: cannot connect: {reason} ({tries} in {elapsed:.2f} s)", details, cause)
 
     async def disconnect(self) -> None:
         """Disconnect from server. Does nothing if this client is not connected.
@@ -482,10 +503,10 @@ class NetworkClient:
 
     @property
     def _where(self) -> str:
-        return f"{self.config.host}:{self.config.port}"
+        return self.config.address
 
     def _details(self, phase: str) -> dict[str, Any]:
-        return {"host": self.config.host, "port": self.config.port, "phase": phase}
+        return self.config.place | {"phase": phase}
 
 
 def _reason(error: BaseException) -> str:

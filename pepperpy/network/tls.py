@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import ssl
+from dataclasses import dataclass
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -13,9 +15,15 @@ ClientCert = str | os.PathLike[str] | tuple[Any, ...]
 
 
 def client_context(
-    *, verify: bool = True, ca_file: str | os.PathLike[str] | None = None, client_cert: ClientCert | None = None
+    *,
+    verify: bool = True,
+    ca_file: str | os.PathLike[str] | None = None,
+    client_cert: ClientCert | None = None,
+    alpn: tuple[str, ...] = (),
+    minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+    system_trust: bool = False,
 ) -> ssl.SSLContext:
-    """A context for connecting as a client, TLS 1.2 or newer; the same one for the same arguments and unchanged files.
+    """A context for connecting as a client; the same one for the same arguments and unchanged files.
 
     Building one takes about 26 ms (httpx#2298), most of it for reading the system's authorities.
 
@@ -24,8 +32,12 @@ def client_context(
         ca_file: PEM file of the authorities to trust instead of the system's.
         client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
             where the key may be None.
+        alpn: Names of protocols to offer (RFC 7301), the preferred one first.
+        minimum_version: The oldest version of TLS to speak.
+        system_trust: Trust what the operating system trusts, through `truststore`, instead of OpenSSL's files.
 
     Raises:
+        ImportError: `system_trust` without the package that it needs.
         ValueError: A file cannot be read or used; the message names the field, the path and the reason.
         TypeError: See `certificate_parts()`.
     """
@@ -36,6 +48,9 @@ def client_context(
         _as_it_is("client_cert", certificate),
         _as_it_is("client_cert", key),
         _Secret(password),
+        alpn,
+        minimum_version,
+        system_trust,
     )
 
 
@@ -58,6 +73,81 @@ def certificate_parts(client_cert: object) -> tuple[Any, Any, Any]:
         kinds = ", ".join(type(part).__name__ for part in parts)
         raise TypeError(f"client_cert must be a path, (certificate, key) or (certificate, key, password), not {kinds}")
     return certificate, key, password
+
+
+def check_fields(config: Any) -> None:
+    """Refuse values of the fields of a `NetworkConfig` that concern TLS, alone and together."""
+    if not isinstance(config.tls, (bool, ssl.SSLContext)):
+        raise TypeError(f"tls must be True, False or an ssl.SSLContext, not {config.tls!r}")
+    for name in ("verify_ssl", "system_trust"):
+        if not isinstance(getattr(config, name), bool):
+            raise TypeError(f"{name} must be True or False, not {getattr(config, name)!r}")
+    if config.ca_file is not None and not isinstance(config.ca_file, (str, os.PathLike)):
+        raise TypeError(f"ca_file must be a path, not {config.ca_file!r}")
+    certificate_parts(config.client_cert)
+    if not isinstance(config.alpn, tuple) or not all(isinstance(name, str) for name in config.alpn):
+        raise TypeError(f"alpn must be a tuple of str, not {config.alpn!r}")
+    for name in config.alpn:
+        # One byte says how long a name is (RFC 7301, section 3.1).
+        if not name.isascii() or not 1 <= len(name) <= 255:
+            raise ValueError(f"alpn must hold names of 1 to 255 ASCII characters, not {name!r}")
+    if not isinstance(config.tls_minimum_version, ssl.TLSVersion):
+        raise TypeError(f"tls_minimum_version must be an ssl.TLSVersion, not {config.tls_minimum_version!r}")
+    pins_of(config.certificate_pin)
+    if config.system_trust and config.ca_file is not None:
+        raise ValueError(f"system_trust=True leaves no use for ca_file={os.fspath(config.ca_file)!r}")
+    context = config.tls if isinstance(config.tls, ssl.SSLContext) else None
+    if context is not None:
+        for name in CONTEXT_FIELDS:
+            if getattr(config, name) != type(config).__dataclass_fields__[name].default:
+                raise ValueError(f"{name} must be set in the SSLContext that is given as tls, which is used as it is")
+    if config.server_hostname is not None:
+        if not isinstance(config.server_hostname, str):
+            raise TypeError(f"server_hostname must be a str, not {config.server_hostname!r}")
+        try:
+            config.server_hostname.encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"server_hostname {config.server_hostname!r} is no host name: {error}") from None
+    checks_name = config.verify_ssl if context is None else context.check_hostname
+    if config.tls and checks_name and not config.tls_name:
+        raise ValueError("server_hostname must name whom the certificate is for, unless verify_ssl is False")
+
+
+# What a context is made of; see client_context().
+CONTEXT_FIELDS = ("verify_ssl", "ca_file", "client_cert", "alpn", "tls_minimum_version", "system_trust")
+
+
+def context_of(config: Any) -> ssl.SSLContext:
+    """The context that a `NetworkConfig` asks for, whether or not its `tls` is on. Raises: as `client_context()`."""
+    if isinstance(config.tls, ssl.SSLContext):
+        return config.tls
+    return client_context(
+        verify=config.verify_ssl,
+        ca_file=config.ca_file,
+        client_cert=config.client_cert,
+        alpn=config.alpn,
+        minimum_version=config.tls_minimum_version,
+        system_trust=config.system_trust,
+    )
+
+
+def pins_of(value: object) -> frozenset[bytes]:
+    """The SHA-256 sums of `NetworkConfig.certificate_pin`. Raises: `TypeError`, `ValueError` for what is none."""
+    pins = set()
+    for pin in value if isinstance(value, tuple) else (value,):
+        if isinstance(pin, str):
+            try:
+                digest = bytes.fromhex(pin.replace(":", ""))
+            except ValueError:
+                raise ValueError(f"certificate_pin must be a SHA-256 in hex, not {pin!r}") from None
+        elif isinstance(pin, bytes):
+            digest = pin
+        else:
+            raise TypeError(f"certificate_pin must be hex, 32 bytes or a tuple of these, not {pin!r}")
+        if len(digest) != hashlib.sha256().digest_size:
+            raise ValueError(f"certificate_pin must be 32 bytes (SHA-256), not {len(digest)}: {pin!r}")
+        pins.add(digest)
+    return frozenset(pins)
 
 
 class _Secret:
@@ -99,15 +189,24 @@ def _unusable(field: str, path: str, error: Exception, reason: str | None = None
 
 @functools.lru_cache(maxsize=64)
 def _context(
-    verify: bool, ca_file: _File | None, certificate: _File | None, key: _File | None, password: _Secret
+    verify: bool,
+    ca_file: _File | None,
+    certificate: _File | None,
+    key: _File | None,
+    password: _Secret,
+    alpn: tuple[str, ...],
+    minimum_version: ssl.TLSVersion,
+    system_trust: bool,
 ) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=ca_file and ca_file.path)
+        context = _system_context() if system_trust else ssl.create_default_context(cafile=ca_file and ca_file.path)
     except OSError as error:
         assert ca_file is not None
         reason = "it has no certificate in PEM that can be read" if isinstance(error, ssl.SSLError) else None
         raise _unusable("ca_file", ca_file.path, error, reason) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = minimum_version
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     if not verify:
         # In this order: ssl refuses CERT_NONE while it is to check names.
         context.check_hostname = False
@@ -128,6 +227,16 @@ def _context(
                     reason += ", or the password is wrong"
             names = certificate.path if key is None else f"{certificate.path}, {key.path}"
             raise _unusable("client_cert", names, error, reason) from error
+    return context
+
+
+def _system_context() -> ssl.SSLContext:
+    try:
+        import truststore
+    except ImportError as error:
+        raise ImportError("system_trust needs truststore: pip install 'pepperpy-network[truststore]'") from error
+    # Not inject_into_ssl(), which would change every context of the process.
+    context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return context
 
 
@@ -190,3 +299,41 @@ def describe_failure(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "the TLS handshake took too long"
     return str(error) or f"the TLS handshake failed: {type(error).__name__}"
+
+
+@dataclass(frozen=True, slots=True)
+class TLSInfo:
+    """What was agreed on for one connection.
+
+    Attributes:
+        version: `"TLSv1.3"` or `"TLSv1.2"`.
+        cipher: OpenSSL's name of the cipher suite.
+        alpn: The protocol that the server chose of those offered, or None.
+        peer_certificate: The server's certificate in DER.
+    """
+
+    version: str
+    cipher: str
+    alpn: str | None
+    peer_certificate: bytes
+
+    @classmethod
+    def of(cls, connection: ssl.SSLObject) -> TLSInfo:
+        cipher = connection.cipher()
+        certificate = connection.getpeercert(True)
+        assert cipher is not None and certificate is not None
+        return cls(connection.version() or "", cipher[0], connection.selected_alpn_protocol(), certificate)
+
+
+def check_pin(pins: frozenset[bytes], connection: ssl.SSLObject) -> None:
+    """Refuse a peer whose certificate has none of the SHA-256 sums `pins`; no pins, no check.
+
+    Raises:
+        ssl.SSLCertVerificationError: The message names the sum that it has.
+    """
+    certificate = connection.getpeercert(True) or b""
+    found = hashlib.sha256(certificate).digest()
+    if pins and found not in pins:
+        raise ssl.SSLCertVerificationError(
+            ssl.SSL_ERROR_SSL, f"the certificate is not a pinned one: its SHA-256 is {found.hex()}"
+        )

@@ -16,6 +16,8 @@ cdef class Endpoint:
         readonly object config       # NetworkConfig
         State state
         object transport             # None before connection_made and after connection_lost
+        object source                # whose reading is paused: the transport, or the one below a loop's own TLS
+        bint tls                     # from the start of the handshake on
         # Who may use this: the thread, loop and process in which it was connected.
         object loop
         unsigned long _thread
@@ -25,6 +27,7 @@ cdef class Endpoint:
         object loss                  # OSError or None
         # Bytes accepted for sending that were not, or not certainly, handed to the kernel; and whether somebody was told.
         Py_ssize_t undelivered
+        Py_ssize_t stuck             # of those, what a TLS transport holds without saying so
         bint loss_reported
         double last_activity         # seconds of time.monotonic(), exact to a timer tick; 0 if none
         # One timer serves all waits: it is armed for the earliest deadline at most, and moves itself when it fires early.

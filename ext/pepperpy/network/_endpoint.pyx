@@ -50,7 +50,7 @@ cdef class Endpoint:
 
     cdef Status open(self, object loop, object transport) except Status.ERROR:
         self.loop = loop
-        self.transport = transport
+        self.transport = self.source = transport
         self._thread = PyThread_get_thread_ident()
         self._process = _process_generation
         self.state = State.OPEN
@@ -59,7 +59,7 @@ cdef class Endpoint:
     cdef Status close(self, State state) except Status.ERROR:
         # The transport is gone; so is the timer, which would keep everything here alive until it fires.
         self.state = state
-        self.transport = None
+        self.transport = self.source = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -110,10 +110,10 @@ cdef class Endpoint:
         return None
 
     cdef object error(self, object kind, str what, str phase, dict more=None, object cause=None):
-        details = {"host": self.config.host, "port": self.config.port, "phase": phase}
+        details = self.config.place | {"phase": phase}
         if more is not None:
             details.update(more)
-        return kind(f"{self.config.host}:{self.config.port}: {what}", details, cause)
+        return kind(f"{self.config.address}: {what}", details, cause)
 
     # ---- Waiting ----
 

@@ -7,7 +7,8 @@ cdef class ReceiveScratch:
         object __weakref__
         bytearray _memory            # owns; [headroom | area that a read fills]
         char* area                   # borrows from _memory: where a read lands
-        readonly object view         # memoryview of the area, what get_buffer() hands to the loop
+        readonly object view         # memoryview of the area's first 256 KiB, what get_buffer() hands to the loop
+        readonly object tls_view     # ... of all of it, for a TLS transport
         ReceiveBuffer borrower       # whose unread bytes lie here now; None almost always
 
 

@@ -27,12 +27,16 @@ from weakref import WeakKeyDictionary
 cdef extern from *:
     """
     /* One read takes at most this; 256 KiB is what asyncio's own transports ask for. */
-    #define SCRATCH_AREA (256 * 1024)
+    #define READ_AREA (256 * 1024)
+    /* All transports decrypt at most 256 KiB at a time (asyncio, uvloop) or 257 (aiofastnet), and what was left of one
+       16 KiB record. With room for all of that, nothing decrypted is ever left behind in one of them; see _receiver. */
+    #define SCRATCH_AREA (320 * 1024)
     /* Leftovers up to this move in front of the next read; more are appended to instead. */
     #define SCRATCH_HEADROOM (64 * 1024)
     /* Own storage starts with this: the rest of a line. */
     #define SMALLEST_STORAGE 256
     """
+    const Py_ssize_t READ_AREA
     const Py_ssize_t SCRATCH_AREA
     const Py_ssize_t SCRATCH_HEADROOM
     const Py_ssize_t SMALLEST_STORAGE
@@ -54,7 +58,8 @@ cdef class ReceiveScratch:
         self._memory = bytearray(SCRATCH_HEADROOM + SCRATCH_AREA)
         self.area = PyByteArray_AS_STRING(self._memory) + SCRATCH_HEADROOM
         # The view also keeps the bytearray from being resized, which would move `area`.
-        self.view = memoryview(self._memory)[SCRATCH_HEADROOM:]
+        self.tls_view = memoryview(self._memory)[SCRATCH_HEADROOM:]
+        self.view = self.tls_view[:READ_AREA]
 
 
 @cython.final

@@ -19,6 +19,8 @@ cdef class Receiver:
     cdef:
         Endpoint _endpoint
         ReceiveScratch _scratch      # of the loop; None before the connection is made
+        object _area                 # memoryview: as much of the scratch as one read may fill
+        Py_ssize_t _least_direct     # a destination that misses less is filled from the scratch
         ReceiveBuffer _buffer
         Destination _destination     # only while its reader waits, or has been woken and not yet run. Bytes in it come first.
         bint eof
@@ -35,6 +37,7 @@ cdef class Receiver:
 
     # What the protocol calls.
     cdef Status open(self) except Status.ERROR
+    cdef Status start_tls(self) except Status.ERROR
     cdef object next_buffer(self)
     cdef Status received(self, Py_ssize_t n) except Status.ERROR
     cdef Status end(self, bint direct) except Status.ERROR
@@ -49,6 +52,8 @@ cdef class Receiver:
     cdef object _incomplete(self, object expected)
     cdef object _too_large(self, Py_ssize_t limit)
     cdef bint _is_satisfied(self) noexcept
+    cdef Py_ssize_t _missing(self) noexcept
+    cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1
     cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout)
     cdef Status _give_back(self) except Status.ERROR
     cdef Status _resume_reading(self) except Status.ERROR

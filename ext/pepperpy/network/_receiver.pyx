@@ -12,6 +12,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.string cimport memcpy, memmove
 
 from pepperpy.network._endpoint cimport Endpoint, State
 from pepperpy.network._receive_buffer cimport ReceiveBuffer, scratch_of
@@ -102,6 +103,16 @@ cdef class Receiver:
 
     cdef Status open(self) except Status.ERROR:
         self._scratch = scratch_of(self._endpoint.loop)
+        self._area = self._scratch.view
+        self._least_direct = 1
+        return Status.OK
+
+    cdef Status start_tls(self) except Status.ERROR:
+        # From here on reads are those of a TLS transport. It gets room for all that it can have decrypted: what does not
+        # fit is left inside it, and is lost when the end of the stream comes next (uvloop and aiofastnet throw it
+        # away, asyncio stops reading).
+        self._area = self._scratch.tls_view
+        self._least_direct = len(self._area)
         return Status.OK
 
     cdef object next_buffer(self):
@@ -112,20 +123,20 @@ cdef class Receiver:
         if self._scratch.borrower is not None:
             # Only a re-entrant loop reads again while a reader still looks at the last read.
             self._scratch.borrower.settle()
-        if self._destination is not None and self._destination.filled < self._destination.size:
+        if self._missing() >= self._least_direct:
             return PyMemoryView_FromObject(self._destination)
-        return self._scratch.view
+        return self._area
 
     cdef Status received(self, Py_ssize_t n) except Status.ERROR:
         # `n` bytes have landed in what next_buffer() gave.
         self.bytes_received += n
         self._endpoint.last_activity = coarse_monotonic()
-        if self._destination is not None and self._destination.filled < self._destination.size:
-            self._destination.filled += n
+        if self._missing():
+            n = self._fill_destination(n)
             if self._waiter is None or self._waiter.is_done():
                 # Its reader has given up meanwhile.
                 self._give_back()
-        elif self._endpoint.state == State.OPEN:
+        if n and self._endpoint.state == State.OPEN:
             self._buffer.accept(self._scratch, n)
         try:
             if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
@@ -135,13 +146,26 @@ cdef class Receiver:
             self._buffer.settle()
         if (
             self._buffer.length >= self._high
-            and not self._reading_paused
             and (self._waiter is None or self._waiter.is_done())
             and self._endpoint.state == State.OPEN
         ):
+            # Again each time: a TLS transport resumes the one below when it sees fit.
             self._reading_paused = True
-            self._endpoint.transport.pause_reading()
+            self._endpoint.source.pause_reading()
         return Status.OK
+
+    cdef Py_ssize_t _missing(self) noexcept:
+        return 0 if self._destination is None else self._destination.size - self._destination.filled
+
+    cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1:
+        # `n` bytes have landed in the destination, or in the scratch; returns how many of those are left there.
+        cdef Py_ssize_t part = min(n, self._missing())
+
+        if self._missing() < self._least_direct:
+            memcpy(self._destination._start + self._destination.filled, self._scratch.area, part)
+            memmove(self._scratch.area, self._scratch.area + part, n - part)
+        self._destination.filled += part
+        return n - part
 
     cdef Status end(self, bint direct) except Status.ERROR:
         # No more bytes will come: end of stream, loss or close. What the reader gets, its take decides.
@@ -364,7 +388,7 @@ cdef class Receiver:
     cdef Status _resume_reading(self) except Status.ERROR:
         self._reading_paused = False
         if self._endpoint.transport is not None:
-            self._endpoint.transport.resume_reading()
+            self._endpoint.source.resume_reading()
         return Status.OK
 
 

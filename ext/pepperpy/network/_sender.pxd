@@ -29,6 +29,8 @@ cdef class Sender:
 
     # What the protocol calls.
     cdef Status open(self, int fd) except Status.ERROR
+    cdef Status hold(self) except Status.ERROR
+    cdef Status peer_ended(self, object error) except Status.ERROR
     cdef void data_arrived(self) noexcept
     cdef Status flush(self, bint direct) except Status.ERROR
     cdef void transport_is_full(self) noexcept

@@ -29,7 +29,7 @@ import contextlib
 import os
 from collections import deque
 
-from pepperpy.network.errors import ClosedError, ConnectionLostError
+from pepperpy.network.errors import ClosedError, UsageError
 
 cdef extern from "_platform.h":
     double coarse_monotonic() noexcept
@@ -121,6 +121,10 @@ cdef class Sender:
     def send_eof(self):
         """No more will be accepted; the peer sees the end of the stream after what was."""
         self._endpoint.check_user()
+        if self._endpoint.tls:
+            raise self._endpoint.error(
+                UsageError, "TLS has no end of one direction here: close the whole connection with disconnect()", "send"
+            )
         if self._eof_accepted and self._endpoint.state == State.OPEN:
             return
         self._start_sending()
@@ -242,7 +246,9 @@ cdef class Sender:
         if self._endpoint.transport is None or self.pending():
             return
         if self._endpoint.state == State.CLOSING:
-            self._endpoint.transport.close()
+            # Once only: a second close() makes asyncio's TLS transport forget what abort() needs.
+            if not self._endpoint.transport.is_closing():
+                self._endpoint.transport.close()
         elif not self._eof_passed_on:
             self._eof_passed_on = True
             # On a connection that has been reset meanwhile; the receiving side will tell.
@@ -312,6 +318,21 @@ cdef class Sender:
         self._fd = fd
         return Status.OK
 
+    cdef Status hold(self) except Status.ERROR:
+        # TLS begins: what is accepted from now on waits until it is there, see transport_is_empty().
+        self._fd = -1
+        self._transport_full = True
+        return Status.OK
+
+    cdef Status peer_ended(self, object error) except Status.ERROR:
+        # The end of a TLS stream ends both directions: the transport would drop what it is given, and say nothing.
+        if self._endpoint.broken is None:
+            self._endpoint.broken = error
+            self._endpoint.undelivered = self.pending()
+            self._queue.clear()
+            self.end(False)
+        return Status.OK
+
     cdef Status close_when_empty(self) except Status.ERROR:
         # disconnect(): what was accepted leaves, then the transport closes; who is held back has sent nothing.
         cdef Waiter waiter
@@ -328,7 +349,7 @@ cdef class Sender:
 
         self._fd = -1
         if self._endpoint.broken is None:
-            self._endpoint.undelivered = self.pending()
+            self._endpoint.undelivered = max(self.pending(), self._endpoint.stuck)
         self._queue.clear()
         self._handed = 0
         while self._flushing:

@@ -22,6 +22,22 @@ from pepperpy.network._sender cimport Sender
 from pepperpy.network._waiter import reraise
 
 import asyncio
+import errno
+import ssl
+
+
+cdef object _truncated():
+    return ssl.SSLEOFError(
+        ssl.SSL_ERROR_EOF, "the stream ended without close_notify: what came may not be all that was sent"
+    )
+
+
+cdef Py_ssize_t _held_by(object transport, object source) except -1:
+    # Bytes that a TLS transport holds although it has told to go on.
+    if source is not transport:
+        return source.get_write_buffer_size()
+    # aiofastnet's, with what it has encrypted.
+    return transport.get_local_write_buffer_size() if hasattr(transport, "get_local_write_buffer_size") else 0
 
 
 cdef class _Base:
@@ -45,7 +61,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def connection_made(self, transport):
         fd = -1
-        if transport.get_extra_info("sslcontext") is None:
+        tls = transport.get_extra_info("sslcontext") is not None
+        if not tls:
             sock = transport.get_extra_info("socket")
             if sock is not None:
                 fd = sock.fileno()
@@ -56,6 +73,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             transport.set_write_buffer_limits(high=0)
             self.receiver.open()
             self.sender.open(fd)
+            if tls:
+                self.endpoint.tls = True
+                self.receiver.start_tls()
         except BaseException as error:
             self._break_off(error)
 
@@ -70,6 +90,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self._break_off(error)
 
     def eof_received(self):
+        if self.endpoint.tls:
+            return self._tls_ended()
         try:
             if self.endpoint.broken is not None and not isinstance(self.endpoint.broken, BrokenPipeError):
                 # A reset that sending was told of first reads as a clean end now. It was none. (EPIPE instead means
@@ -85,6 +107,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc):
         endpoint = self.endpoint
+        if endpoint.transport is None:
+            # start_tls() failed, and said so itself: not every loop does.
+            return
+        if exc is None and endpoint.tls and endpoint.state == State.OPEN and not self.receiver.eof:
+            exc = _truncated()
         if endpoint.loss is None:
             endpoint.loss = exc
         endpoint.close(State.CLOSED if endpoint.state == State.CLOSING else State.LOST)
@@ -103,6 +130,36 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def resume_writing(self):
         self.sender.transport_is_empty()
+
+    def _tls_ended(self):
+        # All loops close the transport now, whatever is returned, and drop what is still sent.
+        if self.endpoint.state != State.OPEN:
+            return
+        try:
+            self.sender.peer_ended(BrokenPipeError(errno.EPIPE, "the peer has ended the TLS connection"))
+            # asyncio calls this for a close_notify and for its lack alike. And it does so with decrypted bytes on hand if
+            # the end of the TCP stream came when the last read had just filled its buffer (sslproto._do_flush).
+            if not self._read_rest(self.endpoint.transport.get_extra_info("ssl_object")):
+                self.endpoint.loss = _truncated()
+                return
+            self.receiver.eof = True
+            self.receiver.end(True)
+        except BaseException as error:
+            self._break_off(error)
+
+    def _read_rest(self, ssl_object):
+        """Take what `ssl_object` still holds; whether a close_notify is the end of it."""
+        while True:
+            buffer = self.receiver.next_buffer()
+            try:
+                n = ssl_object.read(len(buffer), buffer)
+            except ssl.SSLZeroReturnError:
+                return True
+            except ssl.SSLError:
+                return False
+            if not n:
+                return True
+            self.receiver.received(n)
 
     def _break_off(self, error):
         self.endpoint.break_off(error)
@@ -155,6 +212,20 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.endpoint.check_user()
         self.endpoint.check_loop()
 
+    def start_tls(self):
+        """The plain transport, of which TLS is to be started; what is sent from now on waits for `tls_started()`."""
+        self.endpoint.tls = True
+        self.receiver.start_tls()
+        self.sender.hold()
+        return self.endpoint.transport
+
+    def tls_started(self, transport):
+        """What was sent meanwhile, and all that follows, leaves through `transport`."""
+        self.endpoint.transport = transport
+        # From 1 byte on, as it compares: at 0, asyncio's pauses and resumes an empty transport in turns.
+        transport.set_write_buffer_limits(high=1)
+        self.sender.transport_is_empty()
+
     def close(self):
         """Begin to close: accept and hand out nothing more, send what was accepted."""
         if self.endpoint.state == State.OPEN:
@@ -174,6 +245,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.endpoint.state = State.CLOSING
             self.receiver.discard_all()
             self.receiver.end(False)
+        if self.endpoint.tls:
+            self.endpoint.stuck = _held_by(self.endpoint.transport, self.endpoint.source)
         self.endpoint.transport.abort()
 
     def wait_closed(self):

@@ -1,0 +1,80 @@
+"""`NetworkConfig.from_url()`: what a URL says, as the fields of a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from pepperpy.network.config import NetworkConfig
+
+
+def read_url(url: str) -> dict[str, Any]:
+    """The fields that `url` sets. Raises what `NetworkConfig.from_url()` documents, and never shows a password."""
+    if not isinstance(url, str):
+        raise TypeError(f"url must be a str, not {type(url).__name__}")
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("url must hold no user name or password: TCP has no place for them")
+    if (read_place := _SCHEMES.get(parts.scheme)) is None:
+        raise ValueError(f"url must start with tcp://, tls:// or unix://, not {url!r}")
+    fields = read_place(url, parts)
+    for name, text in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)):
+        if name not in _FIELDS:
+            raise ValueError(f"url has an unknown field {name!r}; known are {', '.join(_FIELDS)}")
+        if name in fields:
+            raise ValueError(f"url has the field {name!r} twice")
+        fields[name] = _from_text(name, text)
+    return fields
+
+
+def _tcp(url: str, parts: SplitResult) -> dict[str, Any]:
+    if parts.path not in ("", "/") or parts.fragment:
+        raise ValueError(f"url must have the form {parts.scheme}://host:port?field=value, not {url!r}")
+    if parts.hostname is None or parts.port is None:
+        raise ValueError(f"url must name a host and a port, not {url!r}")
+    return {"host": parts.hostname, "port": parts.port}
+
+
+def _tls(url: str, parts: SplitResult) -> dict[str, Any]:
+    return _tcp(url, parts) | {"tls": True}
+
+
+def _unix(url: str, parts: SplitResult) -> dict[str, Any]:
+    if parts.netloc or parts.fragment or not parts.path:
+        raise ValueError(f"url must have the form unix:///path?field=value, not {url!r}")
+    return {"unix_path": unquote(parts.path)}
+
+
+def _bool(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+_SCHEMES: dict[str, Callable[[str, SplitResult], dict[str, Any]]] = {"tcp": _tcp, "tls": _tls, "unix": _unix}
+
+# By the type of a field, the reader of its text; fields of other types cannot be set by a URL.
+_READERS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "bool": _bool,
+    "float": float,
+    "float | None": float,
+    "float | Default | None": float,
+    "str | None": str,
+}
+# The place is what stands before the query, and a proxy may have a password, which no URL here may show.
+_ELSEWHERE = ("host", "port", "unix_path", "proxy")
+_FIELDS = {
+    field.name: _READERS[str(field.type)]
+    for field in dataclasses.fields(NetworkConfig)
+    if str(field.type) in _READERS and field.name not in _ELSEWHERE
+}
+
+
+def _from_text(name: str, text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return _FIELDS[name](text)
+    except (ValueError, KeyError):
+        raise ValueError(f"url has {name}={text!r}, which cannot be read") from None
