@@ -7,7 +7,9 @@ from setuptools import Extension, setup
 
 # NET_DEBUG=1 builds with bounds checks and assertions, for the test suite.
 DEBUG = bool(os.environ.get("NET_DEBUG"))
-MODULES = ("_endpoint", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_stream_protocol", "_waiter")
+# Those with a .pxd, which others are compiled against; and those that are only imported.
+SHARED = ("_endpoint", "_framer", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_waiter")
+MODULES = (*SHARED, "_frame_reader", "_framers", "_stream_protocol", "_stuffing")
 SOURCES = "ext/pepperpy/network"
 
 directives = {
@@ -32,7 +34,7 @@ setup(
                 [f"{SOURCES}/{name}.pyx"],
                 include_dirs=[SOURCES],
                 depends=[f"{SOURCES}/_platform.h", f"{SOURCES}/_status.pxd"]
-                + [f"{SOURCES}/{module}.pxd" for module in MODULES if module != "_stream_protocol"],
+                + [f"{SOURCES}/{module}.pxd" for module in SHARED],
                 define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", None)],
                 extra_compile_args=flags,
             )

@@ -5,6 +5,8 @@
         _stream_protocol            asyncio's callbacks                          } compiled from
         _receiver, _sender          what a task takes and what it hands over     } ext/pepperpy/network
         _receive_buffer, _send_queue, _waiter, _endpoint                         }
+        framed.py                   messages over it; framing.py, serialized.py: the codecs
+        _frame_reader, _framers     one message out of the receiver; where it ends   (compiled as well)
     HTTPClient (http/)              the documented API on aiohttp; http/__init__.py has its picture
     errors.py, config.py, backoff.py, tls.py        shared by all
 
@@ -42,6 +44,8 @@ from pepperpy.network.tcp import NetworkClient, NetworkStats
 from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
+    from pepperpy.network.framed import Framed
+    from pepperpy.network.framing import COBS, SLIP, Codec, Delimited, Fixed, LengthPrefixed, Netstring
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
     from pepperpy.network.http.call import Timings
     from pepperpy.network.http.client import HTTPClient, HTTPStats
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from pepperpy.network.http.response import HTTPResponse
     from pepperpy.network.http.sse import ServerSentEvent
     from pepperpy.network.http.stream import HTTPStream
+    from pepperpy.network.serialized import JSONLines, Mapped, MsgPack
 
 # Loaded on first touch: programs that only speak TCP do not wait for aiohttp's import.
 _HTTP_MODULES = {
@@ -77,12 +82,30 @@ _HTTP_MODULES = {
     "ServerSentEvent": "sse",
     "Timings": "call",
 }
+# The same for those that only receive bytes and lines.
+_FRAMING_MODULES = {
+    "COBS": "framing",
+    "Codec": "framing",
+    "Delimited": "framing",
+    "Fixed": "framing",
+    "Framed": "framed",
+    "JSONLines": "serialized",
+    "LengthPrefixed": "framing",
+    "Mapped": "serialized",
+    "MsgPack": "serialized",
+    "Netstring": "framing",
+    "SLIP": "framing",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if (module := _HTTP_MODULES.get(name)) is None:
+    if name in _FRAMING_MODULES:
+        module = _FRAMING_MODULES[name]
+    elif name in _HTTP_MODULES:
+        module = f"http.{_HTTP_MODULES[name]}"
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.http.{module}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 
@@ -92,16 +115,22 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "COBS",
+    "SLIP",
     "Auth",
     "BasicAuth",
     "BearerAuth",
     "BusyError",
     "ClosedError",
+    "Codec",
     "ConnectError",
     "ConnectionLostError",
     "DecodeError",
     "Default",
+    "Delimited",
     "DownloadResult",
+    "Fixed",
+    "Framed",
     "HTTPClient",
     "HTTPConfig",
     "HTTPResponse",
@@ -113,8 +142,13 @@ __all__ = [
     "Interceptor",
     "InvalidRequestError",
     "JSONCodec",
+    "JSONLines",
+    "LengthPrefixed",
     "MapResult",
+    "Mapped",
     "MessageTooLargeError",
+    "MsgPack",
+    "Netstring",
     "NetworkClient",
     "NetworkConfig",
     "NetworkError",

@@ -162,7 +162,10 @@ class PoolTimeoutError(NetworkTimeoutError):
 
 
 class ProtocolError(NetworkError, ValueError):
-    """The peer sent something that is not HTTP, or not what it had announced. Its connection was closed."""
+    """The peer sent something that is not HTTP, or not what it had announced. Its connection was closed.
+
+    Of `Framed`: what comes next in the stream is no message of its codec. Nothing was consumed, the connection is open.
+    """
 
 
 class RedirectError(NetworkError, ValueError):
@@ -174,7 +177,7 @@ class ResponseTooLargeError(NetworkError, ValueError):
 
 
 class DecodeError(NetworkError, ValueError):
-    """A body, or a line of a stream, is not the text or JSON that was asked for; `content` holds its bytes."""
+    """A body, line or message is not the text, JSON or value that was asked for; `content` holds its bytes."""
 
     def __init__(
         self,

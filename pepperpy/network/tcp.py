@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     # collections.abc.Buffer is new in Python 3.12; type checkers know this name without its being installed.
     from typing_extensions import Buffer
 
+    from pepperpy.network.framed import Framed
+    from pepperpy.network.framing import Codec, M
+
     BytesLike = Buffer
 else:
     BytesLike = bytes | bytearray | memoryview
@@ -488,6 +491,12 @@ class NetworkClient:
         """
         while line := await self.receive_line(timeout=timeout):
             yield line
+
+    def framed(self, codec: Codec[M]) -> Framed[M]:
+        """This connection's messages, told apart by `codec`: `LengthPrefixed`, `JSONLines`, ... or one of your own."""
+        from pepperpy.network.framed import Framed
+
+        return Framed(self, codec)
 
     def __aiter__(self) -> NetworkClient:
         """Iterate over chunks of up to 64 KiB as they come, until the end of the stream."""

@@ -23,9 +23,10 @@ cdef class ReceiveBuffer:
         Py_ssize_t _capacity
         # Set while head points into the scratch, between accept() and settle().
         ReceiveScratch _lender
-        # The first `_scanned` unread bytes hold no start of `_separator`: a slow drip is searched once, not over and over.
+        # The first `_scanned` unread bytes hold nothing new for `_searcher`, which is a separator (none starts there) or a
+        # framer: a slow drip is searched once, not over and over.
         Py_ssize_t _scanned
-        bytes _separator
+        object _searcher             # bytes or Framer
 
     # Bytes in.
     cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR

@@ -165,10 +165,10 @@ cdef class ReceiveBuffer:
             const char* end = self.head + self.length
             const char* at
 
-        if self._separator is not separator:
-            if self._separator is None or self._separator != separator:
+        if self._searcher is not separator:
+            if self._searcher is None or self._searcher != separator:
                 self._scanned = 0
-            self._separator = separator
+            self._searcher = separator
         at = self.head + self._scanned
         while end - at >= size:
             at = <const char*>memchr(at, wanted[0], end - at - size + 1)

@@ -1,4 +1,5 @@
 from pepperpy.network._endpoint cimport Endpoint
+from pepperpy.network._framer cimport Framer
 from pepperpy.network._receive_buffer cimport ReceiveBuffer, ReceiveScratch
 from pepperpy.network._status cimport Status
 from pepperpy.network._waiter cimport Waiter
@@ -28,9 +29,10 @@ cdef class Receiver:
         Py_ssize_t _high
         Py_ssize_t _low
         Py_ssize_t _max_message_size
-        # The one task that waits, and for what: a separator, or else a number of bytes.
+        # The one task that waits, and for what: a separator, or else a number of bytes, and a message of the framer in them.
         Waiter _waiter
         bytes _wanted_separator
+        Framer _wanted_frame
         Py_ssize_t _wanted_count     # with a separator: how many bytes without one end the wait as well
         readonly long long bytes_received
         readonly long long receives
@@ -49,7 +51,7 @@ cdef class Receiver:
     cdef Status _end_wait(self, Py_ssize_t n) except Status.ERROR
     cdef object _took(self, object data)
     cdef object _nothing_on_hand(self)
-    cdef object _incomplete(self, object expected)
+    cdef object _incomplete(self, object expected, str end=*)
     cdef object _too_large(self, Py_ssize_t limit)
     cdef bint _is_satisfied(self) noexcept
     cdef Py_ssize_t _missing(self) noexcept

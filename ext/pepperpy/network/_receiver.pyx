@@ -310,16 +310,15 @@ cdef class Receiver:
             raise self._endpoint.refusal()
         return False
 
-    cdef object _incomplete(self, object expected):
+    cdef object _incomplete(self, object expected, str end="the separator"):
         cdef bytes partial = self._buffer.take(self._buffer.length)
 
         details = {"received": len(partial)}
-        of = "the separator"
         if expected is not None:
             details["expected"] = expected
-            of = f"{expected} bytes"
+            end = f"{expected} bytes"
         error = self._endpoint.error(
-            IncompleteReadError, f"the peer ended the stream after {len(partial)} bytes, before {of}", "receive", details
+            IncompleteReadError, f"the peer ended the stream after {len(partial)} bytes, before {end}", "receive", details
         )
         error.partial = partial
         raise error
@@ -368,6 +367,7 @@ cdef class Receiver:
             # What is wanted may be more than the high-water mark; its own limit bounds it.
             self._resume_reading()
         self._wanted_separator = separator
+        self._wanted_frame = None
         self._wanted_count = count
         self._waiter = waiter
         return waiter
@@ -376,6 +376,8 @@ cdef class Receiver:
         if self._destination is not None:
             return self._destination.filled == self._destination.size
         if self._wanted_separator is None:
+            if self._buffer.length >= self._wanted_count and self._wanted_frame is not None:
+                self._wanted_count = self._wanted_frame.missing(self._buffer)
             return self._buffer.length >= self._wanted_count
         return self._buffer.find_end(self._wanted_separator) or self._buffer.length >= self._wanted_count
 

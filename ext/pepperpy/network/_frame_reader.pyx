@@ -1,0 +1,205 @@
+"""Takes messages out of a connection's received bytes: the framer says where one ends, the receiver has the bytes.
+
+As all receives: `take*` is synchronous, and the one place where bytes change owner; `wait` gives an awaitable that
+ends when another look is worth it. What cannot be framed is left where it is, and met again by every later take.
+
+Where Python code has to run for a message (a user's `decode`, JSON), it may do anything, also with this connection.
+So no pointer is kept across it, and bytes that somebody else has taken meanwhile are not taken again.
+"""
+
+cimport cython
+from cpython.time cimport monotonic
+
+from pepperpy.network._endpoint cimport Endpoint
+from pepperpy.network._framer cimport Framer, Look
+from pepperpy.network._receive_buffer cimport ReceiveBuffer
+from pepperpy.network._receiver cimport Receiver
+from pepperpy.network._status cimport Status
+from pepperpy.network._waiter cimport Waiter
+
+from pepperpy.network.errors import DecodeError, MessageTooLargeError, ProtocolError, UsageError
+
+
+class _Sign:
+    def __init__(self, name):
+        self._name = name
+
+    def __repr__(self):
+        return self._name
+
+
+# What a take returns instead of a message, which may be anything, None included.
+WAIT = _Sign("WAIT")
+END = _Sign("END")
+
+cdef object _WAIT = WAIT
+cdef object _END = END
+
+
+@cython.final
+cdef class FrameReader:
+    """Messages by one framer, each then passed through `loads` if that is not None."""
+    cdef:
+        Framer _framer
+        object _loads
+        bint _runs_python
+
+    def __cinit__(self, Framer framer not None, loads):
+        self._framer = framer
+        self._loads = loads
+        self._runs_python = loads is not None or framer.runs_python
+
+    def take(self, Receiver receiver not None):
+        """The next message, WAIT if it is not on hand, END at the end of the stream."""
+        cdef ReceiveBuffer buffer = receiver._buffer
+        cdef Framer framer = self._framer
+        cdef Look found
+
+        receiver._start_taking()
+        if self._runs_python:
+            messages = self._take_with_python(receiver, False)
+            return messages[0] if type(messages) is list else messages
+        while True:
+            found = framer.look(buffer)
+            if found == Look.FOUND:
+                message = framer.message(buffer.head)
+                buffer.discard(framer.end)
+                return receiver._took(message)
+            if found != Look.SKIP:
+                return self._none_found(receiver, found)
+            buffer.discard(framer.end)
+
+    def take_all(self, Receiver receiver not None):
+        """All complete messages on hand, at least one, in a list; WAIT if there is none, END at the end of the stream."""
+        cdef:
+            list messages = []
+            ReceiveBuffer buffer = receiver._buffer
+            Framer framer = self._framer
+            Py_ssize_t at = 0
+            const char* head
+            Look found
+
+        receiver._start_taking()
+        if self._runs_python:
+            return self._take_with_python(receiver, True)
+        found = framer.look(buffer)
+        # Nothing below runs Python code, so the bytes stay where they are.
+        head = buffer.head
+        while found == Look.FOUND or found == Look.SKIP:
+            if found == Look.FOUND:
+                messages.append(framer.message(head + at))
+            at += framer.end
+            found = framer.locate(head + at, buffer.length - at, 0)
+        buffer.discard(at)
+        buffer._scanned = framer.scanned
+        if messages:
+            return receiver._took(messages)
+        return self._none_found(receiver, found)
+
+    cdef object _take_with_python(self, Receiver receiver, bint all):
+        # Nothing is consumed before the end, and what fails behind the first message is left to the next call: so
+        # no message is lost, whatever is raised in between.
+        cdef:
+            list messages = []
+            ReceiveBuffer buffer = receiver._buffer
+            Framer framer = self._framer
+            long long position = _position(receiver)
+            Py_ssize_t scanned
+            Py_ssize_t at = 0
+            Py_ssize_t end
+            Look found
+
+        framer.adopt(buffer)
+        scanned = buffer._scanned
+        while True:
+            try:
+                found = framer.locate(buffer.head + at, buffer.length - at, scanned)
+                scanned = framer.scanned
+                self._check(receiver, position)
+                if found != Look.FOUND and found != Look.SKIP:
+                    break
+                end = framer.end
+                if found == Look.FOUND:
+                    message = framer.message(buffer.head + at)
+                    if self._loads is not None:
+                        message = self._load(receiver, message, position, at + end if not messages else 0)
+                    messages.append(message)
+            except UsageError:
+                raise
+            except Exception:
+                if not messages:
+                    raise
+                found = Look.MORE
+                break
+            at += end
+            scanned = max(0, scanned - end)
+            if found == Look.FOUND and not all:
+                break
+        buffer.discard(at)
+        buffer._scanned = scanned
+        return receiver._took(messages) if messages else self._none_found(receiver, found)
+
+    cdef object _load(self, Receiver receiver, bytes content, long long position, Py_ssize_t end):
+        # What cannot be loaded is consumed up to `end` all the same: it was a whole message, and the next one may be good.
+        try:
+            message = self._loads(content)
+        except ValueError as error:
+            self._check(receiver, position)
+            receiver._buffer.discard(end)
+            failure = receiver._endpoint.error(
+                DecodeError, f"message cannot be decoded: {str(error) or type(error).__name__}", "receive", None, error
+            )
+            failure.content = content
+            raise failure from error
+        self._check(receiver, position)
+        return message
+
+    cdef Status _check(self, Receiver receiver, long long position) except Status.ERROR:
+        if _position(receiver) != position:
+            receiver._buffer._searcher = None
+            raise receiver._endpoint.error(UsageError, "decoding a message took other bytes of its connection", "receive")
+        return Status.OK
+
+    cdef object _none_found(self, Receiver receiver, Look found):
+        cdef Framer framer = self._framer
+        cdef Endpoint endpoint = receiver._endpoint
+
+        if found == Look.MORE:
+            if not receiver._nothing_on_hand():
+                return _WAIT
+            if receiver._buffer.length:
+                receiver._incomplete(None, "the end of a message")
+            return _END
+        if found == Look.TOO_LARGE:
+            details = {"limit": framer.limit, "buffered": receiver._buffer.length}
+            if framer.declared is not None:
+                details["size"] = framer.declared
+            raise endpoint.error(
+                MessageTooLargeError,
+                f"{framer.subject()} exceeds the limit of {framer.limit} bytes (max_size or max_message_size)",
+                "receive",
+                details,
+            )
+        cause, framer.cause = framer.cause, None
+        raise endpoint.error(
+            ProtocolError, f"malformed message: {framer.fault}", "receive", {"buffered": receiver._buffer.length}, cause
+        )
+
+    def wait(self, Receiver receiver not None, timeout, Waiter previous):
+        """An awaitable that ends when another take is worth trying; the deadline is that of the `previous` one.
+
+        The take has just returned WAIT.
+        """
+        cdef Waiter waiter = receiver._wait(None, self._framer.wanted, timeout)
+
+        receiver._wanted_frame = self._framer
+        if previous is not None and previous.deadline:
+            waiter.started = previous.started
+            waiter.deadline = previous.deadline
+            receiver._endpoint.arm_timer(waiter.deadline, monotonic())
+        return waiter
+
+
+cdef long long _position(Receiver receiver) noexcept:
+    # Of the first unread byte in the stream: it moves when somebody takes bytes, and only then.
+    return receiver.bytes_received - receiver._buffer.length

@@ -1,0 +1,34 @@
+from pepperpy.network._receive_buffer cimport ReceiveBuffer
+
+
+cdef enum Look:
+    # What locate() says of the bytes that it was shown.
+    ERROR = -1    # an exception is set
+    MORE          # no complete message: `wanted` bytes are worth another look
+    FOUND         # a message, which ends at `end`
+    SKIP          # the first `end` bytes are no message and carry nothing
+    TOO_LARGE     # a message beyond `limit`; its `declared` size, if it is known
+    MALFORMED     # no message and never one: `fault`, and `cause` if there is one
+
+
+cdef class Framer:
+    """Where one message ends in a stream of bytes. Knows no connection; consumes nothing."""
+    cdef:
+        bint runs_python             # inside of locate()
+        Py_ssize_t limit             # bytes of the longest message, at most LARGEST
+        # What the last locate() found, counted from where it was shown; see Look.
+        Py_ssize_t end
+        Py_ssize_t wanted
+        object declared              # int or None
+        str fault
+        object cause
+        # How far the next look at the same bytes need not look again.
+        Py_ssize_t scanned
+
+    cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR
+    cdef object message(self, const char* data)
+
+    cdef void adopt(self, ReceiveBuffer buffer) noexcept
+    cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR
+    cdef Py_ssize_t missing(self, ReceiveBuffer buffer) noexcept
+    cdef str subject(self)

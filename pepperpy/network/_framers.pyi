@@ -1,0 +1,18 @@
+from collections.abc import Callable
+
+from pepperpy.network._framer import Framer
+
+class LengthFramer(Framer):
+    def __init__(self, limit: int, width: int, little: bool, offset: int, adjust: int) -> None: ...
+
+class FixedFramer(Framer):
+    def __init__(self, limit: int) -> None: ...
+
+class SeparatorFramer(Framer):
+    def __init__(self, limit: int, separators: tuple[bytes, ...], keep: bool, skip_blank: bool) -> None: ...
+
+class NetstringFramer(Framer):
+    def __init__(self, limit: int) -> None: ...
+
+class PythonFramer(Framer):
+    def __init__(self, limit: int, decode: Callable[[bytes, int], object]) -> None: ...

@@ -1,0 +1,137 @@
+"""`Framed`: messages over a connection. `framing` and `serialized` have the codecs, `_frame_reader` takes the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic
+
+from pepperpy.network._frame_reader import END, WAIT, FrameReader
+from pepperpy.network._framer import Framer
+from pepperpy.network._framers import PythonFramer
+from pepperpy.network.config import Default
+from pepperpy.network.framing import Codec, FrameCodec, M, check_max_size
+from pepperpy.network.serialized import MappedCodec
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp import NetworkClient, Timeout
+
+
+class Framed(Generic[M]):
+    """One client's stream as messages, told apart by a codec: `client.framed(codec)`.
+
+    It holds no bytes. All of it, and the client's own methods, take from the one receive buffer and add to the one send
+    queue; so they may be mixed, and it stays good when the client connects again. What the client says of tasks, loops,
+    timeouts and ends holds here too.
+
+    A receive raises, besides what `NetworkClient.receive` does:
+        IncompleteReadError: The peer ended its stream inside a message; `partial` hands over what came of it, once.
+        MessageTooLargeError: The next message exceeds the codec's `max_size` (default `config.max_message_size`).
+            `details["limit"]` and, where the peer declared it, `details["size"]` are bytes. Nothing was consumed.
+        ProtocolError: What comes next is no message of the codec. Nothing was consumed. The stream cannot be read on:
+            each further receive raises the same, unless the bytes are taken with the client's own methods.
+        DecodeError: The codec found a message and could make no value of it. It was consumed: `content` holds its
+            bytes, and the next receive gives the next message.
+
+    Cancellation, timeout: Nothing was consumed; the next receive gives the message.
+    """
+
+    __slots__ = ("_client", "_encode", "_reader", "_take", "codec")
+
+    def __init__(self, client: NetworkClient, codec: Codec[M]) -> None:
+        """Args: client: Connected or not. codec: One of this package, or an object with the methods of `Codec`."""
+        self._client = client
+        self.codec = codec
+        self._reader = FrameReader(*_framer_of(codec, client.config.max_message_size))
+        self._take = self._reader.take
+        self._encode = codec.encode
+
+    def __repr__(self) -> str:
+        return f"Framed({self._client!r}, {self.codec!r})"
+
+    # ---- Sending ----
+
+    async def send(self, message: M, timeout: Timeout = Default.TIMEOUT) -> None:
+        """Send one message, whole or not at all; header and payload are not joined where that is large.
+
+        Raises:
+            ValueError: The codec has no frame for it: longer than `max_size` or than its header can say, or it contains
+                the separator. Nothing was queued. Other errors are those of the codec's own functions.
+
+        Otherwise as `NetworkClient.send_many`.
+        """
+        await self._send(self._pieces(message), timeout)
+
+    async def send_many(self, messages: Iterable[M], timeout: Timeout = Default.TIMEOUT) -> None:
+        """Send several messages as one: all of them are accepted, or none. Otherwise as `send`."""
+        await self._send([piece for message in messages for piece in self._pieces(message)], timeout)
+
+    def _pieces(self, message: M) -> list[bytes]:
+        encoded = self._encode(message)
+        # Not by Iterable: any bytes-like object is one.
+        pieces: Any = (encoded,) if isinstance(encoded, (bytes, bytearray, memoryview)) else encoded
+        return self._client._sender.immutable(pieces)
+
+    async def _send(self, pieces: list[bytes], timeout: Timeout) -> None:
+        sender = self._client._sender
+        waiter = None
+        while not sender.send_many(pieces):
+            waiter = sender.wait(timeout, waiter)
+            await waiter
+
+    # ---- Receiving ----
+
+    async def receive(self, timeout: Timeout = Default.TIMEOUT) -> M | None:
+        """Receive one message; None at the end of the stream.
+
+        None may be a message too, such as JSON's null: then `async for` and `receive_batch()` tell them apart.
+        """
+        receiver = self._client._receiver
+        waiter = None
+        while (message := self._take(receiver)) is WAIT:
+            waiter = self._reader.wait(receiver, timeout, waiter)
+            await waiter
+        return None if message is END else message
+
+    async def receive_batch(self, timeout: Timeout = Default.TIMEOUT) -> list[M]:
+        """Receive every complete message on hand, waiting for the first; `[]` at the end of the stream.
+
+        Several times faster than one by one. An error comes only when there is no message in front of it.
+        """
+        receiver = self._client._receiver
+        waiter = None
+        while (messages := self._reader.take_all(receiver)) is WAIT:
+            waiter = self._reader.wait(receiver, timeout, waiter)
+            await waiter
+        return [] if messages is END else messages
+
+    def __aiter__(self) -> Framed[M]:
+        """Iterate over the messages until the end of the stream. Each is taken when it is asked for."""
+        return self
+
+    async def __anext__(self) -> M:
+        receiver = self._client._receiver
+        waiter = None
+        while (message := self._take(receiver)) is WAIT:
+            waiter = self._reader.wait(receiver, Default.TIMEOUT, waiter)
+            await waiter
+        if message is END:
+            raise StopAsyncIteration
+        result: M = message
+        return result
+
+
+def _framer_of(codec: Codec[Any], max_message_size: int) -> tuple[Framer, Callable[[bytes], Any] | None]:
+    """Who finds the messages of `codec`, and what is made of each."""
+    loads = None
+    if isinstance(codec, MappedCodec):
+        loads = codec._loads()
+        codec = codec.frames
+    max_size: int | None = getattr(codec, "max_size", None)
+    check_max_size(max_size)
+    limit = max_message_size if max_size is None else max_size
+    if isinstance(codec, FrameCodec):
+        return codec._framer(limit), loads
+    for method in ("encode", "decode"):
+        if not callable(getattr(codec, method, None)):
+            raise TypeError(f"codec must have the methods encode() and decode(), not be {codec!r}")
+    return PythonFramer(limit, codec.decode), loads

@@ -1,0 +1,157 @@
+"""Codecs whose messages are values: `Mapped`, and on it JSON lines and MessagePack."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Generic
+
+from pepperpy.network._framer import Framer
+from pepperpy.network._framers import SeparatorFramer
+from pepperpy.network.framing import Codec, Delimited, LengthPrefixed, M
+
+if TYPE_CHECKING:
+    from pepperpy.network.http.codec import JSONCodec
+    from pepperpy.network.tcp import BytesLike
+
+
+class MappedCodec(Generic[M]):
+    """The base of codecs that put a value of yours into each frame."""
+
+    __slots__ = ()
+    frames: Codec[bytes]
+
+    def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
+        """The frame of what `message` becomes. Raises what the two raise that make it."""
+        return self.frames.encode(self._dump(message))
+
+    def decode(self, data: bytes, start: int = 0) -> tuple[M, int] | int | None:
+        """As the `decode` of the frames. ValueError: What is in the frame is no such value."""
+        found = self.frames.decode(data, start)
+        return (self._loads()(found[0]), found[1]) if isinstance(found, tuple) else found
+
+    def _dump(self, message: M) -> bytes:
+        raise NotImplementedError
+
+    def _loads(self) -> Callable[[bytes], M]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped(MappedCodec[M]):
+    """Frames with a function each way: `Mapped(LengthPrefixed("varint"), Event.SerializeToString, Event.FromString)`.
+
+    Attributes:
+        frames: The codec that tells the messages apart.
+        dumps: From a message to its bytes, when sending.
+        loads: From the bytes of a frame to the message. A `ValueError` becomes a `DecodeError` of that one message.
+    """
+
+    frames: Codec[bytes]
+    dumps: Callable[[M], bytes]
+    loads: Callable[[bytes], M]
+
+    def _dump(self, message: M) -> bytes:
+        return self.dumps(message)
+
+    def _loads(self) -> Callable[[bytes], M]:
+        return self.loads
+
+
+@dataclass(frozen=True, slots=True)
+class _NotBlankLines(Delimited):
+    def _framer(self, limit: int) -> Framer:
+        return SeparatorFramer(limit, (b"\n",), False, True)
+
+
+@dataclass(frozen=True, slots=True)
+class JSONLines(MappedCodec[Any]):
+    r"""One JSON value a line (NDJSON), in UTF-8 and ended by `\n`. Blank lines are skipped.
+
+    Attributes:
+        type: What each value is decoded into, as by `HTTPClient.get_json`; None: what JSON has itself. Sending takes
+            dataclasses and msgspec's structs too, where msgspec is installed.
+        codec: How JSON is written and read; default: msgspec or orjson if installed, else the standard library.
+        max_size: Bytes of the longest line without its newline; default `NetworkConfig.max_message_size`.
+    """
+
+    type: Any = None
+    _: KW_ONLY
+    codec: JSONCodec | None = None
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        Delimited(max_size=self.max_size)
+
+    @property
+    def frames(self) -> Codec[bytes]:  # type: ignore[override]  # it is no setting here
+        return _NotBlankLines(max_size=self.max_size)
+
+    def _dump(self, message: Any) -> bytes:
+        codec = self._json()
+        try:
+            return codec.dumps(message)
+        except TypeError:
+            try:
+                msgspec = importlib.import_module("msgspec")
+            except ImportError:
+                msgspec = None
+            if msgspec is None or self.codec is not None:
+                raise
+            return codec.dumps(msgspec.to_builtins(message, str_keys=True))
+
+    def _loads(self) -> Callable[[bytes], Any]:
+        from pepperpy.network.http.codec import decode_as
+
+        codec = self._json()
+        return codec.loads if self.type is None else functools.partial(decode_as, type=self.type, codec=codec)
+
+    def _json(self) -> JSONCodec:
+        from pepperpy.network.http.codec import default_codec
+
+        return default_codec() if self.codec is None else self.codec
+
+
+_FRAMES = LengthPrefixed(4)
+
+
+@dataclass(frozen=True, slots=True)
+class MsgPack(MappedCodec[Any]):
+    """MessagePack values, each in a frame of `frames`. Needs msgspec: `pip install 'pepperpy-network[msgpack]'`.
+
+    Attributes:
+        type: What each value is decoded into by msgspec; None: what MessagePack has itself.
+        frames: The codec that tells the messages apart; default `LengthPrefixed(4)`. MessagePack values one behind the
+            other, without frames, are read by a codec of your own on `msgpack.Unpacker`.
+    """
+
+    type: Any = None
+    _: KW_ONLY
+    frames: Codec[bytes] = _FRAMES
+
+    def __post_init__(self) -> None:
+        _msgpack()
+
+    def _dump(self, message: Any) -> bytes:
+        encoded: bytes = _encoder()(message)
+        return encoded
+
+    def _loads(self) -> Callable[[bytes], Any]:
+        decoder = _msgpack().Decoder() if self.type is None else _msgpack().Decoder(self.type)
+        loads: Callable[[bytes], Any] = decoder.decode
+        return loads
+
+
+def _msgpack() -> Any:
+    try:
+        return importlib.import_module("msgspec.msgpack")
+    except ImportError:
+        message = "MsgPack needs msgspec: pip install 'pepperpy-network[msgpack]'"
+        raise ModuleNotFoundError(message, name="msgspec") from None
+
+
+@functools.cache
+def _encoder() -> Any:
+    return _msgpack().Encoder().encode
