@@ -1,10 +1,9 @@
-/* The limit of what a client can do: blocking sockets, nothing else.
+/* The limit of what a client can do: system calls and the least work between them, no TLS.
  *
  *     c_client                                        prints the kinds of workload that it knows
- *     c_client KIND PORT SIZE CONNECTIONS SECONDS     does it, prints one JSON object
+ *     c_client KIND PORT SIZE CONNECTIONS SECONDS     does it, prints one JSON object as client.py does
  */
 #include <arpa/inet.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,42 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+/* As in workloads.py. */
+enum { LINE_BYTES = 64, HEADER_BYTES = 4 };
+static const char last_message[] = "how many?\n";
+
+/* One read takes at most this, as in asyncio and uvloop. */
+enum { READ_BYTES = 256 * 1024 };
+
+static int port, connections;
+static size_t size;
+static double limit;
+
+static char line[LINE_BYTES];
+static char *message; /* lines, `size` bytes */
+
+static void fail(const char *what) {
+    perror(what);
+    exit(1);
+}
+
+static void check(int right, const char *what) {
+    if (!right) {
+        fprintf(stderr, "wrong %s\n", what);
+        exit(1);
+    }
+}
+
+/* ---- The clock: as `Clock` in client.py ---- */
+
+static unsigned long long operations;
+static double *latencies;
+static size_t measured, room;
+static double begun, begun_cpu, elapsed, elapsed_cpu;
 
 static double seconds_of(clockid_t clock) {
     struct timespec now;
@@ -20,49 +55,282 @@ static double seconds_of(clockid_t clock) {
     return now.tv_sec + now.tv_nsec * 1e-9;
 }
 
-static int open_connection(int port) {
+static double now(void) { return seconds_of(CLOCK_MONOTONIC); }
+
+static void start(void) {
+    begun = now();
+    begun_cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+static int running(void) { return now() - begun < limit; }
+
+static void stop(void) {
+    elapsed = now() - begun;
+    elapsed_cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - begun_cpu;
+}
+
+static void add_latency(double seconds) {
+    if (measured == room) {
+        room = room ? 2 * room : 1024;
+        latencies = realloc(latencies, room * sizeof *latencies);
+        check(latencies != NULL, "amount of memory");
+    }
+    latencies[measured++] = seconds;
+    operations = measured;
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* As `peak_memory()` in client.py. */
+static long peak_memory(void) {
+    char text[256];
+    long kibibytes;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status && fgets(text, sizeof text, status))
+        if (sscanf(text, "VmHWM: %ld", &kibibytes) == 1)
+            return kibibytes * 1024;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+}
+
+static void report(void) {
+    check(operations > 0, "number of operations");
+    printf("{\"operations\": %llu, \"seconds\": %f, \"cpu_seconds\": %f, \"bytes_per_operation\": 0, "
+           "\"peak_memory_bytes\": %ld, ",
+           operations, elapsed, elapsed_cpu, peak_memory());
+    if (measured) {
+        qsort(latencies, measured, sizeof *latencies, ascending);
+        printf("\"p50\": %.9f, \"p99\": %.9f}\n", latencies[measured / 2], latencies[measured * 99 / 100]);
+    } else
+        puts("\"p50\": null, \"p99\": null}");
+}
+
+/* ---- Sockets ---- */
+
+static int open_connection(void) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) {
-        perror("connect");
-        exit(1);
-    }
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
+        fail("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;
 }
 
-static void receive_exactly(int fd, char *memory, size_t size) {
-    for (size_t filled = 0; filled < size;) {
-        ssize_t n = recv(fd, memory + filled, size - filled, 0);
-        if (n <= 0) {
-            perror("recv");
-            exit(1);
-        }
-        filled += n;
+static size_t receive_some(int fd, char *memory, size_t most) {
+    ssize_t n = recv(fd, memory, most, 0);
+    if (n <= 0)
+        fail("recv");
+    return n;
+}
+
+static void receive_exactly(int fd, char *memory, size_t count) {
+    for (size_t filled = 0; filled < count;)
+        filled += receive_some(fd, memory + filled, count - filled);
+}
+
+static void send_all(int fd, const char *memory, size_t count) {
+    for (size_t sent = 0; sent < count;) {
+        ssize_t n = send(fd, memory + sent, count - sent, 0);
+        if (n < 0)
+            fail("send");
+        sent += n;
     }
 }
 
-int main(int argc, char **argv) {
-    if (argc != 6) {
-        puts("receive_bulk");
-        return 0;
+/* ---- Workloads ---- */
+
+/* Reads as much as comes and hands each message to nobody; `length_of` says how long the first of `n` bytes is, or 0. */
+static void receive_messages(size_t (*length_of)(const char *memory, size_t n)) {
+    char *memory = malloc(2 * READ_BYTES), *next = memory, *end = memory;
+    int fd = open_connection();
+    start();
+    while (running()) {
+        /* The unfinished message to the front. */
+        memmove(memory, next, end - next);
+        end = memory + (end - next);
+        next = memory;
+        end += receive_some(fd, end, READ_BYTES);
+        for (size_t length; (length = length_of(next, end - next)); next += length) {
+            check(next[length - 1] == '\n', "message");
+            operations++;
+        }
     }
-    int port = atoi(argv[2]);
-    size_t size = atol(argv[3]);
-    double limit = atof(argv[5]);
+    stop();
+}
+
+static size_t line_length(const char *memory, size_t n) {
+    const char *end = memchr(memory, '\n', n);
+    return end ? end - memory + 1 : 0;
+}
+
+static size_t record_length(const char *memory, size_t n) {
+    unsigned header;
+    if (n < HEADER_BYTES)
+        return 0;
+    memcpy(&header, memory, HEADER_BYTES);
+    size_t length = HEADER_BYTES + ntohl(header);
+    return length <= n ? length : 0;
+}
+
+static void receive_line(void) { receive_messages(line_length); }
+static void receive_record(void) { receive_messages(record_length); }
+
+static void receive_bulk(void) {
     char *memory = malloc(size);
-    int fd = open_connection(port);
-    double begun = seconds_of(CLOCK_MONOTONIC), cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
-    unsigned long long operations = 0;
-    while (seconds_of(CLOCK_MONOTONIC) - begun < limit) {
+    int fd = open_connection();
+    start();
+    while (running()) {
         receive_exactly(fd, memory, size);
         operations += size;
     }
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    printf("{\"operations\": %llu, \"seconds\": %f, \"cpu_seconds\": %f, \"p50\": null, \"p99\": null, "
-           "\"bytes_per_operation\": 0, \"peak_memory_bytes\": %ld}\n",
-           operations, seconds_of(CLOCK_MONOTONIC) - begun, seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu, usage.ru_maxrss * 1024L);
-    return 0;
+    stop();
+    check(!memcmp(memory, message, size), "bytes");
+}
+
+static void receive_stream(void) {
+    char *memory = malloc(READ_BYTES);
+    int fd = open_connection();
+    start();
+    while (running())
+        operations += receive_some(fd, memory, 65536);
+    stop();
+}
+
+static void send_messages(void) {
+    unsigned char answer[8];
+    unsigned long long counted = 0;
+    int fd = open_connection();
+    start();
+    while (running()) {
+        send_all(fd, message, size);
+        operations++;
+    }
+    stop();
+    send_all(fd, last_message, sizeof last_message - 1);
+    receive_exactly(fd, (char *)answer, sizeof answer);
+    for (size_t i = 0; i < sizeof answer; i++)
+        counted = counted << 8 | answer[i];
+    check(counted == operations * size, "count of bytes");
+}
+
+static void echo_one(void) {
+    char *answer = malloc(size);
+    int fd = open_connection();
+    start();
+    while (running()) {
+        double sent_at = now();
+        send_all(fd, message, size);
+        receive_exactly(fd, answer, size);
+        add_latency(now() - sent_at);
+    }
+    stop();
+    check(!memcmp(answer, message, size), "answer");
+}
+
+#ifdef __linux__
+static void echo_many(void) {
+    struct Connection {
+        int fd;
+        size_t filled;
+        double sent_at;
+    } *all = calloc(connections, sizeof *all);
+    struct epoll_event events[64];
+    char *answer = malloc(size);
+    int poll = epoll_create1(0), waiting = connections;
+    for (int i = 0; i < connections; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
+        all[i].fd = open_connection();
+        epoll_ctl(poll, EPOLL_CTL_ADD, all[i].fd, &event);
+    }
+    start();
+    for (int i = 0; i < connections; i++) {
+        all[i].sent_at = now();
+        send_all(all[i].fd, message, size);
+    }
+    while (waiting) {
+        int ready = epoll_wait(poll, events, sizeof events / sizeof *events, -1);
+        for (int i = 0; i < ready; i++) {
+            struct Connection *one = events[i].data.ptr;
+            /* One place for the answers of all: what lies there after the last byte may be parts of several. */
+            one->filled += receive_some(one->fd, answer + one->filled, size - one->filled);
+            if (one->filled < size)
+                continue;
+            double received_at = now();
+            add_latency(received_at - one->sent_at);
+            one->filled = 0;
+            one->sent_at = received_at;
+            if (received_at - begun < limit)
+                send_all(one->fd, message, size);
+            else
+                waiting--;
+        }
+    }
+    stop();
+    check(!memcmp(answer, message, size), "answer");
+}
+
+static void echo(void) { connections == 1 ? echo_one() : echo_many(); }
+#else
+static void echo(void) {
+    check(connections == 1, "number of connections: without epoll it can be only one");
+    echo_one();
+}
+#endif
+
+static void connect_close(void) {
+    char answer[LINE_BYTES];
+    start();
+    while (running()) {
+        double opened_at = now();
+        int fd = open_connection();
+        send_all(fd, line, sizeof line);
+        receive_exactly(fd, answer, sizeof answer);
+        close(fd);
+        add_latency(now() - opened_at);
+    }
+    stop();
+    check(!memcmp(answer, line, sizeof line), "answer");
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} kinds[] = {
+    {"receive_line", receive_line},     {"receive_lines", receive_line},     {"receive_record", receive_record},
+    {"receive_records", receive_record}, {"receive_bulk", receive_bulk},     {"receive_stream", receive_stream},
+    {"send", send_messages},            {"echo", echo},                      {"connect_close", connect_close},
+};
+
+int main(int argc, char **argv) {
+    if (argc != 6) {
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+            puts(kinds[i].name);
+        return 0;
+    }
+    port = atoi(argv[2]);
+    size = atol(argv[3]);
+    connections = atoi(argv[4]);
+    limit = atof(argv[5]);
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    memset(line, 'x', sizeof line);
+    line[sizeof line - 1] = '\n';
+    message = malloc(size);
+    for (size_t i = 0; i < size; i += sizeof line)
+        memcpy(message + i, line, sizeof line);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(argv[1], kinds[i].name)) {
+            kinds[i].run();
+            report();
+            return 0;
+        }
+    fprintf(stderr, "no such kind: %s\n", argv[1]);
+    return 1;
 }

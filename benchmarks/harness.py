@@ -87,10 +87,14 @@ def server(workload: Workload) -> Iterator[int]:
         with nginx(workload) as port:
             yield port
         return
-    command = [sys.executable, str(HERE / "server.py"), workload.server]
+    if workload.server == "echo" and not workload.tls and sys.platform == "linux" and has_compiler():
+        command = [built("c_echo")]
+    else:
+        command = [sys.executable, str(HERE / "server.py"), workload.server]
     if workload.tls:
         command.append(certificate()[1])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pin_to_last_core(process)
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -114,8 +118,7 @@ def nginx(workload: Workload) -> Iterator[int]:
             text = text.replace("# TLS", f"ssl_certificate {certificate()[1]}; ssl_certificate_key {certificate()[1]};")
         (Path(folder) / "nginx.conf").write_text(text)
         with subprocess.Popen([binary, "-p", folder, "-c", "nginx.conf", "-e", "stderr"]) as process:
-            if hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
+            pin_to_last_core(process)
             try:
                 for _ in range(500):
                     with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
@@ -126,19 +129,29 @@ def nginx(workload: Workload) -> Iterator[int]:
                 process.terminate()
 
 
+def pin_to_last_core(process: subprocess.Popen[Any]) -> None:
+    """Clients are on the first."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
+
+
+def has_compiler() -> bool:
+    return shutil.which(os.environ.get("CC", "cc")) is not None
+
+
 @functools.cache
-def c_client() -> str:
-    """The C client, built with the compiler that built the package."""
-    target = Path(tempfile.mkdtemp(prefix="bench-c-client-")) / "c_client"
-    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / "c_client.c")], check=True)
+def built(name: str) -> str:
+    """A C program of this folder, built with the compiler that built the package."""
+    target = Path(tempfile.mkdtemp(prefix="bench-c-")) / name
+    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / f"{name}.c")], check=True)
     return str(target)
 
 
 @functools.cache
 def c_client_kinds() -> frozenset[str]:
-    if shutil.which(os.environ.get("CC", "cc")) is None:
+    if not has_compiler():
         return frozenset()
-    return frozenset(subprocess.run([c_client()], check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+    return frozenset(subprocess.run([built("c_client")], check=True, stdout=subprocess.PIPE, text=True).stdout.split())
 
 
 def run(peer: Peer, workload: Workload, seconds: float | None = None) -> dict[str, Any]:
@@ -146,7 +159,7 @@ def run(peer: Peer, workload: Workload, seconds: float | None = None) -> dict[st
     seconds = workload.seconds if seconds is None else seconds
     with server(workload) as port:
         if peer.name == C_CLIENT:
-            command = [c_client(), workload.kind, *map(str, (port, workload.size, workload.connections, seconds))]
+            command = [built("c_client"), workload.kind, *map(str, (port, workload.size, workload.connections, seconds))]
             if shutil.which("taskset"):
                 command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command]
         else:

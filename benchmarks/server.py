@@ -1,13 +1,15 @@
-"""The other end of every TCP workload: sockets that never sleep, in a process and on a core of its own.
+"""The other end of every TCP workload: sockets that never sleep, in a process of its own.
 
     python server.py KIND [CERTIFICATE]      prints its port, serves connections until its standard input closes
 
 A server that sleeps costs each wake-up about 20 us on a virtual machine, which would be all that a single-connection
-figure shows; so this one polls. It must also outrun every client: it sends prepared blocks of 1 MiB.
+figure shows; so this one polls. It must also outrun every client: it sends prepared blocks of 1 MiB, and where Python
+would be too slow, which is echoes without TLS, c_echo.c takes its place. The harness gives it a core of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -24,11 +26,18 @@ BLOCKS = {"lines": LINE * (1 << 14), "records": RECORD * (1 << 14)}  # 1 MiB
 
 def flood(connection: socket.socket, block: bytes) -> None:
     """Send blocks until the client goes away."""
-    try:
-        while True:
-            connection.sendall(block)
-    except OSError:
-        pass
+    connection.setblocking(False)
+    view = memoryview(block)
+    sent = 0
+    while True:
+        try:
+            sent += connection.send(view[sent:])
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            continue
+        except OSError:
+            return
+        if sent == len(block):
+            sent = 0
 
 
 def sink(connection: socket.socket) -> None:
@@ -60,7 +69,10 @@ def sink(connection: socket.socket) -> None:
 
 
 class Echo:
-    """Sends everything back, for any number of connections in one thread."""
+    """Sends everything back, for any number of connections in one thread; none of them makes another one wait.
+
+    Without TLS c_echo.c does the same, where it can be built.
+    """
 
     def __init__(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         self._listener = listener
@@ -68,6 +80,8 @@ class Echo:
         self._poll = select.epoll() if hasattr(select, "epoll") else select.poll()
         self._poll.register(listener, select.POLLIN)
         self._connections: dict[int, socket.socket] = {}
+        # What could not be sent at once; meanwhile nothing is read.
+        self._unsent: dict[int, memoryview] = {}
 
     def serve(self) -> None:
         listening = self._listener.fileno()
@@ -75,9 +89,8 @@ class Echo:
             for fd, _ in self._poll.poll(0):
                 if fd == listening:
                     self._accept()
-                elif not self._answer(self._connections[fd]):
-                    self._poll.unregister(fd)
-                    self._connections.pop(fd).close()
+                elif not self._answer(fd):
+                    self._drop(fd)
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
@@ -87,28 +100,47 @@ class Echo:
                 connection = self._context.wrap_socket(connection, server_side=True)
             except OSError:
                 return
+        connection.setblocking(False)
         self._connections[connection.fileno()] = connection
         self._poll.register(connection, select.POLLIN)
 
-    def _answer(self, connection: socket.socket) -> bool:
+    def _answer(self, fd: int) -> bool:
+        """Send back what has come; whether the stream goes on."""
+        connection = self._connections[fd]
+        unsent = self._unsent.pop(fd, None)
         try:
-            data = connection.recv(65536)
-            # What TLS has decrypted beyond that is in no socket for poll to see.
-            while data and isinstance(connection, ssl.SSLSocket) and (left := connection.pending()):
-                data += connection.recv(left)
-            if data:
-                connection.sendall(data)
+            # Over TLS a record, of 16 KiB at most: nothing is left where poll cannot see it.
+            data = unsent or memoryview(connection.recv(65536))
+            if not data:
+                return False
+            while data:
+                data = data[connection.send(data) :]
+        except ssl.SSLWantReadError:
+            return True  # a part of a record
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            self._unsent[fd] = data
+            self._poll.modify(fd, select.POLLOUT)
+            return True
         except OSError:
             return False
-        return bool(data)
+        if unsent:
+            self._poll.modify(fd, select.POLLIN)
+        return True
+
+    def _drop(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        connection = self._connections.pop(fd)
+        if isinstance(connection, ssl.SSLSocket):
+            # The answer to the client's close_notify, which many wait for.
+            with contextlib.suppress(OSError):
+                connection.unwrap()
+        connection.close()
 
 
 _held: list[socket.socket] = []
 
 
 def main(kind: str, certificate: str | None = None) -> None:
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     context = None

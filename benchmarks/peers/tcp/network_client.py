@@ -11,8 +11,12 @@ from pepperpy.network import NetworkClient, NetworkConfig
 BLOCK = 1000  # operations between two looks at the clock
 
 
+def _config(job: Job) -> NetworkConfig:
+    return NetworkConfig(job.host, job.port, timeout=60, tls=job.ssl_context() or False)
+
+
 def _client(job: Job) -> NetworkClient:
-    return NetworkClient(NetworkConfig(job.host, job.port, timeout=60))
+    return NetworkClient(_config(job))
 
 
 async def receive_line(job: Job) -> None:
@@ -46,6 +50,18 @@ async def receive_record(job: Job) -> None:
                     record = await client.receive_exactly(size)
                 clock.operations += BLOCK
         assert record == LINE
+        client.abort()
+
+
+async def receive_records(job: Job) -> None:
+    async with _client(job) as client:
+        framed = client.framed(LengthPrefixed(HEADER_BYTES))
+        with job.measure() as clock:
+            while clock.running():
+                for _ in range(10):
+                    records = await framed.receive_batch()
+                    clock.operations += len(records)
+        assert set(records) == {LINE}
         client.abort()
 
 
@@ -87,7 +103,8 @@ async def send(job: Job) -> None:
 
 
 async def echo(job: Job) -> None:
-    clients = [_client(job) for _ in range(job.connections)]
+    config = _config(job)
+    clients = [NetworkClient(config) for _ in range(job.connections)]
     for client in clients:
         await client.connect()
     message = LINE * (job.size // len(LINE))
@@ -109,25 +126,31 @@ async def echo(job: Job) -> None:
 
 
 async def connect_close(job: Job) -> None:
+    config = _config(job)
+
+    async def once() -> None:
+        async with NetworkClient(config) as client:
+            await client.send(LINE)
+            assert await client.receive_exactly(len(LINE)) == LINE
+
+    await once()
     begun = perf_counter()
     with job.measure() as clock:
         while begun < clock.end:
-            async with _client(job) as client:
-                await client.send(LINE)
-                answer = await client.receive_exactly(len(LINE))
+            await once()
             now = perf_counter()
             clock.latencies.append(now - begun)
             begun = now
-    assert answer == LINE
 
 
 async def idle(job: Job) -> None:
     from memory import growth
 
+    config = _config(job)
     clients = []
 
     async def open_one() -> None:
-        client = _client(job)
+        client = NetworkClient(config)
         await client.connect()
         clients.append(client)
 
