@@ -11,12 +11,12 @@ import random
 from typing import Any
 
 import pytest
-from support.fault_proxy import Fault, Way, client_behind_faults
 from support.late_server import Users, late_server
-from support.servers import Peer, client_of
+from support.servers import Peer, client_behind_faults, client_of
 
 from pepperpy.network import ConnectionLostError, Delimited, NetworkClient, UsageError
 from pepperpy.network.pipeline import Pipeline
+from pepperpy.network.testing import Faults
 
 LINES = Delimited(b"\n")
 
@@ -70,14 +70,14 @@ ASKED = 4
 REQUEST, REPLY = b"request %d\n", b"reply %d\n"
 
 
-@pytest.mark.parametrize("fault", [Fault.CLOSE, Fault.RESET])
+@pytest.mark.parametrize("fault", ["close_after", "reset_after"])
 @pytest.mark.parametrize("direction", ["to the server", "to the client"])
 async def test_a_connection_that_is_lost_at_any_byte_gives_the_replies_that_came_and_errors(
-    fault: Fault, direction: str
+    fault: str, direction: str
 ) -> None:
     there = direction == "to the server"
     for at in range(0, ASKED * (len(REQUEST if there else REPLY) - 1) + 1, 3):
-        way = {"to_server" if there else "to_client": Way(fault, at)}
+        way = {"to_server" if there else "to_client": Faults(**{fault: at})}
         async with client_behind_faults(**way) as (peer, client, proxy), client.pipeline(LINES) as pipeline:
 
             async def serve(peer: Peer = peer) -> bytes:

@@ -11,15 +11,15 @@ import contextlib
 import random
 
 import pytest
-from support.fault_proxy import Fault, Way, client_behind_faults
 from support.late_server import Users, late_server
-from support.servers import Peer, client_of
+from support.servers import Peer, client_behind_faults, client_of
 
 from pepperpy.network import (
     ConnectionLostError,
     IncompleteReadError,
     NetworkClient,
 )
+from pepperpy.network.testing import Faults
 
 
 async def line(client: NetworkClient) -> bytes:
@@ -54,14 +54,14 @@ async def test_each_of_thousands_of_requests_gets_its_own_reply_or_an_error(seed
 REQUEST, REPLY = b"request 1\n", b"reply 1\n"
 
 
-@pytest.mark.parametrize("fault", [Fault.CLOSE, Fault.RESET])
+@pytest.mark.parametrize("fault", ["close_after", "reset_after"])
 @pytest.mark.parametrize("direction", ["to the server", "to the client"])
 async def test_a_connection_that_is_lost_at_any_byte_of_an_exchange_gives_the_reply_or_an_error(
-    fault: Fault, direction: str
+    fault: str, direction: str
 ) -> None:
     there = direction == "to the server"
     for at in range(len(REQUEST if there else REPLY) + 1):
-        way = {"to_server" if there else "to_client": Way(fault, at)}
+        way = {"to_server" if there else "to_client": Faults(**{fault: at})}
         async with client_behind_faults(**way) as (peer, client, proxy):
 
             async def serve(peer: Peer = peer) -> bytes:

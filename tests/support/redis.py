@@ -16,7 +16,10 @@ REDIS = shutil.which("redis-server")
 
 @contextlib.contextmanager
 def redis_server(**options: object) -> Iterator[int]:
-    """The port of a redis-server without persistence, a free one unless it is given. Needed: `make test` installs it, so its absence is a failure."""
+    """The port of a redis-server without persistence, a free one unless it is given.
+
+    Needed: `make test` installs it, so its absence is a failure.
+    """
     assert REDIS, "redis-server is not installed; `make test` installs it"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(str(options.pop("port", probe.getsockname()[1])))
