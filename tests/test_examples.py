@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def output(name: str, *arguments: str, stdin: str = "", strict: bool = True) -> list[str]:
     """The lines that an example prints; it must neither fail nor complain."""
-    flags = ["-W", "error", "-X", "dev"] if strict else []
+    flags = ["-W", "error"] if strict else []
     command = [sys.executable, *flags, str(EXAMPLES / name), *arguments]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=55)
     assert done.returncode == 0, done.stderr

@@ -62,11 +62,12 @@ async def test_a_connection_that_is_lost_at_any_byte_of_an_exchange_gives_the_re
     there = direction == "to the server"
     for at in range(len(REQUEST if there else REPLY) + 1):
         way = {"to_server" if there else "to_client": Faults(**{fault: at})}
-        async with client_behind_faults(**way) as (peer, client, proxy):
+        async with client_behind_faults(**way) as (peer, client, _):
 
             async def serve(peer: Peer = peer) -> bytes:
-                got = await peer.receive(len(REQUEST))
+                got = b""
                 with contextlib.suppress(ConnectionError):
+                    got = await peer.receive(len(REQUEST))
                     if got == REQUEST:
                         await peer.send(REPLY)
                     got += await peer.receive(1)
@@ -77,8 +78,7 @@ async def test_a_connection_that_is_lost_at_any_byte_of_an_exchange_gives_the_re
             first, *waiting = await asyncio.gather(*tasks, return_exceptions=True)
             if not there and at == len(REPLY):
                 assert first == REPLY
-            else:
+            elif not (at == len(REQUEST) and first == REPLY):  # the server may have been faster than the fault
                 assert isinstance(first, (ConnectionLostError, IncompleteReadError)), (at, first)
             assert all(isinstance(error, (ConnectionLostError, IncompleteReadError)) for error in waiting)
-            await proxy.stop()
             assert REQUEST.startswith(await serving), "sent again, or one that waited was sent"
