@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import socket
+import textwrap
+from types import SimpleNamespace
 
 import pytest
+from support.servers import echo_server
 
 from pepperpy.network import (
     ClosedError,
     ConnectError,
+    ConnectionLostError,
+    HTTPClient,
+    HTTPConfig,
     NetworkClient,
     NetworkConfig,
     NetworkTimeoutError,
+    testing,
 )
 from pepperpy.network.testing import Peer, connect_failures, memory_pair, no_retry_waits, scripted_peer
 
@@ -151,3 +160,47 @@ async def test_attempts_that_never_came_fail_the_block_unless_it_has_failed_alre
         pass
     with pytest.raises(TypeError, match="error must be an OSError"), connect_failures(1, ValueError()):  # type: ignore[arg-type]
         pass
+
+
+# ---- Examples ----
+
+
+async def run_example(code: str, **names: object) -> None:
+    """Run the code of a docstring as the body of a coroutine, in which `names` are known."""
+    body = textwrap.indent(textwrap.dedent(code), "    ")
+    scope = dict(names)
+    exec(f"async def example():\n{body}", scope)
+    await scope["example"]()  # type: ignore[operator]
+
+
+def indented_code(function: object) -> str:
+    """The first indented block of a docstring."""
+    match = re.search(r"\n\n((?: {4}.*\n|\n)+)", inspect.getdoc(function) or "")
+    assert match is not None
+    return match[1]
+
+
+async def test_the_examples_of_the_docstrings_run() -> None:
+    names = {**vars(testing), "NetworkClient": NetworkClient}
+    await run_example(indented_code(testing.scripted_peer), **names)
+    async with echo_server() as port:
+        server = SimpleNamespace(host="127.0.0.1", port=port)
+        connect = "        await client.connect()\n        await client.disconnect()\n"
+        await run_example(indented_code(testing.FaultProxy) + connect, server=server, **names)
+
+
+async def test_the_examples_of_the_module_run_with_code_under_test() -> None:
+    async def names_of_users() -> list[str]:
+        async with HTTPClient(HTTPConfig("https://api.example.com")) as client:
+            return [user["name"] for user in (await client.request("GET", "/users")).json()]
+
+    async def patient_ping(config: NetworkConfig) -> bytes:
+        try:
+            return await pinging(config)
+        except ConnectionLostError:
+            return await pinging(config)
+
+    doc = testing.__doc__ or ""
+    code = doc[doc.index("async def") :] + "\nawait test_users_are_listed()\n"
+    code += "await test_ping_survives_a_lost_connection()\n"
+    await run_example(code, ping=patient_ping, names_of_users=names_of_users, **vars(testing))

@@ -1,0 +1,56 @@
+"""Fetch many pages, each as it comes: `python examples/scraper.py URL ...`, or with the URLs on standard input.
+
+Retries, time limits and the limits of connections and sizes are those of `HTTPConfig`. What fails is a line of the
+output like any other, and does not stop the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import re
+import sys
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
+
+from pepperpy.network import HTTPClient, HTTPConfig
+
+# A page that is missing is a result here, and no error.
+CONFIG = HTTPConfig(timeout=30.0, retries=2, max_response_size=10 << 20, raise_for_status=False)
+
+
+class Page(NamedTuple):
+    url: str
+    status: int  # 0: no answer
+    size: int
+    title: str  # or what went wrong
+
+
+async def scrape(urls: Iterable[str], concurrency: int = 20, config: HTTPConfig | None = None) -> AsyncIterator[Page]:
+    """Pages in the order of their coming; `urls` is read as slots become free, and may be endless."""
+    async with HTTPClient(config or CONFIG) as client:
+        # aclosing: who leaves the loop early cancels the rest at once.
+        async with contextlib.aclosing(client.map(urls, concurrency=concurrency)) as results:
+            async for result in results:
+                if result.response is None:
+                    yield Page(str(result.url), 0, 0, str(result.error))
+                else:
+                    yield Page(
+                        str(result.url), result.response.status, len(result.response.content),
+                        title_of(result.response.text),
+                    )  # fmt: skip
+
+
+def title_of(text: str) -> str:
+    found = re.search(r"<title[^>]*>(.*?)</title>", text[:100_000], re.IGNORECASE | re.DOTALL)
+    return " ".join(html.unescape(found[1]).split()) if found else ""
+
+
+async def main(urls: Iterable[str]) -> None:
+    async for page in scrape(urls):
+        print(f"{page.status:3} {page.size:9,} {page.url} {page.title}", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:] or (line.strip() for line in sys.stdin if line.strip())))

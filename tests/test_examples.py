@@ -1,0 +1,153 @@
+"""The programs of `examples/` that users start from, each against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+from support.redis import redis_server
+
+from pepperpy.network import ConnectionLostError, NetworkConfig
+from pepperpy.network.testing import Peer, scripted_peer
+
+if TYPE_CHECKING:
+    from support.nginx import Nginx
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def output(name: str, *arguments: str, stdin: str = "", strict: bool = True) -> list[str]:
+    """The lines that an example prints; it must neither fail nor complain."""
+    flags = ["-W", "error"] if strict else []
+    command = [sys.executable, *flags, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=55)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr or not strict, done.stderr
+    return done.stdout.splitlines()
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- redis_client.py ----
+
+
+@pytest.fixture(scope="module")
+def redis_port() -> Iterator[int]:
+    with redis_server() as port:
+        yield port
+
+
+def test_the_redis_client_as_a_program(redis_port: int) -> None:
+    assert output("redis_client.py", "127.0.0.1", str(redis_port)) == [
+        "SET b'OK'",
+        "GET b'Hello'",
+        "1000 INCRBY in one pipeline: 1000 replies",
+        "LPUSH WRONGTYPE Operation against a key holding the wrong kind of value",
+    ]
+
+
+async def test_the_redis_client_gets_every_kind_of_reply_and_its_pipelines_whole(redis_port: int) -> None:
+    module = example("redis_client")
+    async with module.Redis(NetworkConfig("127.0.0.1", redis_port)) as redis:
+        await redis.execute("FLUSHALL")
+        value = bytes(range(256)) * 10_000
+        assert await redis.execute("SET", b"\r\n", value) == b"OK"
+        assert await redis.execute("GET", b"\r\n") == value
+        assert await redis.execute("GET", "missing") is None
+        assert await redis.execute("RPUSH", "list", 1, 2) == 2
+        assert await redis.execute("LRANGE", "list", 0, -1) == [b"1", b"2"]
+        assert await redis.execute("LRANGE", "none", 0, -1) == []
+        first, refused, last = await redis.pipeline([("INCR", "n"), ("INCR", "list"), ("INCR", "n")])
+        assert (first, last) == (1, 2) and isinstance(refused, module.RedisError)
+        tasks = [redis.pipeline([("ECHO", f"{n}.{part}") for part in range(100)]) for n in range(20)]
+        for number, replies in enumerate(await asyncio.gather(*tasks)):
+            assert replies == [f"{number}.{part}".encode() for part in range(100)]
+
+
+async def test_the_redis_client_never_gives_a_late_reply_to_the_next_command() -> None:
+    asked = asyncio.Event()
+
+    async def late(peer: Peer) -> None:
+        await peer.expect(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n")
+        asked.set()
+        await peer.expect_eof()
+
+    async def cut(peer: Peer) -> None:
+        await peer.expect(b"*2\r\n$3\r\nGET\r\n$1\r\nb\r\n")
+        await peer.send(b"$5\r\nva")
+        await peer.reset()
+
+    async def whole(peer: Peer) -> None:
+        await peer.expect(b"*2\r\n$3\r\nGET\r\n$1\r\nc\r\n")
+        await peer.send(b"$5\r\nvalue\r\n")
+
+    async with scripted_peer(late, cut, whole) as server, example("redis_client").Redis(server.config) as redis:
+        getting = asyncio.create_task(redis.execute("GET", "a"))
+        await asked.wait()
+        getting.cancel()
+        await asyncio.wait([getting])
+        with pytest.raises(ConnectionLostError):
+            await redis.execute("GET", "b")
+        assert await redis.execute("GET", "c") == b"value"
+
+
+# ---- scraper.py, distributed_scraper.py ----
+
+
+def pages(lines: list[str]) -> dict[str, str]:
+    """Status, size and what follows, by URL; every URL has one line."""
+    found = {}
+    for line in lines:
+        status, size, url, *rest = line.split()
+        assert url not in found
+        found[url] = " ".join((status, size, *rest))
+    return found
+
+
+def test_the_scraper_prints_a_line_for_each_page_and_each_failure(web: Nginx, closed_port: int) -> None:
+    (web.root / "page.html").write_text("<html><TITLE lang=en>\n Fish &amp;\n chips </TITLE></html>")
+    urls = [web.url("/files/page.html"), web.url("/text"), web.url("/status/404"), f"http://127.0.0.1:{closed_port}/"]
+    found = pages(output("scraper.py", *urls))
+    assert found[urls[0]] == "200 56 Fish & chips"
+    assert found[urls[1]] == "200 18"
+    assert found[urls[2]].startswith("404 ")
+    assert found[urls[3]].startswith("0 0 ") and "cannot connect" in found[urls[3]]
+    assert len(found) == 4
+    assert pages(output("scraper.py", stdin="\n".join(urls[:2]))) == {url: found[url] for url in urls[:2]}
+
+
+def test_the_distributed_scraper_gets_every_page_once_from_its_worker_processes(web: Nginx, closed_port: int) -> None:
+    urls = [web.url(f"/text?{number}") for number in range(300)]
+    failing = [web.url("/status/404"), f"http://127.0.0.1:{closed_port}/"]
+    # Not strict: what Dask's own processes warn of is theirs.
+    found = pages(output("distributed_scraper.py", *urls, *failing, strict=False))
+    assert all(found[url] == "200 18" for url in urls)
+    assert found[failing[0]].startswith("404 ") and "cannot connect" in found[failing[1]]
+    assert len(found) == 302
+    # Connections are shared by the tasks of a worker: far fewer than pages.
+    requests = [request for request in web.requests() if request.uri.startswith("/text")]
+    assert len(requests) == 300
+    assert len({request.connection for request in requests}) <= 2 * 20
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that refuses."""
+    from support.processes import reserved_ports
+
+    with reserved_ports(1) as (port,):
+        yield port
