@@ -61,7 +61,7 @@ $(VENV)/installed-%: $(VENV)/installed
 .PHONY: servers debian
 servers:
 	@PATH="$$PATH:/usr/sbin"; missing=; \
-	for pair in redis-server:redis-server nginx:nginx-light tinyproxy:tinyproxy openssl:openssl; do \
+	for pair in redis-server:redis-server nginx:nginx-light tinyproxy:tinyproxy microsocks:microsocks openssl:openssl; do \
 		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	test -z "$$missing" || $(MAKE) --no-print-directory debian PACKAGES="$$missing"

@@ -1,6 +1,7 @@
 """Asynchronous network clients with a C core.
 
     NetworkClient (tcp.py)          the documented API: policy, no bytes
+        proxy.py, handshake.py      through a proxy; from a socket to a connection, with TLS or without
         connect.py, backoff.py      from a host name to a connected socket
         _stream_protocol            asyncio's callbacks                          } compiled from
         _receiver, _sender          what a task takes and what it hands over     } ext/pepperpy/network

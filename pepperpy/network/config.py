@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from pepperpy.network import tls
-from pepperpy.network.proxy import check_proxy, shown_proxy
+from pepperpy.network.proxy import read_proxy
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -128,7 +128,7 @@ class NetworkConfig:
         else:
             _check_unix(self)
         if self.proxy is not None:
-            check_proxy(self.proxy)
+            read_proxy(self.proxy)
         tls.check_fields(self)
         check_timeout("timeout", self.timeout, zero=False)
         _check_int("retries", self.retries, 0)
@@ -192,7 +192,7 @@ class NetworkConfig:
             if getattr(self, field.name) != field.default
         }
         if self.proxy is not None:
-            shown["proxy"] = shown_proxy(self.proxy)
+            shown["proxy"] = read_proxy(self.proxy).shown
         if isinstance(self.client_cert, tuple):
             shown["client_cert"] = (*self.client_cert[:2], *("***" for _ in self.client_cert[2:]))
         return f"NetworkConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"

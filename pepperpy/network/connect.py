@@ -34,7 +34,7 @@ async def open_connection(config: NetworkConfig) -> StreamProtocol:
     if config.unix_path is not None:
         sock = await _open_unix(config, config.unix_path)
     elif config.proxy is not None:
-        sock = await open_tunnel(config, config.proxy)
+        sock = await open_tunnel(config, config.proxy, config.host, config.port)
     else:
         sock = await open_tcp(config, config.host, config.port)
     return await connect_transport(config, sock, context)

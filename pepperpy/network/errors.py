@@ -128,7 +128,10 @@ class BusyError(NetworkError, RuntimeError):
 
 
 class UsageError(NetworkError, RuntimeError):
-    """The client was used from another thread, event loop or process than the one it was connected in."""
+    """The client was used from another thread, event loop or process than the one it was connected in.
+
+    Or asked for what its connection cannot do: an end of one direction over TLS, TLS over TLS.
+    """
 
 
 # ---- HTTP, and TLS and proxies for both clients ----
@@ -154,7 +157,10 @@ class TLSError(ConnectError):
 
 
 class ProxyError(ConnectError):
-    """The proxy could not be reached, or refused; `details["status"]` is its answer's, if it gave one."""
+    """The proxy could not be reached, or refused; `details["status"]` is its answer's (of SOCKS, too), if it gave one.
+
+    `details["proxy"]` is its URL without secrets, where it is one of a TCP connection or a SOCKS proxy.
+    """
 
 
 class PoolTimeoutError(NetworkTimeoutError):

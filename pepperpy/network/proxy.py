@@ -1,21 +1,204 @@
-"""A connection through a proxy."""
+"""A TCP connection through a proxy: SOCKS by python-socks, HTTP CONNECT here; over a socket that connect.py has opened.
+
+No byte behind the proxy's answer is read: the first one of the server, which may speak first, is the transport's.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import contextlib
+import errno
+import re
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from pepperpy.network.errors import ProxyError
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
 
+# Bytes of the answer to CONNECT, of which one line matters. Arbitrary; nginx and tinyproxy need less than 300.
+MAX_ANSWER = 16 * 1024
 
-def check_proxy(url: str) -> None:
-    raise NotImplementedError
+# Answers that may be others later: SOCKS5 (RFC 1928: failure, network or host unreachable, refused, expired), SOCKS4
+# (91: refused or failed), and gateways' statuses (RFC 9110). Anything else, wrong credentials say, is there to stay.
+_PASSING = frozenset({1, 3, 4, 5, 6, 91, 502, 503, 504})
 
 
-def shown_proxy(url: str) -> str:
-    raise NotImplementedError
+class ProxyURL(NamedTuple):
+    """What the URL of a proxy says."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+
+    @property
+    def shown(self) -> str:
+        """The URL without its secrets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{'' if self.user is None else '***@'}{host}:{self.port}"
 
 
-async def open_tunnel(config: NetworkConfig, url: str) -> socket.socket:
-    raise NotImplementedError
+def read_proxy(url: object) -> ProxyURL:
+    """Take a proxy's URL apart.
+
+    Raises:
+        TypeError: Not a string.
+        ValueError: Not such a URL. No message shows what may be a password.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"proxy must be a str, not {type(url).__name__}")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("proxy must have the form scheme://user:password@host:port, percent-encoded") from None
+    if parts.scheme not in ("socks5", "socks5h", "socks4", "socks4a", "http"):
+        # Not the scheme that it has: without "://" that may be a user's name.
+        raise ValueError("proxy must start with socks5h://, socks5://, socks4a://, socks4:// or http://")
+    if not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"proxy must have the form {parts.scheme}://user:password@host:port, percent-encoded")
+    user = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    for text in (user or "", password or ""):
+        # RFC 1929 counts them in one byte; RFC 7617 allows no control characters.
+        if len(text.encode()) > 255 or re.search(r"[\x00-\x1f\x7f]", text):
+            raise ValueError("proxy must have a user and a password of at most 255 bytes, without control characters")
+    if parts.scheme == "http" and ":" in (user or ""):
+        raise ValueError("proxy must have a user without colon (RFC 7617)")
+    if parts.scheme.startswith("socks") and not f"{user}{password}".isascii():
+        raise ValueError("proxy must have a user and a password of ASCII: SOCKS has no word for another encoding")
+    if parts.scheme.startswith("socks5") and (user is None) != (password is None):
+        raise ValueError("proxy must have both user and password, or neither (RFC 1929)")
+    return ProxyURL(parts.scheme, host, port, user, password)
+
+
+async def open_tunnel(config: NetworkConfig, url: str, host: str, port: int) -> socket.socket:
+    """A socket whose other end is `host`, by way of the proxy.
+
+    Raises:
+        ProxyError: The proxy cannot be reached, does not answer as one, or refuses; `details["status"]` is its code.
+        ImportError: SOCKS without the package that speaks it.
+        OSError: `host` is looked up here, for socks4 and socks5, and has no address.
+
+    Failure and cancellation: No socket is left open.
+    """
+    from pepperpy.network.connect import open_tcp
+
+    proxy = read_proxy(url)
+    negotiate = _connect_http if proxy.scheme == "http" else _connect_socks
+    if proxy.scheme != "http":
+        require_socks()
+    try:
+        sock = await open_tcp(config, proxy.host, proxy.port)
+    except OSError as error:
+        raise _error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
+    try:
+        await negotiate(sock, proxy, host, port, config.attempt_timeout)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def require_socks() -> None:
+    """Raises: `ImportError` that names the extra, unless python-socks is installed."""
+    try:
+        import python_socks.async_.asyncio  # noqa: F401
+    except ImportError as error:
+        raise ImportError("a SOCKS proxy needs python-socks: pip install 'pepperpy-network[proxy]'") from error
+
+
+async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: int, timeout: float | None) -> None:
+    import python_socks
+    from python_socks.async_.asyncio import Proxy
+
+    kind = python_socks.ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else python_socks.ProxyType.SOCKS4
+    speaker = Proxy(
+        kind,
+        proxy.host,
+        proxy.port,
+        username=proxy.user,
+        password=proxy.password,
+        # Whether the proxy looks the name up.
+        rdns=proxy.scheme in ("socks5h", "socks4a"),
+        # Stands for another proxy on the way, and so lets it speak over a socket of ours.
+        forward=_Given(sock),  # type: ignore[arg-type]
+    )
+    with _as_proxy_error(proxy):
+        try:
+            # Its own limit would be 60 seconds; the time is the caller's.
+            await speaker.connect(host, port, timeout=365 * 86400.0)
+        except python_socks.ProxyError as error:
+            # Without a code it is the greeting or the password that failed.
+            raise _error(proxy, _printable(str(error)), error.error_code or 0, error) from error
+
+
+class _Given:
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    async def connect(self, **_: object) -> socket.socket:
+        return self._sock
+
+
+async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: int, timeout: float | None) -> None:
+    # Here, because python-socks takes whatever one read brings for the answer: of one that comes in two pieces it would
+    # leave the second to the caller, as the server's, and of one that the server's greeting follows, lose that.
+    loop = asyncio.get_running_loop()
+    name = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    lines = [f"CONNECT {name}:{port} HTTP/1.1", f"Host: {name}:{port}"]
+    if proxy.user is not None:
+        credentials = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {credentials}")
+    answer = bytearray()
+    with _as_proxy_error(proxy):
+        await loop.sock_sendall(sock, "".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        while not answer.endswith(b"\r\n\r\n"):
+            # One at a time, so that none is read too many; 1 us each, once a connection.
+            try:
+                byte = sock.recv(1)
+            except BlockingIOError:
+                byte = await loop.sock_recv(sock, 1)
+            if not byte:
+                raise _error(proxy, "it closed the connection instead of answering")
+            answer += byte
+            if len(answer) > MAX_ANSWER:
+                raise _error(proxy, f"its answer is longer than {MAX_ANSWER} bytes", 0)
+    line = answer.partition(b"\r\n")[0].decode("latin-1")
+    found = re.fullmatch(r"HTTP/1\.[01] (\d{3})(?: .*)?", line)
+    if found is None:
+        raise _error(proxy, f"it does not answer as an HTTP proxy: {_printable(line)!r}", 0)
+    if not 200 <= (status := int(found[1])) < 300:
+        raise _error(proxy, _printable(line.partition(" ")[2]), status)
+
+
+@contextlib.contextmanager
+def _as_proxy_error(proxy: ProxyURL) -> Iterator[None]:
+    try:
+        yield
+    except ConnectionError as error:
+        if isinstance(error, ProxyError):
+            raise
+        raise _error(proxy, f"it closed the connection: {str(error) or type(error).__name__}", cause=error) from error
+
+
+def _error(proxy: ProxyURL, what: str, status: int | None = None, cause: BaseException | None = None) -> ProxyError:
+    details: dict[str, object] = {"proxy": proxy.shown}
+    if status:
+        details["status"] = status
+    error = ProxyError(f"proxy {proxy.shown}: {what}", details, cause)
+    if status is not None:
+        # What backoff.may_pass() goes by.
+        error.errno = errno.ECONNREFUSED if status in _PASSING else errno.EACCES
+    return error
+
+
+def _printable(text: str) -> str:
+    # What others wrote goes into a message in one line, and not all of it.
+    return "".join(character if character.isprintable() else "?" for character in text[:200])

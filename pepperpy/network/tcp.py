@@ -1,4 +1,4 @@
-"""`NetworkClient`: one TCP connection. Policy and documentation; the bytes move in `_receiver` and `_sender`."""
+"""`NetworkClient`: one stream connection. Policy and documentation; the bytes move in `_receiver` and `_sender`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class NetworkStats:
 
 
 class NetworkClient:
-    """A client for one TCP connection.
+    """A client for one connection: TCP, with or without TLS and a proxy, or a Unix socket, as `config` says.
 
     Made anywhere, connected inside an event loop, then used from that loop's thread only; another thread, a forked
     process, or another loop as soon as it would have to wait or write, gets `UsageError`. One task at a time may
@@ -139,13 +139,17 @@ class NetworkClient:
     def is_connected(self) -> bool:
         """Whether there is a connection: made, not closed by this side, and not known to be lost.
 
-        A peer that has only ended its own stream still counts as connected: sending goes on.
+        A peer that has only ended its own stream still counts as connected: sending goes on. Not so over TLS, where the
+        end is one of both directions.
         """
         return self._protocol.is_open
 
     @property
     def local_address(self) -> Any:
-        """The socket's own address, `(host, port)` for IPv4 and two numbers more for IPv6; None when not connected."""
+        """The socket's own address, `(host, port)` for IPv4, two numbers more for IPv6, or the path of a Unix socket.
+
+        None when not connected.
+        """
         return self._protocol.extra_info("sockname")
 
     @property
@@ -441,6 +445,8 @@ class NetworkClient:
     async def flush(self, timeout: Timeout = Default.TIMEOUT) -> None:
         """Wait until everything accepted before this call is in the hands of the kernel.
 
+        Over TLS: in its hands, or among the encrypted bytes of the last piece, which the transport does not count.
+
         Raises: As `send`. After a timeout or a cancellation the sending goes on.
         """
         waiter = self._sender.start_flush(timeout)
@@ -450,7 +456,12 @@ class NetworkClient:
     async def send_eof(self) -> None:
         """End the sending side: the peer reads the end of the stream after all that was accepted. Receiving goes on.
 
-        A second call does nothing. Raises: As `send`, but never waits.
+        A second call does nothing. Never waits.
+
+        Raises:
+            UsageError: Over TLS, which no event loop can end in one direction. Nothing was changed.
+
+        Otherwise as `send`.
         """
         self._sender.send_eof()
 
@@ -460,7 +471,8 @@ class NetworkClient:
         """Receive data from server: 1 to `size` bytes as they come, or `b""` once the peer has ended its stream.
 
         Raises:
-            ConnectionLostError: The connection broke, and all that had arrived was taken; `__cause__` is the OSError.
+            ConnectionLostError: The connection broke, and all that had arrived was taken; `__cause__` is the OSError. A
+                TLS stream that ends without close_notify is such a break: somebody may have cut it off.
             ClosedError: `disconnect()` or `abort()` came first.
             NotConnectedError: `connect()` was never called.
             NetworkTimeoutError: Nothing arrived in time.

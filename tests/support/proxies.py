@@ -1,9 +1,10 @@
-"""A real forward proxy: tinyproxy, for plain requests and CONNECT to any port, with or without credentials."""
+"""Real proxies, with or without credentials: tinyproxy for plain requests and CONNECT, microsocks for SOCKS5."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,3 +57,23 @@ def tinyproxy(credentials: tuple[str, str] | None = None) -> Iterator[Tinyproxy]
             stack.enter_context(server_process([command, "-d", "-c", configuration], log))
             wait_until(lambda: "Accepting connections" in log.read_text(), log)
         yield Tinyproxy(port, log)
+
+
+@contextlib.contextmanager
+def microsocks(credentials: tuple[str, str] | None = None) -> Iterator[int]:
+    """The port of a SOCKS5 proxy of its own."""
+    command = shutil.which("microsocks")
+    assert command, "microsocks is not installed; `make test` installs it"
+    with contextlib.ExitStack() as stack:
+        log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pepperpy-microsocks-"))) / "log"
+        with reserved_ports(1) as [port]:
+            users = [] if credentials is None else ["-u", credentials[0], "-P", credentials[1]]
+            process = [command, "-i", "127.0.0.1", "-p", str(port), *users]
+            stack.enter_context(server_process(process, log))
+            wait_until(lambda: _listens(port), log)
+        yield port
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -17,6 +17,7 @@ from yarl import URL
 
 from pepperpy.network.config import check_timeout
 from pepperpy.network.http.redact import redact_url
+from pepperpy.network.proxy import read_proxy, require_socks
 
 # RFC 9110, section 5.6.2 (token) and 5.5 (field value: no control characters but HTAB).
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -68,9 +69,15 @@ def check_base_url(url: object) -> None:
 
 
 def check_proxy(proxy: object) -> None:
-    """Refuse what aiohttp cannot use as a proxy, or takes for none, without showing its credentials."""
+    """Refuse what cannot be used as a proxy, or aiohttp takes for none, without showing its credentials.
+
+    Raises: also `ImportError` for SOCKS without python-socks.
+    """
     if not isinstance(proxy, str):
         raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
+    if proxy.startswith("socks"):
+        read_proxy(proxy)
+        return require_socks()
     try:
         url = parse_url("proxy", proxy)
     except ValueError as error:

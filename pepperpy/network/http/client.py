@@ -229,7 +229,7 @@ class HTTPClient:
             url: Absolute, or appended to `base_url`. A `yarl.URL` made with `encoded=True` is sent as it is.
             params: Query parameters, beside those in `url`; lists repeat the name, None leaves it out.
             headers: Headers of this request; None removes one that would be sent by default.
-            proxy: `http://` or `https://` URL of the proxy for this request.
+            proxy: URL of the proxy for this request, see `HTTPConfig.proxy`.
             timeout: `aiohttp.ClientTimeout`, or seconds, for one attempt; None: as configured.
             verify_ssl: False: do not check the certificate.
             json: Any JSON value, sent as the body; None: no body.

@@ -7,6 +7,8 @@ itself, and a test fails (tests/test_http_gaps.py):
     ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
     ResponseHandler._payload            who waits for the rest of a body is told when the connection is closed
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
+    TCPConnector._create_proxy_connection, _get_ssl_context, _wrap_existing_connection, ClientRequest.proxy
+                                        SOCKS proxies, which aiohttp has not (socks.py)
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from pepperpy.network.http.call import current_call
+from pepperpy.network.http.socks import connect_through, is_socks
 
 # Interim (1xx) responses before the final one. RFC 9110 sets no limit; aiohttp 3.14 reads 200,000 of them.
 MAX_INTERIM_RESPONSES = 8
@@ -58,6 +61,7 @@ class GuardedConnector(aiohttp.TCPConnector):
                 self.discarded += 1
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
+            _speak_to_server(req)
             return connection
         call.check_hop(req)
         call.phase = "queue"
@@ -68,10 +72,18 @@ class GuardedConnector(aiohttp.TCPConnector):
                 break
             self.discarded += 1
             connection.close()
+        _speak_to_server(req)
         call.connected = True
         call.connected_at = monotonic()
         call.phase = "response"
         return connection
+
+    async def _create_proxy_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Any:
+        if is_socks(req.proxy):
+            return await connect_through(self, req, timeout)
+        return await super()._create_proxy_connection(req, traces, timeout)
 
     async def all_closed(self) -> None:
         """Wait until the last connection's file descriptor is given back."""
@@ -92,6 +104,14 @@ class GuardedConnector(aiohttp.TCPConnector):
         self._open.pop(handler, None)
         if self._all_closed is not None and not self._all_closed.done() and not self.open_transports():
             self._all_closed.set_result(None)
+
+
+def _speak_to_server(request: aiohttp.ClientRequest) -> None:
+    # A SOCKS proxy passes bytes on, so the request is one to the server, who is not to see what aiohttp has for a proxy
+    # of HTTP: its password. The pool has its key by now.
+    if is_socks(request.proxy):
+        request.proxy = None
+        request.headers.popall("Proxy-Authorization", None)
 
 
 _feed_data: Any = ResponseHandler.feed_data

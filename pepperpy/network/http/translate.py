@@ -99,6 +99,8 @@ def _not_connected(error: aiohttp.ClientConnectorError, call: Call) -> NetworkEr
     cause = error.os_error
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return call.error(TLSError, tls.describe_failure(cause), cause)
+    if isinstance(cause, ProxyError):  # of proxy.py
+        return call.error(ProxyError, f"cannot connect: {cause}", cause.__cause__, **cause.details)
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return call.error(ProxyError, f"cannot connect to the proxy: {_words(cause)}", cause)
     if isinstance(cause, (ConnectionResetError, BrokenPipeError)) and call.url.scheme == "https":

@@ -1,0 +1,46 @@
+"""HTTP through a SOCKS proxy: the socket comes from proxy.py, and all else is aiohttp's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import ProxyError
+from pepperpy.network.proxy import open_tunnel
+
+
+def is_socks(proxy: URL | None) -> bool:
+    return proxy is not None and proxy.scheme.startswith("socks")
+
+
+async def connect_through(
+    connector: Any, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
+) -> tuple[asyncio.Transport, Any]:
+    """What `TCPConnector._create_direct_connection()` returns, by way of the request's proxy; the same errors."""
+    host, port = request.url.raw_host, request.port
+    assert host is not None and port is not None
+    # Of its fields only those of a socket count here.
+    config = NetworkConfig(host, port, timeout=timeout.sock_connect)
+    try:
+        async with asyncio.timeout(timeout.sock_connect):
+            sock = await open_tunnel(config, str(request.proxy), host, port)
+    except TimeoutError as error:
+        raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {request.url.origin()}") from error
+    except ProxyError as error:
+        raise aiohttp.ClientProxyConnectionError(request.connection_key, error) from error
+    except OSError as error:
+        raise aiohttp.ClientConnectorDNSError(request.connection_key, error) from error
+    context = connector._get_ssl_context(request)
+    name = (request.server_hostname or host).rstrip(".") if context else None
+    try:
+        connected: tuple[asyncio.Transport, Any] = await connector._wrap_existing_connection(
+            connector._factory, sock=sock, ssl=context, server_hostname=name, req=request, timeout=timeout
+        )
+    except BaseException:
+        sock.close()
+        raise
+    return connected

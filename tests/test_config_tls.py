@@ -1,0 +1,143 @@
+"""`NetworkConfig`: the fields of TLS and of Unix sockets, and the URLs of both."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from pepperpy.network import NetworkConfig
+from pepperpy.network.tls import CONTEXT_FIELDS, client_context, pins_of
+
+PIN = "ab" * 32
+
+
+def test_a_tls_url_is_a_tcp_url_with_tls() -> None:
+    url = "tls://example.com:443?verify_ssl=false&server_hostname=other.example&timeout=3"
+    expected = NetworkConfig("example.com", 443, tls=True, verify_ssl=False, server_hostname="other.example", timeout=3)
+    assert NetworkConfig.from_url(url) == expected
+    assert NetworkConfig.from_url("tls://example.com:443?server_hostname=none").tls_name == "example.com"
+
+
+def test_a_unix_url_names_a_path() -> None:
+    config = NetworkConfig.from_url("unix:///run/my%20server.sock?timeout=3&retries=0")
+    assert config == NetworkConfig(unix_path="/run/my server.sock", timeout=3, retries=0)
+    assert config.address == "/run/my server.sock"
+    assert config.place == {"path": "/run/my server.sock"}
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("unix://host/path", "unix:///path"),
+        ("unix:///", None),
+        ("unix:///path#x", "unix:///path"),
+        ("unix:", "unix:///path"),
+        ("tls://example.com", "host and a port"),
+        ("tls://example.com:1/path", "tls://host:port"),
+        ("tcp://h:1?unix_path=/x", "unknown field 'unix_path'"),
+        ("tcp://h:1?proxy=x", "unknown field 'proxy'"),
+        ("tls://h:1?tls=true", "unknown field 'tls'"),
+        ("ssl://h:1", "tcp://, tls:// or unix://"),
+        ("tls://user:secret@h:1", "no user name or password"),
+        ("unix://user:secret@/path", "no user name or password"),
+    ],
+)
+def test_other_urls_are_refused(url: str, words: str | None) -> None:
+    if words is None:
+        assert NetworkConfig.from_url(url).unix_path == "/"
+        return
+    with pytest.raises(ValueError, match=words) as caught:
+        NetworkConfig.from_url(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"tls": 1}, "tls must be True, False or an ssl.SSLContext"),
+        ({"tls": "yes"}, "tls must be"),
+        ({"verify_ssl": 0}, "verify_ssl must be True or False"),
+        ({"system_trust": None}, "system_trust must be"),
+        ({"ca_file": 1}, "ca_file must be a path"),
+        ({"client_cert": 1}, "client_cert must be"),
+        ({"alpn": ["h2"]}, "alpn must be a tuple of str"),
+        ({"alpn": (b"h2",)}, "alpn must be a tuple of str"),
+        ({"alpn": ("",)}, "alpn must hold names of 1 to 255"),
+        ({"alpn": ("x" * 256,)}, "alpn must hold names of 1 to 255"),
+        ({"tls_minimum_version": "1.3"}, "tls_minimum_version must be an ssl.TLSVersion"),
+        ({"certificate_pin": 1}, "certificate_pin must be hex, 32 bytes"),
+        ({"certificate_pin": "xyz"}, "certificate_pin must be a SHA-256 in hex"),
+        ({"certificate_pin": (PIN, "ab" * 20)}, "certificate_pin must be 32 bytes"),
+        ({"certificate_pin": b"short"}, "certificate_pin must be 32 bytes"),
+        ({"server_hostname": 1}, "server_hostname must be a str"),
+        ({"server_hostname": "a" * 64 + ".example"}, "server_hostname .* is no host name"),
+        ({"server_hostname": "", "tls": True}, "server_hostname must name whom"),
+        ({"system_trust": True, "ca_file": "x.pem"}, "system_trust=True leaves no use for ca_file"),
+    ],
+)
+def test_a_wrong_value_is_named(fields: dict[str, object], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        NetworkConfig("h", 1, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"unix_path": ""}, "unix_path must be a path"),
+        ({"unix_path": "a\0b"}, "unix_path must be a path"),
+        ({"unix_path": b"/x"}, "unix_path must be a str"),
+        ({"unix_path": "/x", "host": "h"}, "host must be left out"),
+        ({"unix_path": "/x", "port": 1}, "port must be left out"),
+        ({"unix_path": "/x", "proxy": "http://p:1"}, "proxy must be left out"),
+        ({"unix_path": "/x", "local_address": ("::1", 0)}, "local_address must be left out"),
+        ({"unix_path": "/x", "tls": True}, "server_hostname must name whom"),
+        ({}, "host must be a host name"),
+    ],
+)
+def test_a_unix_path_stands_alone(fields: dict[str, object], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        NetworkConfig(**fields)
+
+
+def test_what_a_context_says_is_not_said_twice() -> None:
+    context = ssl.create_default_context()
+    values = {
+        "verify_ssl": False,
+        "ca_file": "x.pem",
+        "client_cert": "x.pem",
+        "alpn": ("h2",),
+        "tls_minimum_version": ssl.TLSVersion.TLSv1_3,
+        "system_trust": True,
+    }
+    assert set(values) == set(CONTEXT_FIELDS)
+    for name, value in values.items():
+        with pytest.raises(ValueError, match=f"{name} must be set in the SSLContext"):
+            NetworkConfig("h", 1, tls=context, **{name: value})
+    context.check_hostname = False
+    assert NetworkConfig("h", 1, tls=context, server_hostname="", certificate_pin=PIN).tls is context
+
+
+def test_the_name_of_a_server_is_its_host_as_certificates_have_it() -> None:
+    assert NetworkConfig("example.com.", 1).tls_name == "example.com"
+    assert NetworkConfig("fe80::1%eth0", 1).tls_name == "fe80::1"
+    assert NetworkConfig("h", 1, server_hostname="x.example").tls_name == "x.example"
+
+
+def test_pins_may_be_written_in_several_ways() -> None:
+    colons = ":".join(["AB"] * 32)
+    assert pins_of(PIN) == pins_of(colons) == pins_of(bytes.fromhex(PIN)) == pins_of((PIN, colons))
+    assert pins_of(()) == frozenset()
+
+
+def test_contexts_differ_by_protocols_version_and_trust() -> None:
+    contexts = {
+        client_context(),
+        client_context(alpn=("h2",)),
+        client_context(alpn=("h2", "http/1.1")),
+        client_context(minimum_version=ssl.TLSVersion.TLSv1_3),
+        client_context(system_trust=True),
+    }
+    assert len(contexts) == 5
+    assert client_context(minimum_version=ssl.TLSVersion.TLSv1_3).minimum_version == ssl.TLSVersion.TLSv1_3
+    assert client_context(alpn=("h2",)) is client_context(alpn=("h2",))
