@@ -49,7 +49,7 @@ class Upper:
 
 CODECS: dict[str, tuple[Codec[Any], list[Any]]] = {
     "length": (LengthPrefixed(), [b"one", b"", b"three"]),
-    "varint, offset": (LengthPrefixed("varint", offset=1), [b"1one", b"2", b"3" * 130]),
+    "varint, offset": (LengthPrefixed("varint", offset=1), [b"1one", b"2", b"3" * 20]),
     "crlf": (Delimited(b"\r\n"), [b"one", b"", b"\r"]),
     "two separators": (Delimited((b"\n", b"\r\n")), [b"one", b"", b"\r"]),
     "fixed": (Fixed(3), [b"one", b"two", b"six"]),
@@ -99,9 +99,8 @@ async def rest_of(client: NetworkClient, codec: Codec[Any], wire: bytes, count: 
     return messages
 
 
-@pytest.mark.parametrize("method", RECEIVES)
 @pytest.mark.parametrize("name", CODECS)
-async def test_a_receive_cancelled_at_any_suspension_has_taken_nothing(name: str, method: str) -> None:
+async def test_a_receive_cancelled_at_any_suspension_has_taken_nothing(name: str) -> None:
     codec, messages = CODECS[name]
     wire, points = encoded(codec, messages), 0
     async with peer_and_client() as (peer, client):
@@ -111,10 +110,10 @@ async def test_a_receive_cancelled_at_any_suspension_has_taken_nothing(name: str
                 await peer.send(wire[number : number + 1])
                 await asyncio.sleep(0)
 
-        for mode, by in itertools.product(Mode, ("framed", "bytes")):
+        for receive, mode, by in itertools.product(RECEIVES.values(), Mode, ("framed", "bytes")):
             for number in itertools.count(1):
                 feeding = asyncio.create_task(feed())
-                outcome = await cancelled_at(RECEIVES[method](client.framed(codec)), number, mode)
+                outcome = await cancelled_at(receive(client.framed(codec)), number, mode)
                 taken = [] if outcome.cancelled else outcome.value
                 await feeding
                 left = encoded(codec, messages[len(taken) :])
@@ -123,7 +122,7 @@ async def test_a_receive_cancelled_at_any_suspension_has_taken_nothing(name: str
                 points += outcome.cancelled
                 if not outcome.cancelled:
                     break
-    assert points >= 6
+    assert points >= len(RECEIVES) * len(Mode) * 2
 
 
 LARGE = 1 << 20

