@@ -152,7 +152,8 @@ async def test_setup_is_run_once_on_each_connection_before_anybody_gets_it() -> 
         server.greeting = b"hello\n"
         async with pool_of(server.port, 1, 2, setup=setup) as pool:
             for _ in range(3):
-                await asyncio.gather(use(pool), use(pool))
+                async with pool.acquire() as first, pool.acquire() as second:
+                    await asyncio.gather(ask(first), ask(second))
     assert greeted == [b"hello\n"] * 2
 
 
@@ -173,8 +174,8 @@ async def test_a_setup_that_does_not_end_is_a_timeout() -> None:
     async def setup(client: NetworkClient) -> None:
         await client.receive(timeout=None)
 
-    async with server_and_pool(0, 1, setup=setup, config={"connect_timeout": 0.02}) as (_, pool):
-        with pytest.raises(NetworkTimeoutError, match=r"setup did not end within 0\.02 s") as caught:
+    async with server_and_pool(0, 1, setup=setup, config={"connect_timeout": 0.2}) as (_, pool):
+        with pytest.raises(NetworkTimeoutError, match=r"setup did not end within 0\.2 s") as caught:
             await use(pool)
         assert caught.value.details["phase"] == "setup"
         assert pool.stats.size == 0
