@@ -59,7 +59,7 @@ class PooledConnection:
         """Why nobody else can begin here as on a new connection: a key of `PoolStats.dropped`; None if one can."""
         protocol = self._protocol
         receiver, sender = protocol.receiver, protocol.sender
-        if self.client._protocol is not protocol or protocol.state in ("closing", "closed"):
+        if protocol.state in ("closing", "closed"):
             return "closed"
         if receiver.bytes_buffered:
             return "unread"
