@@ -187,6 +187,21 @@ async def test_cancelling_every_task_there_is_strands_nobody_and_loses_no_slot()
         await lend_all(pool)
 
 
+async def test_cancelling_the_task_that_closes_a_connection_closes_it_all_the_same() -> None:
+    for turns in range(3):
+        async with server_and_pool(0, 1, max_age=1e-6) as (server, pool):
+            await _use(pool)
+            assert pool.stats.closing == 1
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("pool of"):
+                    task.cancel()
+            await until(lambda pool=pool: pool.stats.size == 0, "it is closed")  # type: ignore[misc]
+            await until(lambda server=server: not server.open, "the server has seen it")  # type: ignore[misc]
+            await _use(pool)
+
+
 async def test_an_error_that_comes_in_the_tick_of_a_cancellation_is_not_left_behind() -> None:
     async with line_server() as server:
         await server.stop()

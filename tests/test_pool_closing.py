@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
 
 import pytest
-from support.cancelling import until
+from support.cancelling import open_sockets, until
 from support.line_server import ask, line_server, pool_of, server_and_pool
 
 from pepperpy.network import ClosedError, NetworkClient, NetworkPool, UsageError
@@ -114,6 +115,34 @@ async def test_closing_in_the_tick_in_which_things_begin_or_end() -> None:
         # It is lent: closing waits for it.
         await pool.close()
         await waiting
+
+
+async def test_when_closing_returns_all_descriptors_are_given_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        before = open_sockets()
+        for kind in ("dropped", "lent", "idle"):
+            pool = pool_of(listener.getsockname()[1], 0, 2)
+            async with pool.acquire():
+                with contextlib.suppress(ZeroDivisionError):
+                    async with pool.acquire():
+                        if kind == "dropped":
+                            raise ZeroDivisionError
+                if kind == "lent":
+                    await pool.close(timeout=0)
+                    assert open_sockets() == before
+            await pool.close()
+            assert open_sockets() == before
+
+
+async def test_closing_right_after_the_last_connection_was_dropped_waits_until_it_is_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        before = open_sockets()
+        pool = pool_of(listener.getsockname()[1], 0, 1)
+        with contextlib.suppress(ZeroDivisionError):
+            async with pool.acquire():
+                raise ZeroDivisionError
+        await pool.close()
+        assert open_sockets() == before
 
 
 async def test_aborting_takes_the_connection_from_one_who_has_just_been_given_it() -> None:

@@ -95,6 +95,7 @@ async def test_a_server_that_restarts_costs_no_error_once_it_is_back() -> None:
         await until(lambda: pool.stats.failures >= 2, "refilling has failed")
         await server.start()
         await use(pool)
+        assert pool._slots._refill_failures == 0, "the next outage begins with a short wait"
         await until(lambda: pool.stats.idle >= 2, "the pool is refilled")
         assert is_consistent(pool)
 
@@ -152,7 +153,8 @@ async def test_setup_is_run_once_on_each_connection_before_anybody_gets_it() -> 
         server.greeting = b"hello\n"
         async with pool_of(server.port, 1, 2, setup=setup) as pool:
             for _ in range(3):
-                await asyncio.gather(use(pool), use(pool))
+                async with pool.acquire() as first, pool.acquire() as second:
+                    await asyncio.gather(ask(first), ask(second))
     assert greeted == [b"hello\n"] * 2
 
 
@@ -173,8 +175,8 @@ async def test_a_setup_that_does_not_end_is_a_timeout() -> None:
     async def setup(client: NetworkClient) -> None:
         await client.receive(timeout=None)
 
-    async with server_and_pool(0, 1, setup=setup, config={"connect_timeout": 0.02}) as (_, pool):
-        with pytest.raises(NetworkTimeoutError, match=r"setup did not end within 0\.02 s") as caught:
+    async with server_and_pool(0, 1, setup=setup, config={"connect_timeout": 0.2}) as (_, pool):
+        with pytest.raises(NetworkTimeoutError, match=r"setup did not end within 0\.2 s") as caught:
             await use(pool)
         assert caught.value.details["phase"] == "setup"
         assert pool.stats.size == 0
@@ -247,6 +249,23 @@ async def test_after_one_failed_check_no_other_idle_connection_is_tried() -> Non
     async with server_and_pool(3, 4, check=check, check_after=0) as (server, pool):
         await use(pool)
         assert (checks, server.accepted) == (1, 4)
+
+
+async def test_a_check_that_fails_after_who_waited_for_it_has_left_makes_no_new_connection() -> None:
+    gate = asyncio.Event()
+
+    async def check(client: NetworkClient) -> bool:
+        await gate.wait()
+        return False
+
+    async with server_and_pool(0, 1, check=check, check_after=0, check_timeout=60) as (server, pool):
+        await use(pool)
+        with pytest.raises(PoolTimeoutError):
+            await use(pool, timeout=0)
+        gate.set()
+        await until(lambda: pool.stats.size == 0, "the check has failed")
+        assert pool.stats.dropped == {"check": 1}
+        assert server.accepted == 1
 
 
 async def test_who_waits_for_a_slow_connect_may_have_an_idle_connection_that_must_be_checked() -> None:

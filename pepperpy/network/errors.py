@@ -164,7 +164,11 @@ class ProxyError(ConnectError):
 
 
 class PoolTimeoutError(NetworkTimeoutError):
-    """The time limit passed while waiting for one of `max_connections`; no connection was attempted."""
+    """The time limit passed while waiting for one of the connections of a pool.
+
+    For HTTP: one of `max_connections`; none was attempted. For `NetworkPool`: `details` counts those `in_use` and
+    `preparing` (being connected or checked), and the tasks `waiting`.
+    """
 
 
 class ProtocolError(NetworkError, ValueError):

@@ -8,6 +8,7 @@ surprising its next user.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 import random
@@ -28,6 +29,9 @@ AGE_JITTER = 0.1
 
 Routine = Callable[[NetworkClient], Awaitable[object]]
 
+# For callbacks of idle connections, which would else keep alive what the last user had in its context.
+_NOBODYS = contextvars.Context()
+
 # The peer has ended its stream, in Linux's words; elsewhere that reads as a byte that is there.
 _ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0) if hasattr(select, "poll") else 0
 
@@ -46,7 +50,8 @@ class PooledConnection:
         self._watch: Waiter | None = None
         self._poll: select.poll | None = None
         sock = self._protocol.extra_info("socket")
-        if sock is not None and hasattr(select, "poll"):
+        # Over TLS, bytes in the kernel need not be bytes of the stream: TLS 1.3 sends session tickets unasked.
+        if sock is not None and self._protocol.extra_info("sslcontext") is None and hasattr(select, "poll"):
             self._poll = select.poll()
             self._poll.register(sock.fileno(), select.POLLIN | _ENDED)
 
@@ -54,7 +59,7 @@ class PooledConnection:
         """Why nobody else can begin here as on a new connection: a key of `PoolStats.dropped`; None if one can."""
         protocol = self._protocol
         receiver, sender = protocol.receiver, protocol.sender
-        if self.client._protocol is not protocol or protocol.state in ("closing", "closed"):
+        if protocol.state in ("closing", "closed"):
             return "closed"
         if receiver.bytes_buffered:
             return "unread"
@@ -87,7 +92,7 @@ class PooledConnection:
                 disturbed(self, self.wake() or "lost")
 
         self._watch = self._protocol.receiver.wait(None)
-        self._watch.add_done_callback(report)
+        self._watch.add_done_callback(report, context=_NOBODYS)
 
     def unwatch(self) -> None:
         if self._watch is not None:
