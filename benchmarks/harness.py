@@ -5,21 +5,26 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import gzip
 import json
 import os
 import shutil
 import socket
+import ssl
 import statistics
+import string
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workloads import Workload
+import http_load
+from workloads import HTTP_WORKLOADS, Workload
 
 HERE = Path(__file__).parent
 C_CLIENT = "tcp.c_client"
@@ -103,6 +108,17 @@ def server(workload: Workload) -> Iterator[int]:
             process.stdin.close()
 
 
+@functools.cache
+def nginx_files() -> Path:
+    """What nginx serves from a folder."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-nginx-files-"))
+    sizes = {workload.path: workload.size for workload in HTTP_WORKLOADS.values()}
+    (folder / "file").write_bytes(http_load.body_of("/file", sizes["/file"]))
+    (folder / "packed.gz").write_bytes(gzip.compress(http_load.body_of("/packed", sizes["/packed"])))
+    (folder / "empty").touch()
+    return folder
+
+
 @contextlib.contextmanager
 def nginx(workload: Workload) -> Iterator[int]:
     """The port of an nginx of its own, on the last core; nginx.conf.in says what it serves."""
@@ -112,10 +128,17 @@ def nginx(workload: Workload) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="bench-nginx-") as folder:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        text = (HERE / "nginx.conf.in").read_text()
-        text = text.replace("PORT", f"{port}{' ssl' if workload.tls else ''}").replace("BODY", "x" * 100)
+        options = "backlog=4096 ssl" if workload.tls else "backlog=4096"
+        values = {
+            "listen": "".join(f"listen 127.0.0.{n}:{port} {options};" for n in range(1, workload.hosts + 1)),
+            "tls": "",
+            "text": http_load.body_of("/", 100).decode(),
+            "json": http_load.body_of("/json", 0).decode(),
+            "folder": nginx_files(),
+        }
         if workload.tls:
-            text = text.replace("# TLS", f"ssl_certificate {certificate()[1]}; ssl_certificate_key {certificate()[1]};")
+            values["tls"] = "ssl_certificate {0}; ssl_certificate_key {0};".format(certificate()[1])
+        text = string.Template((HERE / "nginx.conf.in").read_text()).substitute(values)
         (Path(folder) / "nginx.conf").write_text(text)
         with subprocess.Popen([binary, "-p", folder, "-c", "nginx.conf", "-e", "stderr"]) as process:
             pin_to_last_core(process)
@@ -139,6 +162,16 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CC", "cc")) is not None
 
 
+def nginx_counts(workload: Workload, port: int) -> tuple[int, int]:
+    """Connections and requests so far."""
+    scheme = "https" if workload.tls else "http"
+    context = ssl.create_default_context(cafile=certificate()[0]) if workload.tls else None
+    with urllib.request.urlopen(f"{scheme}://127.0.0.1:{port}/status", context=context) as answer:
+        # The third line: accepted and handled connections, and requests (ngx_http_stub_status_module).
+        accepted, _, requests = answer.read().split(b"\n")[2].split()
+    return int(accepted), int(requests)
+
+
 @functools.cache
 def built(name: str) -> str:
     """A C program of this folder, built with the compiler that built the package."""
@@ -159,7 +192,11 @@ def run(peer: Peer, workload: Workload, seconds: float | None = None) -> dict[st
     seconds = workload.seconds if seconds is None else seconds
     with server(workload) as port:
         if peer.name == C_CLIENT:
-            command = [built("c_client"), workload.kind, *map(str, (port, workload.size, workload.connections, seconds))]
+            command = [
+                built("c_client"),
+                workload.kind,
+                *map(str, (port, workload.size, workload.connections, seconds)),
+            ]
             if shutil.which("taskset"):
                 command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command]
         else:
@@ -177,6 +214,11 @@ def run(peer: Peer, workload: Workload, seconds: float | None = None) -> dict[st
         report: dict[str, Any] = json.loads(
             subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120).stdout
         )
+        if workload.server == "nginx":
+            # That a client counts no answer twice, nor any that it had kept.
+            claimed = report["operations"] / (workload.size if workload.unit == "bytes" else 1)
+            report["accepted_connections"], counted = nginx_counts(workload, port)
+            assert counted > claimed, f"{peer} counts {claimed} requests, and nginx only {counted}"
     return report
 
 

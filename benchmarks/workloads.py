@@ -26,6 +26,8 @@ class Workload:
         seconds: How long the clock runs.
         rounds: How often each peer has its turn.
         unit: What a rate is given in: operations or bytes per second, or bytes of memory per operation.
+        path: What is asked for, over HTTP; http_load.py and nginx.conf.in have what is there.
+        hosts: How many hosts are asked in turn, over HTTP.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Workload:
     seconds: float = 0.4
     rounds: int = 3
     unit: str = "operations"
+    path: str = "/"
+    hosts: int = 1
 
     @property
     def family(self) -> str:
@@ -81,11 +85,27 @@ TLS_WORKLOADS = {workload.name: workload for workload in map(_over_tls, _tcp())}
 HTTP_WORKLOADS = {
     workload.name: workload
     for workload in [
-        Workload("http_get_1", "get", "nginx", "GET of 100 bytes, 1 in flight", 100, 1),
+        Workload("http_get_1", "get", "nginx", "GET of 100 bytes, 1 in flight", 100),
         Workload("http_get_32", "get", "nginx", "GET of 100 bytes, 32 in flight", 100, 32),
         Workload("http_get_256", "get", "nginx", "GET of 100 bytes, 256 in flight", 100, 256),
+        Workload(
+            "http_json", "post_json", "nginx", "POST of 2 KB of JSON, answered with 3 KB, 32 in flight", 2000, 32,
+            path="/json",
+        ),
+        Workload(
+            "http_download", "get_bytes", "nginx", "byte in, by GET of 10 MB", 10_000_000, path="/file", unit="bytes"
+        ),
+        Workload(
+            "http_upload", "post_bytes", "nginx", "byte out, by POST of 10 MB", 10_000_000, path="/upload", unit="bytes"
+        ),
+        Workload(
+            "http_gzip", "get_bytes", "nginx", "GET of 100 KB that come gzipped, 32 in flight", 100_000, 32,
+            path="/packed",
+        ),
+        Workload("http_hosts", "get", "nginx", "GET of 100 bytes of 64 hosts in turn, 32 in flight", 100, 32, hosts=64),
+        Workload("https_get_32", "get", "nginx", "GET of 100 bytes, 32 in flight", 100, 32, tls=True),
     ]
-}
+}  # fmt: skip
 WORKLOADS = TCP_WORKLOADS | TLS_WORKLOADS | HTTP_WORKLOADS
 # `make bench-quick`
 QUICK = ("receive_line", "send_small", "echo_64_64B", "http_get_32")

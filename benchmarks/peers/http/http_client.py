@@ -1,29 +1,45 @@
-"""This package, as its README recommends."""
+"""This package, as its README recommends; the pool as large as the load, where that is above the default of 100."""
 
-import asyncio
-from time import perf_counter
+from typing import Any
 
 from client import Job
+from http_load import JSON_SENT, body_of, keep_in_flight
 
-from pepperpy.network import HTTPClient
+from pepperpy.network import HTTPClient, HTTPConfig
+
+
+def _client(job: Job) -> HTTPClient:
+    return HTTPClient(HTTPConfig(max_connections=max(100, job.connections), ca_file=job.ca_file))
 
 
 async def get(job: Job) -> None:
-    url = f"{job.url}/"
-    async with HTTPClient() as client:
+    async with _client(job) as client:
+        await keep_in_flight(job, client.get)
 
-        async def one() -> None:
-            if len(await client.get(url)) != job.size:
-                raise RuntimeError("wrong body")
 
-        async def work() -> None:
-            begun = perf_counter()
-            while begun < clock.end:
-                await one()
-                now = perf_counter()
-                clock.latencies.append(now - begun)
-                begun = now
+async def get_bytes(job: Job) -> None:
+    async with _client(job) as client:
 
-        await asyncio.gather(*(one() for _ in range(job.connections)))
-        with job.measure() as clock:
-            await asyncio.gather(*(work() for _ in range(job.connections)))
+        async def one(url: str) -> bytes:
+            return (await client.request("GET", url)).content
+
+        await keep_in_flight(job, one)
+
+
+async def post_json(job: Job) -> None:
+    async with _client(job) as client:
+
+        async def one(url: str) -> Any:
+            return (await client.request("POST", url, json=JSON_SENT)).json()
+
+        await keep_in_flight(job, one)
+
+
+async def post_bytes(job: Job) -> None:
+    body = body_of(job.workload.path, job.size)
+    async with _client(job) as client:
+
+        async def one(url: str) -> str:
+            return await client.post(url, data=body)
+
+        await keep_in_flight(job, one)

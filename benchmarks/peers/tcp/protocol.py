@@ -288,9 +288,7 @@ async def connect_close(job: Job) -> None:
     loop = asyncio.get_running_loop()
 
     async def once() -> None:
-        _, protocol = await loop.create_connection(
-            lambda: _OneQuestion(len(LINE) + 1), job.host, job.port, ssl=context
-        )
+        _, protocol = await loop.create_connection(lambda: _OneQuestion(len(LINE) + 1), job.host, job.port, ssl=context)
         await protocol.done
         assert protocol.memory[: protocol.filled] == LINE
 
