@@ -130,7 +130,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("retry_budget", NAN, "nan"),
     ("proxy", "", ""),
     ("proxy", "http://", "http://"),
-    ("proxy", "socks5://host", "socks5://host"),
+    ("proxy", "ftp://host", "ftp://host"),
     ("proxy", "host:3128", "host:3128"),
     ("proxy", "http://host:99999", "99999"),
     ("proxy", "http://host\r\n", r"\\r\\n"),

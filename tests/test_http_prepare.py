@@ -187,8 +187,10 @@ async def test_a_proxy_with_a_control_character_or_of_no_host_is_refused() -> No
             await check_refused(client, "proxy has", "GET", peer.url, proxy=proxy)
         for user in (f"\u20ac:{CANARY}", f"{CANARY}:\u20ac", f"a%3Ab:{CANARY}", f"a%0D:{CANARY}", f"{CANARY}%7F"):
             await check_refused(client, "proxy must have", "GET", peer.url, proxy=f"http://{user}@127.0.0.1:1")
-        for proxy in ("", "127.0.0.1:1", f"socks5://u:{CANARY}@127.0.0.1", "ftp://127.0.0.1", "httpx://127.0.0.1"):
+        for proxy in ("", "127.0.0.1:1", f"ftp://u:{CANARY}@127.0.0.1", "ftp://127.0.0.1", "httpx://127.0.0.1"):
             await check_refused(client, "proxy must start with", "GET", peer.url, proxy=proxy)
+        proxy = f"socks5://u:{CANARY}@127.0.0.1"
+        await check_refused(client, "proxy must have the form", "GET", peer.url, proxy=proxy)
         assert peer.connections == 0
 
 

@@ -14,7 +14,7 @@ from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import Default, NetworkConfig, check_timeout
 from pepperpy.network.errors import NetworkTimeoutError, TLSError, UsageError
 
-# The loops end a handshake after 60 seconds unless told otherwise; it is `connect_timeout` that bounds it.
+# The loops end a handshake after 60 seconds unless told otherwise; it is for the caller to bound it.
 _NO_LIMIT = 365 * 86400.0
 
 
@@ -39,14 +39,14 @@ async def connect_transport(
                     sock=sock,
                     ssl=context,
                     server_hostname=config.tls_name,
-                    ssl_handshake_timeout=config.attempt_timeout or _NO_LIMIT,
+                    ssl_handshake_timeout=_NO_LIMIT,
                     ssl_shutdown_timeout=_shutdown_timeout(config),
                 )
                 _check_peer(protocol, config)
         else:
             await loop.create_connection(lambda: protocol, sock=sock)
             if context is not None:
-                await start_tls(protocol, config, context, config.tls_name, config.attempt_timeout)
+                await start_tls(protocol, config, context, config.tls_name)
     except BaseException:
         protocol.abort()
         sock.close()
@@ -86,7 +86,7 @@ async def upgrade(
                 # Others may have sent more meanwhile.
                 await waiter
                 waiter = protocol.sender.start_flush(None)
-            await start_tls(protocol, config, context, name, seconds)
+            await start_tls(protocol, config, context, name)
             started = True
     except TLSError as error:
         message = f"{config.address}: {error}; the connection was closed"
@@ -99,10 +99,8 @@ async def upgrade(
             protocol.abort()
 
 
-async def start_tls(
-    protocol: StreamProtocol, config: NetworkConfig, context: ssl.SSLContext, name: str, timeout: float | None
-) -> None:
-    """Make TLS of a plain connection, by the loop's own means: it is theirs, and nobody else can take it over.
+async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ssl.SSLContext, name: str) -> None:
+    """Make TLS of a plain connection, by the loop's own means: it is theirs. No time limit of its own.
 
     Raises:
         TLSError: The peer sent plain bytes first, the handshake failed, or the certificate was refused.
@@ -122,7 +120,7 @@ async def start_tls(
                 protocol,
                 context,
                 server_hostname=name,
-                ssl_handshake_timeout=timeout or _NO_LIMIT,
+                ssl_handshake_timeout=_NO_LIMIT,
                 ssl_shutdown_timeout=_shutdown_timeout(config),
             )
             if transport is None or plain.is_closing():
