@@ -172,6 +172,30 @@ async def test_a_large_message_cancelled_between_any_two_pieces_has_taken_nothin
             assert client.stats.bytes_buffered == 0
 
 
+@pytest.mark.parametrize("following", ["receive", "receive_exactly", "another codec"])
+async def test_a_large_message_whose_reader_is_cancelled_in_the_tick_that_completes_it_is_not_taken_for_plain_bytes(
+    following: str,
+) -> None:
+    codec, wire = LengthPrefixed(), encoded(LengthPrefixed(), [bytes(LARGE)])
+    async with peer_and_client() as (peer, client):
+        # Woken at the half, and when it is whole.
+        sending = asyncio.create_task(peer.send(wire))
+        outcome = await cancelled_at(client.framed(codec).receive(), 3, Mode.SAME_TICK)
+        number = outcome.suspensions
+        assert outcome.value == bytes(LARGE)
+        await sending
+        framed = client.framed(codec)
+        sending = asyncio.create_task(peer.send(wire))
+        assert (await cancelled_at(framed.receive(), number, Mode.SAME_TICK)).cancelled
+        await sending
+        if following == "receive":
+            assert await framed.receive() == bytes(LARGE)
+        elif following == "receive_exactly":
+            assert await client.receive_exactly(LARGE) + await client.receive(10) == wire
+        else:
+            assert await client.framed(Fixed(LARGE)).receive() + await client.receive(10) == wire
+
+
 @pytest.mark.parametrize("size", [100_000, 131_072, 131_073, 300_000, 2_000_000])
 async def test_large_messages_come_whole_and_in_order_among_small_ones(size: int) -> None:
     pattern = bytes(range(251))
