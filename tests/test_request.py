@@ -117,6 +117,8 @@ async def test_a_request_cancelled_while_it_waits_for_its_turn_has_not_happened(
             for task in tasks[1:]:
                 assert await cancel_now(task, mode, lambda: None)
             assert await cancel_now(tasks[0], mode, end)
+            assert client._exchanges is not None
+            assert not client._exchanges._turns._waiting, "who gives up leaves something behind"
             await still_usable(peer, client)
 
 
@@ -270,7 +272,7 @@ async def test_the_timeout_is_that_of_the_whole_call_and_the_reason_for_those_be
 
 
 async def test_a_request_may_take_longer_than_one_operation_of_the_client() -> None:
-    async with peer_and_client(timeout=0.01) as (peer, client):
+    async with peer_and_client(timeout=0.01, connect_timeout=10) as (peer, client):
         for receive in (line, NetworkClient.receive_line, lambda client: client.receive_exactly(6)):
             task = asyncio.create_task(client.request(b"q\n", receive, timeout=10))
             await asyncio.sleep(0.03)

@@ -7,6 +7,7 @@
         _receive_buffer, _send_queue, _waiter, _endpoint                         }
         framed.py                   messages over it; framing.py, serialized.py: the codecs
         _frame_reader, _framers     one message out of the receiver; where it ends   (compiled as well)
+        request.py, pipeline.py     whose a reply is: one exchange at a time, or many
     HTTPClient (http/)              the documented API on aiohttp; http/__init__.py has its picture
     errors.py, config.py, backoff.py, tls.py        shared by all
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from pepperpy.network.http.response import HTTPResponse
     from pepperpy.network.http.sse import ServerSentEvent
     from pepperpy.network.http.stream import HTTPStream
+    from pepperpy.network.pipeline import Pipeline
     from pepperpy.network.serialized import JSONLines, Mapped, MsgPack
 
 # Loaded on first touch: programs that only speak TCP do not wait for aiohttp's import.
@@ -93,6 +95,7 @@ _FRAMING_MODULES = {
     "Mapped": "serialized",
     "MsgPack": "serialized",
     "Netstring": "framing",
+    "Pipeline": "pipeline",
     "SLIP": "framing",
 }
 
@@ -154,6 +157,7 @@ __all__ = [
     "NetworkStats",
     "NetworkTimeoutError",
     "NotConnectedError",
+    "Pipeline",
     "PoolTimeoutError",
     "ProtocolError",
     "ProxyError",
