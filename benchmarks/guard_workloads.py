@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 
-from pepperpy.network import HTTPClient, NetworkClient, NetworkConfig
+from pepperpy.network import HTTPClient, LengthPrefixed, NetworkClient, NetworkConfig
 
 LINE = b"x" * 63 + b"\n"
 ROUND = 500  # operations between two looks at the peer: 32 KB fit into the buffers of any socket
@@ -47,6 +47,32 @@ async def receive_record(count: int) -> None:
                 size = int.from_bytes(await client.receive_exactly(4), "big")
                 if await client.receive_exactly(size) != LINE:
                     raise AssertionError("wrong record")
+        client.abort()
+
+
+async def receive_frame(count: int) -> None:
+    """The same by a codec, one message an `await`."""
+    await _framed(count, batch=False)
+
+
+async def receive_frames(count: int) -> None:
+    """The same, all that are on hand an `await`."""
+    await _framed(count, batch=True)
+
+
+async def _framed(count: int, batch: bool) -> None:
+    client, peer = await _connected()
+    messages = client.framed(LengthPrefixed(4))
+    record = len(LINE).to_bytes(4, "big") + LINE
+    with peer:
+        for _ in range(count // ROUND):
+            peer.sendall(record * ROUND)
+            left = ROUND
+            while left:
+                received = await messages.receive_batch() if batch else [await messages.receive()]
+                if received[0] != LINE:
+                    raise AssertionError("wrong message")
+                left -= len(received)
         client.abort()
 
 
@@ -86,6 +112,8 @@ async def http_get(count: int) -> None:
 WORKLOADS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
     "receive_line": (receive_line, 20_000),
     "receive_record": (receive_record, 10_000),
+    "receive_frame": (receive_frame, 20_000),
+    "receive_frames": (receive_frames, 100_000),
     "send": (send, 20_000),
     "http_get": (http_get, 200),
 }

@@ -11,7 +11,10 @@ import pytest
 
 import pepperpy.network
 
-COMPILED = ("_endpoint", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_stream_protocol", "_waiter")
+COMPILED = (
+    *("_endpoint", "_frame_reader", "_framer", "_framers", "_receive_buffer", "_receiver", "_send_queue", "_sender"),
+    *("_stream_protocol", "_stuffing", "_waiter"),
+)
 
 
 def python(*arguments: str, **options: object) -> str:
@@ -22,7 +25,8 @@ def python(*arguments: str, **options: object) -> str:
 def test_importing_loads_neither_aiohttp_nor_anything_that_only_connecting_needs() -> None:
     loaded = python("-c", "import pepperpy.network, sys; print(*sys.modules)").split()
     assert "pepperpy.network._stream_protocol" in loaded
-    for name in ("aiohttp", "aiohappyeyeballs", "pepperpy.network.connect", "pepperpy.network.request", "uvloop"):
+    connecting = ("aiohttp", "aiohappyeyeballs", "uvloop", "pepperpy.network.connect")
+    for name in (*connecting, "pepperpy.network.framed", "pepperpy.network.request"):
         assert name not in loaded
 
 
@@ -43,7 +47,16 @@ def test_pepperpy_is_a_namespace_that_other_distributions_can_share(tmp_path: Pa
 def test_there_is_a_typed_face_for_every_compiled_module_that_python_code_uses() -> None:
     folder = Path(pepperpy.network.__file__).parent
     assert (folder / "py.typed").exists()
-    for name in ("_receiver", "_sender", "_stream_protocol", "_waiter"):
+    for name in (
+        "_frame_reader",
+        "_framer",
+        "_framers",
+        "_receiver",
+        "_sender",
+        "_stream_protocol",
+        "_stuffing",
+        "_waiter",
+    ):
         assert (folder / f"{name}.pyi").exists()
 
 

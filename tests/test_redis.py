@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 from support.cancelling import until
-from support.resp import RESP, Push
+from support.framing import RESP
+from support.resp import RESP3, Push
 from support.servers import client_of
 
-from pepperpy.network import ClosedError, NetworkClient
+from pepperpy.network import ClosedError, NetworkClient, ProtocolError
 
 REDIS = shutil.which("redis-server")
 
@@ -114,6 +115,41 @@ async def test_the_server_closing_on_quit_is_a_clean_end(redis_port: int) -> Non
         assert await client.receive() == b""
 
 
+async def test_a_codec_of_a_users_own_speaks_with_redis(redis_port: int) -> None:
+    value = bytes(range(256)) * 4000  # 1 MB, in which every separator occurs
+    async with client_of(redis_port) as client:
+        redis = client.framed(RESP())
+        await redis.send([b"FLUSHALL"])
+        assert await redis.receive() == b"OK"
+
+        async def ask() -> None:
+            for number in range(2000):
+                await redis.send_many([[b"RPUSH", b"list", b"%d" % number], [b"LRANGE", b"list", b"-2", b"-1"]])
+            await redis.send_many([[b"SET", b"large", value], [b"MGET", b"large", b"none", b"large"], [b"OOPS"]])
+
+        asking = asyncio.create_task(ask())
+        replies = []
+        while len(replies) < 4002:
+            replies += await redis.receive_batch()
+        await asking
+        assert replies[:4000:2] == list(range(1, 2001))
+        assert replies[1] == [b"0"]
+        assert replies[3:4000:2] == [[b"%d" % (number - 1), b"%d" % number] for number in range(1, 2000)]
+        assert replies[4000:] == [b"OK", [value, None, value]]
+        # The codec knows no error replies.
+        with pytest.raises(ProtocolError, match="begins with b'-'"):
+            await redis.receive()
+        assert (await client.receive_line()).startswith(b"-ERR unknown command")
+        await redis.send([b"BLPOP", b"queue", b"0"])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(redis.receive(), 0.05)
+        async with client_of(redis_port) as other:
+            await other.framed(RESP()).send([b"RPUSH", b"queue", b"late"])
+            assert await redis.receive() == [b"queue", b"late"]
+        await redis.send([b"QUIT"])
+        assert [reply async for reply in redis] == [b"OK"]
+
+
 async def test_requests_of_many_tasks_on_one_connection_get_their_own_replies(redis_port: int) -> None:
     async with client_of(redis_port) as client:
 
@@ -143,7 +179,7 @@ async def test_the_late_reply_to_a_cancelled_request_reaches_nobody(redis_port: 
 
 async def test_a_pipeline_drops_the_late_reply_and_goes_on(redis_port: int) -> None:
     async with client_of(redis_port) as client, client_of(redis_port) as other:
-        async with client.pipeline(RESP()) as pipeline:
+        async with client.pipeline(RESP3()) as pipeline:
             blocked = asyncio.create_task(pipeline.request([b"BLPOP", b"later", b"0"]))
             behind = [asyncio.create_task(pipeline.request([b"ECHO", b"%d" % number])) for number in range(100)]
             await until(lambda: pipeline.in_flight == 64, "the commands are sent")
@@ -159,7 +195,7 @@ async def test_a_pipeline_tells_the_pushes_of_resp3_from_the_replies(redis_port:
     pushes: list[Push] = []
     async with client_of(redis_port) as client:
         options = {"is_push": lambda message: isinstance(message, Push), "on_push": pushes.append}
-        async with client.pipeline(RESP(), **options) as pipeline:
+        async with client.pipeline(RESP3(), **options) as pipeline:
             await pipeline.request([b"HELLO", b"3"])
             await pipeline.framed.send([b"SUBSCRIBE", b"channel"])
             messages = [b"%d" % number for number in range(100)]

@@ -122,6 +122,8 @@ class Framed(Generic[M]):
 
 def _framer_of(codec: Codec[Any], max_message_size: int) -> tuple[Framer, Callable[[bytes], Any] | None]:
     """Who finds the messages of `codec`, and what is made of each."""
+    if isinstance(codec, type):
+        raise TypeError(f"codec must be an object, not the class {codec.__name__}")
     loads = None
     if isinstance(codec, MappedCodec):
         loads = codec._loads()

@@ -146,9 +146,9 @@ class Delimited(FrameCodec):
     r"""A separator ends the message, which does not contain it. The last message of a stream is no exception.
 
     Attributes:
-        separator: One or more bytes, or a tuple of such: a message then ends where the first of them ends (of those that
-            end there, the longest is meant, so `(b"\n", b"\r\n")` are lines of either kind), and is sent with the
-            first in the tuple. None may occur in another but at its end, for that one would never be found.
+        separator: One or more bytes, or a tuple of such: a message then ends where the first of them ends (of those
+            that end there, the longest is meant, so `(b"\n", b"\r\n")` are lines of either kind), and is sent with
+            the first in the tuple. None may occur in another but at its end, for that one would never be found.
         max_size: Bytes of the longest message without its separator; default `NetworkConfig.max_message_size`.
         keep: Whether a received message still has its separator.
     """

@@ -8,12 +8,13 @@ So no pointer is kept across it, and bytes that somebody else has taken meanwhil
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.time cimport monotonic
 
 from pepperpy.network._endpoint cimport Endpoint
 from pepperpy.network._framer cimport Framer, Look
 from pepperpy.network._receive_buffer cimport ReceiveBuffer
-from pepperpy.network._receiver cimport Receiver
+from pepperpy.network._receiver cimport FRAMED, Destination, Receiver
 from pepperpy.network._status cimport Status
 from pepperpy.network._waiter cimport Waiter
 
@@ -55,7 +56,9 @@ cdef class FrameReader:
         cdef Framer framer = self._framer
         cdef Look found
 
-        receiver._start_taking()
+        self._start_taking(receiver)
+        if receiver._destination is not None:
+            return receiver._took(_claim(receiver))
         if self._runs_python:
             messages = self._take_with_python(receiver, False)
             return messages[0] if type(messages) is list else messages
@@ -79,7 +82,9 @@ cdef class FrameReader:
             const char* head
             Look found
 
-        receiver._start_taking()
+        self._start_taking(receiver)
+        if receiver._destination is not None:
+            messages.append(_claim(receiver))
         if self._runs_python:
             return self._take_with_python(receiver, True)
         found = framer.look(buffer)
@@ -95,6 +100,13 @@ cdef class FrameReader:
         if messages:
             return receiver._took(messages)
         return self._none_found(receiver, found)
+
+    cdef Status _start_taking(self, Receiver receiver) except Status.ERROR:
+        # As the receiver's own, but leaves in place the finished destination that this reader has waited for.
+        receiver._endpoint.check_user()
+        if receiver._waiter is not None:
+            receiver._end_wait(FRAMED if receiver._wanted_frame is self._framer else -1)
+        return Status.OK
 
     cdef object _take_with_python(self, Receiver receiver, bint all):
         # Nothing is consumed before the end, and what fails behind the first message is left to the next call: so
@@ -190,14 +202,35 @@ cdef class FrameReader:
 
         The take has just returned WAIT.
         """
-        cdef Waiter waiter = receiver._wait(None, self._framer.wanted, timeout)
+        cdef:
+            ReceiveBuffer buffer = receiver._buffer
+            Framer framer = self._framer
+            Py_ssize_t count = framer.wake_at(buffer.length) if not self._runs_python else framer.wanted
+            Destination destination = None
+            Waiter waiter
 
-        receiver._wanted_frame = self._framer
+        if count <= buffer.length:
+            destination = Destination(framer.wanted - framer.lead)
+            destination.owner = FRAMED
+            destination.lead = PyBytes_FromStringAndSize(buffer.head, framer.lead)
+        waiter = receiver._wait(None, count, timeout)
+        if destination is not None:
+            buffer.discard(framer.lead)
+            destination.filled = buffer.length
+            buffer.move_to(destination._start, destination.filled)
+            receiver._destination = destination
+        receiver._wanted_frame = framer
         if previous is not None and previous.deadline:
             waiter.started = previous.started
             waiter.deadline = previous.deadline
             receiver._endpoint.arm_timer(waiter.deadline, monotonic())
         return waiter
+
+
+cdef bytes _claim(Receiver receiver):
+    cdef bytes message = receiver._destination.result
+    receiver._destination = None
+    return message
 
 
 cdef long long _position(Receiver receiver) noexcept:

@@ -19,6 +19,7 @@ cdef class Framer:
         # What the last locate() found, counted from where it was shown; see Look.
         Py_ssize_t end
         Py_ssize_t wanted
+        Py_ssize_t lead              # with MORE: if not 0, the rest of the frame is the message, and `wanted` is all of it
         object declared              # int or None
         str fault
         object cause
@@ -31,4 +32,5 @@ cdef class Framer:
     cdef void adopt(self, ReceiveBuffer buffer) noexcept
     cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR
     cdef Py_ssize_t missing(self, ReceiveBuffer buffer) noexcept
+    cdef Py_ssize_t wake_at(self, Py_ssize_t n) noexcept
     cdef str subject(self)

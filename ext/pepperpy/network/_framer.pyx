@@ -11,7 +11,7 @@ allocated than bytes have arrived. `limit` is at most LARGEST, which leaves room
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from pepperpy.network._receive_buffer cimport ReceiveBuffer
+from pepperpy.network._receive_buffer cimport OWN_MEMORY_FROM, ReceiveBuffer
 
 import sys
 
@@ -49,6 +49,13 @@ cdef class Framer:
         # 0: now, there is something for it, or it has to look itself.
         if self.runs_python or self.look(buffer) != Look.MORE:
             return 0
+        return self.wake_at(buffer.length)
+
+    cdef Py_ssize_t wake_at(self, Py_ssize_t n) noexcept:
+        # How many bytes are to be on hand when the reader is woken, after a look at `n` that wants more.
+        if self.lead and self.wanted - n >= OWN_MEMORY_FROM:
+            # Half of a large message: the reader then gets memory for all of it, twice of what has arrived at most.
+            return self.wanted // 2
         return self.wanted
 
     def decode(self, bytes data not None, Py_ssize_t start):

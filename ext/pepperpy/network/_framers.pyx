@@ -43,6 +43,7 @@ cdef class LengthFramer(Framer):
         cdef Py_ssize_t rest
         cdef Py_ssize_t i
 
+        self.lead = 0
         if width:
             self._rest = self._offset + width
             if n < self._rest:
@@ -68,7 +69,7 @@ cdef class LengthFramer(Framer):
                     break
             self._rest = self._offset + width
         if value > PY_SSIZE_T_MAX // 2:
-            self.declared = value + self._adjust + self._offset
+            self.declared = <object>value + self._adjust + self._offset
             return Look.TOO_LARGE
         rest = <Py_ssize_t>value + self._adjust
         if rest < 0:
@@ -80,6 +81,8 @@ cdef class LengthFramer(Framer):
         self.end = self._rest + rest
         if n < self.end:
             self.wanted = self.end
+            if not self._offset:
+                self.lead = self._rest
             return Look.MORE
         return Look.FOUND
 

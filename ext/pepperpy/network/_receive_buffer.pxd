@@ -1,5 +1,10 @@
 from pepperpy.network._status cimport Status
 
+cdef enum:
+    # A large receive that misses at least this much gets its own memory; below, one read into the scratch that brings
+    # several records is cheaper. Measured with benchmarks/test_tcp.py.
+    OWN_MEMORY_FROM = 128 * 1024
+
 
 cdef class ReceiveScratch:
     """Memory that one event loop's connections all receive into, one read at a time."""

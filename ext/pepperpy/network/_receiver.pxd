@@ -5,6 +5,10 @@ from pepperpy.network._status cimport Status
 from pepperpy.network._waiter cimport Waiter
 
 
+cdef enum:
+    FRAMED = -2   # no size
+
+
 cdef class Destination:
     """The result of one large exact receive, which the loop fills without a detour."""
     cdef:
@@ -12,6 +16,8 @@ cdef class Destination:
         char* _start                 # borrows from result
         readonly Py_ssize_t size
         readonly Py_ssize_t filled
+        bytes lead                   # stands in front of it in the stream, and is given back with it
+        Py_ssize_t owner             # whose it is: that of the reader of `size` bytes, or FRAMED
         Py_ssize_t _left             # shape of the exported rest
 
 

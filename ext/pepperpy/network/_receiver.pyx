@@ -14,7 +14,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 
 from pepperpy.network._endpoint cimport Endpoint, State
-from pepperpy.network._receive_buffer cimport ReceiveBuffer, scratch_of
+from pepperpy.network._receive_buffer cimport OWN_MEMORY_FROM, ReceiveBuffer, scratch_of
 from pepperpy.network._status cimport Status
 from pepperpy.network._waiter cimport Waiter
 
@@ -27,14 +27,6 @@ cdef extern from "_platform.h":
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     bint PyIndex_Check(object value)
-
-cdef extern from *:
-    """
-    /* An exact receive that misses at least this much gets its own memory; below, one read into the scratch that
-       brings several records is cheaper. Measured with benchmarks/test_tcp.py. */
-    #define OWN_MEMORY_FROM (128 * 1024)
-    """
-    const Py_ssize_t OWN_MEMORY_FROM
 
 cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
 
@@ -64,7 +56,8 @@ cdef class Destination:
         except OverflowError:
             raise MemoryError(f"no memory for {size} bytes") from None
         self._start = PyBytes_AS_STRING(self.result)
-        self.size = size
+        self.lead = b""
+        self.size = self.owner = size
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         # The rest that is still to be filled. By hand, because PyBuffer_FillInfo in a Cython class leaks a
@@ -95,7 +88,9 @@ cdef class Receiver:
 
     @property
     def bytes_buffered(self):
-        return self._buffer.length + (self._destination.filled if self._destination is not None else 0)
+        if self._destination is None:
+            return self._buffer.length
+        return self._buffer.length + self._destination.filled + len(self._destination.lead)
 
     @property
     def at_eof(self):
@@ -271,10 +266,12 @@ cdef class Receiver:
 
     cdef Status _end_wait(self, Py_ssize_t n) except Status.ERROR:
         # The reader that waited is back, or gone. As long as it is neither, it is the only one.
-        # A destination is left in place only for the reader of `n` bytes that has them all.
+        # A destination is left in place only for the reader that it is for (of `n` bytes, or FRAMED) and that has it all.
         if not self._waiter.left:
             raise self._endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
-        if self._destination is not None and not (self._destination.filled == self._destination.size == n):
+        if self._destination is not None and not (
+            self._destination.filled == self._destination.size and self._destination.owner == n
+        ):
             self._give_back()
         # Last: where there is no memory to give back into, the next receive tries again.
         self._waiter = None
@@ -370,7 +367,11 @@ cdef class Receiver:
 
     cdef Status _give_back(self) except Status.ERROR:
         # The destination's reader has left without it: its bytes come first again.
-        self._buffer.prepend(self._destination._start, self._destination.filled)
+        cdef Destination destination = self._destination
+
+        self._buffer.prepend(destination._start, destination.filled)
+        destination.filled = 0
+        self._buffer.prepend(PyBytes_AS_STRING(destination.lead), len(destination.lead))
         self._destination = None
         return Status.OK
 
