@@ -25,7 +25,8 @@ def python(*arguments: str, **options: object) -> str:
 def test_importing_loads_neither_aiohttp_nor_anything_that_only_connecting_needs() -> None:
     loaded = python("-c", "import pepperpy.network, sys; print(*sys.modules)").split()
     assert "pepperpy.network._stream_protocol" in loaded
-    for name in ("aiohttp", "aiohappyeyeballs", "pepperpy.network.connect", "pepperpy.network.framed", "uvloop"):
+    connecting = ("aiohttp", "aiohappyeyeballs", "uvloop", "pepperpy.network.connect")
+    for name in (*connecting, "pepperpy.network.framed", "pepperpy.network.request"):
         assert name not in loaded
 
 

@@ -104,6 +104,8 @@ async def test_a_request_cancelled_before_it_is_sent_has_not_happened_and_frees_
             for mode in Mode:
                 first, second, third = asked(pipeline, b"1 q", b"2 q", b"3 q")
                 assert await peer.receive(4) == b"1 q\n"
+                with pytest.raises(InvalidRequestError, match="id b'2' is in use"):
+                    await pipeline.request(b"2 too early")
                 assert await cancel_now(second, mode, lambda: peer.sock.send(b"1 reply\n"))
                 again = asked(pipeline, b"2 again")[0]
                 assert await first == b"1 reply"

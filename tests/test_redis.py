@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from support import framing
 from support.cancelling import until
+from support.framing import RESP
 from support.line_server import pool_of
 from support.redis import command, redis_server, reply
-from support.resp import RESP, Push
+from support.resp import RESP3, Push
 from support.servers import client_of
 
 from pepperpy.network import ClosedError, NetworkClient, ProtocolError
@@ -76,7 +76,7 @@ async def test_the_server_closing_on_quit_is_a_clean_end(redis_port: int) -> Non
 async def test_a_codec_of_a_users_own_speaks_with_redis(redis_port: int) -> None:
     value = bytes(range(256)) * 4000  # 1 MB, in which every separator occurs
     async with client_of(redis_port) as client:
-        redis = client.framed(framing.RESP())
+        redis = client.framed(RESP())
         await redis.send([b"FLUSHALL"])
         assert await redis.receive() == b"OK"
 
@@ -102,7 +102,7 @@ async def test_a_codec_of_a_users_own_speaks_with_redis(redis_port: int) -> None
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(redis.receive(), 0.05)
         async with client_of(redis_port) as other:
-            await other.framed(framing.RESP()).send([b"RPUSH", b"queue", b"late"])
+            await other.framed(RESP()).send([b"RPUSH", b"queue", b"late"])
             assert await redis.receive() == [b"queue", b"late"]
         await redis.send([b"QUIT"])
         assert [reply async for reply in redis] == [b"OK"]
@@ -137,7 +137,7 @@ async def test_the_late_reply_to_a_cancelled_request_reaches_nobody(redis_port: 
 
 async def test_a_pipeline_drops_the_late_reply_and_goes_on(redis_port: int) -> None:
     async with client_of(redis_port) as client, client_of(redis_port) as other:
-        async with client.pipeline(RESP()) as pipeline:
+        async with client.pipeline(RESP3()) as pipeline:
             blocked = asyncio.create_task(pipeline.request([b"BLPOP", b"later", b"0"]))
             behind = [asyncio.create_task(pipeline.request([b"ECHO", b"%d" % number])) for number in range(100)]
             await until(lambda: pipeline.in_flight == 64, "the commands are sent")
@@ -153,7 +153,7 @@ async def test_a_pipeline_tells_the_pushes_of_resp3_from_the_replies(redis_port:
     pushes: list[Push] = []
     async with client_of(redis_port) as client:
         options = {"is_push": lambda message: isinstance(message, Push), "on_push": pushes.append}
-        async with client.pipeline(RESP(), **options) as pipeline:
+        async with client.pipeline(RESP3(), **options) as pipeline:
             await pipeline.request([b"HELLO", b"3"])
             await pipeline.framed.send([b"SUBSCRIBE", b"channel"])
             messages = [b"%d" % number for number in range(100)]

@@ -117,6 +117,8 @@ async def test_a_request_cancelled_while_it_waits_for_its_turn_has_not_happened(
             for task in tasks[1:]:
                 assert await cancel_now(task, mode, lambda: None)
             assert await cancel_now(tasks[0], mode, end)
+            assert client._exchanges is not None
+            assert not client._exchanges._turns._waiting, "who gives up leaves something behind"
             await still_usable(peer, client)
 
 

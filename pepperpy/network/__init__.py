@@ -9,6 +9,7 @@
         framed.py                   messages over it; framing.py, serialized.py: the codecs
         _frame_reader, _framers     one message out of the receiver; where it ends   (compiled as well)
     NetworkPool (pool.py)           lends connected NetworkClients; pool.py has its picture
+        request.py, pipeline.py     whose a reply is: one exchange at a time, or many
     HTTPClient (http/)              the documented API on aiohttp; http/__init__.py has its picture
     errors.py, config.py, backoff.py, tls.py        shared by all
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from pepperpy.network.http.response import HTTPResponse
     from pepperpy.network.http.sse import ServerSentEvent
     from pepperpy.network.http.stream import HTTPStream
+    from pepperpy.network.pipeline import Pipeline
     from pepperpy.network.pool import NetworkPool, PoolStats
     from pepperpy.network.serialized import JSONLines, Mapped, MsgPack
 
@@ -94,6 +96,7 @@ _LAZY_MODULES = {
     "RefreshingAuth": "http.auth",
     "RequestData": "http.codec",
     "RequestOptions": "http.prepare",
+    "Pipeline": "pipeline",
     "SLIP": "framing",
     "ServerSentEvent": "http.sse",
     "Timings": "http.call",
@@ -154,6 +157,7 @@ __all__ = [
     "NetworkStats",
     "NetworkTimeoutError",
     "NotConnectedError",
+    "Pipeline",
     "PoolStats",
     "PoolTimeoutError",
     "ProtocolError",

@@ -138,7 +138,10 @@ class UsageError(NetworkError, RuntimeError):
 
 
 class InvalidRequestError(NetworkError, ValueError):
-    """You asked for something that cannot be sent: a bad URL, method, header or combination. Nothing was sent."""
+    """You asked for something that cannot be sent: a bad URL, method, header or combination, an id that is in use.
+
+    Nothing was sent.
+    """
 
 
 class UploadError(NetworkError):
@@ -175,6 +178,7 @@ class ProtocolError(NetworkError, ValueError):
     """The peer sent something that is not HTTP, or not what it had announced. Its connection was closed.
 
     Of `Framed`: what comes next in the stream is no message of its codec. Nothing was consumed, the connection is open.
+    Of `request()` and pipelines: something that no request had asked for. The connection was aborted.
     """
 
 

@@ -156,7 +156,7 @@ class Pipeline(Generic[M]):
     async def request(self, message: M, timeout: Timeout = Default.TIMEOUT) -> M:
         """Send one message and return its reply. Any number of tasks may call it.
 
-        At most `max_in_flight` are under way; further ones wait, and are sent in the order of their calls.
+        At most `max_in_flight` are under way; further ones wait, and get their turn in the order of their calls.
 
         Args:
             timeout: Seconds for the whole call, until its turn, for room to send, and for the reply.

@@ -592,7 +592,7 @@ class NetworkClient:
             receive: How one reply is read: any callable that takes this client and whose result is awaited, such as
                 `lambda client: client.receive_until(b"\n")`, or `NetworkClient.receive_line`, which takes an unfinished
                 line at the end of the stream for one. The receive methods in it have no `timeout` but what they are
-                given: that of the request limits all of them.
+                given: that of the request limits all of them. A request inside of it would wait for itself.
             timeout: Seconds for the whole call: until its turn, for room to send, and for all of the reply.
             allow_unasked: Leave bytes that are on hand when the request is sent to `receive`, which has to tell them
                 from the reply: for protocols in which the peer speaks unasked.

@@ -9,7 +9,7 @@ class Push(list[Any]):
     """What RESP3 marks as out of band, with `>`."""
 
 
-class RESP:
+class RESP3:
     """Commands out, as lists of words; replies in."""
 
     def encode(self, message: list[bytes]) -> bytes:
