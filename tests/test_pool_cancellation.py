@@ -190,7 +190,11 @@ async def test_cancelling_every_task_there_is_strands_nobody_and_loses_no_slot()
 async def test_cancelling_the_task_that_closes_a_connection_closes_it_all_the_same() -> None:
     for turns in range(3):
         async with server_and_pool(0, 1, max_age=1e-6) as (server, pool):
-            await _use(pool)
+            loop = asyncio.get_running_loop()
+            async with pool.acquire():
+                begun = loop.time()
+                while loop.time() == begun:
+                    await asyncio.sleep(0)
             assert pool.stats.closing == 1
             for _ in range(turns):
                 await asyncio.sleep(0)
