@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from typing import Any
@@ -175,6 +176,26 @@ async def test_down_resets_and_refuses_and_up_accepts_again_on_the_same_port() -
         assert await everything(client) == (b"", "ConnectionResetError")
         await client.connect()
         client.abort()
+
+
+async def test_what_a_server_said_before_it_went_arrives_though_nothing_can_be_sent_to_it() -> None:
+    async with client_behind_faults(Faults(stall_after=0)) as (peer, client, proxy):
+        await peer.send(b"last words")
+        peer.close()
+        for _ in range(5):
+            await client.send(b"to nobody")
+            await asyncio.sleep(0.001)
+        proxy.resume()
+        assert await everything(client) == (b"last words", "end")
+
+
+async def test_a_connection_that_is_reset_as_soon_as_it_is_accepted_is_closed() -> None:
+    async with echo_server() as port, FaultProxy("127.0.0.1", port) as proxy:
+        with socket.create_connection((proxy.host, proxy.port), timeout=5) as client:
+            proxy._accept()  # as the loop does, and in the same turn:
+            await proxy.reset_all()
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
 
 
 async def test_without_a_server_its_clients_are_reset() -> None:

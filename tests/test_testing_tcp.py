@@ -176,12 +176,24 @@ async def test_a_deviation_comes_before_the_error_that_it_made_of_the_client() -
     assert caught.value.__cause__ is None
 
 
-async def test_a_deviation_that_the_loop_has_not_seen_yet_comes_before_the_blocks_own_error_too() -> None:
+async def test_a_deviation_that_the_script_has_not_seen_yet_comes_before_the_blocks_own_error_too() -> None:
     with pytest.raises(ScriptError, match="first difference") as caught:
-        async with scripted_peer(ping) as server, NetworkClient(server.config) as client:
+        async with scripted_peer(ping) as server:
+            client = NetworkClient(server.config)
+            await client.connect()
             await client.send(b"PINK\r\n")
             raise LookupError("of the test")
     assert isinstance(caught.value.__context__, LookupError)
+    client.abort()
+    await asyncio.sleep(0)
+
+
+async def test_bytes_that_come_long_after_the_script_are_a_deviation() -> None:
+    with pytest.raises(ScriptError, match="after the end of the script\n  received: b'more'"):
+        async with scripted_peer(ping) as server, NetworkClient(server.config) as client:
+            await client.send(b"PING\r\n")
+            assert await client.receive_line() == b"+PONG\r\n"
+            await client.send(b"more")
 
 
 async def test_of_long_messages_the_place_that_differs_is_shown() -> None:
@@ -260,8 +272,7 @@ async def test_a_script_that_is_not_at_its_end_fails_the_block() -> None:
 async def test_a_script_has_time_to_come_to_its_end() -> None:
     async def slow(peer: Peer) -> None:
         await peer.expect(b"QUIT\r\n")
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
         finished.set()
 
     finished = asyncio.Event()

@@ -132,13 +132,17 @@ async def test_the_next_attempts_fail_and_the_retries_are_those_of_production() 
 
 async def test_a_failure_is_what_the_system_would_say() -> None:
     client = NetworkClient(NetworkConfig("127.0.0.1", 9, retries=1, retry_delay=0))
-    with connect_failures(2), pytest.raises(ConnectError, match=r"Connection refused \(2 attempts") as caught:
-        await client.connect()
-    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+    causes = set()
+    for _ in range(2):
+        with connect_failures(2), pytest.raises(ConnectError, match=r"Connection refused \(2 attempts") as caught:
+            await client.connect()
+        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+        causes.add(caught.value.__cause__)
+    assert len(causes) == 2
     unknown = socket.gaierror(socket.EAI_NONAME, "unknown name")
     with connect_failures(1, unknown), pytest.raises(ConnectError, match=r"unknown name \(1 attempt ") as caught:
         await client.connect()
-    assert type(caught.value.__cause__) is socket.gaierror
+    assert type(caught.value.__cause__) is socket.gaierror and caught.value.__cause__ is not unknown
     with connect_failures(1, TimeoutError()), connect_failures(1), pytest.raises(NetworkTimeoutError):
         await client.connect()
 

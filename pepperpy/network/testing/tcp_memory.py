@@ -227,7 +227,13 @@ class MemoryTransport(asyncio.Transport):
         if self._paused or self._closing:
             return
         if self._arrived:
-            self._deliver()
+            # One read, as large as the protocol's memory.
+            buffer = memoryview(self._protocol.get_buffer(-1))
+            size = min(len(buffer), len(self._arrived))
+            buffer[:size] = self._arrived[:size]
+            del self._arrived[:size]
+            self._protocol.buffer_updated(size)
+            self.peer._room_was_made()
             self._schedule_read()
         elif self._ended:
             if not self._eof_told:
@@ -236,15 +242,6 @@ class MemoryTransport(asyncio.Transport):
                     self.close()
         elif self._reset is not None:
             self._fail(self._reset)
-
-    def _deliver(self) -> None:
-        # One read, as large as the protocol's memory.
-        buffer = memoryview(self._protocol.get_buffer(-1))
-        size = min(len(buffer), len(self._arrived))
-        buffer[:size] = self._arrived[:size]
-        del self._arrived[:size]
-        self._protocol.buffer_updated(size)
-        self.peer._room_was_made()
 
     # ---- Ending ----
 
@@ -257,9 +254,6 @@ class MemoryTransport(asyncio.Transport):
     def _lose(self, error: OSError | None) -> None:
         if self._gone:
             return
-        while error is not None and self._arrived and not self._paused:
-            # What the peer said before it went can still be received, as over a socket.
-            self._deliver()
         self._gone = True
         self._protocol.connection_lost(error)
         if self.peer._gone:
