@@ -23,6 +23,8 @@ cdef class Sender:
         Py_ssize_t _low
         object _held_back            # deque[Waiter]: senders above the high-water mark
         object _flushing             # deque[Waiter], by rising target
+        bint _told                   # a call has raised the loss
+        list _failed                 # Waiters of flush() that the loss has ended; None if there were none
         readonly long long bytes_sent   # accepted
         long long _sent_before_turn     # bytes_sent when the loop last ran on this sender's account
         readonly long long sends
@@ -41,6 +43,7 @@ cdef class Sender:
         return self._queue.length + self._handed
 
     cdef bint _start_sending(self) except -1
+    cdef Status _refuse(self) except Status.ERROR
     cdef Status _break_off(self, int error) except Status.ERROR
     cdef Status _call_at_turn_end(self) except Status.ERROR
     cdef Status _push(self) except Status.ERROR

@@ -85,6 +85,18 @@ cdef class Sender:
     def bytes_queued(self):
         return self.pending()
 
+    @property
+    def told(self):
+        # A flush that was cancelled in the tick of the loss has not raised it: its waiter still has the error.
+        cdef Waiter waiter
+
+        if self._failed is not None:
+            for waiter in self._failed:
+                if not waiter.left or waiter.error is None:
+                    self._told = True
+            self._failed = None
+        return self._told
+
     # ---- Accepting ----
 
     def send(self, data):
@@ -131,13 +143,17 @@ cdef class Sender:
         # 1 if anything may be queued now, 0 if it has to wait.
         self._endpoint.check_user()
         if self._endpoint.state != State.OPEN or self._endpoint.broken is not None:
-            raise self._endpoint.refusal()
+            self._refuse()
         if self._eof_accepted:
             raise self._endpoint.error(ClosedError, "sending side was closed by send_eof()", "send")
         if not self._flush_scheduled:
             # Before anything is queued. Later sends of a burst, the many, are spared it.
             self._endpoint.check_loop()
         return not self._paused
+
+    cdef Status _refuse(self) except Status.ERROR:
+        self._told = True
+        raise self._endpoint.refusal()
 
     # ---- Leaving ----
 
@@ -204,6 +220,8 @@ cdef class Sender:
         self._endpoint.broken = OSError(error, os.strerror(error))
         self._endpoint.undelivered = self.pending()
         self._queue.clear()
+        if self._endpoint.on_broken is not None:
+            self._endpoint.loop.call_soon(self._endpoint.on_broken)
         return Status.OK
 
     cdef void transport_is_full(self) noexcept:
@@ -270,11 +288,11 @@ cdef class Sender:
 
         self._endpoint.check_user()
         if self._endpoint.state != State.OPEN or self._endpoint.broken is not None:
-            raise self._endpoint.refusal()
+            self._refuse()
         self._endpoint.check_loop()
         self.flush(False)
         if self._endpoint.broken is not None:
-            raise self._endpoint.refusal()
+            self._refuse()
         if not self.pending():
             return None
         waiter = self._endpoint.new_waiter(timeout, "flush")
@@ -334,6 +352,9 @@ cdef class Sender:
         while self._flushing:
             waiter = self._flushing.popleft()
             if not waiter.is_done():
+                if self._failed is None:
+                    self._failed = []
+                self._failed.append(waiter)
                 waiter.fail(self._endpoint.refusal(), direct)
         while self._held_back:
             waiter = self._held_back.popleft()
