@@ -6,6 +6,9 @@ import contextlib
 import errno
 import random
 import socket
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -119,3 +122,37 @@ class RetryBudget:
         if len(self._windows) > self.MAX_KEYS:
             del self._windows[next(iter(self._windows))]
         return window
+
+
+class Outages(threading.local):
+    """Keeps the clients of one thread, hence of one loop, from storming together a server that is down.
+
+    Where two or more of them reconnect to the same host, at most `RetryBudget.RESERVE` of their attempts may fail within
+    its window, 10 to 20 seconds; who finds the budget spent waits on. What succeeds costs nothing, so a server that is
+    back need not wait for its clients. A client on its own has only its backoff.
+    """
+
+    # Seconds to wait where the budget is spent and the backoff asks for less: the rate at which it fills.
+    PAUSE_S = RetryBudget.WINDOW_S / RetryBudget.RESERVE
+
+    def __init__(self) -> None:
+        self._clients: Counter[str] = Counter()
+        self._budget = RetryBudget(ratio=1.0)
+
+    def enter(self, host: str) -> None:
+        """A client has lost its connection to this host."""
+        self._clients[host] += 1
+
+    def leave(self, host: str) -> None:
+        """It has a new one, or has given up."""
+        self._clients[host] -= 1
+        if not self._clients[host]:
+            del self._clients[host]
+
+    def may_try(self, host: str) -> bool:
+        """Whether a client may try now; if so, that counts as failed until `succeeded()`."""
+        return self._budget.take(host, time.monotonic()) or self._clients[host] == 1
+
+    def succeeded(self, host: str) -> None:
+        """An attempt has made a connection."""
+        self._budget.note_call(host, time.monotonic())
