@@ -127,9 +127,9 @@ class RetryBudget:
 class Outages(threading.local):
     """Keeps the clients of one thread, hence of one loop, from storming together a server that is down.
 
-    Where two or more of them reconnect to the same host, at most `RetryBudget.RESERVE` of their attempts may fail within
-    its window, 10 to 20 seconds; who finds the budget spent waits on. What succeeds costs nothing, so a server that is
-    back need not wait for its clients. A client on its own has only its backoff.
+    Where two or more of them reconnect to the same host, at most `RetryBudget.RESERVE` of their attempts may fail
+    within its window, 10 to 20 seconds; who finds the budget spent waits on. What succeeds costs nothing, so a server
+    that is back need not wait for its clients. A client on its own has only its backoff.
     """
 
     # Seconds to wait where the budget is spent and the backoff asks for less: the rate at which it fills.

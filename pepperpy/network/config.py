@@ -72,8 +72,8 @@ class NetworkConfig:
             connected: to log in or subscribe. `connection` is a `NetworkClient` of that connection alone, good until
             the callable returns; the client itself still waits. It shares the `connect_timeout` of its host. What it
             raises fails the attempt.
-        may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection or
-            of `on_connect`. True, False, or None for the default: `backoff.may_pass`, and an EOFError passes.
+        may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection
+            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, and an EOFError passes.
         on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
             when `connect()` begins, "connected", "lost", and "closed" at the end: a `connect()` that failed,
             `disconnect()`, `abort()`, or a reconnecting client that has given up. In their order, but the client may be
@@ -81,8 +81,8 @@ class NetworkConfig:
         reconnect: Make a new connection when one is lost; see `NetworkClient`. The peer's end of stream counts as loss.
         reconnect_attempts: Attempts, one after the other, until the client gives up; 1 or more. None never does.
             Connections that were lost again too soon count (see `reconnect.py`).
-        heartbeat: `heartbeat(connection)`, async or not, run when no byte came or went for `heartbeat_interval` seconds.
-            It gets what `on_connect` gets, and normally sends something that the peer answers. If no byte at all arrives
+        heartbeat: `heartbeat(connection)`, async or not, run when no byte came or went for `heartbeat_interval`
+            seconds. It gets what `on_connect` gets, and normally sends what the peer answers. If no byte at all arrives
             within `heartbeat_timeout` seconds of its start, or it is not done by then, or it raises, the connection is
             lost (`ConnectionLostError`, whose `__cause__` says why). It may receive only where no task does. While
             reading is paused at `receive_high_water`, nothing can be concluded, and it rests.

@@ -14,7 +14,7 @@ from pepperpy.network.errors import NetworkTimeoutError
 from pepperpy.network.tcp import NetworkClient
 
 # Seconds between the end of `heartbeat_timeout` and the verdict: uvloop runs timers before it reads, so after a task
-# that has held up the loop, an answer that is there would be found too late. Any time ends one turn of the loop; arbitrary.
+# that has held up the loop, an answer that is there would be found too late. One turn of the loop is needed; arbitrary.
 GRACE = 0.01
 
 

@@ -1,8 +1,8 @@
 """What a reconnecting client calls between the loss of a connection and the next one, in place of its two directions.
 
 The coroutines of `NetworkClient` ask these objects as they ask a `Receiver` and a `Sender`. Each answers with the lost
-connection until that has raised its loss once, then with "wait", and at last with the next connection, which it puts back
-in its own place. So a client that never reconnects runs the same code, and pays nothing.
+connection until that has raised its loss once, then with "wait", and at last with the next connection, which it puts
+back in its place. So a client that never reconnects runs the same code, and pays nothing.
 """
 
 from __future__ import annotations
@@ -118,13 +118,12 @@ class PendingReceiver(Pending):
 class Turn:
     """The wait of one sender, which knows its deadline, for the next connection."""
 
-    def __init__(self, supervisor: Supervisor, deadline: float, phase: str) -> None:
+    def __init__(self, supervisor: Supervisor, deadline: float) -> None:
         self._supervisor = supervisor
         self.deadline = deadline
-        self._phase = phase
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._supervisor.wait(self.deadline, self._phase).__await__()
+        return self._supervisor.wait(self.deadline, "send").__await__()
 
 
 class PendingSender(Pending):
@@ -157,11 +156,18 @@ class PendingSender(Pending):
         if isinstance(previous, Turn):
             timeout, previous = remaining(previous.deadline), None
         if sender is None:
-            return Turn(self._supervisor, deadline_of(timeout, self._supervisor.config), "send")
+            return Turn(self._supervisor, deadline_of(timeout, self._supervisor.config))
         return sender.wait(timeout, previous)
 
     def start_flush(self, timeout: Timeout) -> Any:
         sender: Sender | None = self._current()
         if sender is None:
-            return Turn(self._supervisor, deadline_of(timeout, self._supervisor.config), "flush")
+            return self._flush_later(deadline_of(timeout, self._supervisor.config))
         return sender.start_flush(timeout)
+
+    async def _flush_later(self, deadline: float) -> None:
+        while (sender := self._current()) is None:
+            await self._supervisor.wait(deadline, "flush")
+        waiter = sender.start_flush(remaining(deadline))
+        if waiter is not None:
+            await waiter

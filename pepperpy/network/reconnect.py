@@ -1,11 +1,11 @@
 """What goes on around the connections of one client: a new one after a loss, the heartbeat, the events of its state.
 
-A client has a `Supervisor` only if its configuration asks for one of these. While there is a connection it does nothing.
-After a loss it runs one task, which holds the client only weakly: a client that nobody uses any more ends it.
+A client has a `Supervisor` only if its configuration asks for one of these. While there is a connection, it does
+nothing. After a loss it runs one task, which holds the client only weakly: a client that nobody uses any more ends it.
 
 The backoff begins anew only with a connection that has proved itself, by having lived as long as the longest wait that
-may have preceded it (`Backoff.ceiling`). So connections that die at once are made no more often than attempts that fail,
-and one that lives is up for half of the time or more. (Kubernetes' CrashLoopBackOff asks for twice its longest wait.)
+may have preceded it (`Backoff.ceiling`). So connections that die at once are made no more often than attempts that
+fail, and one that lives is up half of the time or more. (Kubernetes' CrashLoopBackOff asks for twice its longest.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import copy
 import logging
-import math
 import os
 import threading
 import time
@@ -34,7 +33,7 @@ from pepperpy.network.errors import (
     UsageError,
 )
 from pepperpy.network.heartbeat import Heartbeat
-from pepperpy.network.pending import Pending, PendingReceiver, PendingSender, deadline_of
+from pepperpy.network.pending import Pending, PendingReceiver, PendingSender, deadline_of, remaining
 from pepperpy.network.tcp import NetworkClient
 
 logger = logging.getLogger("pepperpy.network.tcp")
@@ -181,13 +180,17 @@ class Supervisor:
         started = time.monotonic()
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
-        limit = None if deadline == math.inf else max(0.0, deadline - started)
-        # Unlike `await`, this leaves the future alone when the task is cancelled.
-        done, _ = await asyncio.wait([self._changed], timeout=limit)
-        if not done:
-            elapsed = round(time.monotonic() - started, 3)
-            message, details = self.words(f"{phase} timed out after {elapsed} s without a connection", phase)
-            raise NetworkTimeoutError(message, details | {"elapsed": elapsed})
+        changed = self._changed
+        while True:
+            # Unlike `await`, this leaves the future alone when the task is cancelled.
+            await asyncio.wait([changed], timeout=remaining(deadline))
+            if changed.done():
+                return
+            # uvloop's timers may come a millisecond early.
+            if (now := time.monotonic()) >= deadline:
+                elapsed = round(now - started, 3)
+                message, details = self.words(f"{phase} timed out after {elapsed} s without a connection", phase)
+                raise NetworkTimeoutError(message, details | {"elapsed": elapsed})
 
     def words(self, what: str, phase: str) -> tuple[str, dict[str, Any]]:
         """Message and details of an error."""
