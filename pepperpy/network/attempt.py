@@ -47,6 +47,7 @@ async def attempt(config: NetworkConfig) -> StreamProtocol:
     failures: list[tuple[bool, Exception, str]] = []
     for target in _targets(config):
         phase = "no answer"
+        default = backoff.may_pass
         try:
             async with asyncio.timeout(limit):
                 protocol = await connect.open_connection(target)
@@ -56,15 +57,17 @@ async def attempt(config: NetworkConfig) -> StreamProtocol:
                 return protocol
         except _SetUpFailed as failed:
             error = failed.args[0]
+            default = _may_pass_from_on_connect
             reason = f"on_connect failed: {_words(error)}"
         except OSError as failed:
             error = failed
             reason = _words(error)
             if type(error) is TimeoutError and not str(error):
                 reason = f"{phase} within {limit} s"
-        failures.append((_may_pass(config, error), error, reason))
+        verdict = None if config.may_pass is None else config.may_pass(error)
         if config.hosts:
-            failures[-1] = (*failures[-1][:2], f"{target.host}:{target.port}: {reason}")
+            reason = f"{target.host}:{target.port}: {reason}"
+        failures.append((default(error) if verdict is None else bool(verdict), error, reason))
     passing, error, _ = max(reversed(failures), key=lambda failure: failure[0])
     raise AttemptFailed(error, "; ".join(reason for _, _, reason in failures), passing) from error
 
@@ -95,7 +98,7 @@ async def _set_up(protocol: StreamProtocol, target: NetworkConfig, on_connect: C
                 if inspect.isawaitable(result):
                     await result
                 if not client.is_connected:
-                    if client._protocol.state == "closed":
+                    if client._protocol.state in ("closing", "closed"):
                         raise ClosedError("on_connect closed the connection")
                     raise ConnectionLostError("connection lost", None, client._protocol.loss)
             except Exception as error:
@@ -107,12 +110,9 @@ async def _set_up(protocol: StreamProtocol, target: NetworkConfig, on_connect: C
         return client._protocol
 
 
-def _may_pass(config: NetworkConfig, error: Exception) -> bool:
-    verdict = None if config.may_pass is None else config.may_pass(error)
-    if verdict is None:
-        # EOFError: the peer hung up in the middle of on_connect, as a server does that is going down.
-        verdict = backoff.may_pass(error) or isinstance(error, EOFError)
-    return bool(verdict)
+def _may_pass_from_on_connect(error: BaseException) -> bool:
+    # What the network did to it, such as a server that hangs up because it is going down. Any other OSError is its own.
+    return isinstance(error, (ConnectionError, TimeoutError, EOFError)) and not isinstance(error, ClosedError)
 
 
 def _words(error: BaseException) -> str:

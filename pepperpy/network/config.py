@@ -73,7 +73,8 @@ class NetworkConfig:
             the callable returns; the client itself still waits. It shares the `connect_timeout` of its host. What it
             raises fails the attempt.
         may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection
-            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, and an EOFError passes.
+            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, but of what `on_connect`
+            raises, ConnectionError, TimeoutError and EOFError.
         on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
             when `connect()` begins, "connected", "lost", and "closed" at the end: a `connect()` that failed,
             `disconnect()`, `abort()`, or a reconnecting client that has given up. In their order, but the client may be
