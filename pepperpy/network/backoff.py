@@ -132,7 +132,8 @@ class Outages(threading.local):
     that is back need not wait for its clients. A client on its own has only its backoff.
     """
 
-    # Seconds to wait where the budget is spent and the backoff asks for less: the rate at which it fills.
+    # Seconds at least, and twice that at most, to wait where the budget is spent and the backoff asks for less: the rate
+    # at which the budget fills, spread so that not all come at once.
     PAUSE_S = RetryBudget.WINDOW_S / RetryBudget.RESERVE
 
     def __init__(self) -> None:
@@ -152,6 +153,10 @@ class Outages(threading.local):
     def may_try(self, host: str) -> bool:
         """Whether a client may try now; if so, that counts as failed until `succeeded()`."""
         return self._budget.take(host, time.monotonic()) or self._clients[host] == 1
+
+    def pause(self) -> float:
+        """Seconds to wait, at least, before asking again."""
+        return random.uniform(self.PAUSE_S, 2 * self.PAUSE_S)
 
     def succeeded(self, host: str) -> None:
         """An attempt has made a connection."""

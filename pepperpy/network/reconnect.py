@@ -275,7 +275,7 @@ class Supervisor:
         backoff = self._backoff
         await asyncio.sleep(backoff.delay(self._retry))
         while not _outages.may_try(host):
-            await asyncio.sleep(max(_outages.PAUSE_S, backoff.delay(self._retry)))
+            await asyncio.sleep(max(_outages.pause(), backoff.delay(self._retry)))
         return True
 
     async def _try(self, host: str, started: float) -> bool:
