@@ -16,7 +16,7 @@ from support.mortal import echo, hang_up, mortal_and_client, mortal_server, reco
 from support.processes import reserved_ports, server_process, wait_until
 
 from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, NetworkClient
-from pepperpy.network.backoff import Backoff, Outages, RetryBudget
+from pepperpy.network.backoff import Backoff, Outages
 from pepperpy.network.testing import no_retry_waits
 
 
@@ -58,27 +58,31 @@ async def test_a_connection_that_has_lived_begins_the_waits_anew() -> None:
             assert retries[count] == 1
 
 
-def test_clients_of_one_host_share_a_budget_of_failures_and_successes_cost_nothing() -> None:
+def test_clients_of_one_host_share_their_attempts_and_successes_cost_nothing() -> None:
     outages = Outages()
-    outages.enter("alone")
-    assert all(outages.may_try("alone") for _ in range(1000))
+    outages.enter("alone", 0.0)
+    assert all(outages.may_try("alone", 0.0) for _ in range(1000))
     for _ in range(1000):
-        outages.enter("host")
-    tried = sum(outages.may_try("host") for _ in range(1000))
-    assert tried == RetryBudget.RESERVE
+        outages.enter("host", 0.0)
+    assert sum(outages.may_try("host", 0.0) for _ in range(1000)) == 10
+    # A minute of 1000 clients that try as fast as they can.
+    assert sum(outages.may_try("host", second / 100) for second in range(6001)) == 60
     for _ in range(1000):
         outages.succeeded("host")
-        assert outages.may_try("host")
-    assert not outages.may_try("host")
+        assert outages.may_try("host", 60.0)
+    assert not outages.may_try("host", 60.0)
+    assert 1 <= outages.pause() <= 2
     for _ in range(999):
         outages.leave("host")
-    assert outages.may_try("host")
+    assert outages.may_try("host", 60.0)
+    outages.leave("host")
+    outages.leave("alone")
 
 
 async def test_many_clients_of_a_server_that_comes_back_are_all_connected_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Outages, "PAUSE_S", 0.01)
+    monkeypatch.setattr(Outages, "pause", lambda self: 0.01)
     async with mortal_server() as server, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(reconnecting(server.port)) for _ in range(30)]
         server.drop()
@@ -215,8 +219,8 @@ async def test_redis_is_killed_and_restarted_and_the_subscription_and_the_databa
 
     with reserved_ports(1) as [port]:
         async with redis(port, tmp_path):
-            teller = reconnecting(port, on_connect=select)
-            listener = reconnecting(port, on_connect=subscribe)
+            teller = reconnecting(port, retry_delay=0.1, max_retry_delay=0.1, on_connect=select)
+            listener = reconnecting(port, retry_delay=0.1, max_retry_delay=0.1, on_connect=subscribe)
             await teller.connect()
             await listener.connect()
             await teller.send(b"CLIENT INFO\r\n")

@@ -7,8 +7,6 @@ import errno
 import random
 import socket
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -127,37 +125,42 @@ class RetryBudget:
 class Outages(threading.local):
     """Keeps the clients of one thread, hence of one loop, from storming together a server that is down.
 
-    Where two or more of them reconnect to the same host, at most `RetryBudget.RESERVE` of their attempts may fail
-    within its window, 10 to 20 seconds; who finds the budget spent waits on. What succeeds costs nothing, so a server
-    that is back need not wait for its clients. A client on its own has only its backoff.
+    Where two or more of them reconnect to the same host, their attempts share a bucket of `BURST` tokens, filled at
+    `RATE` a second; who finds it empty waits on. An attempt that succeeds gives its token back, so a server that is
+    there again need not wait for its clients. A client on its own has only its backoff.
     """
 
-    # Seconds at least, and twice that at most, to wait where the budget is spent and the backoff asks for less: the rate
-    # at which the budget fills, spread so that not all come at once.
-    PAUSE_S = RetryBudget.WINDOW_S / RetryBudget.RESERVE
+    # Those of RetryBudget: 10 at once, and 10 in 10 seconds.
+    BURST = float(RetryBudget.RESERVE)
+    RATE = RetryBudget.RESERVE / RetryBudget.WINDOW_S
 
     def __init__(self) -> None:
-        self._clients: Counter[str] = Counter()
-        self._budget = RetryBudget(ratio=1.0)
+        # Host -> [clients that reconnect, tokens, when they were counted]
+        self._hosts: dict[str, list[float]] = {}
 
-    def enter(self, host: str) -> None:
-        """A client has lost its connection to this host."""
-        self._clients[host] += 1
+    def enter(self, host: str, now: float) -> None:
+        """A client has lost its connection to this host; `now` is in seconds of any steady clock."""
+        self._hosts.setdefault(host, [0, self.BURST, now])[0] += 1
 
     def leave(self, host: str) -> None:
         """It has a new one, or has given up."""
-        self._clients[host] -= 1
-        if not self._clients[host]:
-            del self._clients[host]
+        self._hosts[host][0] -= 1
+        if not self._hosts[host][0]:
+            del self._hosts[host]
 
-    def may_try(self, host: str) -> bool:
-        """Whether a client may try now; if so, that counts as failed until `succeeded()`."""
-        return self._budget.take(host, time.monotonic()) or self._clients[host] == 1
+    def may_try(self, host: str, now: float) -> bool:
+        """Whether a client may try now; if so, that costs a token."""
+        bucket = self._hosts[host]
+        clients, tokens, counted = bucket
+        tokens = min(self.BURST, tokens + (now - counted) * self.RATE)
+        allowed = tokens >= 1 or clients == 1
+        bucket[1:] = max(0.0, tokens - 1) if allowed else tokens, now
+        return allowed
 
     def pause(self) -> float:
-        """Seconds to wait, at least, before asking again."""
-        return random.uniform(self.PAUSE_S, 2 * self.PAUSE_S)
+        """Seconds that a client which may not try waits at least: about when a token comes, but not all at once."""
+        return random.uniform(1, 2) / self.RATE
 
     def succeeded(self, host: str) -> None:
-        """An attempt has made a connection."""
-        self._budget.note_call(host, time.monotonic())
+        """The last attempt that was allowed has made a connection."""
+        self._hosts[host][1] += 1

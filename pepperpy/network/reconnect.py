@@ -250,7 +250,7 @@ class Supervisor:
     async def _reconnect(self) -> None:
         host = f"{self.config.host}:{self.config.port}"
         started = time.monotonic()
-        _outages.enter(host)
+        _outages.enter(host, started)
         try:
             while await self._pause(host):
                 if await self._try(host, started):
@@ -274,7 +274,7 @@ class Supervisor:
         self._retry += 1
         backoff = self._backoff
         await asyncio.sleep(backoff.delay(self._retry))
-        while not _outages.may_try(host):
+        while not _outages.may_try(host, time.monotonic()):
             await asyncio.sleep(max(_outages.pause(), backoff.delay(self._retry)))
         return True
 
