@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
-from support.cancelling import until
+from support.cancelling import Mode, cancelled_at, until
 from support.mortal import Mortal, echo, hang_up, mortal_and_client, mortal_server, reconnecting, silence
 from support.processes import reserved_ports
 
@@ -159,6 +160,22 @@ async def test_connecting_ends_cleanly_in_the_middle_of_on_connect(end: str) -> 
         assert isinstance(result, asyncio.CancelledError if end == "cancel" else NetworkTimeoutError)
         assert not client.is_connected
         await until(lambda: not server.writers, "the connection is closed")
+
+
+async def test_connect_cancelled_at_each_suspension_leaves_nothing_open() -> None:
+    async with mortal_server(greeting) as server:
+        for mode in Mode:
+            for number in itertools.count(1):
+                client = reconnecting(server.port, on_connect=log_in)
+                outcome = await cancelled_at(client.connect(), number, mode)
+                if not outcome.cancelled:
+                    await client.disconnect()
+                    break
+                assert not client.is_connected
+                with pytest.raises(NotConnectedError):
+                    await client.send(b"x")
+            assert number > 2
+        await until(lambda: not server.writers, "all connections are closed")
 
 
 @pytest.mark.parametrize("end", ["disconnect", "abort", "forget"])

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 
 import pytest
-from support.cancelling import Mode, cancelled_at, until
+from support.cancelling import Mode, arrived, cancelled_at, until
 from support.mortal import mortal_and_client, reconnecting, silence, stall
 
 from pepperpy.network import (
@@ -236,6 +236,49 @@ async def test_a_sender_that_waits_for_room_is_told() -> None:
             await sending
         await client.wait_connected()
         await client.send(b"fine")
+
+
+async def test_a_reset_that_only_a_send_has_met_is_found_though_reading_is_paused_and_loses_no_byte() -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(next(payloads))
+        await reader.read(1)
+
+    payloads = itertools.chain([b"old" * 10_000], itertools.repeat(b"new"))
+    high = {"receive_high_water": 1000, "receive_low_water": 10}
+    async with mortal_and_client(flood, **high) as (server, client):
+        await until(lambda: client._protocol.receiver.reading_paused, "reading is paused")
+        await arrived(client, 30_000)
+        server.drop(reset=True)
+        with pytest.raises(ConnectionLostError):
+            while True:
+                await client.send(b"x")
+                await asyncio.sleep(0)
+        await until(lambda: client.stats.connects == 2, "a new connection")
+        assert await client.receive_exactly(30_000) == b"old" * 10_000
+        with pytest.raises(ConnectionLostError):
+            await client.receive()
+        assert await client.receive() == b"new"
+
+
+async def test_a_flush_that_was_cancelled_in_the_tick_of_the_loss_leaves_the_news_to_the_next_call() -> None:
+    async with mortal_and_client(stall, send_high_water=1 << 30) as (server, client):
+        await client.send(bytes(32 << 20))
+        flushing = [asyncio.create_task(client.flush()) for _ in range(2)]
+        await asyncio.sleep(0)
+        protocol = client._protocol
+        on_end = client._supervisor._ended  # type: ignore[union-attr]
+
+        def ended(lost: object) -> None:
+            on_end(lost)  # type: ignore[arg-type]
+            for task in flushing:
+                task.cancel()
+
+        protocol.watch(ended, True)
+        server.drop()
+        await asyncio.wait(flushing)
+        assert all(task.cancelled() for task in flushing)
+        with pytest.raises(ConnectionLostError):
+            await client.send(b"x")
 
 
 async def test_bytes_that_were_lost_unsent_are_reported_by_disconnect_if_nobody_else_has_been_told() -> None:

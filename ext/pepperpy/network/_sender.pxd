@@ -23,8 +23,7 @@ cdef class Sender:
         Py_ssize_t _low
         object _held_back            # deque[Waiter]: senders above the high-water mark
         object _flushing             # deque[Waiter], by rising target
-        bint _told                   # a call has raised the loss
-        list _failed                 # Waiters of flush() that the loss has ended; None if there were none
+        readonly bint told           # a call has raised the loss, or is about to
         readonly long long bytes_sent   # accepted
         long long _sent_before_turn     # bytes_sent when the loop last ran on this sender's account
         readonly long long sends

@@ -85,18 +85,6 @@ cdef class Sender:
     def bytes_queued(self):
         return self.pending()
 
-    @property
-    def told(self):
-        # A flush that was cancelled in the tick of the loss has not raised it: its waiter still has the error.
-        cdef Waiter waiter
-
-        if self._failed is not None:
-            for waiter in self._failed:
-                if not waiter.left or waiter.error is None:
-                    self._told = True
-            self._failed = None
-        return self._told
-
     # ---- Accepting ----
 
     def send(self, data):
@@ -152,7 +140,7 @@ cdef class Sender:
         return not self._paused
 
     cdef Status _refuse(self) except Status.ERROR:
-        self._told = True
+        self.told = True
         raise self._endpoint.refusal()
 
     # ---- Leaving ----
@@ -352,9 +340,7 @@ cdef class Sender:
         while self._flushing:
             waiter = self._flushing.popleft()
             if not waiter.is_done():
-                if self._failed is None:
-                    self._failed = []
-                self._failed.append(waiter)
+                self.told = True
                 waiter.fail(self._endpoint.refusal(), direct)
         while self._held_back:
             waiter = self._held_back.popleft()
