@@ -157,14 +157,25 @@ async def test_the_end_of_the_connection_ends_its_heartbeat(end: str) -> None:
 
 async def test_an_answer_that_came_while_the_loop_was_held_up_is_an_answer() -> None:
     ping = Ping()
-    async with peer_and_client(**settings(ping, timeout=0.05)) as (peer, client):
+    async with (
+        peer_and_client() as (other_peer, other),
+        peer_and_client(**settings(ping, timeout=0.05)) as (peer, client),
+    ):
+
+        async def hold_up() -> None:
+            # Runs inside the loop's reading, and past the time of the verdict, with the answer in the socket.
+            await other.receive()
+            peer.sock.send(b"pong\n")
+            time.sleep(0.07)
+
         for number in range(1, 4):
             await until(lambda n=number: ping.count == n, "a heartbeat")  # type: ignore[misc]
             assert await peer.receive(5) == b"ping\n"
-            await peer.send(b"pong\n")
-            # Past the time of the verdict, with the answer in the socket.
-            time.sleep(0.07)
+            holding = asyncio.create_task(hold_up())
+            await asyncio.sleep(0)
+            await other_peer.send(b"x")
             assert await client.receive_line() == b"pong\n"
+            await holding
 
 
 async def test_the_heartbeat_takes_no_news_from_the_users_tasks() -> None:
