@@ -87,6 +87,20 @@ async def test_what_on_connect_leaves_unread_is_the_clients() -> None:
         assert await client.receive_line() == b"b\n"
 
 
+async def test_an_end_of_stream_that_on_connect_has_seen_is_a_loss_afterwards() -> None:
+    async def read_all(connection: NetworkClient) -> None:
+        assert await connection.receive_line() == b"hello\n"
+        assert await connection.receive() == b""
+
+    async def greet_and_go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello\n")
+
+    async with mortal_and_client(greet_and_go, on_connect=read_all) as (_, client):
+        for _ in range(3):
+            with pytest.raises(ConnectionLostError, match="ended its stream"):
+                await client.receive()
+
+
 @pytest.mark.parametrize("error", [ValueError("no such user"), PermissionError("no"), KeyError()])
 async def test_what_on_connect_raises_fails_connect_with_it_as_the_cause(error: Exception) -> None:
     async def fail(_: NetworkClient) -> None:

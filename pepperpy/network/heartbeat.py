@@ -7,11 +7,14 @@ import inspect
 import time
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkTimeoutError
-from pepperpy.network.tcp import NetworkClient
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp import NetworkClient
 
 # Seconds between the end of `heartbeat_timeout` and the verdict: uvloop runs timers before it reads, so after a task
 # that has held up the loop, an answer that is there would be found too late. One turn of the loop is needed; arbitrary.

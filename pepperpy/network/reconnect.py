@@ -18,7 +18,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.backoff import Backoff, Outages
@@ -34,7 +34,9 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.heartbeat import Heartbeat
 from pepperpy.network.pending import Pending, PendingReceiver, PendingSender, deadline_of, remaining
-from pepperpy.network.tcp import NetworkClient
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp import NetworkClient
 
 logger = logging.getLogger("pepperpy.network.tcp")
 

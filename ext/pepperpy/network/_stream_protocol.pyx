@@ -186,6 +186,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def _end_of_stream_is_loss(self):
         broken = self.endpoint.broken
+        # on_connect may have seen it as the end; from now on a take raises.
+        self.receiver.eof = False
         self.endpoint.break_off(broken if broken is not None else EOFError("the peer ended its stream"))
 
     def _sending_broke(self):
