@@ -3,6 +3,7 @@
     NetworkClient (tcp.py)          the documented API: policy, no bytes
         proxy.py, handshake.py      through a proxy; from a socket to a connection, with TLS or without
         connect.py, backoff.py      from a host name to a connected socket
+        attempt.py, reconnect.py    on_connect and further hosts; what goes on between two connections
         _stream_protocol            asyncio's callbacks                          } compiled from
         _receiver, _sender          what a task takes and what it hands over     } ext/pepperpy/network
         _receive_buffer, _send_queue, _waiter, _endpoint                         }

@@ -8,6 +8,7 @@ class Sender:
 
     bytes_sent: int
     sends: int
+    told: bool
     @property
     def bytes_queued(self) -> int: ...
     @property

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -119,3 +120,47 @@ class RetryBudget:
         if len(self._windows) > self.MAX_KEYS:
             del self._windows[next(iter(self._windows))]
         return window
+
+
+class Outages(threading.local):
+    """Keeps the clients of one thread, hence of one loop, from storming together a server that is down.
+
+    Where two or more of them reconnect to the same host, their attempts share a bucket of `BURST` tokens, filled at
+    `RATE` a second; who finds it empty waits on. An attempt that succeeds gives its token back, so a server that is
+    there again need not wait for its clients. A client on its own has only its backoff.
+    """
+
+    # Those of RetryBudget: 10 at once, and 10 in 10 seconds.
+    BURST = float(RetryBudget.RESERVE)
+    RATE = RetryBudget.RESERVE / RetryBudget.WINDOW_S
+
+    def __init__(self) -> None:
+        # Host -> [clients that reconnect, tokens, when they were counted]
+        self._hosts: dict[str, list[float]] = {}
+
+    def enter(self, host: str, now: float) -> None:
+        """A client has lost its connection to this host; `now` is in seconds of any steady clock."""
+        self._hosts.setdefault(host, [0, self.BURST, now])[0] += 1
+
+    def leave(self, host: str) -> None:
+        """It has a new one, or has given up."""
+        self._hosts[host][0] -= 1
+        if not self._hosts[host][0]:
+            del self._hosts[host]
+
+    def may_try(self, host: str, now: float) -> bool:
+        """Whether a client may try now; if so, that costs a token."""
+        bucket = self._hosts[host]
+        clients, tokens, counted = bucket
+        tokens = min(self.BURST, tokens + (now - counted) * self.RATE)
+        allowed = tokens >= 1 or clients == 1
+        bucket[1:] = max(0.0, tokens - 1) if allowed else tokens, now
+        return allowed
+
+    def pause(self) -> float:
+        """Seconds that a client which may not try waits at least: about when a token comes, but not all at once."""
+        return random.uniform(1, 2) / self.RATE
+
+    def succeeded(self, host: str) -> None:
+        """The last attempt that was allowed has made a connection."""
+        self._hosts[host][1] += 1

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import math
 import os
 import re
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pepperpy.network import tls
 from pepperpy.network.proxy import read_proxy
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp import NetworkClient
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -23,6 +28,9 @@ class Default(enum.Enum):
     """Stands for "as configured" where None already means "no limit"."""
 
     TIMEOUT = "NetworkConfig.timeout"
+
+
+State = Literal["connecting", "connected", "lost", "closed"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,30 @@ class NetworkConfig:
             `verify_ssl=False`, before any byte of yours is sent. A renewed certificate is another one: pin it as well.
         system_trust: Trust what the operating system trusts instead of OpenSSL's files; on macOS and Windows these
             differ. Needs `pip install 'pepperpy-network[truststore]'`.
+
+        hosts: Further `(host, port)` pairs. Every attempt begins at `host` and goes on, without a wait, to the next one
+            while none can be reached; each has `connect_timeout` seconds.
+        on_connect: `on_connect(connection)`, async or not, run on every new connection before the client counts as
+            connected: to log in or subscribe. `connection` is a `NetworkClient` of that connection alone, good until
+            the callable returns; the client itself still waits. It shares the `connect_timeout` of its host. What it
+            raises fails the attempt.
+        may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection
+            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, but of what `on_connect`
+            raises, ConnectionError, TimeoutError and EOFError.
+        on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
+            when `connect()` begins, "connected", "lost", and "closed" at the end: a `connect()` that failed,
+            `disconnect()`, `abort()`, or a reconnecting client that has given up. In their order, but the client may be
+            further already. What it raises goes to the loop's exception handler and changes nothing.
+        reconnect: Make a new connection when one is lost; see `NetworkClient`. The peer's end of stream counts as loss.
+        reconnect_attempts: Attempts, one after the other, until the client gives up; 1 or more. None never does.
+            Connections that were lost again too soon count (see `reconnect.py`).
+        heartbeat: `heartbeat(connection)`, async or not, run when no byte came or went for `heartbeat_interval`
+            seconds. It gets what `on_connect` gets, and normally sends what the peer answers. If no byte at all arrives
+            within `heartbeat_timeout` seconds of its start, or it is not done by then, or it raises, the connection is
+            lost (`ConnectionLostError`, whose `__cause__` says why). It may receive only where no task does. While
+            reading is paused at `receive_high_water`, nothing can be concluded, and it rests.
+        heartbeat_interval: Seconds; more than 0. This and the next are the defaults of the websockets library.
+        heartbeat_timeout: Seconds; more than 0.
     """
 
     host: str = ""
@@ -120,6 +152,15 @@ class NetworkConfig:
     tls_minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     certificate_pin: str | bytes | tuple[str | bytes, ...] = ()
     system_trust: bool = False
+    hosts: tuple[tuple[str, int], ...] = ()
+    on_connect: Callable[[NetworkClient], Awaitable[object] | object] | None = None
+    may_pass: Callable[[Exception], bool | None] | None = None
+    on_state: Callable[[NetworkClient, State], object] | None = None
+    reconnect: bool = False
+    reconnect_attempts: int | None = None
+    heartbeat: Callable[[NetworkClient], Awaitable[object] | object] | None = None
+    heartbeat_interval: float = 20.0
+    heartbeat_timeout: float = 20.0
 
     def __post_init__(self) -> None:
         if self.unix_path is None:
@@ -140,7 +181,7 @@ class NetworkConfig:
         _check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay, zero=True)
         if self.local_address is not None:
             _check_local_address(self.local_address)
-        for name in ("nodelay", "keepalive"):
+        for name in ("nodelay", "keepalive", "reconnect"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
         # Linux: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL are 32767 s, MAX_TCP_KEEPCNT is 127 (include/net/tcp.h).
@@ -159,6 +200,13 @@ class NetworkConfig:
             if low >= high:
                 raise ValueError(f"{direction}_low_water must be below {direction}_high_water={high}, not {low}")
         _check_int("max_message_size", self.max_message_size, 1, sys.maxsize)
+        _check_hosts(self.hosts)
+        for name in ("on_connect", "may_pass", "on_state", "heartbeat"):
+            _check_callable(name, getattr(self, name), plain=name in ("may_pass", "on_state"))
+        if self.reconnect_attempts is not None:
+            _check_int("reconnect_attempts", self.reconnect_attempts, 1)
+        _check_seconds("heartbeat_interval", self.heartbeat_interval, zero=False)
+        _check_seconds("heartbeat_timeout", self.heartbeat_timeout, zero=False)
 
     def replace(self, **changes: Any) -> NetworkConfig:
         """A copy with some fields changed; validated like a new one. An unknown field raises `TypeError`."""
@@ -196,6 +244,19 @@ class NetworkConfig:
         if isinstance(self.client_cert, tuple):
             shown["client_cert"] = (*self.client_cert[:2], *("***" for _ in self.client_cert[2:]))
         return f"NetworkConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def bare(self) -> NetworkConfig:
+        """This without its callables: a connection keeps its configuration, and they would keep what they belong to.
+
+        That is the client, often, which then could not be collected.
+        """
+        return self.replace(on_connect=None, may_pass=None, on_state=None, heartbeat=None)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether anything has to be done when a connection comes or goes."""
+        return self.reconnect or self.on_state is not None or self.heartbeat is not None
 
     @classmethod
     def from_url(cls, url: str) -> NetworkConfig:
@@ -251,7 +312,7 @@ def _check_unix(config: NetworkConfig) -> None:
         raise TypeError(f"unix_path must be a str, not {config.unix_path!r}")
     if not config.unix_path or "\0" in config.unix_path[1:]:
         raise ValueError(f"unix_path must be a path without NUL characters, not {config.unix_path!r}")
-    for name, none in (("host", ""), ("port", 0), ("proxy", None), ("local_address", None)):
+    for name, none in (("host", ""), ("port", 0), ("proxy", None), ("local_address", None), ("hosts", ())):
         if getattr(config, name) != none:
             raise ValueError(f"{name} must be left out with unix_path={config.unix_path!r}")
 
@@ -261,6 +322,21 @@ def _check_local_address(value: object) -> None:
         raise TypeError(f"local_address must be a tuple (host, port), not {value!r}")
     _check_host("local_address host", value[0])
     _check_int("local_address port", value[1], 0, 65535)
+
+
+def _check_hosts(hosts: object) -> None:
+    if not isinstance(hosts, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in hosts):
+        raise TypeError(f"hosts must be a tuple of (host, port) pairs, not {hosts!r}")
+    for host, port in hosts:
+        _check_host("hosts: host", host)
+        _check_int("hosts: port", port, 1, 65535)
+
+
+def _check_callable(name: str, value: object, *, plain: bool) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable, not {value!r}")
+    if plain and inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} must be a plain function, not the coroutine function {value!r}")
 
 
 def _check_socket_options(options: object) -> None:

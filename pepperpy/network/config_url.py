@@ -56,6 +56,7 @@ _SCHEMES: dict[str, Callable[[str, SplitResult], dict[str, Any]]] = {"tcp": _tcp
 # By the type of a field, the reader of its text; fields of other types cannot be set by a URL.
 _READERS: dict[str, Callable[[str], Any]] = {
     "int": int,
+    "int | None": int,
     "bool": _bool,
     "float": float,
     "float | None": float,

@@ -133,7 +133,7 @@ class NetworkPool:
         self._slots = Slots(config, min_size, max_size, max_idle, maker)
 
     def __repr__(self) -> str:
-        return f"NetworkPool(host={self.config.host!r}, port={self.config.port!r}, max_size={self.max_size!r})"
+        return f"NetworkPool({self.config.address!r}, max_size={self.max_size!r})"
 
     @property
     def stats(self) -> PoolStats:

@@ -31,8 +31,8 @@ class Slots:
     def __init__(
         self, config: NetworkConfig, min_size: int, max_size: int, max_idle: float | None, maker: Maker
     ) -> None:
-        self._where = f"{config.host}:{config.port}"
-        self._details = {"host": config.host, "port": config.port}
+        self._where = config.address
+        self._details = config.place
         self._min_size = min_size
         self._max_size = max_size
         self._max_idle = math.inf if max_idle is None else max_idle

@@ -28,6 +28,7 @@ from pepperpy.network.errors import (
     NetworkTimeoutError,
     ProtocolError,
 )
+from pepperpy.network.pending import PendingReceiver
 from pepperpy.network.watchdog import Limit, Watchdog
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Exchanges:
             with request_limit(self._watchdog, client, timeout):
                 await self._turns.take()
                 has_turn = True
+                self._hear_of_a_loss(client)
                 await self._send(client, data, allow_unasked)
                 accepted = True
                 return await self._receive(client, receive)
@@ -81,6 +83,12 @@ class Exchanges:
         finally:
             if has_turn:
                 self._turns.give_back()
+
+    def _hear_of_a_loss(self, client: NetworkClient) -> None:
+        # A client that reconnects is told of a loss once, by a receive; better now than with a request on its way.
+        receiver = client._receiver
+        while isinstance(receiver, PendingReceiver) and not receiver.is_told:
+            receiver.take(65536)
 
     async def _send(self, client: NetworkClient, data: BytesLike, allow_unasked: bool) -> None:
         sender, waiter = self._protocol.sender, None

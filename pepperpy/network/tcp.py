@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.backoff import Backoff, may_pass
+from pepperpy.network.backoff import Backoff
 from pepperpy.network.config import Default, NetworkConfig
 from pepperpy.network.errors import (
     BusyError,
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     # collections.abc.Buffer is new in Python 3.12; type checkers know this name without its being installed.
     from typing_extensions import Buffer
 
+    from pepperpy.network.attempt import AttemptFailed
     from pepperpy.network.framed import Framed
     from pepperpy.network.framing import Codec, M
     from pepperpy.network.pipeline import Pipeline
+    from pepperpy.network.reconnect import Supervisor
     from pepperpy.network.request import Exchanges
 
     BytesLike = Buffer
@@ -91,6 +93,18 @@ class NetworkClient:
     Once the peer or the network has ended the connection, what had arrived can still be received; then every call
     raises `ConnectionLostError`. Errors other than the documented ones are bugs, except TypeError and ValueError for
     bad arguments and MemoryError.
+
+    With `config.reconnect` a lost connection, or one whose peer has ended its stream, is replaced in the background:
+
+    - Each call under way raises `ConnectionLostError`. In each direction, receiving and sending, one call does so after
+      every loss, sooner or later: if none was under way, or it was cancelled, the next one, even if a new connection is
+      there already. Before it does, a receive gives what had arrived; the rest of an unfinished message is dropped.
+    - After that, a call waits for the new connection, as part of its `timeout`; nothing is queued before. What was
+      accepted before the loss is never sent again, and bytes of two connections never meet in one message.
+    - One call is told, not every task: several tasks that share a direction share the news (`stats.connects` counts the
+      connections, `config.on_state` tells of each loss).
+    - An attempt that cannot pass (`config.may_pass`), or the last of `config.reconnect_attempts`, ends it: every call
+      raises `ConnectError` or `NetworkTimeoutError` then. So do `disconnect()` and `abort()`, with `ClosedError`.
     """
 
     __slots__ = (
@@ -104,6 +118,7 @@ class NetworkClient:
         "_receiver",
         "_retries",
         "_sender",
+        "_supervisor",
         "_unwanted",
         "config",
     )
@@ -121,14 +136,20 @@ class NetworkClient:
         self._connect_latency: float | None = None
         # bytes_received, bytes_sent, receives, sends of the connections before the present one.
         self._past = (0, 0, 0, 0)
+        self._supervisor: Supervisor | None = self._supervise() if config.is_supervised else None
 
     def __repr__(self) -> str:
         return f"NetworkClient({', '.join(f'{name}={value!r}' for name, value in self.config.place.items())})"
 
     def __del__(self) -> None:
+        supervisor: Supervisor | None = getattr(self, "_supervisor", None)
         protocol: StreamProtocol | None = getattr(self, "_protocol", None)
-        # One that was aborted is gone as soon as the loop runs, and needs its client no more.
-        if protocol is not None and protocol.state == "open":
+        if supervisor is not None and supervisor.is_reconnecting:
+            supervisor.abandon()
+        elif protocol is None or protocol.state != "open":
+            # One that was aborted is gone as soon as the loop runs, and needs its client no more.
+            return
+        if protocol is not None:
             message = f"unclosed {self!r}; use `async with` or await disconnect()"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             protocol.abandon()
@@ -182,7 +203,7 @@ class NetworkClient:
         )
 
     def _totals(self) -> tuple[int, int, int, int]:
-        receiver, sender, past = self._receiver, self._sender, self._past
+        receiver, sender, past = self._protocol.receiver, self._protocol.sender, self._past
         return (
             past[0] + receiver.bytes_received,
             past[1] + sender.bytes_sent,
@@ -196,14 +217,15 @@ class NetworkClient:
         All addresses of the host race (RFC 8305); that, a proxy's answer and the TLS handshake have
         `config.connect_timeout` seconds. A failure that may pass (refused, unreachable, timed out, a name server that
         does not answer) is tried again `config.retries` times, after growing, jittered waits; one that will not pass
-        (an unknown name, no permission, a certificate that is refused) is not.
+        (an unknown name, no permission, a certificate that is refused) is not. `config.hosts`,
+        `config.on_connect` and `config.may_pass` say what else belongs to an attempt.
 
         Raises:
             ConnectError: No attempt succeeded. `details` has `attempt` and `elapsed` (seconds).
             TLSError: The handshake failed; the message says which check. No byte of yours was sent.
             ProxyError: The proxy could not be reached, or refused.
             NetworkTimeoutError: The last attempt ran out of time.
-            BusyError: Another task is connecting this client.
+            BusyError: Another task is connecting this client, or it is reconnecting: `wait_connected()` waits for that.
             ClosedError: `disconnect()` or `abort()` was called meanwhile.
             UsageError: Connected already, but from another thread, loop or process.
             ValueError: `ca_file` or `client_cert` cannot be used.
@@ -216,21 +238,63 @@ class NetworkClient:
             return
         if self._connecting:
             raise BusyError(f"{self._where}: another task is already connecting this client", self._details("connect"))
+        if self._supervisor is not None:
+            if self._supervisor.is_reconnecting:
+                message = f"{self._where}: reconnecting already; wait_connected() waits for it"
+                raise BusyError(message, self._details("connect"))
+            self._supervisor.connecting()
         self._connecting = True
         self._unwanted = False
         try:
-            protocol = await self._connect_with_retries()
+            protocol, latency = await self._connect_with_retries()
+            if self._unwanted:
+                protocol.abort()
+                raise ClosedError(f"{self._where}: closed while connecting", self._details("connect"))
+        except BaseException as error:
+            if self._supervisor is not None:
+                self._supervisor.connect_failed(error)
+            raise
         finally:
             self._connecting = False
-        if self._unwanted:
-            protocol.abort()
-            raise ClosedError(f"{self._where}: closed while connecting", self._details("connect"))
         if self._protocol.state == "open":
             # Sending broke, or its loop was closed; nobody can use it any more.
             self._protocol.abort()
+        self._take_over(protocol, latency)
+
+    async def wait_connected(self, timeout: Timeout = Default.TIMEOUT) -> None:
+        """Wait until the client is connected: for another task's `connect()`, or the reconnection after a loss.
+
+        Raises:
+            NetworkTimeoutError: It was not in time; the connecting goes on.
+            NotConnectedError: Nobody is connecting, or `connect()` was cancelled.
+            ClosedError: `disconnect()` or `abort()` came first.
+            ConnectionLostError: The connection was lost, and the client does not reconnect.
+            ConnectError: `connect()` failed, or reconnecting has given up. Its NetworkTimeoutError likewise.
+
+        Cancellation: The connecting goes on.
+        """
+        if self.is_connected:
+            self._protocol.check_user()
+            return
+        if self._supervisor is None:
+            self._supervisor = self._supervise()
+            if self._connecting:
+                self._supervisor.connecting()
+        await self._supervisor.wait_connected(self, timeout)
+
+    def _supervise(self) -> Supervisor:
+        # Imported where it is needed.
+        from pepperpy.network.reconnect import Supervisor
+
+        return Supervisor(self)
+
+    def _take_over(self, protocol: StreamProtocol, latency: float) -> None:
+        self._connect_latency = latency
         self._past = self._totals()
         self._use(protocol)
         self._connects += 1
+        if self._supervisor is not None:
+            self._supervisor.connected(protocol)
 
     def _use(self, protocol: StreamProtocol) -> None:
         self._protocol = protocol
@@ -253,41 +317,40 @@ class NetworkClient:
         self._use(unconnected)
         return client
 
-    async def _connect_with_retries(self) -> StreamProtocol:
-        # Imported on first use: it brings more modules than the rest of the package. And looked up anew each time, for
-        # pepperpy.network.testing puts another function there.
-        from pepperpy.network.connect import open_connection
+    async def _connect_with_retries(self) -> tuple[StreamProtocol, float]:
+        # Imported on first use: it brings more modules than the rest of the package.
+        from pepperpy.network.attempt import AttemptFailed, attempt
 
         config = self.config
         backoff = Backoff(config.retry_delay, config.max_retry_delay)
         started = time.monotonic()
-        attempt = 1
+        number = 1
         while True:
             attempt_started = time.monotonic()
             try:
-                async with asyncio.timeout(config.attempt_timeout):
-                    protocol = await open_connection(config)
-            except OSError as error:
+                protocol = await attempt(config)
+            except AttemptFailed as failed:
                 elapsed = time.monotonic() - started
-                if attempt > config.retries or not may_pass(error):
-                    failure = self._connect_error(error, attempt, elapsed)
+                if number > config.retries or not failed.may_pass:
+                    failure = self._connect_error(failed, number, elapsed)
                     raise failure from failure.__cause__
-                delay = backoff.delay(attempt)
+                delay = backoff.delay(number)
                 logger.info(
                     "connect to %s: attempt %d of %d failed (%s), next in %.2f s",
-                    self._where, attempt, config.retries + 1, _reason(error), delay,
+                    self._where, number, config.retries + 1, failed.reason, delay,
                 )  # fmt: skip
             else:
-                self._connect_latency = time.monotonic() - attempt_started
-                logger.debug("connected to %s, attempt %d, %.3f s", self._where, attempt, self._connect_latency)
-                return protocol
+                latency = time.monotonic() - attempt_started
+                logger.debug("connected to %s, attempt %d, %.3f s", self._where, number, latency)
+                return protocol, latency
             await asyncio.sleep(delay)
             if self._unwanted:
                 raise ClosedError(f"{self._where}: closed while connecting", self._details("connect"))
-            attempt += 1
+            number += 1
             self._retries += 1
 
-    def _connect_error(self, error: OSError, attempt: int, elapsed: float) -> NetworkError:
+    def _connect_error(self, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:
+        error = failed.error
         kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
         cause: BaseException | None = error
         details = self._details("connect")
@@ -295,12 +358,10 @@ class NetworkClient:
             # Named already, by those who know more.
             kind, cause = type(error), error.__cause__
             details |= error.details
-        tries = "1 attempt" if attempt == 1 else f"{attempt} attempts"
-        details |= {"attempt": attempt, "elapsed": round(elapsed, 3)}
-        reason = _reason(error)
-        if type(error) is TimeoutError and not str(error):
-            reason = f"no answer within {self.config.attempt_timeout} s"
-        return kind(f"{self._where}: cannot connect: {reason} ({tries} in {elapsed:.2f} s)", details, cause)
+        tries = "1 attempt" if number == 1 else f"{number} attempts"
+        details |= {"attempt": number, "elapsed": round(elapsed, 3)}
+        message = f"{self._where}: cannot connect: {failed.reason} ({tries} in {elapsed:.2f} s)"
+        return kind(message, details, cause)
 
     async def start_tls(
         self,
@@ -349,6 +410,9 @@ class NetworkClient:
         Cancellation: The connection is aborted all the same.
         """
         self._unwanted = True
+        supervisor = self._supervisor
+        if supervisor is not None:
+            await supervisor.disconnect()
         protocol = self._protocol
         closed = protocol.wait_closed()
         if closed is not None:
@@ -366,7 +430,7 @@ class NetworkClient:
             timed_out = not done
         else:
             timed_out = False
-        lost = protocol.take_undelivered()
+        lost = protocol.take_undelivered() + (supervisor.take_undelivered() if supervisor is not None else 0)
         if lost:
             details = self._details("disconnect") | {"undelivered": lost}
             if timed_out:
@@ -385,6 +449,9 @@ class NetworkClient:
             UsageError: Called from another thread or process.
         """
         self._unwanted = True
+        if self._supervisor is not None:
+            self._supervisor.stop()
+            self._supervisor.take_undelivered()
         self._protocol.abort()
         # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
         self._protocol.take_undelivered()
@@ -669,7 +736,3 @@ class NetworkClient:
 
     def _details(self, phase: str) -> dict[str, Any]:
         return self.config.place | {"phase": phase}
-
-
-def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -24,7 +24,8 @@ cdef class Endpoint:
         unsigned long _process       # value of _process_generation
         # Why sending failed, while the receiving side still hands out what had arrived; and why the connection ended.
         object broken                # OSError or None
-        object loss                  # OSError or None
+        object loss                  # likewise, or what a reconnecting client takes for a loss
+        object on_broken             # callable without arguments, told when sending fails; or None
         # Bytes accepted for sending that were not, or not certainly, handed to the kernel; and whether somebody was told.
         Py_ssize_t undelivered
         Py_ssize_t stuck             # of those, what a TLS transport holds without saying so

@@ -50,12 +50,19 @@ cdef class FrameReader:
         self._loads = loads
         self._runs_python = loads is not None or framer.runs_python
 
-    def take(self, Receiver receiver not None):
+    def take(self, stream):
         """The next message, WAIT if it is not on hand, END at the end of the stream."""
-        cdef ReceiveBuffer buffer = receiver._buffer
-        cdef Framer framer = self._framer
-        cdef Look found
+        cdef:
+            Receiver receiver
+            ReceiveBuffer buffer
+            Framer framer = self._framer
+            Look found
 
+        if type(stream) is not Receiver:
+            # What stands in for one between two connections (pending.py) asks again, with the one whose turn it is.
+            return stream.take_framed(self.take)
+        receiver = <Receiver>stream
+        buffer = receiver._buffer
         self._start_taking(receiver)
         if receiver._destination is not None:
             return receiver._took(_claim(receiver))
@@ -72,16 +79,21 @@ cdef class FrameReader:
                 return self._none_found(receiver, found)
             buffer.discard(framer.end)
 
-    def take_all(self, Receiver receiver not None):
+    def take_all(self, stream):
         """All complete messages on hand, at least one, in a list; WAIT if there is none, END at the end of the stream."""
         cdef:
             list messages = []
-            ReceiveBuffer buffer = receiver._buffer
+            Receiver receiver
+            ReceiveBuffer buffer
             Framer framer = self._framer
             Py_ssize_t at = 0
             const char* head
             Look found
 
+        if type(stream) is not Receiver:
+            return stream.take_framed(self.take_all)
+        receiver = <Receiver>stream
+        buffer = receiver._buffer
         self._start_taking(receiver)
         if receiver._destination is not None:
             messages.append(_claim(receiver))
@@ -197,18 +209,25 @@ cdef class FrameReader:
             ProtocolError, f"malformed message: {framer.fault}", "receive", {"buffered": receiver._buffer.length}, cause
         )
 
-    def wait(self, Receiver receiver not None, timeout, Waiter previous):
+    def wait(self, stream, timeout, previous):
         """An awaitable that ends when another take is worth trying; the deadline is that of the `previous` one.
 
         The take has just returned WAIT.
         """
         cdef:
-            ReceiveBuffer buffer = receiver._buffer
+            Receiver receiver
+            ReceiveBuffer buffer
             Framer framer = self._framer
-            Py_ssize_t count = framer.wake_at(buffer.length) if not self._runs_python else framer.wanted
+            Py_ssize_t count
             Destination destination = None
             Waiter waiter
+            Waiter before
 
+        if type(stream) is not Receiver:
+            return stream.wait_framed(self.wait, timeout)
+        receiver = <Receiver>stream
+        buffer = receiver._buffer
+        count = framer.wake_at(buffer.length) if not self._runs_python else framer.wanted
         if count <= buffer.length:
             destination = Destination(framer.wanted - framer.lead)
             destination.owner = FRAMED
@@ -220,10 +239,12 @@ cdef class FrameReader:
             buffer.move_to(destination._start, destination.filled)
             receiver._destination = destination
         receiver._wanted_frame = framer
-        if previous is not None and previous.deadline:
-            waiter.started = previous.started
-            waiter.deadline = previous.deadline
-            receiver._endpoint.arm_timer(waiter.deadline, monotonic())
+        if isinstance(previous, Waiter):
+            before = previous
+            if before.deadline:
+                waiter.started = before.started
+                waiter.deadline = before.deadline
+                receiver._endpoint.arm_timer(waiter.deadline, monotonic())
         return waiter
 
 

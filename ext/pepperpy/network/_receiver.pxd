@@ -31,6 +31,7 @@ cdef class Receiver:
         ReceiveBuffer _buffer
         Destination _destination     # only while its reader waits, or has been woken and not yet run. Bytes in it come first.
         bint eof
+        readonly bint told           # a take has raised the loss
         bint _reading_paused
         Py_ssize_t _high
         Py_ssize_t _low
@@ -51,6 +52,7 @@ cdef class Receiver:
     cdef Status received(self, Py_ssize_t n) except Status.ERROR
     cdef Status end(self, bint direct) except Status.ERROR
     cdef Status discard_all(self) except Status.ERROR
+    cdef Status read_to_the_end(self) except Status.ERROR
     cdef double expire(self, double now) except -1
 
     cdef Status _start_taking(self) except Status.ERROR

@@ -107,6 +107,10 @@ cdef class Receiver:
         """Whether a task waits here, which any other would get `BusyError` for."""
         return self._waiter is not None and not self._waiter.left
 
+    @property
+    def reading_paused(self):
+        return self._reading_paused
+
     # ---- What the protocol calls ----
 
     cdef Status open(self) except Status.ERROR:
@@ -186,6 +190,13 @@ cdef class Receiver:
         self._buffer.discard(self._buffer.length)
         if self._reading_paused:
             # A socket that is closed with unread bytes in it resets the connection (RFC 1122, 4.2.2.13).
+            self._resume_reading()
+        return Status.OK
+
+    cdef Status read_to_the_end(self) except Status.ERROR:
+        # Nothing more is asked of the peer: what is on its way is bounded by the kernel's buffer, and its end is news.
+        self._high = PY_SSIZE_T_MAX
+        if self._reading_paused:
             self._resume_reading()
         return Status.OK
 
@@ -317,6 +328,7 @@ cdef class Receiver:
         if self.eof and self._endpoint.state != State.CLOSING and self._endpoint.state != State.CLOSED:
             return True
         if self._endpoint.state != State.OPEN:
+            self.told = self._endpoint.state == State.LOST
             raise self._endpoint.refusal()
         return False
 

@@ -23,6 +23,7 @@ cdef class Sender:
         Py_ssize_t _low
         object _held_back            # deque[Waiter]: senders above the high-water mark
         object _flushing             # deque[Waiter], by rising target
+        readonly bint told           # a call has raised the loss, or is about to
         readonly long long bytes_sent   # accepted
         long long _sent_before_turn     # bytes_sent when the loop last ran on this sender's account
         readonly long long sends
@@ -43,6 +44,7 @@ cdef class Sender:
         return self._queue.length + self._handed
 
     cdef bint _start_sending(self) except -1
+    cdef Status _refuse(self) except Status.ERROR
     cdef Status _break_off(self, int error) except Status.ERROR
     cdef Status _call_at_turn_end(self) except Status.ERROR
     cdef Status _push(self) except Status.ERROR

@@ -145,13 +145,17 @@ cdef class Sender:
         # 1 if anything may be queued now, 0 if it has to wait.
         self._endpoint.check_user()
         if self._endpoint.state != State.OPEN or self._endpoint.broken is not None:
-            raise self._endpoint.refusal()
+            self._refuse()
         if self._eof_accepted:
             raise self._endpoint.error(ClosedError, "sending side was closed by send_eof()", "send")
         if not self._flush_scheduled:
             # Before anything is queued. Later sends of a burst, the many, are spared it.
             self._endpoint.check_loop()
         return not self._paused
+
+    cdef Status _refuse(self) except Status.ERROR:
+        self.told = True
+        raise self._endpoint.refusal()
 
     # ---- Leaving ----
 
@@ -218,6 +222,8 @@ cdef class Sender:
         self._endpoint.broken = OSError(error, os.strerror(error))
         self._endpoint.undelivered = self.pending()
         self._queue.clear()
+        if self._endpoint.on_broken is not None:
+            self._endpoint.loop.call_soon(self._endpoint.on_broken)
         return Status.OK
 
     cdef void transport_is_full(self) noexcept:
@@ -286,11 +292,11 @@ cdef class Sender:
 
         self._endpoint.check_user()
         if self._endpoint.state != State.OPEN or self._endpoint.broken is not None:
-            raise self._endpoint.refusal()
+            self._refuse()
         self._endpoint.check_loop()
         self.flush(False)
         if self._endpoint.broken is not None:
-            raise self._endpoint.refusal()
+            self._refuse()
         if not self.pending():
             return None
         waiter = self._endpoint.new_waiter(timeout, "flush")
@@ -366,6 +372,7 @@ cdef class Sender:
         while self._flushing:
             waiter = self._flushing.popleft()
             if not waiter.is_done():
+                self.told = True
                 waiter.fail(self._endpoint.refusal(), direct)
         while self._held_back:
             waiter = self._held_back.popleft()

@@ -52,6 +52,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         readonly Receiver receiver
         readonly Sender sender
         object _closed               # future that wait_closed() gives, made on demand
+        object _on_end               # callable with this protocol, told once when the connection is gone; or None
+        bint _eof_is_loss
 
     def __cinit__(self, config):
         self.endpoint = Endpoint(config)
@@ -94,6 +96,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         if self.endpoint.tls:
             return self._tls_ended()
         try:
+            if self._eof_is_loss and self.endpoint.state == State.OPEN:
+                self._end_of_stream_is_loss()
+                return False
             if self.endpoint.broken is not None and not isinstance(self.endpoint.broken, BrokenPipeError):
                 # A reset that sending was told of first reads as a clean end now. It was none. (EPIPE instead means
                 # that the peer's end of stream had come before: Linux tcp_reset().)
@@ -116,15 +121,21 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         if endpoint.loss is None:
             endpoint.loss = exc
         endpoint.close(State.CLOSED if endpoint.state == State.CLOSING else State.LOST)
+        on_end, self._on_end = self._on_end, None
         try:
-            try:
-                self.sender.end(True)
-            finally:
-                self.receiver.end(True)
+            if on_end is not None:
+                # Before the tasks that wait: what they call next may meet the next connection.
+                on_end(self)
         finally:
-            endpoint.on_timer = None
-            if self._closed is not None and not self._closed.done():
-                self._closed.set_result(None)
+            try:
+                try:
+                    self.sender.end(True)
+                finally:
+                    self.receiver.end(True)
+            finally:
+                endpoint.on_timer = endpoint.on_broken = None
+                if self._closed is not None and not self._closed.done():
+                    self._closed.set_result(None)
 
     def pause_writing(self):
         self.sender.transport_is_full()
@@ -144,6 +155,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             ssl_object = self.endpoint.transport.get_extra_info("ssl_object")
             if isinstance(ssl_object, ssl.SSLObject) and not self._read_rest(ssl_object):
                 self.endpoint.loss = _truncated()
+                return
+            if self._eof_is_loss:
+                self._end_of_stream_is_loss()
                 return
             self.receiver.eof = True
             self.receiver.end(True)
@@ -236,6 +250,35 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=1)
         self.sender.transport_is_empty()
 
+    def watch(self, on_end, bint eof_is_loss):
+        """Call `on_end(self)` once the connection is gone, at once if it is; the peer's end of stream may count as loss."""
+        if self.endpoint.transport is None:
+            on_end(self)
+            return
+        self._on_end = on_end
+        self._eof_is_loss = eof_is_loss
+        if eof_is_loss:
+            self.endpoint.on_broken = self._sending_broke
+            if self.receiver.eof:
+                self._end_of_stream_is_loss()
+            elif self.endpoint.broken is not None:
+                self._sending_broke()
+
+    def lose(self, error):
+        """Give the connection up as lost, because of `error`; what has arrived can still be taken."""
+        self.endpoint.break_off(error)
+
+    def _end_of_stream_is_loss(self):
+        broken = self.endpoint.broken
+        # on_connect may have seen it as the end; from now on a take raises.
+        self.receiver.eof = False
+        self.endpoint.break_off(broken if broken is not None else EOFError("the peer ended its stream"))
+
+    def _sending_broke(self):
+        # However full the receiving side is, the end must be found.
+        if self.endpoint.transport is not None:
+            self.receiver.read_to_the_end()
+
     def close(self):
         """Begin to close: accept and hand out nothing more, send what was accepted."""
         if self.endpoint.state == State.OPEN:
@@ -290,6 +333,6 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def _forget(self):
         # The loop is closed and will call nothing; the transport closes its socket when it is collected.
-        self.endpoint.timer = self.endpoint.on_timer = None
+        self.endpoint.timer = self.endpoint.on_timer = self.endpoint.on_broken = self._on_end = None
         self.endpoint.close(State.CLOSED)
         self.receiver.discard_all()

@@ -1,0 +1,119 @@
+"""One attempt to connect: the hosts in their order, each within its time, and `on_connect` before anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pepperpy.network import backoff, connect
+from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import ClosedError, ConnectionLostError
+from pepperpy.network.tcp import NetworkClient
+
+
+class AttemptFailed(Exception):
+    """No host could be reached, or `on_connect` failed on each.
+
+    Attributes:
+        error: The last host's error; of those that may pass, if there are any.
+        reason: What happened, for all hosts.
+        may_pass: Whether another attempt can help: with any of the hosts.
+    """
+
+    def __init__(self, error: Exception, reason: str, may_pass: bool) -> None:
+        super().__init__(reason)
+        self.error = error
+        self.reason = reason
+        self.may_pass = may_pass
+
+
+class _SetUpFailed(Exception):
+    """Tells what `on_connect` raised from what the connection did."""
+
+
+async def attempt(config: NetworkConfig) -> StreamProtocol:
+    """Connect to the first host that can be reached and on which `on_connect` succeeds.
+
+    Raises:
+        AttemptFailed: There is none.
+
+    Cancellation: No connection is left open.
+    """
+    limit = config.attempt_timeout
+    failures: list[tuple[bool, Exception, str]] = []
+    for target in _targets(config):
+        phase = "no answer"
+        default = backoff.may_pass
+        try:
+            async with asyncio.timeout(limit):
+                protocol = await connect.open_connection(target)
+                if config.on_connect is not None:
+                    phase = "on_connect not done"
+                    protocol = await _set_up(protocol, target, config.on_connect)
+                return protocol
+        except _SetUpFailed as failed:
+            error = failed.args[0]
+            default = _may_pass_from_on_connect
+            reason = f"on_connect failed: {_words(error)}"
+        except OSError as failed:
+            error = failed
+            reason = _words(error)
+            if type(error) is TimeoutError and not str(error):
+                reason = f"{phase} within {limit} s"
+        verdict = None if config.may_pass is None else config.may_pass(error)
+        if config.hosts:
+            reason = f"{target.address}: {reason}"
+        failures.append((default(error) if verdict is None else bool(verdict), error, reason))
+    passing, error, _ = max(reversed(failures), key=lambda failure: failure[0])
+    raise AttemptFailed(error, "; ".join(reason for _, _, reason in failures), passing) from error
+
+
+def _targets(config: NetworkConfig) -> list[NetworkConfig]:
+    if not (config.hosts or config.on_connect or config.may_pass or config.is_supervised):
+        return [config]
+    bare = config.bare.replace(hosts=(), reconnect=False)
+    return [bare.replace(host=host, port=port) for host, port in ((config.host, config.port), *config.hosts)]
+
+
+@contextlib.contextmanager
+def lent(protocol: StreamProtocol, target: NetworkConfig) -> Iterator[NetworkClient]:
+    """A client of its own for a connection that belongs to another one, until the end of the block."""
+    client = NetworkClient(target)
+    client._use(protocol)
+    try:
+        yield client
+    finally:
+        client._use(StreamProtocol(target))
+
+
+async def _set_up(protocol: StreamProtocol, target: NetworkConfig, on_connect: Callable[..., Any]) -> StreamProtocol:
+    with lent(protocol, target) as client:
+        try:
+            try:
+                result = on_connect(client)
+                if inspect.isawaitable(result):
+                    await result
+                if not client.is_connected:
+                    if client._protocol.state in ("closing", "closed"):
+                        raise ClosedError("on_connect closed the connection")
+                    raise ConnectionLostError("connection lost", None, client._protocol.loss)
+            except Exception as error:
+                raise _SetUpFailed(error) from error
+        except BaseException:
+            client.abort()
+            raise
+        # It may be another one by now.
+        return client._protocol
+
+
+def _may_pass_from_on_connect(error: BaseException) -> bool:
+    # What the network did to it, such as a server that hangs up because it is going down. Any other OSError is its own.
+    return isinstance(error, (ConnectionError, TimeoutError, EOFError)) and not isinstance(error, ClosedError)
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,90 @@
+"""Asks a silent peer for a sign of life. One timer for a connection, and nothing on the way of a byte."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import NetworkTimeoutError
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp import NetworkClient
+
+# Seconds between the end of `heartbeat_timeout` and the verdict: uvloop runs timers before it reads, so after a task
+# that has held up the loop, an answer that is there would be found too late. One turn of the loop is needed; arbitrary.
+GRACE = 0.01
+
+
+class Heartbeat:
+    """The heartbeat of one connection, from the moment it is made until `stop()` or its end.
+
+    While reading is paused (`receive_high_water` is reached), silence says nothing; the heartbeat rests.
+    """
+
+    def __init__(self, client: NetworkClient, protocol: StreamProtocol, target: NetworkConfig) -> None:
+        # Weak: a timer must not keep a client alive that everybody else has forgotten.
+        self._client = weakref.ref(client)
+        self._protocol = protocol
+        self._target = target
+        self._interval = client.config.heartbeat_interval
+        self._timeout = client.config.heartbeat_timeout
+        self._loop = asyncio.get_running_loop()
+        self._started = time.monotonic()
+        self._received = 0  # bytes, when the last heartbeat began
+        self._task: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(self._interval, self._look)
+
+    def stop(self) -> None:
+        """End it; a callable that is running is cancelled."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _arm(self, delay: float, callback: Callable[[], None]) -> None:
+        self._timer = self._loop.call_later(delay, callback)
+
+    def _look(self) -> None:
+        client = self._client()
+        if client is None or not self._protocol.is_open:
+            return
+        idle = time.monotonic() - max(self._started, self._protocol.last_activity)
+        if self._protocol.receiver.reading_paused:
+            self._arm(self._interval, self._look)
+        elif idle < self._interval:
+            self._arm(self._interval - idle, self._look)
+        else:
+            self._received = self._protocol.receiver.bytes_received
+            self._task = self._loop.create_task(self._beat(client.config))
+            self._arm(self._timeout, lambda: self._arm(GRACE, self._judge))
+
+    async def _beat(self, config: NetworkConfig) -> None:
+        from pepperpy.network.attempt import lent
+
+        assert config.heartbeat is not None
+        try:
+            with lent(self._protocol, self._target) as connection:
+                result = config.heartbeat(connection)
+                if inspect.isawaitable(result):
+                    await result
+        except Exception as error:
+            if self._protocol.is_open:
+                self._protocol.lose(error)
+
+    def _judge(self) -> None:
+        if not self._protocol.is_open:
+            return
+        task, self._task = self._task, None
+        assert task is not None
+        if task.done() and self._protocol.receiver.bytes_received > self._received:
+            self._look()
+            return
+        task.cancel()
+        what = "peer did not answer" if task.done() else "heartbeat was not done"
+        details = {"host": self._target.host, "port": self._target.port, "phase": "heartbeat", "elapsed": self._timeout}
+        self._protocol.lose(NetworkTimeoutError(f"the {what} within heartbeat_timeout={self._timeout} s", details))

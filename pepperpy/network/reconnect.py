@@ -1,0 +1,324 @@
+"""What goes on around the connections of one client: a new one after a loss, the heartbeat, the events of its state.
+
+A client has a `Supervisor` only if its configuration asks for one of these. While there is a connection, it does
+nothing. After a loss it runs one task, which holds the client only weakly: a client that nobody uses any more ends it.
+
+The backoff begins anew only with a connection that has proved itself, by having lived as long as the longest wait that
+may have preceded it (`Backoff.ceiling`). So connections that die at once are made no more often than attempts that
+fail, and one that lives is up half of the time or more. (Kubernetes' CrashLoopBackOff asks for twice its longest.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network.backoff import Backoff, Outages
+from pepperpy.network.config import NetworkConfig, State
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    NetworkError,
+    NetworkTimeoutError,
+    NotConnectedError,
+    UsageError,
+)
+from pepperpy.network.heartbeat import Heartbeat
+from pepperpy.network.pending import Pending, PendingReceiver, PendingSender, deadline_of, remaining
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp import NetworkClient
+
+logger = logging.getLogger("pepperpy.network.tcp")
+
+_outages = Outages()
+
+
+class Supervisor:
+    """Watches over the connections of one client. Belongs to the thread and loop in which the client connected."""
+
+    def __init__(self, client: NetworkClient) -> None:
+        self._client = weakref.ref(client)
+        self._state: State = "closed"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._owner = (threading.get_ident(), os.getpid())
+        self.config: NetworkConfig = client.config.bare
+        self.last: StreamProtocol = client._protocol
+        self._connected_at = 0.0  # seconds of time.monotonic()
+        self._retry = 0  # attempts since a connection last proved itself
+        self._task: asyncio.Task[None] | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._changed: asyncio.Future[None] | None = None  # done at the next change of state, if anybody waits for it
+        self._end: NetworkError | None = None  # why nothing more will come
+        self._receiving = PendingReceiver(self)
+        self._sending = PendingSender(self)
+
+    # ---- What NetworkClient tells ----
+
+    def connecting(self) -> None:
+        """`connect()` begins."""
+        self._loop = asyncio.get_running_loop()
+        self._owner = (threading.get_ident(), os.getpid())
+        self._end = None
+        self._retry = 0
+        self._receiving.lost = self._sending.lost = None
+        self._become("connecting")
+
+    def connect_failed(self, error: BaseException) -> None:
+        """`connect()` ended without a connection."""
+        if not isinstance(error, NetworkError):
+            error = NotConnectedError(*self.words(f"connect() was ended by {type(error).__name__}", "connect"))
+        self._finish(error)
+
+    def connected(self, protocol: StreamProtocol) -> None:
+        """The client has a new connection, and uses it already."""
+        client = self._client()
+        assert client is not None
+        self.last = protocol
+        self._connected_at = time.monotonic()
+        for pending in (self._receiving, self._sending):
+            if not pending.is_told:
+                setattr(client, "_" + pending.side, pending)
+        self._stop_heartbeat()
+        if client.config.heartbeat is not None:
+            self._heartbeat = Heartbeat(client, protocol, self.config.replace(reconnect=False))
+        self._become("connected")
+        protocol.watch(self._ended, self.config.reconnect)
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """`disconnect()` or `abort()`: nothing more is to come. The task that reconnected, if any, is cancelled."""
+        if self._state in ("closed", "connecting"):
+            # connect() finds out by itself.
+            return None
+        if self._owner != (threading.get_ident(), os.getpid()):
+            raise UsageError(*self.words("connection belongs to another thread or process", "use"))
+        self._stop_heartbeat()
+        task, self._task = self._task, None
+        if task is not None and not task.get_loop().is_closed():
+            task.cancel()
+        self._finish(ClosedError(*self.words("connection was closed by this side", "use")))
+        return task
+
+    async def disconnect(self) -> None:
+        """As `stop()`, and wait for the task's end, for `close_timeout` seconds at most."""
+        if self._task is not None:
+            self.last.check_user()
+        task = self.stop()
+        # on_connect may do this too.
+        if task is not None and task is not asyncio.current_task():
+            await asyncio.wait([task], timeout=self.config.close_timeout)
+
+    def take_undelivered(self) -> int:
+        """Bytes that earlier connections accepted and lost, if nobody has been told."""
+        return sum(pending.lost.take_undelivered() for pending in (self._receiving, self._sending) if pending.lost)
+
+    def abandon(self) -> None:
+        """The client is gone; called from any thread."""
+        task = self._task
+        if task is not None and self._owner[1] == os.getpid():
+            # The loop may be closed, or be closing in its own thread.
+            with contextlib.suppress(RuntimeError):
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+    @property
+    def is_reconnecting(self) -> bool:
+        return self._task is not None
+
+    async def wait_connected(self, client: NetworkClient, timeout: Any) -> None:
+        deadline = deadline_of(timeout, self.config)
+        while not client.is_connected:
+            # Sending may have broken on a connection whose end has not come yet.
+            going_on = (
+                client._connecting or self._task is not None or (self.config.reconnect and self._state == "connected")
+            )
+            if not going_on:
+                raise self._why_not(client)
+            if self._task is not None:
+                self.check_user()
+            await self.wait(deadline, "wait_connected")
+        client._protocol.check_user()
+
+    def _why_not(self, client: NetworkClient) -> NetworkError:
+        if self._end is not None:
+            return copy.copy(self._end)
+        state = client._protocol.state
+        if state == "unconnected":
+            return NotConnectedError(*self.words("not connected: call connect() or use `async with` first", "use"))
+        if state in ("closing", "closed"):
+            return ClosedError(*self.words("connection was closed by this side", "use"))
+        return ConnectionLostError(*self.words("connection lost", "use"), client._protocol.loss)
+
+    # ---- What the pending directions ask ----
+
+    @property
+    def is_closed(self) -> bool:
+        return isinstance(self._end, ClosedError)
+
+    def check_user(self) -> None:
+        self.last.check_user()
+
+    def next_of(self, pending: Pending) -> Any:
+        """The direction that succeeds `pending`, which is in its place from now on; None if there is none yet."""
+        client = self._client()
+        if self._state == "connected" and client is not None:
+            direction = getattr(client._protocol, pending.side)
+            setattr(client, "_" + pending.side, direction)
+            return direction
+        if self._end is not None:
+            raise copy.copy(self._end)
+        return None
+
+    async def wait(self, deadline: float, phase: str) -> None:
+        """Until the state changes, or NetworkTimeoutError. Cancellation: disturbs nobody else."""
+        started = time.monotonic()
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        changed = self._changed
+        while True:
+            # Unlike `await`, this leaves the future alone when the task is cancelled.
+            await asyncio.wait([changed], timeout=remaining(deadline))
+            if changed.done():
+                return
+            # uvloop's timers may come a millisecond early.
+            if (now := time.monotonic()) >= deadline:
+                elapsed = round(now - started, 3)
+                message, details = self.words(f"{phase} timed out after {elapsed} s without a connection", phase)
+                raise NetworkTimeoutError(message, details | {"elapsed": elapsed})
+
+    def words(self, what: str, phase: str) -> tuple[str, dict[str, Any]]:
+        """Message and details of an error."""
+        return f"{self.config.address}: {what}", self.config.place | {"phase": phase}
+
+    # ---- Changes of state ----
+
+    def _become(self, state: State) -> None:
+        if state == self._state:
+            return
+        self._state = state
+        changed, self._changed = self._changed, None
+        if self._loop is None or self._loop.is_closed():
+            return
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+        client = self._client()
+        if client is not None and client.config.on_state is not None:
+            # Never from in here: it may call anything, also out of the middle of a transport's callback.
+            self._loop.call_soon(_tell, self._client, state)
+
+    def _finish(self, error: NetworkError) -> None:
+        self._end = error
+        self._become("closed")
+
+    def _stop_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
+
+    def _ended(self, protocol: StreamProtocol) -> None:
+        # The protocol's connection is gone; the tasks that waited on it have not run yet.
+        if protocol is not self.last:
+            return
+        self._stop_heartbeat()
+        client = self._client()
+        if client is None or protocol.state != "lost":
+            return
+        if self.config.reconnect:
+            for pending in (self._receiving, self._sending):
+                if pending.is_told:
+                    pending.lost = protocol
+                setattr(client, "_" + pending.side, pending)
+            if time.monotonic() - self._connected_at >= self._backoff.ceiling(max(1, self._retry)):
+                self._retry = 0
+            assert self._loop is not None
+            self._task = self._loop.create_task(self._reconnect())
+        self._become("lost")
+
+    # ---- Reconnecting ----
+
+    @property
+    def _backoff(self) -> Backoff:
+        return Backoff(self.config.retry_delay, self.config.max_retry_delay)
+
+    async def _reconnect(self) -> None:
+        host = self.config.address
+        started = time.monotonic()
+        _outages.enter(host, started)
+        try:
+            while await self._pause(host):
+                if await self._try(host, started):
+                    return
+        except asyncio.CancelledError:
+            if self._task is asyncio.current_task():
+                # Not by stop(): somebody ends all tasks of the loop, or on_connect raised it.
+                self._give_up(ClosedError(*self.words("reconnecting was cancelled", "connect")))
+            raise
+        except Exception as error:
+            self._give_up(ConnectError(*self.words(f"reconnecting failed: {error!r}", "connect"), error))
+        finally:
+            _outages.leave(host)
+
+    async def _pause(self, host: str) -> bool:
+        limit = self.config.reconnect_attempts
+        if limit is not None and self._retry >= limit:
+            what = f"gave up: each of {limit} connections was lost again at once"
+            self._give_up(ConnectError(*self.words(what, "connect"), self.last.loss))
+            return False
+        self._retry += 1
+        backoff = self._backoff
+        await asyncio.sleep(backoff.delay(self._retry))
+        while not _outages.may_try(host, time.monotonic()):
+            await asyncio.sleep(max(_outages.pause(), backoff.delay(self._retry)))
+        return True
+
+    async def _try(self, host: str, started: float) -> bool:
+        """Whether this was the last attempt."""
+        from pepperpy.network.attempt import AttemptFailed, attempt
+
+        client = self._client()
+        if client is None:
+            return True
+        config = client.config
+        del client
+        began = time.monotonic()
+        try:
+            protocol = await attempt(config)
+        except AttemptFailed as failed:
+            client = self._client()
+            if client is None:
+                return True
+            if not failed.may_pass or self._retry == config.reconnect_attempts:
+                self._give_up(client._connect_error(failed, self._retry, time.monotonic() - started))
+                return True
+            client._retries += 1
+            logger.info("reconnect to %s: attempt %d failed (%s)", host, self._retry, failed.reason)
+            return False
+        client = self._client()
+        if client is None or self._task is not asyncio.current_task():
+            # Closed meanwhile, and on_connect did not mind being cancelled.
+            protocol.abort()
+            return True
+        _outages.succeeded(host)
+        self._task = None
+        logger.info("reconnected to %s, attempt %d", host, self._retry)
+        client._take_over(protocol, time.monotonic() - began)
+        return True
+
+    def _give_up(self, error: NetworkError) -> None:
+        logger.warning("%s", error)
+        self._task = None
+        self._finish(error)
+
+
+def _tell(reference: weakref.ref[NetworkClient], state: State) -> None:
+    client = reference()
+    if client is not None and client.config.on_state is not None:
+        client.config.on_state(client, state)

@@ -1,0 +1,105 @@
+"""A server that dies and comes back on its port, and a client that is to bear it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from pepperpy.network import NetworkClient, NetworkConfig
+from support.processes import reserved_ports
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while (data := await reader.read(65536)) and not writer.transport.is_closing():
+        writer.write(data)
+
+
+async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(65536):
+        pass
+
+
+async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read nothing until the connection ends, and then do not mind how."""
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await writer.wait_closed()
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Accept and close at once."""
+
+
+class Mortal:
+    """One server on one port, started and killed as often as the test likes."""
+
+    def __init__(self, port: int, handler: Handler = echo) -> None:
+        self.port = port
+        self.handler = handler
+        self.accepted = 0
+        self.writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self.writers.add(writer)
+        try:
+            with contextlib.suppress(ConnectionError):
+                await self.handler(reader, writer)
+        finally:
+            self.writers.discard(writer)
+            writer.close()
+
+    def drop(self, *, reset: bool = False) -> None:
+        """End all connections; the server goes on."""
+        for writer in self.writers:
+            if reset:
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            writer.transport.abort()
+
+    async def kill(self) -> None:
+        """End all connections and stop listening."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.drop()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def mortal_server(handler: Handler = echo) -> AsyncIterator[Mortal]:
+    with reserved_ports(1) as [port]:
+        server = Mortal(port, handler)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.kill()
+
+
+def reconnecting(port: int, **settings: object) -> NetworkClient:
+    """A reconnecting client that does not wait long."""
+    defaults = {"timeout": 10, "retries": 0, "retry_delay": 0.01, "max_retry_delay": 0.02, "reconnect": True}
+    return NetworkClient(NetworkConfig("127.0.0.1", port, **defaults | settings))
+
+
+@contextlib.asynccontextmanager
+async def mortal_and_client(handler: Handler = echo, **settings: object) -> AsyncIterator[tuple[Mortal, NetworkClient]]:
+    """Both, connected."""
+    async with mortal_server(handler) as server:
+        client = reconnecting(server.port, **settings)
+        await client.connect()
+        try:
+            yield server, client
+        finally:
+            client.abort()
+            for _ in range(3):
+                await asyncio.sleep(0)

@@ -1,0 +1,190 @@
+"""The heartbeat: when it comes, what counts as an answer, and what a peer that does not answer is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from support.cancelling import arrived, until
+from support.mortal import echo, mortal_and_client, silence
+from support.servers import peer_and_client
+
+from pepperpy.network import BusyError, ConnectionLostError, NetworkClient, NetworkTimeoutError
+
+
+class Ping:
+    """A heartbeat that sends one line and counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def __call__(self, connection: NetworkClient) -> None:
+        self.count += 1
+        await connection.send(b"ping\n")
+
+
+def settings(heartbeat: object, interval: float = 0.02, timeout: float = 0.03, **more: object) -> dict[str, object]:
+    return {"heartbeat": heartbeat, "heartbeat_interval": interval, "heartbeat_timeout": timeout} | more
+
+
+async def test_a_peer_that_answers_is_asked_again_and_again_and_stays_connected() -> None:
+    ping = Ping()
+    async with mortal_and_client(echo, **settings(ping, timeout=1, reconnect=False)) as (_, client):
+        client._supervisor._heartbeat._timeout = 0.02  # type: ignore[union-attr]
+        await until(lambda: ping.count == 3, "three heartbeats")
+        await arrived(client, 15)
+        # Nobody received meanwhile; the answers count all the same, and are there.
+        assert await client.receive_exactly(15) == b"ping\n" * 3
+        assert client.is_connected
+
+
+async def test_a_task_that_receives_gets_the_answers_undisturbed() -> None:
+    ping = Ping()
+    async with mortal_and_client(echo, **settings(ping)) as (_, client):
+        for _ in range(3):
+            assert await client.receive_line() == b"ping\n"
+        assert ping.count == 3
+
+
+async def test_a_silent_peer_is_lost_for_the_task_that_waits_and_for_all_later_calls() -> None:
+    async with mortal_and_client(silence, **settings(Ping(), reconnect=False)) as (_, client):
+        for call in (client.receive(), client.receive(), client.send(b"x"), client.flush()):
+            with pytest.raises(
+                ConnectionLostError, match=r"the peer did not answer within heartbeat_timeout=0\.03"
+            ) as e:
+                await call
+            assert isinstance(e.value.__cause__, NetworkTimeoutError)
+        assert not client.is_connected
+
+
+async def test_a_reconnecting_client_replaces_the_connection_of_a_silent_peer() -> None:
+    async with mortal_and_client(silence, **settings(Ping())) as (server, client):
+        with pytest.raises(ConnectionLostError, match="did not answer"):
+            await client.receive()
+        server.handler = echo
+        await until(lambda: client.stats.connects >= 2, "a new connection")
+        assert server.accepted >= 2
+
+
+async def test_traffic_in_either_direction_keeps_the_heartbeat_away() -> None:
+    ping = Ping()
+    async with peer_and_client(**settings(ping, interval=0.4, timeout=1)) as (peer, client):
+        ended = time.monotonic() + 0.5
+        while time.monotonic() < ended:
+            await client.send(b"out")
+            await asyncio.sleep(0.02)
+        ended = time.monotonic() + 0.5
+        while time.monotonic() < ended:
+            await peer.send(b"in")
+            await client.receive()
+            await asyncio.sleep(0.02)
+        assert ping.count == 0
+
+
+async def test_while_reading_is_paused_nothing_is_concluded() -> None:
+    ping = Ping()
+    high = {"receive_high_water": 1000, "receive_low_water": 10}
+    async with peer_and_client(**settings(ping, **high)) as (peer, client):
+        await peer.send(b"x" * 1000)
+        await until(lambda: client._protocol.receiver.reading_paused, "reading is paused")
+        await asyncio.sleep(0.15)
+        assert client.is_connected
+        assert ping.count == 0
+        assert await client.receive_exactly(1000) == b"x" * 1000
+        # Now it can be told that the peer is silent.
+        with pytest.raises(ConnectionLostError, match="did not answer"):
+            await client.receive()
+        assert ping.count == 1
+
+
+async def test_a_heartbeat_that_raises_ends_the_connection_with_it_as_the_cause() -> None:
+    async def bad_answer(connection: NetworkClient) -> None:
+        await connection.send(b"ping\n")
+        if await connection.receive_line() != b"pong\n":
+            raise ValueError("no pong")
+
+    async with mortal_and_client(echo, **settings(bad_answer, reconnect=False)) as (_, client):
+        await until(lambda: not client.is_connected, "the connection is lost")
+        with pytest.raises(ConnectionLostError, match="no pong") as caught:
+            await client.receive()
+        assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_a_heartbeat_that_receives_where_a_task_does_is_refused_and_says_so() -> None:
+    async def ask(connection: NetworkClient) -> None:
+        await connection.receive()
+
+    async with mortal_and_client(silence, **settings(ask, reconnect=False)) as (_, client):
+        with pytest.raises(ConnectionLostError, match="another task is already receiving") as caught:
+            await client.receive()
+        assert isinstance(caught.value.__cause__, BusyError)
+
+
+async def test_a_heartbeat_that_hangs_ends_the_connection_and_is_cancelled() -> None:
+    ended: list[BaseException] = []
+
+    async def hang(connection: NetworkClient) -> None:
+        try:
+            await asyncio.Event().wait()
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    async with mortal_and_client(silence, **settings(hang, reconnect=False)) as (_, client):
+        with pytest.raises(ConnectionLostError, match=r"the heartbeat was not done within heartbeat_timeout=0\.03 s"):
+            await client.receive()
+        await until(lambda: len(ended) == 1, "it is cancelled")
+        assert isinstance(ended[0], asyncio.CancelledError)
+
+
+@pytest.mark.parametrize("end", ["disconnect", "abort", "loss"])
+async def test_the_end_of_the_connection_ends_its_heartbeat(end: str) -> None:
+    begun = asyncio.Event()
+
+    async def hang(connection: NetworkClient) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with mortal_and_client(silence, **settings(hang, timeout=60, reconnect=False)) as (server, client):
+        await begun.wait()
+        if end == "loss":
+            server.drop(reset=True)
+        else:
+            await client.disconnect() if end == "disconnect" else client.abort()
+        await until(lambda: not any("_beat" in repr(task) for task in asyncio.all_tasks()), "no task is left")
+
+
+async def test_an_answer_that_came_while_the_loop_was_held_up_is_an_answer() -> None:
+    ping = Ping()
+    async with (
+        peer_and_client() as (other_peer, other),
+        peer_and_client(**settings(ping, timeout=0.05)) as (peer, client),
+    ):
+
+        async def hold_up() -> None:
+            # Runs inside the loop's reading, and past the time of the verdict, with the answer in the socket.
+            await other.receive()
+            peer.sock.send(b"pong\n")
+            time.sleep(0.07)
+
+        for number in range(1, 4):
+            await until(lambda n=number: ping.count == n, "a heartbeat")  # type: ignore[misc]
+            assert await peer.receive(5) == b"ping\n"
+            holding = asyncio.create_task(hold_up())
+            await asyncio.sleep(0)
+            await other_peer.send(b"x")
+            assert await client.receive_line() == b"pong\n"
+            await holding
+
+
+async def test_the_heartbeat_takes_no_news_from_the_users_tasks() -> None:
+    ping = Ping()
+    async with mortal_and_client(echo, **settings(ping, timeout=5)) as (server, client):
+        server.drop()
+        await until(lambda: not client.is_connected, "the loss")
+        before = ping.count
+        await until(lambda: ping.count > before, "a heartbeat on the new connection")
+        for call in (client.send(b"x"), client.receive()):
+            with pytest.raises(ConnectionLostError):
+                await call
