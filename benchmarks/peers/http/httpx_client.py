@@ -2,8 +2,8 @@
 
 Its connections are as many as the load's, where that is above the default of 100 (Advanced, Resource limits), or most
 of 256 requests would wait for longer than its pool timeout. `max_keepalive_connections` stays at its default of 20:
-with more, its pool looks at all connections for each of them at every request, which took up to twice as long with 32
-of them and twenty times as long with 256. `verify` is its documented place for a certificate authority (Advanced, SSL).
+with more, its pool looks at all connections for each of them at every request, which took twice as long with 32 of them
+and twenty times as long with 256. `verify` is its documented place for a certificate authority (Advanced, SSL).
 HTTP/1.1 and the standard library's JSON are its defaults.
 """
 

@@ -51,7 +51,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         readonly Endpoint endpoint
         readonly Receiver receiver
         readonly Sender sender
-        object _closed               # future that wait_closed() gives, made on demand
+        list _closed                 # futures that wait_closed() has given, one for each who waits; None before
         object _on_end               # callable with this protocol, told once when the connection is gone; or None
         bint _eof_is_loss
 
@@ -134,8 +134,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                     self.receiver.end(True)
             finally:
                 endpoint.on_timer = endpoint.on_broken = None
-                if self._closed is not None and not self._closed.done():
-                    self._closed.set_result(None)
+                for closed in self._closed or ():
+                    if not closed.done():
+                        closed.set_result(None)
 
     def pause_writing(self):
         self.sender.transport_is_full()
@@ -308,9 +309,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self._forget()
         if self.endpoint.transport is None:
             return None
+        closed = self.endpoint.loop.create_future()
         if self._closed is None:
-            self._closed = self.endpoint.loop.create_future()
-        return self._closed
+            self._closed = []
+        self._closed.append(closed)
+        return closed
 
     def take_undelivered(self):
         """Bytes accepted that never left, if nobody has been told yet; telling is then up to the caller."""
