@@ -159,7 +159,11 @@ def run(peer: Peer, workload: Workload, seconds: float | None = None) -> dict[st
     seconds = workload.seconds if seconds is None else seconds
     with server(workload) as port:
         if peer.name == C_CLIENT:
-            command = [built("c_client"), workload.kind, *map(str, (port, workload.size, workload.connections, seconds))]
+            command = [
+                built("c_client"),
+                workload.kind,
+                *map(str, (port, workload.size, workload.connections, seconds)),
+            ]
             if shutil.which("taskset"):
                 command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command]
         else:

@@ -77,7 +77,8 @@ def _over_tls(plain: Workload) -> Workload:
 
 
 TCP_WORKLOADS = {workload.name: workload for workload in _tcp()}
-TLS_WORKLOADS = {workload.name: workload for workload in map(_over_tls, _tcp())}
+# A thousand handshakes take two seconds a run: these echoes only with the smallest and the largest message.
+TLS_WORKLOADS = {workload.name: workload for workload in map(_over_tls, _tcp()) if workload.name != "tls_echo_1000_4K"}
 HTTP_WORKLOADS = {
     workload.name: workload
     for workload in [

@@ -6,7 +6,7 @@ from time import perf_counter
 from client import Job
 from workloads import HEADER_BYTES, LINE
 
-from pepperpy.network import NetworkClient, NetworkConfig
+from pepperpy.network import LengthPrefixed, NetworkClient, NetworkConfig
 
 BLOCK = 1000  # operations between two looks at the clock
 
@@ -43,11 +43,11 @@ async def receive_lines(job: Job) -> None:
 
 async def receive_record(job: Job) -> None:
     async with _client(job) as client:
+        framed = client.framed(LengthPrefixed(HEADER_BYTES))
         with job.measure() as clock:
             while clock.running():
                 for _ in range(BLOCK):
-                    size = int.from_bytes(await client.receive_exactly(HEADER_BYTES), "big")
-                    record = await client.receive_exactly(size)
+                    record = await framed.receive()
                 clock.operations += BLOCK
         assert record == LINE
         client.abort()
@@ -110,13 +110,15 @@ async def echo(job: Job) -> None:
     message = LINE * (job.size // len(LINE))
 
     async def round_trips(client: NetworkClient) -> None:
-        begun = perf_counter()
-        while begun < clock.end:
+        now = perf_counter()
+        while True:
+            begun = now
             await client.send(message)
             answer = await client.receive_exactly(len(message))
             now = perf_counter()
             clock.latencies.append(now - begun)
-            begun = now
+            if now > clock.end:
+                break
         assert answer == message
 
     with job.measure() as clock:
