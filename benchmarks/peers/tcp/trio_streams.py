@@ -1,7 +1,7 @@
 """trio: its streams, and the buffer that its users put over them.
 
-trio.readthedocs.io, "I/O in Trio": open_tcp_stream and open_ssl_over_tcp_stream make the streams; receive_some() without a
-number takes what the stream thinks is a good amount. Trio has no buffered reader: lines and records are cut from a
+trio.readthedocs.io, "I/O in Trio": open_tcp_stream and open_ssl_over_tcp_stream make the streams; receive_some() with
+no number takes what the stream thinks is a good amount. Trio has no buffered reader: lines and records are cut from a
 bytearray by the application.
 """
 
