@@ -110,13 +110,15 @@ async def echo(job: Job) -> None:
     message = LINE * (job.size // len(LINE))
 
     async def round_trips(client: NetworkClient) -> None:
-        begun = perf_counter()
-        while begun < clock.end:
+        now = perf_counter()
+        while True:
+            begun = now
             await client.send(message)
             answer = await client.receive_exactly(len(message))
             now = perf_counter()
             clock.latencies.append(now - begun)
-            begun = now
+            if now > clock.end:
+                break
         assert answer == message
 
     with job.measure() as clock:

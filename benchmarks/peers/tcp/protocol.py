@@ -1,4 +1,4 @@
-"""A bare asyncio protocol: a client written by hand for one purpose, with callbacks and no await for a message.
+"""A bare asyncio protocol: what a client written by hand for one purpose does, with callbacks instead of awaits.
 
 The Python documentation recommends BufferedProtocol for avoiding copies (library/asyncio-protocol.html, "Buffered
 Streaming Protocols"): the loop reads into memory that stays, and the callback parses what lies there. Its flow control
@@ -102,7 +102,8 @@ class _Batches(_Flooded):
 
     def messages_received(self, messages: list[bytes]) -> None:
         self.clock.operations += len(messages)
-        self.last = messages[-1]
+        if messages:
+            self.last = messages[-1]
 
 
 class _Each(_Batches):

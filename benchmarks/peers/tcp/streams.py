@@ -80,14 +80,16 @@ async def echo(job: Job) -> None:
     message = LINE * (job.size // len(LINE))
 
     async def round_trips(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        begun = perf_counter()
-        while begun < clock.end:
+        now = perf_counter()
+        while True:
+            begun = now
             writer.write(message)
             await writer.drain()
             answer = await reader.readexactly(len(message))
             now = perf_counter()
             clock.latencies.append(now - begun)
-            begun = now
+            if now > clock.end:
+                break
         assert answer == message
 
     with job.measure() as clock:

@@ -1,8 +1,8 @@
 """trio: its streams, and the buffer that its users put over them.
 
-trio.readthedocs.io, "I/O in Trio": open_tcp_stream and open_ssl_over_tcp_stream make the streams; receive_some()
-without a number takes what the stream thinks is a good amount. Trio has no buffered reader: lines and records are cut
-from a bytearray by the application.
+trio.readthedocs.io, "I/O in Trio": open_tcp_stream and open_ssl_over_tcp_stream make the streams; receive_some() with
+no number takes what the stream thinks is a good amount. Trio has no buffered reader: lines and records are cut from a
+bytearray by the application.
 """
 
 from time import perf_counter
@@ -54,7 +54,10 @@ def _connector(job: Job):
     async def connect() -> _Buffered:
         if context is None:
             return _Buffered(await trio.open_tcp_stream(job.host, job.port))
-        return _Buffered(await trio.open_ssl_over_tcp_stream(job.host, job.port, ssl_context=context))
+        stream = await trio.open_ssl_over_tcp_stream(job.host, job.port, ssl_context=context)
+        # Else the first use would do it.
+        await stream.do_handshake()
+        return _Buffered(stream)
 
     return connect
 
@@ -124,13 +127,15 @@ async def echo(job: Job) -> None:
     message = LINE * (job.size // len(LINE))
 
     async def round_trips(buffered: _Buffered) -> None:
-        begun = perf_counter()
-        while begun < clock.end:
+        now = perf_counter()
+        while True:
+            begun = now
             await buffered.stream.send_all(message)
             answer = await buffered.receive_exactly(len(message))
             now = perf_counter()
             clock.latencies.append(now - begun)
-            begun = now
+            if now > clock.end:
+                break
         assert answer == message
 
     with job.measure() as clock:
