@@ -60,23 +60,39 @@ async def open_tcp(config: NetworkConfig, host: str, port: int) -> socket.socket
     )
 
 
+# Not by loop.sock_connect(): uvloop's takes a thread to look up an address that is a number, and 130 us of 280.
 async def _connect_alone(loop: asyncio.AbstractEventLoop, config: NetworkConfig, address: AddressInfo) -> socket.socket:
     sock = _new_socket(config, address)
     try:
         sock.setblocking(False)
         code = sock.connect_ex(address[4])
         if code == errno.EINPROGRESS:
-            # A server on this machine has answered within the call. To ask again says so, for 1 us; to have the loop
-            # watch the socket costs 130 on uvloop (Linux 6.18, CPython 3.11).
+            # A server on this machine has answered within the call, and to ask again says so.
             code = sock.connect_ex(address[4])
         if code in (errno.EINPROGRESS, errno.EALREADY):
-            await loop.sock_connect(sock, address[4])
-        elif code not in (0, errno.EISCONN):
+            await _writable(loop, sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code not in (0, errno.EISCONN):
             raise OSError(code, f"Connect call failed {address[4]}")
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready = loop.create_future()
+    loop.add_writer(sock, _set_done, ready)
+    try:
+        await ready
+    finally:
+        # Before the descriptor is closed and given to somebody else.
+        loop.remove_writer(sock)
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 async def _open_unix(config: NetworkConfig, path: str) -> socket.socket:
@@ -119,7 +135,6 @@ def _new_socket(config: NetworkConfig, address: AddressInfo) -> socket.socket:
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, config.nodelay)
         if config.keepalive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             # macOS calls the idle time TCP_KEEPALIVE.
