@@ -123,6 +123,8 @@ class Pipeline(Generic[M]):
     async def __aenter__(self) -> Pipeline[M]:
         if self._reader is not None:
             raise UsageError(f"{self._client._where}: a pipeline is used once; make a new one")
+        if self._client._supervisor is not None:
+            await self._client._supervisor.catch_up(self._client, Default.TIMEOUT, "pipeline")
         self._protocol = self._client._protocol
         self._protocol.check_user()
         self._watchdog = Watchdog(asyncio.get_running_loop())
@@ -136,6 +138,10 @@ class Pipeline(Generic[M]):
         self._end(self._error(ClosedError, "its block was left"), abort=self.in_flight > 0)
         self._reader.cancel()
         await asyncio.wait([self._reader])
+        receiver = self._protocol.receiver
+        if self._protocol.is_open and not (receiver.is_busy or receiver.bytes_buffered):
+            # The reader's last receive was given up, but nothing is to come for it: a pool may lend the connection on.
+            receiver.take(1)
         if error is None and isinstance(self._reason, Exception) and not isinstance(self._reason, NetworkError):
             # Out of the caller's own functions. Requests have told of it, but maybe there were none.
             raise self._reason
@@ -212,7 +218,11 @@ class Pipeline(Generic[M]):
         await self._turns.take()
         try:
             self._check_connection()
-            await self.framed.send(message, None)
+            # Not by `framed.send()`: what plain sends have not been told of an earlier loss is not for this connection.
+            pieces, sender, waiter = self.framed._pieces(message), self._protocol.sender, None
+            while not sender.send_many(pieces):
+                waiter = sender.wait(None, waiter)
+                await waiter
         except BaseException:
             self._turns.give_back()
             raise

@@ -64,7 +64,8 @@ class PooledConnection:
             return "unread"
         if not protocol.is_open or receiver.at_eof:
             return "lost"
-        if receiver.unfinished or sender.unfinished:
+        # A request may do something else than receive at this moment.
+        if receiver.unfinished or sender.unfinished or receiver.limited_elsewhere:
             return "unfinished"
         try:
             if sender.start_flush(None) is not None:

@@ -679,6 +679,8 @@ class NetworkClient:
         that of the next request. An error out of `receive` does the same. Who waits for a turn then gets `ClosedError`
         or `ConnectionLostError` with the reason as `__cause__`. The peer may have acted on the request all the same.
         """
+        if self._supervisor is not None:
+            timeout = await self._supervisor.catch_up(self, timeout, "request")
         if self._exchanges is None:
             from pepperpy.network.request import Exchanges
 
