@@ -238,7 +238,7 @@ async def test_a_request_is_told_of_a_loss_before_anything_is_sent_and_the_next_
                 await client.request(b"4\n", line)
             # Now they wait for the next connection, and keep their order.
             waiting = [asyncio.create_task(client.request(b"%d\n" % n, line)) for n in (5, 6, 7)]
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             await server.start()
             assert await asyncio.gather(*waiting) == [b"5\n", b"6\n", b"7\n"]
             assert seen == [b"1\n", b"3\n", b"5\n", b"6\n", b"7\n"]
@@ -258,21 +258,31 @@ async def test_a_request_that_waits_for_a_connection_has_its_time_and_can_be_can
         assert await client.request(b"3\n", line) == b"3\n"
 
 
-@pytest.mark.parametrize("how", ["timeout", "cancelled"])
-async def test_a_request_that_ends_without_its_reply_costs_the_connection_and_not_the_client(how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [("timeout", NetworkTimeoutError), ("failed", ZeroDivisionError), ("cancelled", asyncio.CancelledError)],
+)
+async def test_a_request_that_ends_without_its_reply_costs_the_connection_and_not_the_client(
+    how: str, error: type[BaseException]
+) -> None:
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while question := await reader.readline():
             writer.write(b"half of the late rep" if question == b"late\n" else question)
 
+    async def receive(client: NetworkClient) -> bytes:
+        if how == "failed":
+            return await client.receive_exactly(4) * (1 // 0)
+        return await client.receive_line()
+
     async with mortal_and_client(half) as (server, client):
         for number in range(3):
-            asking = asyncio.create_task(client.request(b"late\n", line, timeout=0.05 if how == "timeout" else None))
-            await until(lambda: client.stats.bytes_buffered == 20, "half of the reply is here")
+            limit = 0.01 if how == "timeout" else None
+            asking = asyncio.create_task(client.request(b"late\n", receive, timeout=limit))
             waiting = asyncio.create_task(client.request(b"x\n", line))
-            await asyncio.sleep(0)
             if how == "cancelled":
+                await until(lambda: client.stats.bytes_buffered == 20, "half of the reply is here")
                 asking.cancel()
-            with pytest.raises(NetworkTimeoutError if how == "timeout" else asyncio.CancelledError):
+            with pytest.raises(error):
                 await asking
             with pytest.raises(ClosedError, match="connection dropped after a failed request"):
                 await waiting

@@ -35,7 +35,8 @@ class Pipeline(Generic[M]):
 
     `async with` begins and ends it. Within, the pipeline does all receiving of its connection: a plain receive gets
     `BusyError`. Leaving the block with requests in flight aborts the connection, and these get `ClosedError`;
-    otherwise the connection stays usable, and in step.
+    otherwise the connection stays usable, and in step. With `config.reconnect`, beginning raises the loss that no
+    receive has raised, or waits for the next connection, for `config.timeout` seconds at most.
 
     It ends before that with its connection; with what cannot be decoded or answers no request, and with too many
     abandoned requests, upon which the connection is aborted. All requests in flight, and those that wait for their
