@@ -326,12 +326,17 @@ async def test_a_receiver_of_the_pool_is_not_in_the_way() -> None:
         ({"check_after": -1}, ValueError, "check_after must be 0 or more seconds, not -1"),
         ({"check_timeout": None}, TypeError, "check_timeout must be a number of seconds, not None"),
         ({"check": 1}, TypeError, "check must be an async function of a client, or None, not 1"),
-        ({"setup": 1}, TypeError, "setup must be an async function of a client, or None, not 1"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(settings: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         NetworkPool(NetworkConfig("localhost", 1), **settings)
+
+
+@pytest.mark.parametrize("field", [{"reconnect": True}, {"on_state": print}, {"heartbeat": print}])
+def test_what_is_for_single_clients_is_refused_by_name(field: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(field))} is for single clients"):
+        NetworkPool(NetworkConfig("localhost", 1, **field))
 
 
 def test_a_bad_configuration_or_time_limit_is_refused() -> None:

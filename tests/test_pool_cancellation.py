@@ -148,13 +148,13 @@ async def test_a_connection_begun_for_a_task_that_is_cancelled_serves_the_next()
 async def test_a_slow_connect_does_not_hold_up_who_can_have_a_returned_connection() -> None:
     gate = asyncio.Event()
 
-    async def setup(client: NetworkClient) -> None:
+    async def on_connect(client: NetworkClient) -> None:
         if gate.is_set():
             return
         if server.accepted > 1:
             await gate.wait()
 
-    async with server_and_pool(0, 2, setup=setup) as (server, pool):
+    async with server_and_pool(0, 2, config={"on_connect": on_connect}) as (server, pool):
         async with pool.acquire() as client:
             address = client.local_address
             waiting = asyncio.create_task(_address(pool))

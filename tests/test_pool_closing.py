@@ -78,10 +78,10 @@ async def test_closing_ends_connecting_checking_and_those_who_wait_for_it() -> N
     async def stuck(client: NetworkClient) -> None:
         await client.receive(timeout=None)
 
-    for hook in ("setup", "check"):
+    for hook in ({"config": {"on_connect": stuck}}, {"check": stuck}):
         async with line_server() as server:
-            pool = pool_of(server.port, 0, 1, check_after=0, check_timeout=60, **{hook: stuck})
-            if hook == "check":
+            pool = pool_of(server.port, 0, 1, check_after=0, check_timeout=60, **hook)
+            if "check" in hook:
                 await use(pool)
             waiting = [asyncio.create_task(use(pool)) for _ in range(2)]
             await until(lambda server=server, pool=pool: server.open and pool.stats.preparing, "it is stuck")  # type: ignore[misc]
@@ -200,7 +200,7 @@ async def test_a_cancelled_start_leaves_nothing() -> None:
         await client.receive(timeout=None)
 
     async with line_server() as server:
-        pool = pool_of(server.port, 2, 2, setup=stuck)
+        pool = pool_of(server.port, 2, 2, config={"on_connect": stuck})
         starting = asyncio.create_task(pool.__aenter__())
         await until(lambda: server.accepted == 2, "both are connected")
         starting.cancel()

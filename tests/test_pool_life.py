@@ -129,11 +129,11 @@ async def test_each_failure_to_connect_fails_one_who_waits_and_loses_no_slot() -
 async def test_a_server_that_never_answers_starves_nobody_who_can_be_served() -> None:
     stuck = asyncio.Event()
 
-    async def setup(client: NetworkClient) -> None:
+    async def on_connect(client: NetworkClient) -> None:
         if server.accepted > 1:
             await stuck.wait()
 
-    async with server_and_pool(0, 3, setup=setup) as (server, pool):
+    async with server_and_pool(0, 3, config={"on_connect": on_connect}) as (server, pool):
         await use(pool)
         await asyncio.gather(*(use(pool) for _ in range(30)))
         assert pool.stats.preparing == 2
@@ -142,44 +142,72 @@ async def test_a_server_that_never_answers_starves_nobody_who_can_be_served() ->
                 await use(pool, timeout=0.01)
 
 
-async def test_setup_is_run_once_on_each_connection_before_anybody_gets_it() -> None:
+async def test_on_connect_is_run_once_on_each_connection_before_anybody_gets_it() -> None:
     greeted: list[bytes] = []
 
-    async def setup(client: NetworkClient) -> None:
+    async def on_connect(client: NetworkClient) -> None:
         greeted.append(await client.receive_line())
         await ask(client, b"login")
 
     async with line_server() as server:
         server.greeting = b"hello\n"
-        async with pool_of(server.port, 1, 2, setup=setup) as pool:
+        async with pool_of(server.port, 1, 2, config={"on_connect": on_connect}) as pool:
             for _ in range(3):
                 async with pool.acquire() as first, pool.acquire() as second:
                     await asyncio.gather(ask(first), ask(second))
     assert greeted == [b"hello\n"] * 2
 
 
-async def test_what_setup_raises_who_waits_gets_and_the_connection_is_closed() -> None:
-    async def setup(client: NetworkClient) -> None:
+async def test_what_on_connect_raises_who_waits_gets_as_the_cause_and_the_connection_is_closed() -> None:
+    async def on_connect(client: NetworkClient) -> None:
         await ask(client)
         raise PermissionError("wrong password")
 
-    async with server_and_pool(0, 1, setup=setup) as (server, pool):
+    async with server_and_pool(0, 1, config={"on_connect": on_connect}) as (server, pool):
         for _ in range(2):
-            with pytest.raises(PermissionError, match="wrong password"):
+            with pytest.raises(ConnectError, match="on_connect failed: wrong password") as caught:
                 await use(pool)
+            assert type(caught.value.__cause__) is PermissionError
         assert (pool.stats.size, pool.stats.failures, pool.stats.created) == (0, 2, 0)
         await until(lambda: not server.open, "both are closed")
 
 
-async def test_a_setup_that_does_not_end_is_a_timeout() -> None:
-    async def setup(client: NetworkClient) -> None:
+async def test_an_on_connect_that_does_not_end_is_a_timeout() -> None:
+    async def on_connect(client: NetworkClient) -> None:
         await client.receive(timeout=None)
 
-    async with server_and_pool(0, 1, setup=setup, config={"connect_timeout": 0.2}) as (_, pool):
-        with pytest.raises(NetworkTimeoutError, match=r"setup did not end within 0\.2 s") as caught:
+    async with server_and_pool(0, 1, config={"connect_timeout": 0.2, "on_connect": on_connect}) as (server, pool):
+        with pytest.raises(NetworkTimeoutError, match=r"on_connect not done within 0\.2 s"):
             await use(pool)
-        assert caught.value.details["phase"] == "setup"
-        assert pool.stats.size == 0
+        assert (pool.stats.size, pool.stats.failures, server.accepted) == (0, 1, 1)
+        await until(lambda: not server.open, "it is closed")
+
+
+async def test_a_pool_moves_to_the_next_host_with_on_connect_and_what_may_pass_as_configured() -> None:
+    asked: list[object] = []
+
+    async def on_connect(client: NetworkClient) -> None:
+        await ask(client, b"login")
+
+    def may_pass(error: Exception) -> bool:
+        asked.append(error)
+        return len(asked) < 3
+
+    async with line_server() as gone, line_server() as server:
+        await gone.stop()
+        hosts = (("127.0.0.1", server.port),)
+        config = {"hosts": hosts, "on_connect": on_connect, "may_pass": may_pass}
+        async with pool_of(gone.port, 0, 1, config=config) as pool:
+            # Lent twice, the connection passes from client to client.
+            assert await use(pool) == await use(pool)
+            async with pool.acquire() as client:
+                assert client.remote_address == hosts[0]
+            assert (server.accepted, len(asked)) == (1, 1)
+            await server.stop()
+            await until(lambda: pool.stats.idle == 0, "its loss is noticed")
+            with pytest.raises(ConnectError):
+                await use(pool)
+            assert len(asked) == 3
 
 
 # ---- Checking ----
@@ -271,11 +299,12 @@ async def test_a_check_that_fails_after_who_waited_for_it_has_left_makes_no_new_
 async def test_who_waits_for_a_slow_connect_may_have_an_idle_connection_that_must_be_checked() -> None:
     stuck = asyncio.Event()
 
-    async def setup(client: NetworkClient) -> None:
+    async def on_connect(client: NetworkClient) -> None:
         if server.accepted > 1:
             await stuck.wait()
 
-    async with server_and_pool(0, 2, setup=setup, check=ask, check_after=0) as (server, pool):
+    config = {"on_connect": on_connect}
+    async with server_and_pool(0, 2, check=ask, check_after=0, config=config) as (server, pool):
         async with pool.acquire() as client:
             waiting = asyncio.create_task(use(pool))
             await until(lambda: server.accepted == 2, "a second one is being made")

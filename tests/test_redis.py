@@ -179,7 +179,7 @@ async def test_a_pool_serves_100_tasks_their_own_values_whatever_redis_does_to_i
             await client.send(command(b"GET", b"%d" % number))
             assert await reply(client) == b"value %d" % number
 
-    async with pool_of(redis_port, 2, 10, setup=ping, check=ping, check_after=0) as pool:
+    async with pool_of(redis_port, 2, 10, check=ping, check_after=0, config={"on_connect": ping}) as pool:
         for turn in (1, 2, 3):
             tasks = [asyncio.create_task(work(number)) for number in range(100)]
             for number in range(0, 100, 7):

@@ -133,6 +133,13 @@ async def test_a_peer_over_tls(script: Callable[[Peer], object]) -> None:
         await writer.wait_closed()
 
 
+async def test_a_network_client_over_tls() -> None:
+    async with scripted_peer(ping, ping, tls=server_context(server_cert())) as server:
+        config = server.config.replace(tls=True, ca_file=ca_file())
+        for _ in range(2):
+            assert await pinging(config) == b"+PONG\r\n"
+
+
 # ---- A client that does not ----
 
 DEVIATIONS: dict[str, tuple[bytes, str]] = {

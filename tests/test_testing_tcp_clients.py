@@ -8,6 +8,7 @@ import re
 import socket
 import textwrap
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.servers import echo_server
@@ -49,6 +50,17 @@ async def test_a_pair_in_memory_opens_no_descriptor() -> None:
         assert await b.receive_line() == b"hello\n"
         assert open_descriptors() == before
         assert a.local_address == b.remote_address and b.local_address == a.remote_address
+
+
+@pytest.mark.parametrize(
+    "field", [{"tls": True}, {"proxy": "socks5://proxy:1080"}, {"unix_path": "/socket"}, {"hosts": (("other", 1),)}]
+)
+async def test_what_means_nothing_in_memory_is_refused_by_name(field: dict[str, Any]) -> None:
+    place = {} if "unix_path" in field else {"host": "db", "port": 5432}
+    for configs in ([NetworkConfig(**place, **field)], [NetworkConfig("db", 5432), NetworkConfig(**place, **field)]):
+        with pytest.raises(ValueError, match=f"^{next(iter(field))} must be left out"):
+            async with memory_pair(*configs):
+                raise AssertionError
 
 
 async def test_settings_are_those_of_each_client() -> None:

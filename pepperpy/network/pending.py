@@ -90,6 +90,18 @@ class PendingReceiver(Pending):
         """As `wait*`, likewise."""
         return self._wait_by(lambda receiver, left: wait(receiver, left, None), timeout)
 
+    async def catch_up(self, timeout: Timeout, phase: str) -> float | None:
+        """Raise the loss if that is still to be told; otherwise wait for the next connection.
+
+        Gives the seconds that are left of `timeout`.
+        """
+        deadline = deadline_of(timeout, self._supervisor.config)
+        while (receiver := self._current()) is None:
+            await self._supervisor.wait(deadline, phase)
+        while not self.is_told:
+            receiver.take(65536)
+        return remaining(deadline)
+
     def _take(self, name: str, *arguments: Any) -> Any:
         return self._take_by(lambda receiver: getattr(receiver, name)(*arguments), None)
 

@@ -35,7 +35,8 @@ class Pipeline(Generic[M]):
 
     `async with` begins and ends it. Within, the pipeline does all receiving of its connection: a plain receive gets
     `BusyError`. Leaving the block with requests in flight aborts the connection, and these get `ClosedError`;
-    otherwise the connection stays usable, and in step.
+    otherwise the connection stays usable, and in step. With `config.reconnect`, beginning raises the loss that no
+    receive has raised, or waits for the next connection, for `config.timeout` seconds at most.
 
     It ends before that with its connection; with what cannot be decoded or answers no request, and with too many
     abandoned requests, upon which the connection is aborted. All requests in flight, and those that wait for their
@@ -123,6 +124,8 @@ class Pipeline(Generic[M]):
     async def __aenter__(self) -> Pipeline[M]:
         if self._reader is not None:
             raise UsageError(f"{self._client._where}: a pipeline is used once; make a new one")
+        if self._client._supervisor is not None:
+            await self._client._supervisor.catch_up(self._client, Default.TIMEOUT, "pipeline")
         self._protocol = self._client._protocol
         self._protocol.check_user()
         self._watchdog = Watchdog(asyncio.get_running_loop())
@@ -136,6 +139,10 @@ class Pipeline(Generic[M]):
         self._end(self._error(ClosedError, "its block was left"), abort=self.in_flight > 0)
         self._reader.cancel()
         await asyncio.wait([self._reader])
+        receiver = self._protocol.receiver
+        if self._protocol.is_open and not (receiver.is_busy or receiver.bytes_buffered):
+            # The reader's last receive was given up, but nothing is to come for it: a pool may lend the connection on.
+            receiver.take(1)
         if error is None and isinstance(self._reason, Exception) and not isinstance(self._reason, NetworkError):
             # Out of the caller's own functions. Requests have told of it, but maybe there were none.
             raise self._reason
@@ -212,7 +219,11 @@ class Pipeline(Generic[M]):
         await self._turns.take()
         try:
             self._check_connection()
-            await self.framed.send(message, None)
+            # Not by `framed.send()`: what plain sends have not been told of an earlier loss is not for this connection.
+            pieces, sender, waiter = self.framed._pieces(message), self._protocol.sender, None
+            while not sender.send_many(pieces):
+                waiter = sender.wait(None, waiter)
+                await waiter
         except BaseException:
             self._turns.give_back()
             raise

@@ -14,7 +14,7 @@ from types import TracebackType
 from pepperpy.network.config import Default, NetworkConfig, _check_int, _check_seconds
 from pepperpy.network.config import check_timeout as check_limit
 from pepperpy.network.errors import UsageError
-from pepperpy.network.pool_connection import Maker, PooledConnection, Routine
+from pepperpy.network.pool_connection import Check, Maker, PooledConnection
 from pepperpy.network.pool_slots import Slots
 from pepperpy.network.tcp import NetworkClient, Timeout
 
@@ -27,13 +27,13 @@ class PoolStats:
         size: Connections there are: `in_use + idle + preparing + closing`; never above `max_size`.
         in_use: Lent to somebody.
         idle: Ready to be lent.
-        preparing: Being connected, set up or checked.
+        preparing: Being connected or checked.
         closing: Ending in order: idle for too long, too old, or with bytes that still have to leave.
         waiting: Tasks in the queue of `acquire()`.
         created: Connections made.
         reused: How often one was lent that had been lent before.
         timeouts: `acquire()` calls that ended with `PoolTimeoutError`.
-        failures: Preparations that came to nothing: `ConnectError`, or an error of `setup`.
+        failures: How often no connection could be made.
         max_wait: The longest time, in seconds, after which a waiting `acquire()` got a connection.
         dropped: How many connections were not lent again, by reason. "cancelled", "failed": the block was left by
             CancelledError, by another exception. "closed": the user closed it. "lost": the peer or the network did.
@@ -85,15 +85,15 @@ class NetworkPool:
         *,
         max_idle: float | None = 300.0,
         max_age: float | None = None,
-        setup: Routine | None = None,
-        check: Routine | None = None,
+        check: Check | None = None,
         check_after: float = 0.5,
         check_timeout: float = 1.0,
     ) -> None:
         """Nothing is opened before `async with` or the first `acquire()`.
 
         Args:
-            config: Of every connection.
+            config: Of every connection. Its `on_connect` runs on each before anybody gets it, to read a greeting or to
+                log in. `reconnect`, `on_state` and `heartbeat` are refused: a pool replaces what is lost by itself.
             min_size: Connections that are opened at the start and kept, 0 or more. Lost ones are replaced in the
                 background, after failures with the waits of `backoff.Backoff`.
             max_size: Connections at most, 1 or more. 10: as asyncpg and HikariCP.
@@ -101,8 +101,6 @@ class NetworkPool:
                 asyncpg.
             max_age: Seconds after which a connection is not lent any more, and closed; up to a tenth less, at random.
                 None for no limit.
-            setup: `async setup(client)` is run once on each new connection before anybody gets it: to read a greeting,
-                to log in. It may last as long as an attempt to connect. What it raises, who waits gets.
             check: `async check(client)` is run on an idle connection before it is lent, and says that it is no good by
                 raising or returning False: it is closed then, and a new one made in its place.
             check_after: Seconds that a connection must have been idle to be checked; 0 for all idle ones. One that
@@ -111,7 +109,7 @@ class NetworkPool:
                 who waits can still get a new connection.
 
         Raises:
-            TypeError, ValueError: An argument of a wrong type, or out of range.
+            TypeError, ValueError: An argument of a wrong type, out of range, or a field of `config` that is refused.
         """
         if not isinstance(config, NetworkConfig):
             raise TypeError(f"config must be a NetworkConfig, not {config!r}")
@@ -121,15 +119,17 @@ class NetworkPool:
             raise ValueError(f"min_size must be at most max_size={max_size}, not {min_size}")
         check_limit("max_idle", max_idle, zero=False)
         check_limit("max_age", max_age, zero=False)
-        for name, function in (("setup", setup), ("check", check)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} must be an async function of a client, or None, not {function!r}")
+        for name in ("reconnect", "on_state", "heartbeat"):
+            if getattr(config, name) not in (False, None):
+                raise ValueError(f"{name} is for single clients, and must be left out of the configuration of a pool")
+        if check is not None and not callable(check):
+            raise TypeError(f"check must be an async function of a client, or None, not {check!r}")
         _check_seconds("check_after", check_after, zero=True)
         _check_seconds("check_timeout", check_timeout, zero=False)
         self.config = config
         self.min_size = min_size
         self.max_size = max_size
-        maker = Maker(config, max_age, setup, check, check_after, check_timeout)
+        maker = Maker(config, max_age, check, check_after, check_timeout)
         self._slots = Slots(config, min_size, max_size, max_idle, maker)
 
     def __repr__(self) -> str:
@@ -165,7 +165,7 @@ class NetworkPool:
             PoolTimeoutError: None became free, and none could be made, in time. `details` has `elapsed` (seconds) and
                 how many connections were `in_use` and `preparing`, and how many tasks `waiting`.
             ConnectError, NetworkTimeoutError: No connection could be made: a new one was begun for this task or one
-                before it in the queue, and failed. And what `setup` raises.
+                before it in the queue, and failed. Likewise all else that `NetworkClient.connect` raises.
             ClosedError: The pool was closed before or meanwhile.
             UsageError: Called in another event loop, thread or process than the first time.
 

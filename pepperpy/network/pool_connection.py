@@ -13,12 +13,11 @@ import logging
 import math
 import random
 import select
-import time
 from collections.abc import Awaitable, Callable
 
 from pepperpy.network._waiter import Waiter
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import NetworkError, NetworkTimeoutError, UsageError
+from pepperpy.network.errors import NetworkError, UsageError
 from pepperpy.network.tcp import NetworkClient
 
 logger = logging.getLogger("pepperpy.network.pool")
@@ -27,7 +26,7 @@ logger = logging.getLogger("pepperpy.network.pool")
 # Arbitrary; HikariCP takes up to a fortieth, pgxpool leaves it to its user.
 AGE_JITTER = 0.1
 
-Routine = Callable[[NetworkClient], Awaitable[object]]
+Check = Callable[[NetworkClient], Awaitable[object]]
 
 # For callbacks of idle connections, which would else keep alive what the last user had in its context.
 _NOBODYS = contextvars.Context()
@@ -65,7 +64,8 @@ class PooledConnection:
             return "unread"
         if not protocol.is_open or receiver.at_eof:
             return "lost"
-        if receiver.unfinished or sender.unfinished:
+        # A request may do something else than receive at this moment.
+        if receiver.unfinished or sender.unfinished or receiver.limited_elsewhere:
             return "unfinished"
         try:
             if sender.start_flush(None) is not None:
@@ -120,40 +120,22 @@ class Maker:
         self,
         config: NetworkConfig,
         max_age: float | None,
-        setup: Routine | None,
-        check: Routine | None,
+        check: Check | None,
         check_after: float,
         check_timeout: float,
     ) -> None:
         self._config = config
         self._max_age = math.inf if max_age is None else max_age
-        self._setup = setup
         self._check = check
         self._check_after = check_after
         self._check_timeout = check_timeout
 
     async def make(self) -> PooledConnection:
-        """Connect and set up. Raises what those raise; a cancellation or an error leaves no connection."""
+        """Raises what `connect()` does; a cancellation or an error leaves no connection."""
         client = NetworkClient(self._config)
         await client.connect()
-        if self._setup is not None:
-            await self._set_up(client, self._setup)
         now = asyncio.get_running_loop().time()
         return PooledConnection(client, now + self._max_age * (1 - random.uniform(0, AGE_JITTER)))
-
-    async def _set_up(self, client: NetworkClient, setup: Routine) -> None:
-        started = time.monotonic()
-        timer = asyncio.timeout(self._config.attempt_timeout)
-        try:
-            async with timer:
-                await setup(client)
-        except BaseException as error:
-            client.abort()
-            if not (timer.expired() and type(error) is TimeoutError):
-                raise
-            elapsed = round(time.monotonic() - started, 3)
-            message = f"{client._where}: setup did not end within {self._config.attempt_timeout} s"
-            raise NetworkTimeoutError(message, client._details("setup") | {"elapsed": elapsed}) from error
 
     def needs_check(self, connection: PooledConnection) -> bool:
         """Whether it has been idle so long that it must be checked before it is lent."""

@@ -1,8 +1,8 @@
 """Where the connections of a `NetworkPool` are, and who gets the next one.
 
-Every connection is a slot, and in exactly one place: lent, idle, in a task that prepares it (connects, sets up, checks)
-or in one that closes it. It changes place in one synchronous step, so there is no await at which a slot could be lost.
-Who wants a connection waits for it in one queue and makes none: a cancelled wait leaves the preparation to the next.
+Every connection is a slot, and in exactly one place: lent, idle, in a task that prepares it (connects, checks) or in
+one that closes it. It changes place in one synchronous step, so there is no await at which a slot could be lost. Who
+wants a connection waits for it in one queue and makes none: a cancelled wait leaves the preparation to the next.
 """
 
 from __future__ import annotations

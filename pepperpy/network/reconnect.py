@@ -147,6 +147,11 @@ class Supervisor:
             await self.wait(deadline, "wait_connected")
         client._protocol.check_user()
 
+    async def catch_up(self, client: NetworkClient, timeout: Any, phase: str) -> Any:
+        """Before anything that sends and receives: see `PendingReceiver.catch_up()`."""
+        pending = client._receiver
+        return await pending.catch_up(timeout, phase) if isinstance(pending, PendingReceiver) else timeout
+
     def _why_not(self, client: NetworkClient) -> NetworkError:
         if self._end is not None:
             return copy.copy(self._end)

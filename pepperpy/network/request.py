@@ -101,6 +101,9 @@ class Exchanges:
 
     def _check_silence(self, client: NetworkClient, allow_unasked: bool) -> None:
         receiver = self._protocol.receiver
+        if client._protocol is not self._protocol and self._protocol.state == "open":
+            # Lent by a pool, and somebody else's by now.
+            raise ClosedError(f"{client._where}: not sent: the connection was given back", client._details("request"))
         if receiver.is_busy:
             raise BusyError(
                 f"{client._where}: another task is already receiving; its bytes would be the reply",
@@ -214,9 +217,7 @@ def drop(client: NetworkClient, protocol: StreamProtocol, reason: BaseException)
     """Abort the connection, unless it has ended, or is being closed in order: that goes on."""
     if protocol.state == "open":
         logger.info("%s: connection dropped after a failed request: %s", client._where, _words(reason))
-        protocol.abort()
-        # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
-        protocol.take_undelivered()
+        protocol.drop(refusal(client, "connection dropped after a failed request", reason)())
 
 
 def request_limit(watchdog: Watchdog, client: NetworkClient, timeout: Timeout) -> Limit:

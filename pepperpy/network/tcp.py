@@ -683,7 +683,10 @@ class NetworkClient:
         stays usable. Afterwards the connection is aborted, because the reply that is still to come would be taken for
         that of the next request. An error out of `receive` does the same. Who waits for a turn then gets `ClosedError`
         or `ConnectionLostError` with the reason as `__cause__`. The peer may have acted on the request all the same.
+        With `config.reconnect` this is a loss as any other: the client connects again.
         """
+        if self._supervisor is not None:
+            timeout = await self._supervisor.catch_up(self, timeout, "request")
         if self._exchanges is None:
             from pepperpy.network.request import Exchanges
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from pepperpy.network import NetworkClient, NetworkConfig
@@ -41,10 +42,11 @@ class Mortal:
         self.handler = handler
         self.accepted = 0
         self.writers: set[asyncio.StreamWriter] = set()
+        self.tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -75,9 +77,10 @@ class Mortal:
 
 
 @contextlib.asynccontextmanager
-async def mortal_server(handler: Handler = echo) -> AsyncIterator[Mortal]:
+async def mortal_server(handler: Handler = echo, tls: ssl.SSLContext | None = None) -> AsyncIterator[Mortal]:
     with reserved_ports(1) as [port]:
         server = Mortal(port, handler)
+        server.tls = tls
         await server.start()
         try:
             yield server
@@ -92,9 +95,11 @@ def reconnecting(port: int, **settings: object) -> NetworkClient:
 
 
 @contextlib.asynccontextmanager
-async def mortal_and_client(handler: Handler = echo, **settings: object) -> AsyncIterator[tuple[Mortal, NetworkClient]]:
+async def mortal_and_client(
+    handler: Handler = echo, server_tls: ssl.SSLContext | None = None, **settings: object
+) -> AsyncIterator[tuple[Mortal, NetworkClient]]:
     """Both, connected."""
-    async with mortal_server(handler) as server:
+    async with mortal_server(handler, server_tls) as server:
         client = reconnecting(server.port, **settings)
         await client.connect()
         try:

@@ -303,6 +303,16 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.endpoint.stuck = _held_by(self.endpoint.transport, self.endpoint.source)
         self.endpoint.transport.abort()
 
+    def drop(self, error):
+        """Close at once, because nobody can tell any more what comes: as lost where somebody watches for that."""
+        if self._on_end is None:
+            self.abort()
+        else:
+            self.receiver.discard_all()
+            self.endpoint.break_off(error)
+        # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
+        self.take_undelivered()
+
     def wait_closed(self):
         """A future that is done once the transport is gone; None if there is none."""
         if self.endpoint.transport is not None and self.endpoint.loop.is_closed():

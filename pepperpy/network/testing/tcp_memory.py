@@ -47,9 +47,16 @@ async def memory_pair(
         connect: False: the block begins with both unconnected.
         capacity: Bytes that are under way in one direction, sent and not yet read by the other side, before a sender
             is held back; 1 or more. A kernel has that too, but how much it is (from 4 KiB to several MiB) varies.
+
+    Raises:
+        ValueError: A configuration has `tls`, `proxy`, `unix_path` or `hosts`, which mean nothing in memory.
     """
     _check_int("capacity", capacity, 1)
     config = config or NetworkConfig("memory", 1)
+    for each in (config, other or config):
+        for name in ("tls", "proxy", "unix_path", "hosts"):
+            if getattr(each, name) not in (False, None, ()):
+                raise ValueError(f"{name} must be left out of the configuration of memory_pair(), which has no network")
     # RFC 6761, section 6.4: nobody has this name, should it be used after the block.
     host = f"memory-{next(_numbers)}.invalid"
     configs = config.replace(host=host, port=1), (other or config).replace(host=host, port=2)
