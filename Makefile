@@ -29,20 +29,25 @@ debug-test: servers
 	cd tests && ../$(VENV)-debug/bin/python -m pytest $(ARGS)
 
 # Everything beside its peers, under 40 minutes; see benchmarks/README.md. A part: make bench ARGS="-k 'echo_64 and not trio'"
+# In an environment of its own: the tests would meet the plugins that some peers bring.
 OUT ?= build/bench
-bench: $(VENV)/installed-bench servers
-	BENCH_COMMAND='make bench$(if $(ARGS), ARGS="$(ARGS)")' $(BIN)/python -m pytest benchmarks -q -o timeout=0 --out $(OUT) $(ARGS)
+bench: servers
+	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/installed-bench
+	BENCH_COMMAND='make bench$(if $(ARGS), ARGS="$(ARGS)")' \
+		$(VENV)-bench/bin/python -m pytest benchmarks -q -o timeout=0 --out $(OUT) $(ARGS)
 
 # The same for a few workloads and peers; under a minute.
-bench-quick: $(VENV)/installed-bench servers
-	BENCH_COMMAND='make bench-quick' $(BIN)/python -m pytest benchmarks -q -o timeout=0 --quick --out $(OUT)-quick $(ARGS)
+bench-quick: servers
+	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/installed-bench
+	BENCH_COMMAND='make bench-quick' \
+		$(VENV)-bench/bin/python -m pytest benchmarks -q -o timeout=0 --quick --out $(OUT)-quick $(ARGS)
 
 # Half a minute: fails when throughput is lost beside asyncio streams and aiohttp.
 bench-ratios: $(VENV)/installed-test servers
 	$(BIN)/python benchmarks/ratios.py
 
 # Some minutes: counts instructions, and shows which function grew. A part: make bench-guard ARGS=send
-bench-guard: $(VENV)/installed-bench
+bench-guard: $(VENV)/installed-test
 	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory debian PACKAGES=valgrind
 	$(BIN)/python benchmarks/guard.py $(ARGS)
 

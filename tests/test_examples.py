@@ -1,17 +1,13 @@
-"""The programs of `examples/` that users start from, each against a real server."""
+"""The programs of `examples/` that users start from, each against a real server; more in test_examples_protocols.py."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from support.examples import example, output
 from support.redis import redis_server
 
 from pepperpy.network import ConnectionLostError, NetworkConfig
@@ -20,29 +16,9 @@ from pepperpy.network.testing import Peer, scripted_peer
 if TYPE_CHECKING:
     from support.nginx import Nginx
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 # Whole programs, one of which starts processes of its own: 5 seconds on an idle machine, 22 with 6 other programs for
 # its 2 cores (measured). How busy it is must not decide.
 whole_program = pytest.mark.timeout(300)
-
-
-def output(name: str, *arguments: str, stdin: str = "", strict: bool = True) -> list[str]:
-    """The lines that an example prints; it must neither fail nor complain."""
-    flags = ["-W", "error"] if strict else []
-    command = [sys.executable, *flags, str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr or not strict, done.stderr
-    return done.stdout.splitlines()
-
-
-def example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 # ---- redis_client.py ----

@@ -1,20 +1,14 @@
 """Asynchronous network clients with a C core.
 
-    NetworkClient (tcp.py)          the documented API: policy, no bytes
-        proxy.py, handshake.py      through a proxy; from a socket to a connection, with TLS or without
-        connect.py, backoff.py      from a host name to a connected socket
-        attempt.py, reconnect.py    on_connect and further hosts; what goes on between two connections
-        _stream_protocol            asyncio's callbacks                          } compiled from
-        _receiver, _sender          what a task takes and what it hands over     } ext/pepperpy/network
-        _receive_buffer, _send_queue, _waiter, _endpoint                         }
-        framed.py                   messages over it; framing.py, serialized.py: the codecs
-        _frame_reader, _framers     one message out of the receiver; where it ends   (compiled as well)
-    NetworkPool (pool.py)           lends connected NetworkClients; pool.py has its picture
-        request.py, pipeline.py     whose a reply is: one exchange at a time, or many
-    HTTPClient (http/)              the documented API on aiohttp; http/__init__.py has its picture
-    errors.py, config.py, backoff.py, tls.py        shared by all
+    NetworkClient, NetworkConfig     one stream connection: TCP, TLS, a proxy, a Unix socket
+    NetworkClient.framed()           its messages, told apart by a codec: LengthPrefixed, JSONLines, ...
+    NetworkClient.request(), .pipeline()    whose a reply is
+    NetworkPool                      lends connected clients
+    HTTPClient, HTTPConfig           HTTP on aiohttp
+    NetworkError                     the base of all errors (errors.py)
+    testing                          what stands in for servers and networks in tests
 
-docs/architecture.md follows one byte through it.
+docs/architecture.md says which file does what, and follows one byte through them.
 """
 
 import importlib

@@ -37,16 +37,16 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 class Mortal:
     """One server on one port, started and killed as often as the test likes."""
 
-    def __init__(self, port: int, handler: Handler = echo) -> None:
+    def __init__(self, port: int, handler: Handler = echo, context: ssl.SSLContext | None = None) -> None:
         self.port = port
         self.handler = handler
+        self.context = context
         self.accepted = 0
         self.writers: set[asyncio.StreamWriter] = set()
-        self.tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.context)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -77,10 +77,9 @@ class Mortal:
 
 
 @contextlib.asynccontextmanager
-async def mortal_server(handler: Handler = echo, tls: ssl.SSLContext | None = None) -> AsyncIterator[Mortal]:
+async def mortal_server(handler: Handler = echo, context: ssl.SSLContext | None = None) -> AsyncIterator[Mortal]:
     with reserved_ports(1) as [port]:
-        server = Mortal(port, handler)
-        server.tls = tls
+        server = Mortal(port, handler, context)
         await server.start()
         try:
             yield server

@@ -70,10 +70,10 @@ def microsocks(credentials: tuple[str, str] | None = None) -> Iterator[int]:
             users = [] if credentials is None else ["-u", credentials[0], "-P", credentials[1]]
             process = [command, "-i", "127.0.0.1", "-p", str(port), *users]
             stack.enter_context(server_process(process, log))
-            wait_until(lambda: _listens(port), log)
+            wait_until(lambda: listens(port), log)
         yield port
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,65 @@
+"""STARTTLS, in SMTP: `python examples/starttls.py HOST [PORT [CA_FILE]]` says what a mail server offers.
+
+A server that does not offer it is left: somebody on the way may have taken the offer out. So is one with bytes behind
+its "220 ready", which would be taken for the first that came encrypted (CVE-2021-23222).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+
+from pepperpy.network import NetworkClient, NetworkConfig, ProtocolError
+
+
+class SMTPError(Exception):
+    """The server refused a command, or does not offer STARTTLS."""
+
+
+async def receive_reply(client: NetworkClient) -> list[str]:
+    """The lines of one reply, `250-SIZE 1000`, ..., `250 HELP`: the last one has a space behind the number."""
+    lines: list[str] = []
+    while not lines or lines[-1][3:4] == "-":
+        line = await client.receive_until(b"\r\n")
+        if not line[:3].isdigit():
+            raise ProtocolError(f"not a reply of SMTP: {line[:40]!r}")
+        lines.append(line.decode("ascii", "replace").rstrip())
+    return lines
+
+
+def checked(reply: list[str], code: str) -> list[str]:
+    if not reply[-1].startswith(code):
+        raise SMTPError(f"{code} expected: {' '.join(reply)}")
+    return [line[4:] for line in reply]
+
+
+async def ask(client: NetworkClient, command: str, code: str) -> list[str]:
+    """Send one command; the texts of its reply. Bytes that nobody has asked for are an error of `request()`."""
+    return checked(await client.request(f"{command}\r\n".encode(), receive_reply), code)
+
+
+async def start_tls(client: NetworkClient, name: str = "localhost") -> list[str]:
+    """From the greeting of the server to an encrypted session; what it offers before."""
+    checked(await receive_reply(client), "220")
+    _, *offers = await ask(client, f"EHLO {name}", "250")
+    if "STARTTLS" not in offers:
+        raise SMTPError(f"no STARTTLS, but: {', '.join(offers)}")
+    await ask(client, "STARTTLS", "220")
+    await client.start_tls()
+    return offers
+
+
+async def main(host: str, port: str = "25", ca_file: str | None = None) -> None:
+    async with NetworkClient(NetworkConfig(host, int(port), ca_file=ca_file, timeout=30)) as client:
+        print("in plain: ", ", ".join(await start_tls(client)))
+        tls = client.tls
+        assert tls is not None
+        print("TLS:      ", tls.version, tls.cipher, "SHA-256", hashlib.sha256(tls.peer_certificate).hexdigest())
+        # What was said in plain does not count: anybody may have said it (RFC 3207, section 4.2).
+        print("encrypted:", ", ".join((await ask(client, "EHLO localhost", "250"))[1:]))
+        await ask(client, "QUIT", "221")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
