@@ -364,5 +364,4 @@ async def test_a_disconnect_cancelled_at_any_suspension_has_closed_the_connectio
             await asyncio.wait([waiting])
             assert isinstance(waiting.exception(), ConnectionError)
             break
-    # With much to send it waits for the peer, gives up, and waits for the socket to be closed.
-    assert number - 1 >= (2 if unsent else 1)
+    assert number - 1 >= 1, "it has waited, and was cancelled there"
