@@ -89,10 +89,10 @@ async def test_a_server_that_restarts_costs_no_error_once_it_is_back() -> None:
     async with server_and_pool(2, 4, config={"retry_delay": 0.001}) as (server, pool):
         await asyncio.gather(*(use(pool) for _ in range(4)))
         await server.stop()
-        await until(lambda: pool.stats.idle == 0, "all are lost")
+        # Refilling goes on, and one made just before the end is lost a little later.
+        await until(lambda: pool.stats.idle == 0 and pool.stats.failures >= 2, "all are lost, and refilling has failed")
         with pytest.raises(ConnectError):
             await use(pool)
-        await until(lambda: pool.stats.failures >= 2, "refilling has failed")
         await server.start()
         await use(pool)
         assert pool._slots._refill_failures == 0, "the next outage begins with a short wait"
