@@ -31,16 +31,16 @@ debug-test: servers
 # Everything beside its peers, under 40 minutes; see benchmarks/README.md. A part: make bench ARGS="-k 'echo_64 and not trio'"
 # In an environment of its own: the tests would meet the plugins that some peers bring.
 OUT ?= build/bench
+bench: export BENCH_COMMAND = make bench$(if $(ARGS), ARGS="$(ARGS)")
 bench: servers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/installed-bench
-	BENCH_COMMAND='make bench$(if $(ARGS), ARGS="$(ARGS)")' \
-		$(VENV)-bench/bin/python -m pytest benchmarks -q -o timeout=0 --out $(OUT) $(ARGS)
+	$(VENV)-bench/bin/python -m pytest benchmarks -q -o timeout=0 --out $(OUT) $(ARGS)
 
 # The same for a few workloads and peers; under a minute.
+bench-quick: export BENCH_COMMAND = make bench-quick$(if $(ARGS), ARGS="$(ARGS)")
 bench-quick: servers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench $(VENV)-bench/installed-bench
-	BENCH_COMMAND='make bench-quick' \
-		$(VENV)-bench/bin/python -m pytest benchmarks -q -o timeout=0 --quick --out $(OUT)-quick $(ARGS)
+	$(VENV)-bench/bin/python -m pytest benchmarks -q -o timeout=0 --quick --out $(OUT)-quick $(ARGS)
 
 # Half a minute: fails when throughput is lost beside asyncio streams and aiohttp.
 bench-ratios: $(VENV)/installed-test servers

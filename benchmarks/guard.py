@@ -3,10 +3,11 @@
     python guard.py [NAME ...]             compare; 1 if a workload grew by more than TOLERANCE
     python guard.py --update [NAME ...]    measure, and write the counts to guard_baseline.json
 
-Unlike times, instructions repeat on a busy machine: to 1 %, which is what the tolerance is about. They depend on the
-interpreter, the compiler and the dependencies, so the counts are kept per environment; where there are none for this
-one, they are measured and nothing is compared. Of what grew, the functions that grew most are shown; Python functions
-are all the interpreter's one, but compiled ones have their names.
+Unlike times, instructions repeat on a busy machine, to 1 % (measured). The tolerance leaves room for what moves with
+the layout of memory. They depend on the interpreter, the compiler and the dependencies, so the counts are kept per
+environment; where there are none for this one, they are measured, and the last line says that nothing was compared. Of
+what grew, the functions that grew most are shown; Python functions are all the interpreter's one, but compiled ones
+have their names.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> int:
     baselines = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     mine = baselines.setdefault(environment(), {})
     print(environment())
-    within = True
+    within, compared = True, 0
     for name in names:
         now = measure(name)
         if update or name not in mine:
@@ -120,6 +121,11 @@ def main(arguments: list[str]) -> int:
                 mine[name] = {"instructions": now.total(), "functions": dict(now.most_common(60))}
         else:
             within = report(name, now, mine[name]) and within
+            compared += 1
+    if not update and compared < len(names):
+        print(
+            f"{len(names) - compared} of {len(names)} were not compared: no counts for this environment; see --update"
+        )
     if update:
         BASELINE.write_text(json.dumps(baselines, indent=1, sort_keys=True) + "\n")
     return 0 if within else 1

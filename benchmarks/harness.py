@@ -240,6 +240,7 @@ class Figures:
     """What the rounds of one peer on one workload gave."""
 
     reports: list[dict[str, Any]] = field(default_factory=list)
+    failure: Exception | None = None  # of the first round that failed; there was none after it
 
     def _median(self, name: str) -> float | None:
         values = [report[name] for report in self.reports if report[name] is not None]

@@ -29,6 +29,7 @@ class ReportedTime:
 
 
 reported_time = ReportedTime()
+measured: dict[str, dict[Peer, Figures]] = {}
 CASES = [
     pytest.param(workload, peer, id=f"{workload.name}-{peer}")
     for workload in WORKLOADS.values()
@@ -39,9 +40,13 @@ CASES = [
 @pytest.mark.benchmark(timer=reported_time, warmup=False)
 @pytest.mark.parametrize(("workload", "peer"), CASES)
 def test_benchmark(benchmark: Any, request: pytest.FixtureRequest, workload: Workload, peer: Peer) -> None:
-    figures = RESULTS.get(workload.name)
+    figures = measured.get(workload.name)
     if figures is None:
-        figures = RESULTS[workload.name] = measure(request, workload)
+        figures = measured[workload.name] = measure(request, workload)
+        if good := {each: of_peer for each, of_peer in figures.items() if of_peer.failure is None}:
+            RESULTS[workload.name] = good
+    if figures[peer].failure is not None:
+        raise RuntimeError(f"{peer} could not do {workload.name}") from figures[peer].failure
     reports = iter(figures[peer].reports)
 
     def one_round() -> None:
@@ -63,7 +68,11 @@ def measure(request: pytest.FixtureRequest, workload: Workload) -> dict[Peer, Fi
         for peer in selected:
             place = f"{workloads.index(workload) + 1}/{len(workloads)}"
             progress(request, f"{place} {workload.name}: round {number + 1}/{rounds}, {peer}")
-            figures[peer].reports.append(run(peer, workload))
+            if figures[peer].failure is None:
+                try:
+                    figures[peer].reports.append(run(peer, workload))
+                except Exception as error:  # of one peer, such as a package that is not there; the others go on
+                    figures[peer].failure = error
     progress(request, "")
     return figures
 

@@ -170,6 +170,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    readme = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"(?:^    |; )make ([a-z-]+)", readme, re.MULTILINE))
+    documents = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "\n".join(document.read_text() for document in documents)
+    named = set(re.findall(r"(?:^    |; |`)make ([a-z-]+)", text, re.MULTILINE))
     assert {"demo", "test", "bench"} <= named <= targets
