@@ -16,6 +16,9 @@ from harness import Figures, Peer
 from workloads import WORKLOADS, Workload
 
 OURS = ("tcp.network_client", "http.http_client")
+# What most use now, and what is no client for others to use: the limit, and a parser written for the workload.
+USUAL = ("tcp.streams", "http.aiohttp_session")
+BY_HAND = ("tcp.c_client", "tcp.protocol", "tcp.aiofastnet_protocol")
 # What is measured, and what measures it.
 PACKAGES = (
     "pepperpy-network", "aiohttp", "uvloop", "aiofastnet", "anyio", "trio", "httpx", "niquests", "aiosonic",
@@ -67,9 +70,37 @@ def everything(command: str) -> dict[str, Any]:
 def markdown(command: str) -> Iterator[str]:
     yield f"`{command}` on {machine()}; {', '.join(f'{name} {version}' for name, version in versions().items())}."
     yield "Medians of the rounds; `?` marks a rate whose rounds spread by more than a quarter."
+    yield ""
+    yield from summary()
     for name, of_peers in RESULTS.items():
         yield ""
         yield from table(WORKLOADS[name], of_peers)
+
+
+def summary() -> Iterator[str]:
+    """A row a workload: this package, what most use now, and the best of the other clients."""
+    yield "### Summary"
+    yield ""
+    yield "Rates; streams are asyncio's, over HTTP aiohttp stands in their place. The last column is the best of the"
+    yield "other clients on any loop, without the C client and the protocols written by hand."
+    yield ""
+    yield "| workload | ours, asyncio | streams | ours, uvloop | streams | best of the others |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    for name, of_peers in RESULTS.items():
+        workload = WORKLOADS[name]
+        if workload.unit == "memory":
+            continue
+        rates = {(peer.name, peer.loop): rate(workload, figures) for peer, figures in of_peers.items()}
+        ours, usual = (rates_of(rates, names) for names in (OURS, USUAL))
+        others = [(f.rate, peer) for peer, f in of_peers.items() if peer.name not in (*OURS, *USUAL, *BY_HAND)]
+        best = max(others, key=lambda other: other[0], default=None)
+        last = "" if best is None else f"{rate(workload, of_peers[best[1]])}, {best[1]}"
+        yield f"| {name} | {ours[0]} | {usual[0]} | {ours[1]} | {usual[1]} | {last} |"
+
+
+def rates_of(rates: dict[tuple[str, str], str], names: tuple[str, ...]) -> list[str]:
+    """On asyncio and on uvloop, of the one peer among `names` that has one."""
+    return [next((rates[name, loop] for name in names if (name, loop) in rates), "") for loop in ("asyncio", "uvloop")]
 
 
 def table(workload: Workload, of_peers: dict[Peer, Figures]) -> Iterator[str]:

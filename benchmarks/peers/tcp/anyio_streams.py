@@ -1,4 +1,4 @@
-"""anyio: its byte streams and their buffered wrapper, with the asyncio backend; on uvloop: with its use_uvloop option.
+"""anyio: its byte streams and their buffered wrapper, on asyncio, whose loop may be uvloop.
 
 anyio.readthedocs.io: "Using sockets and streams" (connect_tcp), "Streams", section "Buffered byte streams"
 (receive_exactly, receive_until), "Streams", section "TLS streams", and "Creating and managing tasks" (task groups).
@@ -16,20 +16,17 @@ BLOCK = 1000  # operations between two looks at the clock
 
 
 async def _open(job: Job) -> BufferedByteStream:
-    return await _connector(job)()
+    return BufferedByteStream(await _connector(job)())
 
 
 def _connector(job: Job):
     """Opens connections, all with one TLS context."""
     context = job.ssl_context()
 
-    async def connect() -> BufferedByteStream:
-        stream: ByteStream
+    async def connect() -> ByteStream:
         if context is None:
-            stream = await anyio.connect_tcp(job.host, job.port)
-        else:
-            stream = await anyio.connect_tcp(job.host, job.port, tls=True, ssl_context=context)
-        return BufferedByteStream(stream)
+            return await anyio.connect_tcp(job.host, job.port)
+        return await anyio.connect_tcp(job.host, job.port, tls=True, ssl_context=context)
 
     return connect
 
@@ -68,7 +65,7 @@ async def receive_bulk(job: Job) -> None:
 
 
 async def receive_stream(job: Job) -> None:
-    stream = await _open(job)
+    stream = await _connector(job)()
     received = 0
     with job.measure() as clock:
         while clock.running():
@@ -79,7 +76,7 @@ async def receive_stream(job: Job) -> None:
 
 
 async def send(job: Job) -> None:
-    stream = await _open(job)
+    stream = await _connector(job)()
     message = LINE * (job.size // len(LINE))
     block = max(1, 65536 // job.size)
     with job.measure() as clock:
@@ -89,13 +86,13 @@ async def send(job: Job) -> None:
             clock.operations += block
     # Past the end of the measurement: the server has received as much.
     await stream.send(job.last_message)
-    assert int.from_bytes(await stream.receive_exactly(8), "big") == clock.operations * job.size
+    assert int.from_bytes(await BufferedByteStream(stream).receive_exactly(8), "big") == clock.operations * job.size
     await anyio.aclose_forcefully(stream)
 
 
 async def echo(job: Job) -> None:
     connect = _connector(job)
-    streams = [await connect() for _ in range(job.connections)]
+    streams = [BufferedByteStream(await connect()) for _ in range(job.connections)]
     message = LINE * (job.size // len(LINE))
 
     async def round_trips(stream: BufferedByteStream) -> None:
@@ -122,7 +119,7 @@ async def connect_close(job: Job) -> None:
     connect = _connector(job)
 
     async def once() -> None:
-        async with await connect() as stream:
+        async with BufferedByteStream(await connect()) as stream:
             await stream.send(LINE)
             assert await stream.receive_exactly(len(LINE)) == LINE
 

@@ -110,11 +110,11 @@ class _Each(_Batches):
     """A callback for each message."""
 
     def messages_received(self, messages: list[bytes]) -> None:
+        self.clock.operations += len(messages)
         for message in messages:
             self.message_received(message)
 
     def message_received(self, message: bytes) -> None:
-        self.clock.operations += 1
         self.last = message
 
 
