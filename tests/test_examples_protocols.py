@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import subprocess
 import sys
@@ -152,7 +153,10 @@ async def _restarted_under_the_program() -> None:
     async with mortal_server(IRCServer(), server_context(server_cert())) as server:
         arguments = ("127.0.0.1", str(server.port), "ada", "#tea", str(ca_file()))
         command = [sys.executable, "-W", "error", EXAMPLES / "line_protocol.py", *arguments]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        # A shell that runs the tests in the background has SIGINT ignored, and that is inherited.
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, preexec_fn=heed, **pipes) as program:
             try:
                 lines = await _follow(program, server)
                 program.send_signal(signal.SIGINT)
