@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import compileall
 import contextlib
 import functools
@@ -73,11 +74,19 @@ def peers_for(workload: Workload) -> list[Peer]:
 
 
 @functools.cache
+def new_folder(name: str) -> Path:
+    """Of this process, until it ends."""
+    folder = tempfile.TemporaryDirectory(prefix=f"bench-{name}-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+@functools.cache
 def certificate() -> tuple[str, str]:
     """PEM files for 127.0.0.1: the authority, and the server's certificate with its key."""
     import trustme
 
-    folder = Path(tempfile.mkdtemp(prefix="bench-certificate-"))
+    folder = new_folder("certificate")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     authority.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(
@@ -112,7 +121,7 @@ def server(workload: Workload) -> Iterator[int]:
 @functools.cache
 def nginx_files() -> Path:
     """What nginx serves from a folder."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-nginx-files-"))
+    folder = new_folder("nginx-files")
     sizes = {workload.path: workload.size for workload in HTTP_WORKLOADS.values()}
     (folder / "file").write_bytes(http_load.body_of("/file", sizes["/file"]))
     (folder / "packed.gz").write_bytes(gzip.compress(http_load.body_of("/packed", sizes["/packed"])))
@@ -148,6 +157,8 @@ def nginx(workload: Workload) -> Iterator[int]:
                     with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
                         break
                     time.sleep(0.01)
+                else:
+                    raise RuntimeError("nginx accepts no connection after 5 seconds; it says why above")
                 yield port
             finally:
                 process.terminate()
@@ -175,8 +186,8 @@ def nginx_counts(workload: Workload, port: int) -> tuple[int, int]:
 
 @functools.cache
 def built(name: str) -> str:
-    """A C program of this folder, built with the compiler that built the package."""
-    target = Path(tempfile.mkdtemp(prefix="bench-c-")) / name
+    """A C program of this folder, built on first use."""
+    target = new_folder("c") / name
     subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(HERE / f"{name}.c")], check=True)
     return str(target)
 
@@ -247,9 +258,13 @@ class Figures:
         return statistics.median(values) if values else None
 
     @property
+    def rates(self) -> list[float]:
+        """Operations per second, of each round."""
+        return [report["operations"] / report["seconds"] for report in self.reports]
+
+    @property
     def rate(self) -> float:
-        """Operations per second."""
-        return statistics.median(report["operations"] / report["seconds"] for report in self.reports)
+        return statistics.median(self.rates)
 
     @property
     def cpu_seconds(self) -> float:
@@ -275,8 +290,7 @@ class Figures:
     @property
     def spread(self) -> float:
         """(fastest - slowest) / median of the rounds' rates."""
-        rates = sorted(report["operations"] / report["seconds"] for report in self.reports)
-        return (rates[-1] - rates[0]) / self.rate
+        return (max(self.rates) - min(self.rates)) / self.rate
 
     @property
     def is_unsure(self) -> bool:

@@ -44,7 +44,8 @@ def draw(family: str, workloads: list[Workload], path: Path) -> None:
         values = [value(workload, figures) for _, figures in ordered]
         bars = panel.barh(
             [str(peer) for peer, _ in ordered], values, color=[colour(peer) for peer, _ in ordered],
-            xerr=[half_spread(workload, figures) for _, figures in ordered], error_kw={"elinewidth": 0.8},
+            xerr=[*zip(*(errors(workload, figures) for _, figures in ordered), strict=True)],
+            error_kw={"elinewidth": 0.8},
         )  # fmt: skip
         panel.bar_label(bars, [f" {words(workload, figures)}" for _, figures in ordered], fontsize=7)
         panel.set_title(f"{workload.name}: {workload.words}", fontsize=8)
@@ -64,8 +65,11 @@ def value(workload: Workload, figures: Figures) -> float:
     return (figures.bytes_per_operation or 0.0) if workload.unit == "memory" else figures.rate
 
 
-def half_spread(workload: Workload, figures: Figures) -> float:
-    return 0.0 if workload.unit == "memory" else figures.rate * figures.spread / 2
+def errors(workload: Workload, figures: Figures) -> tuple[float, float]:
+    """From the median to the slowest round, and to the fastest."""
+    if workload.unit == "memory":
+        return 0.0, 0.0
+    return figures.rate - min(figures.rates), max(figures.rates) - figures.rate
 
 
 def words(workload: Workload, figures: Figures) -> str:
