@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.cancelling import arrived, until
+from support.certificates import client_context, server_cert, server_context
 from support.line_server import LineServer, ask, is_consistent, pool_of, server_and_pool
 
 from pepperpy.network import (
@@ -162,6 +163,14 @@ async def _end_the_sending_side(client: NetworkClient, server: LineServer) -> No
     await client.send_eof()
 
 
+async def _go_on_with_tls(client: NetworkClient, server: LineServer) -> None:
+    await ask(client)
+    await asyncio.gather(
+        server.open[-1].start_tls(server_context(server_cert())), client.start_tls(client_context(), "localhost")
+    )
+    await ask(client)
+
+
 async def _disconnect(client: NetworkClient, server: LineServer) -> None:
     await client.disconnect()
 
@@ -198,6 +207,7 @@ DROPS: list[tuple[Use, str]] = [
     (_go_on_receiving, "unfinished"),
     (_go_on_sending, "unfinished"),
     (_end_the_sending_side, "unfinished"),
+    (_go_on_with_tls, "unfinished"),
     (_disconnect, "closed"),
     (_connect_anew, "closed"),
     (_be_left, "lost"),

@@ -38,9 +38,9 @@ class PoolStats:
         dropped: How many connections were not lent again, by reason. "cancelled", "failed": the block was left by
             CancelledError, by another exception. "closed": the user closed it. "lost": the peer or the network did.
             "unread": there were bytes that nobody had taken or asked for. "unfinished": a receive was still waiting, or
-            had been given up (its answer may come yet); a send was waiting, or `send_eof()` was called. "unsent": the
-            kernel did not take all that was accepted; it is sent before closing. "check": `check` failed. "idle",
-            "age": `max_idle`, `max_age`. Only reasons that occurred are present.
+            had been given up (its answer may come yet); a send was waiting; `send_eof()` or `start_tls()` was called.
+            "unsent": the kernel did not take all that was accepted; it is sent before closing. "check": `check` failed.
+            "idle", "age": `max_idle`, `max_age`. Only reasons that occurred are present.
     """
 
     size: int
