@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
+import traceback
 from typing import Any
 
 import pytest
@@ -123,6 +125,45 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(ValueError, match="no user name or password") as caught:
         NetworkConfig.from_url("tcp://user:secret@h:1")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "tcp://h?proxy=socks5://u:canary@p:1",
+        "tcp://h:1/path?proxy=socks5://u:canary@p:1",
+        "tcp://h:1?proxy=socks5://u:canary@p:1#x",
+        "tcp://h:1#canary",
+        "tcp://h:port?proxy=socks5://u:canary@p:1",
+        "http://u:canary@h:1",
+        "http://h:1?password=canary",
+        "ssl:u:canary@h:1",
+        "canary@h:1",
+        "unix:/path/u:canary@h#x",
+        "unix://h/x?key=canary",
+        "tcp:///u:canary@h:1",
+        "tcp://u:can/ary@h:1",
+        "tcp://u:can#ary@h:1",
+        "tcp://u:1/canary@h:1",
+        "tcp://u:canary\u2100@h:1",
+        "tcp://u:canary@[::1",
+        "tcp://u\u2100@h:1?timeout=canary",
+        "tcp://h:99999?proxy=canary",
+        "tcp://h:1?u:canary@p",
+        "tcp://h:1?timeout=1&u:canary@p",
+        "tcp://h:1?proxy=socks5://u:a&canary@p:1=",
+        "tcp://h:1?timeout=canary@p",
+        "tcp://u:1?canary@h=1",
+        "tcp://u:1?timeout=1&canary@h:1=2&canary@h:1=3",
+    ],
+)
+def test_no_error_of_a_url_shows_what_may_be_a_password(url: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        NetworkConfig.from_url(url)
+    shown = "".join(traceback.format_exception_only(caught.value))
+    for error in (caught.value.__cause__, caught.value.__context__):
+        shown += "" if error is None or caught.value.__suppress_context__ else repr(error)
+    assert not re.search("canary|ary@|can/", shown)
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
