@@ -32,6 +32,9 @@ class Default(enum.Enum):
 
 State = Literal["connecting", "connected", "lost", "closed"]
 
+# The fields that hold a callable.
+_CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -201,7 +204,7 @@ class NetworkConfig:
                 raise ValueError(f"{direction}_low_water must be below {direction}_high_water={high}, not {low}")
         _check_int("max_message_size", self.max_message_size, 1, sys.maxsize)
         _check_hosts(self.hosts)
-        for name in ("on_connect", "may_pass", "on_state", "heartbeat"):
+        for name in _CALLABLES:
             _check_callable(name, getattr(self, name), plain=name in ("may_pass", "on_state"))
         if self.reconnect_attempts is not None:
             _check_int("reconnect_attempts", self.reconnect_attempts, 1)
@@ -243,7 +246,8 @@ class NetworkConfig:
             shown["proxy"] = read_proxy(self.proxy).shown
         if isinstance(self.client_cert, tuple):
             shown["client_cert"] = (*self.client_cert[:2], *("***" for _ in self.client_cert[2:]))
-        return f"NetworkConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        texts = {name: _name_of(value) if name in _CALLABLES else repr(value) for name, value in shown.items()}
+        return f"NetworkConfig({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     @property
     def bare(self) -> NetworkConfig:
@@ -251,7 +255,7 @@ class NetworkConfig:
 
         That is the client, often, which then could not be collected.
         """
-        return self.replace(on_connect=None, may_pass=None, on_state=None, heartbeat=None)
+        return self.replace(**dict.fromkeys(_CALLABLES))
 
     @property
     def is_supervised(self) -> bool:
@@ -303,6 +307,9 @@ def _check_int(name: str, value: object, low: int, high: int | None = None) -> N
 def _check_host(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {value!r}")
+    if "@" in value:
+        # Not the value: before the "@" there may be a password.
+        raise ValueError(f"{name} must be a host name or address, without user name and password")
     if not value or re.search(r"[\x00-\x20\x7f/\[\]]", value):
         raise ValueError(f"{name} must be a host name or address without spaces, slashes or brackets, not {value!r}")
 
@@ -334,9 +341,14 @@ def _check_hosts(hosts: object) -> None:
 
 def _check_callable(name: str, value: object, *, plain: bool) -> None:
     if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable, not {value!r}")
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
     if plain and inspect.iscoroutinefunction(value):
-        raise TypeError(f"{name} must be a plain function, not the coroutine function {value!r}")
+        raise TypeError(f"{name} must be a plain function, not the coroutine function {_name_of(value)}")
+
+
+def _name_of(function: Any) -> str:
+    # Not its repr: that of a partial shows the arguments, that of a method its object; one may be a password.
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _check_socket_options(options: object) -> None:
