@@ -74,8 +74,9 @@ class NetworkConfig:
         max_message_size: Bytes, terminator included, of the longest line or message that `receive_line()`,
             `receive_lines()` and `receive_until()` collect. asyncio's limit of 64 KiB is its streams' best known trap.
 
-        unix_path: Path of a Unix socket to connect to instead of `host` and `port`. What concerns TCP or addresses
-            (`nodelay`, `keepalive`, `user_timeout`, `local_address`, ...) does not apply.
+        unix_path: Path of a Unix socket to connect to instead of `host` and `port`, at most 107 bytes (Linux; 103
+            elsewhere). What concerns TCP or addresses (`nodelay`, `keepalive`, `user_timeout`, `local_address`, ...)
+            does not apply.
         proxy: URL of a proxy to connect through, user and password in it where it wants them (percent-encoded):
             `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy, `socks5://` and
             `socks4://` look up here. Needs `pip install 'pepperpy-network[proxy]'`.
@@ -103,8 +104,8 @@ class NetworkConfig:
             the callable returns; the client itself still waits. It shares the `connect_timeout` of its host. What it
             raises fails the attempt.
         may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection
-            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, but of what `on_connect`
-            raises, ConnectionError, TimeoutError and EOFError.
+            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, and a Unix socket that is not
+            there; but of what `on_connect` raises, ConnectionError, TimeoutError and EOFError.
         on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
             when `connect()` begins, "connected", "lost", and "closed" at the end: a `connect()` that failed,
             `disconnect()`, `abort()`, or a reconnecting client that has given up. In their order, but the client may be
@@ -319,6 +320,14 @@ def _check_unix(config: NetworkConfig) -> None:
         raise TypeError(f"unix_path must be a str, not {config.unix_path!r}")
     if not config.unix_path or "\0" in config.unix_path[1:]:
         raise ValueError(f"unix_path must be a path without NUL characters, not {config.unix_path!r}")
+    try:
+        size = len(os.fsencode(config.unix_path))
+    except UnicodeEncodeError:
+        raise ValueError(f"unix_path must be a path that can be encoded, not {config.unix_path!r}") from None
+    # sun_path of unix(7), elsewhere of <sys/un.h>, with a NUL at its end unless the name is an abstract one (Linux).
+    limit = (108 if sys.platform == "linux" else 104) - (config.unix_path[0] != "\0")
+    if size > limit:
+        raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {config.unix_path!r}")
     for name, none in (("host", ""), ("port", 0), ("proxy", None), ("local_address", None), ("hosts", ())):
         if getattr(config, name) != none:
             raise ValueError(f"{name} must be left out with unix_path={config.unix_path!r}")
