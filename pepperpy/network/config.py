@@ -72,14 +72,15 @@ class NetworkConfig:
         send_high_water: Bytes accepted and not yet handed to the kernel at which `send()` waits. As asyncio: 64 KiB.
         send_low_water: Bytes at or below which waiting senders go on. As asyncio: 16 KiB.
         max_message_size: Bytes, terminator included, of the longest line or message that `receive_line()`,
-            `receive_lines()` and `receive_until()` collect. asyncio's limit of 64 KiB is its streams' best known trap.
+            `receive_lines()` and `receive_until()` collect. Of a codec without a `max_size` too, counted as that is:
+            without length or separator. asyncio's limit of 64 KiB is its streams' best known trap.
 
         unix_path: Path of a Unix socket to connect to instead of `host` and `port`, at most 107 bytes (Linux; 103
             elsewhere). What concerns TCP or addresses (`nodelay`, `keepalive`, `user_timeout`, `local_address`, ...)
             does not apply.
         proxy: URL of a proxy to connect through, user and password in it where it wants them (percent-encoded):
             `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy, `socks5://` and
-            `socks4://` look up here. Needs `pip install 'pepperpy-network[proxy]'`.
+            `socks4://` look up here. The SOCKS ones need `pip install 'pepperpy-network[proxy]'`.
 
         tls: True for TLS as the fields below say, or an `ssl.SSLContext`, which is used as it is, never modified.
             `start_tls()` uses them too.

@@ -64,7 +64,7 @@ class HTTPConfig:
         client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
             where the key may be None.
         proxy: `http://` or `https://` URL of a proxy for all requests, credentials included; or `socks5h://` and the
-            others of `NetworkConfig.proxy`, which need `pip install 'pepperpy-network[proxy]'`.
+            other SOCKS ones of `NetworkConfig.proxy`, which need `pip install 'pepperpy-network[proxy]'`.
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
 
         raise_for_status: A status of 400 or above raises `HTTPStatusError`.
