@@ -163,4 +163,5 @@ class Maker:
         if result is False or connection.flaw() is not None:
             client.abort()
             return False
+        connection.pass_on()
         return True
