@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pickle
+import re
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -123,6 +127,102 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(ValueError, match="no user name or password") as caught:
         NetworkConfig.from_url("tcp://user:secret@h:1")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "tcp://h?proxy=socks5://u:canary@p:1",
+        "tcp://h:1/path?proxy=socks5://u:canary@p:1",
+        "tcp://h:1?proxy=socks5://u:canary@p:1#x",
+        "tcp://h:1#canary",
+        "tcp://h:port?proxy=socks5://u:canary@p:1",
+        "http://u:canary@h:1",
+        "http://h:1?password=canary",
+        "ssl:u:canary@h:1",
+        "canary@h:1",
+        "unix:/path/u:canary@h#x",
+        "unix://h/x?key=canary",
+        "tcp:///u:canary@h:1",
+        "tcp://u:can/ary@h:1",
+        "tcp://u:can#ary@h:1",
+        "tcp://u:1/canary@h:1",
+        "tcp://u:canary\u2100@h:1",
+        "tcp://u:canary@[::1",
+        "tcp://u\u2100@h:1?timeout=canary",
+        "tcp://h:99999?proxy=canary",
+        "tcp://h:1?u:canary@p",
+        "tcp://h:1?timeout=1&u:canary@p",
+        "tcp://h:1?proxy=socks5://u:a&canary@p:1=",
+        "tcp://h:1?timeout=canary@p",
+        "tcp://u:1?canary@h=1",
+        "tcp://u:1?timeout=1&canary@h:1=2&canary@h:1=3",
+    ],
+)
+def test_no_error_of_a_url_shows_what_may_be_a_password(url: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        NetworkConfig.from_url(url)
+    shown = "".join(traceback.format_exception_only(caught.value))
+    for error in (caught.value.__cause__, caught.value.__context__):
+        shown += "" if error is None or caught.value.__suppress_context__ else repr(error)
+    assert not re.search("canary|ary@|can/", shown)
+
+
+async def log_in(password: str, connection: object = None) -> None:
+    pass
+
+
+class LogIn:
+    def __init__(self, password: str) -> None:
+        self.password = password
+
+    def __repr__(self) -> str:
+        return f"LogIn({self.password!r})"
+
+    def log_in(self, connection: object) -> None:
+        pass
+
+    async def __call__(self, connection: object) -> None:
+        pass
+
+
+CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
+
+
+@pytest.mark.parametrize("field", CALLABLES)
+def test_a_callable_is_shown_by_its_name_and_not_with_what_it_holds(field: str) -> None:
+    for value, shown in (
+        (functools.partial(print, "canary"), "partial"),
+        (LogIn("canary").log_in, "LogIn.log_in"),
+        (repr, "repr"),
+    ):
+        config = NetworkConfig("h", 1, **{field: value})  # type: ignore[arg-type]
+        assert repr(config) == f"NetworkConfig(host='h', port=1, {field}={shown})"
+
+
+def test_no_error_about_a_callable_shows_what_it_holds() -> None:
+    with pytest.raises(TypeError, match="on_connect must be callable, not str"):
+        NetworkConfig("h", 1, on_connect="canary")  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match="on_state must be a plain function, not the coroutine function partial"
+    ) as caught:
+        NetworkConfig("h", 1, on_state=functools.partial(log_in, "canary"))
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["redis://u:canary@h", "u:canary@h"])
+def test_a_url_in_the_place_of_something_else_is_refused_and_not_shown(host: str) -> None:
+    places: list[tuple[str, Callable[[], object]]] = [
+        ("^host must", lambda: NetworkConfig(host, 1)),
+        ("^hosts: host must", lambda: NetworkConfig("h", 1, hosts=((host, 1),))),
+        ("^local_address host must", lambda: NetworkConfig("h", 1, local_address=(host, 0))),
+        ("^config must", lambda: network.NetworkClient(host)),  # type: ignore[arg-type]
+        ("^config must", lambda: network.NetworkPool(host)),  # type: ignore[arg-type]
+    ]
+    for words, make in places:
+        with pytest.raises((TypeError, ValueError), match=words) as caught:
+            make()
+        assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import pickle
 from typing import Any
@@ -342,3 +343,10 @@ async def test_a_message_that_cannot_be_decoded_is_one_error_and_the_next_one_is
         with pytest.raises(DecodeError):
             await framed.receive()
         assert await framed.receive_batch() == [first]
+
+
+def test_a_codec_shows_no_argument_of_its_functions() -> None:
+    codec = Mapped(Fixed(2), functools.partial(print, "canary"), functools.partial(print, "canary"))  # type: ignore[arg-type]
+    assert repr(codec) == "Mapped(frames=Fixed(size=2))"
+    lines = JSONLines(codec=JSONCodec("mine", codec.dumps, codec.loads))
+    assert "mine" in repr(lines) and "canary" not in repr(lines)

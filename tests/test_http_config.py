@@ -6,7 +6,9 @@ import copy
 import dataclasses
 import pickle
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,9 +76,9 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("secret_headers", [1], "1"),
     ("rate_limit", "10", "'10'"),
     ("rate_limit", True, "True"),
-    ("interceptors", 1, "1"),
+    ("interceptors", 1, "int"),
     ("interceptors", [object()], "object"),
-    ("json_codec", "orjson", "'orjson'"),
+    ("json_codec", "orjson", "str"),
     *((name, value, repr(value)) for name in SECONDS for value in ("1", True, None, 1j)),
     *((name, value, repr(value)) for name in TIMEOUTS for value in ("1", True, b"1")),
     *((name, value, repr(value)) for name in FLAGS for value in (None, 0, 1, "true")),
@@ -242,6 +244,12 @@ def test_the_repr_shows_what_is_not_as_by_default() -> None:
         ("auth", lambda: CANARY, "auth=RefreshingAuth(***)"),
         ("proxy", f"http://user:{CANARY}@host:3128", "proxy='http://***@host:3128'"),
         ("client_cert", ("cert", "key", CANARY), "client_cert=('cert', 'key', '***')"),
+        ("interceptors", [SimpleNamespace(pre_request=CANARY)], "interceptors=('SimpleNamespace',)"),
+        (
+            "json_codec",
+            JSONCodec("mine", partial(print, CANARY), partial(print, CANARY)),
+            "json_codec=JSONCodec(name='mine')",
+        ),
     ],
 )
 def test_the_repr_shows_no_secret(name: str, value: Any, shown: str) -> None:
@@ -278,6 +286,9 @@ def test_headers_that_are_said_to_be_secret_are_not_shown() -> None:
         ("proxy", f"http://user:{CANARY}@host:99999"),
         ("client_cert", ("cert", "key", [CANARY])),
         ("client_cert", ["cert", "key", CANARY]),
+        ("interceptors", partial(print, CANARY)),
+        ("interceptors", [partial(print, CANARY)]),
+        ("json_codec", partial(print, CANARY)),
     ],
 )
 def test_no_error_shows_a_secret(name: str, value: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.cancelling import arrived, until
+from support.certificates import client_context, server_cert, server_context
 from support.line_server import LineServer, ask, is_consistent, pool_of, server_and_pool
 
 from pepperpy.network import (
@@ -162,6 +163,14 @@ async def _end_the_sending_side(client: NetworkClient, server: LineServer) -> No
     await client.send_eof()
 
 
+async def _go_on_with_tls(client: NetworkClient, server: LineServer) -> None:
+    await ask(client)
+    await asyncio.gather(
+        server.open[-1].start_tls(server_context(server_cert())), client.start_tls(client_context(), "localhost")
+    )
+    await ask(client)
+
+
 async def _disconnect(client: NetworkClient, server: LineServer) -> None:
     await client.disconnect()
 
@@ -198,6 +207,7 @@ DROPS: list[tuple[Use, str]] = [
     (_go_on_receiving, "unfinished"),
     (_go_on_sending, "unfinished"),
     (_end_the_sending_side, "unfinished"),
+    (_go_on_with_tls, "unfinished"),
     (_disconnect, "closed"),
     (_connect_anew, "closed"),
     (_be_left, "lost"),
@@ -325,7 +335,7 @@ async def test_a_receiver_of_the_pool_is_not_in_the_way() -> None:
         ({"max_age": "1"}, TypeError, "max_age must be a number of seconds, not '1'"),
         ({"check_after": -1}, ValueError, "check_after must be 0 or more seconds, not -1"),
         ({"check_timeout": None}, TypeError, "check_timeout must be a number of seconds, not None"),
-        ({"check": 1}, TypeError, "check must be an async function of a client, or None, not 1"),
+        ({"check": 1}, TypeError, "check must be an async function of a client, or None, not int"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(settings: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -340,7 +350,7 @@ def test_what_is_for_single_clients_is_refused_by_name(field: dict[str, Any]) ->
 
 
 def test_a_bad_configuration_or_time_limit_is_refused() -> None:
-    with pytest.raises(TypeError, match="config must be a NetworkConfig, not 'localhost'"):
+    with pytest.raises(TypeError, match="config must be a NetworkConfig, not str"):
         NetworkPool("localhost")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="timeout must be 0 or more seconds, not -1"):
         NetworkPool(NetworkConfig("localhost", 1)).acquire(timeout=-1)

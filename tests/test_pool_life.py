@@ -18,6 +18,7 @@ from pepperpy.network import (
     NetworkClient,
     NetworkPool,
     NetworkTimeoutError,
+    NotConnectedError,
     PoolTimeoutError,
 )
 
@@ -228,6 +229,23 @@ async def test_an_idle_connection_is_checked_before_it_is_lent() -> None:
         await asyncio.gather(*(use(pool) for _ in range(5)))
         assert len(checked) == 4
         assert server.accepted == 1
+
+
+async def test_whoever_keeps_the_client_of_a_check_cannot_touch_its_connection() -> None:
+    checked: list[NetworkClient] = []
+
+    async def check(client: NetworkClient) -> None:
+        checked.append(client)
+
+    async with server_and_pool(0, 1, check=check, check_after=0) as (server, pool):
+        await use(pool)
+        async with pool.acquire() as client:
+            for call in (checked[0].send(b"not mine\n"), checked[0].receive()):
+                with pytest.raises(NotConnectedError):
+                    await call
+            checked[0].abort()
+            await ask(client)
+        assert (server.accepted, len(checked)) == (1, 1)
 
 
 async def test_a_connection_that_was_not_idle_for_long_is_not_checked() -> None:

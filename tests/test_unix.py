@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
 from support.redis import command, redis_server, reply
 from support.tls_peer import accepted
 
-from pepperpy.network import ConnectError, NetworkClient, NetworkConfig, NetworkTimeoutError
+from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, NetworkConfig, NetworkTimeoutError
+
+SUN_PATH = 108 if sys.platform == "linux" else 104  # bytes; unix(7) and the BSDs' <sys/un.h>
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,80 @@ async def test_what_concerns_tcp_does_not_disturb(redis_path: str) -> None:
         assert await reply(client) == b"PONG"
         sock = client._protocol.extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 65536
+
+
+async def test_a_full_backlog_is_no_connection_and_may_pass(tmp_path: Path) -> None:
+    path = str(tmp_path / "busy.sock")
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        listener.setblocking(False)
+        code = 0
+        while not code:
+            waiting = sockets.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            code = waiting.connect_ex(path)
+        assert code == errno.EAGAIN
+        client = NetworkClient(NetworkConfig(unix_path=path, retries=0))
+        with pytest.raises(ConnectError) as caught:
+            await client.connect()
+        assert caught.value.errno == errno.EAGAIN
+        assert not client.is_connected
+        patient = NetworkClient(NetworkConfig(unix_path=path, retries=10**6, retry_delay=0))
+        connecting = asyncio.create_task(patient.connect())
+        await until(lambda: patient.stats.retries > 1, "it has tried again")
+        listener.accept()[0].close()
+        await connecting
+        await patient.disconnect()
+
+
+async def test_a_client_that_reconnects_bears_a_restart_of_its_server(tmp_path: Path) -> None:
+    path = str(tmp_path / "redis.sock")
+    config = NetworkConfig(unix_path=path, reconnect=True, retry_delay=0.01, max_retry_delay=0.01, timeout=10)
+    client = NetworkClient(config)
+    with redis_server(port=0, unixsocket=path):
+        await client.connect()
+    # Redis removes its socket when it ends.
+    await until(lambda: client.stats.retries > 1, "attempts have failed")
+    assert not Path(path).exists()
+    with redis_server(port=0, unixsocket=path):
+        await client.wait_connected()
+        for call in (client.receive(), client.send(b"")):
+            with pytest.raises(ConnectionLostError):
+                await call
+        await client.send(command(b"PING"))
+        assert await reply(client) == b"PONG"
+        await client.disconnect()
+
+
+async def test_connect_waits_for_a_server_that_is_not_there_yet_but_not_for_a_file_of_on_connect(
+    redis_path: str, tmp_path: Path
+) -> None:
+    absent = NetworkClient(NetworkConfig(unix_path=str(tmp_path / "absent.sock"), retries=2, retry_delay=0))
+    with pytest.raises(ConnectError, match="3 attempts"):
+        await absent.connect()
+
+    def read_password(connection: NetworkClient) -> None:
+        (tmp_path / "password").read_text()
+
+    client = NetworkClient(NetworkConfig(unix_path=redis_path, retries=2, retry_delay=0, on_connect=read_password))
+    with pytest.raises(ConnectError, match="1 attempt in"):
+        await client.connect()
+
+
+# As the system counts: the name in the file system ends with a NUL, an abstract one does not.
+@pytest.mark.parametrize("path", ["/" + "é" * 60, "/" + "x" * SUN_PATH, "\0" + "x" * SUN_PATH, "/\ud800"])
+def test_a_path_that_the_system_cannot_take_is_refused_at_once(path: str) -> None:
+    with pytest.raises(ValueError, match=r"^unix_path must be"):
+        NetworkConfig(unix_path=path)
+
+
+@pytest.mark.parametrize("path", ["/" + "x" * (SUN_PATH - 2), "\0" + "x" * (SUN_PATH - 1)])
+async def test_the_longest_path_is_one(path: str) -> None:
+    with pytest.raises(ConnectError) as caught:
+        await NetworkClient(NetworkConfig(unix_path=path, retries=0)).connect()
+    assert caught.value.errno in (errno.ENOENT, errno.ENAMETOOLONG, errno.ECONNREFUSED)
 
 
 async def test_tls_over_a_unix_socket_names_whom_it_expects(tmp_path: Path) -> None:

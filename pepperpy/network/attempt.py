@@ -47,7 +47,7 @@ async def attempt(config: NetworkConfig) -> StreamProtocol:
     failures: list[tuple[bool, Exception, str]] = []
     for target in _targets(config):
         phase = "no answer"
-        default = backoff.may_pass
+        default = backoff.may_pass if target.unix_path is None else _may_pass_of_unix_socket
         try:
             async with asyncio.timeout(limit):
                 protocol = await connect.open_connection(target)
@@ -77,6 +77,11 @@ def _targets(config: NetworkConfig) -> list[NetworkConfig]:
         return [config]
     bare = config.bare.replace(hosts=(), reconnect=False)
     return [bare.replace(host=host, port=port) for host, port in ((config.host, config.port), *config.hosts)]
+
+
+def _may_pass_of_unix_socket(error: BaseException) -> bool:
+    # A server removes its path when it ends, and makes it anew when it starts (redis, for one).
+    return backoff.may_pass(error) or isinstance(error, FileNotFoundError)
 
 
 @contextlib.contextmanager

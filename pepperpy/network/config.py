@@ -32,6 +32,9 @@ class Default(enum.Enum):
 
 State = Literal["connecting", "connected", "lost", "closed"]
 
+# The fields that hold a callable.
+_CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -69,13 +72,15 @@ class NetworkConfig:
         send_high_water: Bytes accepted and not yet handed to the kernel at which `send()` waits. As asyncio: 64 KiB.
         send_low_water: Bytes at or below which waiting senders go on. As asyncio: 16 KiB.
         max_message_size: Bytes, terminator included, of the longest line or message that `receive_line()`,
-            `receive_lines()` and `receive_until()` collect. asyncio's limit of 64 KiB is its streams' best known trap.
+            `receive_lines()` and `receive_until()` collect. Of a codec without a `max_size` too, counted as that is:
+            without length or separator. asyncio's limit of 64 KiB is its streams' best known trap.
 
-        unix_path: Path of a Unix socket to connect to instead of `host` and `port`. What concerns TCP or addresses
-            (`nodelay`, `keepalive`, `user_timeout`, `local_address`, ...) does not apply.
+        unix_path: Path of a Unix socket to connect to instead of `host` and `port`, at most 107 bytes (Linux; 103
+            elsewhere). What concerns TCP or addresses (`nodelay`, `keepalive`, `user_timeout`, `local_address`, ...)
+            does not apply.
         proxy: URL of a proxy to connect through, user and password in it where it wants them (percent-encoded):
             `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy, `socks5://` and
-            `socks4://` look up here. Needs `pip install 'pepperpy-network[proxy]'`.
+            `socks4://` look up here. The SOCKS ones need `pip install 'pepperpy-network[proxy]'`.
 
         tls: True for TLS as the fields below say, or an `ssl.SSLContext`, which is used as it is, never modified.
             `start_tls()` uses them too.
@@ -100,8 +105,8 @@ class NetworkConfig:
             the callable returns; the client itself still waits. It shares the `connect_timeout` of its host. What it
             raises fails the attempt.
         may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection
-            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, but of what `on_connect`
-            raises, ConnectionError, TimeoutError and EOFError.
+            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, and a Unix socket that is not
+            there; but of what `on_connect` raises, ConnectionError, TimeoutError and EOFError.
         on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
             when `connect()` begins, "connected", "lost", and "closed" at the end: a `connect()` that failed,
             `disconnect()`, `abort()`, or a reconnecting client that has given up. In their order, but the client may be
@@ -201,7 +206,7 @@ class NetworkConfig:
                 raise ValueError(f"{direction}_low_water must be below {direction}_high_water={high}, not {low}")
         _check_int("max_message_size", self.max_message_size, 1, sys.maxsize)
         _check_hosts(self.hosts)
-        for name in ("on_connect", "may_pass", "on_state", "heartbeat"):
+        for name in _CALLABLES:
             _check_callable(name, getattr(self, name), plain=name in ("may_pass", "on_state"))
         if self.reconnect_attempts is not None:
             _check_int("reconnect_attempts", self.reconnect_attempts, 1)
@@ -243,7 +248,8 @@ class NetworkConfig:
             shown["proxy"] = read_proxy(self.proxy).shown
         if isinstance(self.client_cert, tuple):
             shown["client_cert"] = (*self.client_cert[:2], *("***" for _ in self.client_cert[2:]))
-        return f"NetworkConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        texts = {name: _name_of(value) if name in _CALLABLES else repr(value) for name, value in shown.items()}
+        return f"NetworkConfig({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     @property
     def bare(self) -> NetworkConfig:
@@ -251,7 +257,7 @@ class NetworkConfig:
 
         That is the client, often, which then could not be collected.
         """
-        return self.replace(on_connect=None, may_pass=None, on_state=None, heartbeat=None)
+        return self.replace(**dict.fromkeys(_CALLABLES))
 
     @property
     def is_supervised(self) -> bool:
@@ -303,6 +309,9 @@ def _check_int(name: str, value: object, low: int, high: int | None = None) -> N
 def _check_host(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {value!r}")
+    if "@" in value:
+        # Not the value: before the "@" there may be a password.
+        raise ValueError(f"{name} must be a host name or address, without user name and password")
     if not value or re.search(r"[\x00-\x20\x7f/\[\]]", value):
         raise ValueError(f"{name} must be a host name or address without spaces, slashes or brackets, not {value!r}")
 
@@ -312,6 +321,14 @@ def _check_unix(config: NetworkConfig) -> None:
         raise TypeError(f"unix_path must be a str, not {config.unix_path!r}")
     if not config.unix_path or "\0" in config.unix_path[1:]:
         raise ValueError(f"unix_path must be a path without NUL characters, not {config.unix_path!r}")
+    try:
+        size = len(os.fsencode(config.unix_path))
+    except UnicodeEncodeError:
+        raise ValueError(f"unix_path must be a path that can be encoded, not {config.unix_path!r}") from None
+    # sun_path of unix(7), elsewhere of <sys/un.h>, with a NUL at its end unless the name is an abstract one (Linux).
+    limit = (108 if sys.platform == "linux" else 104) - (config.unix_path[0] != "\0")
+    if size > limit:
+        raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {config.unix_path!r}")
     for name, none in (("host", ""), ("port", 0), ("proxy", None), ("local_address", None), ("hosts", ())):
         if getattr(config, name) != none:
             raise ValueError(f"{name} must be left out with unix_path={config.unix_path!r}")
@@ -334,9 +351,14 @@ def _check_hosts(hosts: object) -> None:
 
 def _check_callable(name: str, value: object, *, plain: bool) -> None:
     if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable, not {value!r}")
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
     if plain and inspect.iscoroutinefunction(value):
-        raise TypeError(f"{name} must be a plain function, not the coroutine function {value!r}")
+        raise TypeError(f"{name} must be a plain function, not the coroutine function {_name_of(value)}")
+
+
+def _name_of(function: Any) -> str:
+    # Not its repr: that of a partial shows the arguments, that of a method its object; one may be a password.
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _check_socket_options(options: object) -> None:

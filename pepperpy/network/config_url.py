@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -14,26 +15,41 @@ def read_url(url: str) -> dict[str, Any]:
     """The fields that `url` sets. Raises what `NetworkConfig.from_url()` documents, and never shows a password."""
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        # urllib's own words repeat what may be a password.
+        raise ValueError("url must have the form tcp://host:port?field=value, with a port up to 65535") from None
     if "@" in parts.netloc:
         raise ValueError("url must hold no user name or password: TCP has no place for them")
     if (read_place := _SCHEMES.get(parts.scheme)) is None:
-        raise ValueError(f"url must start with tcp://, tls:// or unix://, not {url!r}")
+        raise ValueError(f"url must start with tcp://, tls:// or unix://{_not(url)}")
     fields = read_place(url, parts)
-    for name, text in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)):
+    try:
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError("url must have a query of the form field=value&field=value") from None
+    for name, text in pairs:
         if name not in _FIELDS:
-            raise ValueError(f"url has an unknown field {name!r}; known are {', '.join(_FIELDS)}")
+            shown = repr(name) if "@" not in url or name in _ELSEWHERE else "***"
+            raise ValueError(f"url has an unknown field {shown}; known are {', '.join(_FIELDS)}")
         if name in fields:
             raise ValueError(f"url has the field {name!r} twice")
         fields[name] = _from_text(name, text)
     return fields
 
 
+def _not(url: str) -> str:
+    # The query may hold a proxy with its password; and where an "@" is, a password with a "/", "?" or "#" may be.
+    return "" if "@" in url else f", not {re.split('[?#]', url)[0]!r}"
+
+
 def _tcp(url: str, parts: SplitResult) -> dict[str, Any]:
     if parts.path not in ("", "/") or parts.fragment:
-        raise ValueError(f"url must have the form {parts.scheme}://host:port?field=value, not {url!r}")
+        raise ValueError(f"url must have the form {parts.scheme}://host:port?field=value{_not(url)}")
     if parts.hostname is None or parts.port is None:
-        raise ValueError(f"url must name a host and a port, not {url!r}")
+        raise ValueError(f"url must name a host and a port{_not(url)}")
     return {"host": parts.hostname, "port": parts.port}
 
 
@@ -43,7 +59,7 @@ def _tls(url: str, parts: SplitResult) -> dict[str, Any]:
 
 def _unix(url: str, parts: SplitResult) -> dict[str, Any]:
     if parts.netloc or parts.fragment or not parts.path:
-        raise ValueError(f"url must have the form unix:///path?field=value, not {url!r}")
+        raise ValueError(f"url must have the form unix:///path?field=value{_not(url)}")
     return {"unix_path": unquote(parts.path)}
 
 
@@ -78,4 +94,5 @@ def _from_text(name: str, text: str) -> Any:
     try:
         return _FIELDS[name](text)
     except (ValueError, KeyError):
-        raise ValueError(f"url has {name}={text!r}, which cannot be read") from None
+        shown = "***" if "@" in text else repr(text)
+        raise ValueError(f"url has {name}={shown}, which cannot be read") from None

@@ -50,7 +50,7 @@ async def open_tcp(config: NetworkConfig, host: str, port: int) -> socket.socket
     if config.local_address is not None:
         local = await _look_up(loop, *config.local_address)
     if len(addresses) == 1 and local is None and os.name == "posix":
-        return await _connect_alone(loop, config, addresses[0])
+        return await _connect_alone(loop, _new_socket(config, addresses[0]), addresses[0][4])
     # On every loop alike: uvloop's create_connection cannot race (uvloop#406).
     return await aiohappyeyeballs.start_connection(
         addresses,
@@ -61,16 +61,16 @@ async def open_tcp(config: NetworkConfig, host: str, port: int) -> socket.socket
 
 
 # Not by loop.sock_connect(): uvloop's takes a thread to look up an address that is a number already.
-async def _connect_alone(loop: asyncio.AbstractEventLoop, config: NetworkConfig, address: AddressInfo) -> socket.socket:
-    sock = _new_socket(config, address)
+# Nor to a Unix socket: for asyncio's, the EAGAIN of a full backlog is a connection under way, and then made.
+async def _connect_alone(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
     try:
         sock.setblocking(False)
-        code = sock.connect_ex(address[4])
+        code = sock.connect_ex(address)
         if code == errno.EINPROGRESS:
             await _writable(loop, sock)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            raise OSError(code, f"Connect call failed {address[4]}")
+            raise OSError(code, f"Connect call failed {address}: {os.strerror(code)}")
     except BaseException:
         sock.close()
         raise
@@ -95,14 +95,12 @@ def _set_done(future: asyncio.Future[None]) -> None:
 async def _open_unix(config: NetworkConfig, path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.setblocking(False)
         for level, option, value in config.socket_options:
             sock.setsockopt(level, option, value)
-        await asyncio.get_running_loop().sock_connect(sock, path)
     except BaseException:
         sock.close()
         raise
-    return sock
+    return await _connect_alone(asyncio.get_running_loop(), sock, path)
 
 
 async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Any]:

@@ -91,7 +91,10 @@ class NotConnectedError(NetworkError, ConnectionError):
 
 
 class NetworkTimeoutError(NetworkError, TimeoutError):
-    """The time limit passed first. Nothing was consumed or queued; the connection stays usable."""
+    """The time limit passed first.
+
+    Nothing was consumed or queued, and the connection stays usable, unless the call says otherwise.
+    """
 
 
 class IncompleteReadError(NetworkError, EOFError):

@@ -38,9 +38,9 @@ class PoolStats:
         dropped: How many connections were not lent again, by reason. "cancelled", "failed": the block was left by
             CancelledError, by another exception. "closed": the user closed it. "lost": the peer or the network did.
             "unread": there were bytes that nobody had taken or asked for. "unfinished": a receive was still waiting, or
-            had been given up (its answer may come yet); a send was waiting, or `send_eof()` was called. "unsent": the
-            kernel did not take all that was accepted; it is sent before closing. "check": `check` failed. "idle",
-            "age": `max_idle`, `max_age`. Only reasons that occurred are present.
+            had been given up (its answer may come yet); a send was waiting; `send_eof()` or `start_tls()` was called.
+            "unsent": the kernel did not take all that was accepted; it is sent before closing. "check": `check` failed.
+            "idle", "age": `max_idle`, `max_age`. Only reasons that occurred are present.
     """
 
     size: int
@@ -112,7 +112,7 @@ class NetworkPool:
             TypeError, ValueError: An argument of a wrong type, out of range, or a field of `config` that is refused.
         """
         if not isinstance(config, NetworkConfig):
-            raise TypeError(f"config must be a NetworkConfig, not {config!r}")
+            raise TypeError(f"config must be a NetworkConfig, not {type(config).__name__}")
         _check_int("min_size", min_size, 0)
         _check_int("max_size", max_size, 1)
         if min_size > max_size:
@@ -123,7 +123,7 @@ class NetworkPool:
             if getattr(config, name) not in (False, None):
                 raise ValueError(f"{name} is for single clients, and must be left out of the configuration of a pool")
         if check is not None and not callable(check):
-            raise TypeError(f"check must be an async function of a client, or None, not {check!r}")
+            raise TypeError(f"check must be an async function of a client, or None, not {type(check).__name__}")
         _check_seconds("check_after", check_after, zero=True)
         _check_seconds("check_timeout", check_timeout, zero=False)
         self.config = config

@@ -38,7 +38,7 @@ _ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0) if ha
 class PooledConnection:
     """A connected client with what the pool knows of it. Times are on the loop's clock."""
 
-    __slots__ = ("_poll", "_protocol", "_watch", "client", "expires_at", "idle_since", "used")
+    __slots__ = ("_poll", "_protocol", "_tls", "_watch", "client", "expires_at", "idle_since", "used")
 
     def __init__(self, client: NetworkClient, expires_at: float) -> None:
         self.client = client
@@ -46,11 +46,12 @@ class PooledConnection:
         self.idle_since = 0.0
         self.used = False
         self._protocol = client._protocol
+        self._tls = client._protocol.is_tls
         self._watch: Waiter | None = None
         self._poll: select.poll | None = None
         sock = self._protocol.extra_info("socket")
         # Over TLS, bytes in the kernel need not be bytes of the stream: TLS 1.3 sends session tickets unasked.
-        if sock is not None and self._protocol.extra_info("sslcontext") is None and hasattr(select, "poll"):
+        if sock is not None and not self._tls and hasattr(select, "poll"):
             self._poll = select.poll()
             self._poll.register(sock.fileno(), select.POLLIN | _ENDED)
 
@@ -67,6 +68,8 @@ class PooledConnection:
         # A request may do something else than receive at this moment.
         if receiver.unfinished or sender.unfinished or receiver.limited_elsewhere:
             return "unfinished"
+        if protocol.is_tls != self._tls:
+            return "unfinished"  # start_tls() in a block: the next user would expect a plain connection
         try:
             if sender.start_flush(None) is not None:
                 return "unsent"
@@ -160,4 +163,5 @@ class Maker:
         if result is False or connection.flaw() is not None:
             client.abort()
             return False
+        connection.pass_on()
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 from pepperpy.network._framer import Framer
@@ -50,8 +50,9 @@ class Mapped(MappedCodec[M]):
     """
 
     frames: Codec[bytes]
-    dumps: Callable[[M], bytes]
-    loads: Callable[[bytes], M]
+    # A partial shows its arguments, and one may be a key.
+    dumps: Callable[[M], bytes] = field(repr=False)
+    loads: Callable[[bytes], M] = field(repr=False)
 
     def _dump(self, message: M) -> bytes:
         return self.dumps(message)

@@ -126,7 +126,7 @@ class NetworkClient:
     def __init__(self, config: NetworkConfig) -> None:
         """Args: config: Where to connect and how. Nothing is opened before `connect()`."""
         if not isinstance(config, NetworkConfig):
-            raise TypeError(f"config must be a NetworkConfig, not {config!r}")
+            raise TypeError(f"config must be a NetworkConfig, not {type(config).__name__}")
         self.config = config
         self._use(StreamProtocol(config))
         self._connecting = False

@@ -12,7 +12,7 @@ import json
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
@@ -39,8 +39,9 @@ class JSONCodec:
     """
 
     name: str
-    dumps: Callable[[Any], bytes]
-    loads: Callable[[bytes], Any]
+    # A partial shows its arguments, and one may be a key.
+    dumps: Callable[[Any], bytes] = field(repr=False)
+    loads: Callable[[bytes], Any] = field(repr=False)
 
 
 class _BuiltinCodec(JSONCodec):

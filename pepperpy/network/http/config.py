@@ -64,7 +64,7 @@ class HTTPConfig:
         client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
             where the key may be None.
         proxy: `http://` or `https://` URL of a proxy for all requests, credentials included; or `socks5h://` and the
-            others of `NetworkConfig.proxy`, which need `pip install 'pepperpy-network[proxy]'`.
+            other SOCKS ones of `NetworkConfig.proxy`, which need `pip install 'pepperpy-network[proxy]'`.
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
 
         raise_for_status: A status of 400 or above raises `HTTPStatusError`.
@@ -174,12 +174,15 @@ class HTTPConfig:
                 self._set("rate_limit", RateLimit(self.rate_limit))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"rate_limit: {error}") from None
+        if not isinstance(self.interceptors, Iterable):
+            raise TypeError(f"interceptors must be a collection, not {type(self.interceptors).__name__}")
         self._set("interceptors", _items("interceptors", self.interceptors))
         for interceptor in self.interceptors:
             if not hasattr(interceptor, "pre_request") and not hasattr(interceptor, "post_response"):
-                raise TypeError(f"interceptors must have pre_request or post_response, which {interceptor!r} has not")
+                kind = type(interceptor).__name__
+                raise TypeError(f"interceptors must have pre_request or post_response, which this {kind} has not")
         if self.json_codec is not None and not isinstance(self.json_codec, JSONCodec):
-            raise TypeError(f"json_codec must be a JSONCodec, not {self.json_codec!r}")
+            raise TypeError(f"json_codec must be a JSONCodec, not {type(self.json_codec).__name__}")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -197,6 +200,9 @@ class HTTPConfig:
                 value = dict(redact_headers(value, self.secret_headers))
             elif item.name in ("params", "cookies"):
                 value = dict.fromkeys(value, "***")
+            elif item.name == "interceptors":
+                # What one signs with may be in its repr.
+                value = tuple(type(interceptor).__name__ for interceptor in value)
             elif item.name == "client_cert" and isinstance(value, tuple):
                 value = (*value[:2], *("***" for _ in value[2:]))
             shown.append(f"{item.name}={value!r}")
