@@ -7,10 +7,11 @@ import time
 
 import pytest
 from support.cancelling import arrived, until
-from support.mortal import echo, mortal_and_client, silence
+from support.mortal import echo, mortal_and_client, mortal_server, reconnecting, silence
+from support.processes import reserved_ports
 from support.servers import peer_and_client
 
-from pepperpy.network import BusyError, ConnectionLostError, NetworkClient, NetworkTimeoutError
+from pepperpy.network import BusyError, ClosedError, ConnectionLostError, NetworkClient, NetworkTimeoutError
 
 
 class Ping:
@@ -188,3 +189,58 @@ async def test_the_heartbeat_takes_no_news_from_the_users_tasks() -> None:
         for call in (client.send(b"x"), client.receive()):
             with pytest.raises(ConnectionLostError):
                 await call
+
+
+@pytest.mark.parametrize("end", ["disconnect", "abort"])
+async def test_a_heartbeat_that_closes_the_connection_closes_the_client(end: str) -> None:
+    async def close(connection: NetworkClient) -> None:
+        await connection.disconnect() if end == "disconnect" else connection.abort()
+
+    async with mortal_and_client(silence, **settings(close)) as (server, client):
+        with pytest.raises(ClosedError):
+            await client.receive()
+        for call in (client.wait_connected, client.receive, lambda: client.send(b"x")):
+            with pytest.raises(ClosedError):
+                await call()  # type: ignore[operator]
+        await client.connect()
+        assert server.accepted == 2
+
+
+async def test_the_requests_of_the_heartbeat_and_of_the_client_take_turns() -> None:
+    begun = asyncio.Event()
+    replies: list[bytes] = []
+
+    async def ping(connection: NetworkClient) -> None:
+        begun.set()
+        replies.append(await connection.request(b"ping\n", NetworkClient.receive_line))
+
+    async with mortal_and_client(echo, **settings(ping, timeout=5, reconnect=False)) as (_, client):
+        await begun.wait()
+        assert await client.request(b"mine\n", NetworkClient.receive_line) == b"mine\n"
+        assert client.is_connected and replies == [b"ping\n"]
+
+
+async def test_a_request_that_takes_longer_than_the_heartbeats_times_is_not_disturbed() -> None:
+    ping = Ping()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"sum?\n"
+        await asyncio.sleep(0.2)
+        writer.write(b"42\n")
+        await reader.read()
+
+    async with mortal_and_client(slow, **settings(ping, interval=0.01, timeout=0.02, reconnect=False)) as (_, client):
+        assert await client.request(b"sum?\n", NetworkClient.receive_line) == b"42\n"
+        assert ping.count == 0
+        await until(lambda: ping.count > 0, "the heartbeat goes on afterwards")
+
+
+async def test_the_error_names_the_host_that_was_silent() -> None:
+    async with mortal_server(silence) as server:
+        with reserved_ports(1) as [nobody]:
+            client = reconnecting(nobody, hosts=(("127.0.0.1", server.port),), **settings(Ping(), reconnect=False))
+            async with client:
+                with pytest.raises(ConnectionLostError) as caught:
+                    await client.receive()
+        assert isinstance(caught.value.__cause__, NetworkTimeoutError)
+        assert caught.value.__cause__.details["port"] == server.port

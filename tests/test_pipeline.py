@@ -20,6 +20,7 @@ from pepperpy.network import (
     InvalidRequestError,
     JSONLines,
     NetworkClient,
+    NetworkConfig,
     NetworkTimeoutError,
     NotConnectedError,
     ProtocolError,
@@ -415,3 +416,24 @@ async def test_a_reader_that_somebody_cancels_leaves_no_request_waiting() -> Non
         reader.cancel()
         assert isinstance(await outcome(task), ClosedError)
         assert not client.is_connected
+
+
+async def test_a_reader_that_is_cancelled_before_its_first_step_leaves_nobody_waiting() -> None:
+    async with peer_and_client() as (_, client):
+        pipeline = client.pipeline(LINES)
+        await pipeline.__aenter__()
+        (reader,) = (other for other in asyncio.all_tasks() if other.get_name().startswith("pipeline reader"))
+        reader.cancel()
+        with pytest.raises(ClosedError):
+            await pipeline.request(b"q", timeout=None)
+        with pytest.raises(ClosedError):
+            await pipeline.wait_ended()
+        await pipeline.__aexit__(None, None, None)
+
+
+def test_a_pipeline_that_could_take_the_answer_to_the_heartbeat_for_a_reply_is_refused() -> None:
+    client = NetworkClient(NetworkConfig("localhost", 1, heartbeat=bool))
+    with pytest.raises(ValueError, match="heartbeat needs a pipeline with key or is_push"):
+        client.pipeline(LINES)
+    client.pipeline(LINES, key=word)
+    client.pipeline(LINES, is_push=bool, on_push=bool)

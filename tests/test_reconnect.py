@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 
 import pytest
 from support.cancelling import Mode, arrived, cancelled_at, until
@@ -373,3 +374,43 @@ async def test_a_plain_client_waits_for_the_connect_of_another_task_only() -> No
         with pytest.raises(ConnectionLostError):
             await client.wait_connected()
         await client.disconnect()
+
+
+async def test_connect_after_a_send_that_failed_makes_one_connection_and_no_other() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = reconnecting(server.getsockname()[1])
+        await client.connect()
+        for number in range(3):
+            peer = server.accept()[0]
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            peer.close()
+            # The loop has not looked yet: only sending meets the end, and connect() begins before the loop finds it.
+            with pytest.raises(ConnectionLostError):
+                await client.send(b"%d" % number)
+            await client.connect()
+            assert client.is_connected and reconnections() == []
+        with server.accept()[0] as peer:
+            server.setblocking(False)
+            await client.send(b"alone")
+            assert peer.recv(5) == b"alone"
+            with pytest.raises(BlockingIOError):
+                server.accept()
+            assert client.stats.connects == 4
+            await client.disconnect()
+
+
+def reconnections() -> list[asyncio.Task[None]]:
+    return [task for task in asyncio.all_tasks() if "_reconnect" in repr(task)]
+
+
+async def test_a_reconnection_cancelled_before_its_first_step_has_ended_and_says_so() -> None:
+    async with mortal_and_client() as (server, client):
+        # Called by the loop, between the creation of the task and its first step.
+        watch, own = client._protocol.watch, client._supervisor._ended  # type: ignore[union-attr]
+        watch(lambda protocol: (own(protocol), [task.cancel() for task in reconnections()]), True)
+        server.drop()
+        await lost(client)
+        with pytest.raises(ClosedError, match="reconnecting was cancelled"):
+            await client.wait_connected()
+        await client.connect()
+        assert client.is_connected

@@ -11,7 +11,7 @@ from typing import Any
 from pepperpy.network import backoff, connect
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import ClosedError, ConnectionLostError
+from pepperpy.network.errors import ClosedError, ConnectionLostError, TLSError
 from pepperpy.network.tcp import NetworkClient
 
 
@@ -53,7 +53,7 @@ async def attempt(config: NetworkConfig) -> StreamProtocol:
                 protocol = await connect.open_connection(target)
                 if config.on_connect is not None:
                     phase = "on_connect not done"
-                    protocol = await _set_up(protocol, target, config.on_connect)
+                    protocol = await _set_up(protocol, config.on_connect)
                 return protocol
         except _SetUpFailed as failed:
             error = failed.args[0]
@@ -85,18 +85,18 @@ def _may_pass_of_unix_socket(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def lent(protocol: StreamProtocol, target: NetworkConfig) -> Iterator[NetworkClient]:
+def lent(protocol: StreamProtocol) -> Iterator[NetworkClient]:
     """A client of its own for a connection that belongs to another one, until the end of the block."""
-    client = NetworkClient(target)
+    client = NetworkClient(protocol.config)
     client._use(protocol)
     try:
         yield client
     finally:
-        client._use(StreamProtocol(target))
+        client._use(StreamProtocol(protocol.config))
 
 
-async def _set_up(protocol: StreamProtocol, target: NetworkConfig, on_connect: Callable[..., Any]) -> StreamProtocol:
-    with lent(protocol, target) as client:
+async def _set_up(protocol: StreamProtocol, on_connect: Callable[..., Any]) -> StreamProtocol:
+    with lent(protocol) as client:
         try:
             try:
                 result = on_connect(client)
@@ -116,6 +116,9 @@ async def _set_up(protocol: StreamProtocol, target: NetworkConfig, on_connect: C
 
 
 def _may_pass_from_on_connect(error: BaseException) -> bool:
+    if isinstance(error, TLSError):
+        # Of start_tls(): a certificate that is refused will be so again.
+        return backoff.may_pass(error)
     # What the network did to it, such as a server that hangs up because it is going down. Any other OSError is its own.
     return isinstance(error, (ConnectionError, TimeoutError, EOFError)) and not isinstance(error, ClosedError)
 

@@ -14,6 +14,7 @@ from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkTimeoutError
 
 if TYPE_CHECKING:
+    from pepperpy.network.request import Exchanges
     from pepperpy.network.tcp import NetworkClient
 
 # Seconds between the end of `heartbeat_timeout` and the verdict: uvloop runs timers before it reads, so after a task
@@ -24,14 +25,14 @@ GRACE = 0.01
 class Heartbeat:
     """The heartbeat of one connection, from the moment it is made until `stop()` or its end.
 
-    While reading is paused (`receive_high_water` is reached), silence says nothing; the heartbeat rests.
+    While reading is paused (`receive_high_water` is reached), silence says nothing; the heartbeat rests. It does so
+    too while a `request()` waits for its reply: the peer takes its time for that, and can be asked nothing else.
     """
 
-    def __init__(self, client: NetworkClient, protocol: StreamProtocol, target: NetworkConfig) -> None:
+    def __init__(self, client: NetworkClient, protocol: StreamProtocol) -> None:
         # Weak: a timer must not keep a client alive that everybody else has forgotten.
         self._client = weakref.ref(client)
         self._protocol = protocol
-        self._target = target
         self._interval = client.config.heartbeat_interval
         self._timeout = client.config.heartbeat_timeout
         self._loop = asyncio.get_running_loop()
@@ -54,21 +55,23 @@ class Heartbeat:
         if client is None or not self._protocol.is_open:
             return
         idle = time.monotonic() - max(self._started, self._protocol.last_activity)
-        if self._protocol.receiver.reading_paused:
+        if self._protocol.receiver.reading_paused or client._exchanges_of().is_busy:
             self._arm(self._interval, self._look)
         elif idle < self._interval:
             self._arm(self._interval - idle, self._look)
         else:
             self._received = self._protocol.receiver.bytes_received
-            self._task = self._loop.create_task(self._beat(client.config))
+            self._task = self._loop.create_task(self._beat(client.config, client._exchanges_of()))
             self._arm(self._timeout, lambda: self._arm(GRACE, self._judge))
 
-    async def _beat(self, config: NetworkConfig) -> None:
+    async def _beat(self, config: NetworkConfig, exchanges: Exchanges) -> None:
         from pepperpy.network.attempt import lent
 
         assert config.heartbeat is not None
         try:
-            with lent(self._protocol, self._target) as connection:
+            with lent(self._protocol) as connection:
+                # Its requests and the client's take turns.
+                connection._exchanges = exchanges
                 result = config.heartbeat(connection)
                 if inspect.isawaitable(result):
                     await result
@@ -86,5 +89,5 @@ class Heartbeat:
             return
         task.cancel()
         what = "peer did not answer" if task.done() else "heartbeat was not done"
-        details = {"host": self._target.host, "port": self._target.port, "phase": "heartbeat", "elapsed": self._timeout}
+        details = self._protocol.config.place | {"phase": "heartbeat", "elapsed": self._timeout}
         self._protocol.lose(NetworkTimeoutError(f"the {what} within heartbeat_timeout={self._timeout} s", details))

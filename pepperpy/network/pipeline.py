@@ -88,6 +88,8 @@ class Pipeline(Generic[M]):
             raise TypeError("request_key needs key: without it nothing tells which reply has the id")
         if is_push is not None and on_push is None:
             raise TypeError("is_push needs on_push, which gets what it tells")
+        if client.config.heartbeat is not None and key is None and is_push is None:
+            raise ValueError("heartbeat needs a pipeline with key or is_push: else its answer is taken for a reply")
         self.framed = framed
         self._client = client
         self._key = key
@@ -130,6 +132,8 @@ class Pipeline(Generic[M]):
         self._protocol.check_user()
         self._watchdog = Watchdog(asyncio.get_running_loop())
         self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._client._where}")
+        # One that is cancelled before its first step ends nothing by itself.
+        self._reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
         return self
 
     async def __aexit__(

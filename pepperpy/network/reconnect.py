@@ -90,7 +90,7 @@ class Supervisor:
                 setattr(client, "_" + pending.side, pending)
         self._stop_heartbeat()
         if client.config.heartbeat is not None:
-            self._heartbeat = Heartbeat(client, protocol, self.config.replace(reconnect=False))
+            self._heartbeat = Heartbeat(client, protocol)
         self._become("connected")
         protocol.watch(self._ended, self.config.reconnect)
 
@@ -234,7 +234,13 @@ class Supervisor:
             return
         self._stop_heartbeat()
         client = self._client()
-        if client is None or protocol.state != "lost":
+        if client is None or self._state == "connecting":
+            # connect() was called when only sending had met the end of this one, and settles the rest.
+            return
+        if protocol.state != "lost":
+            if self._state == "connected":
+                # Not by the client: by the heartbeat, which was lent the connection.
+                self._finish(ClosedError(*self.words("connection was closed by this side", "use")))
             return
         if self.config.reconnect:
             for pending in (self._receiving, self._sending):
@@ -245,6 +251,7 @@ class Supervisor:
                 self._retry = 0
             assert self._loop is not None
             self._task = self._loop.create_task(self._reconnect())
+            self._task.add_done_callback(self._reconnect_ended)
         self._become("lost")
 
     # ---- Reconnecting ----
@@ -261,20 +268,21 @@ class Supervisor:
             while await self._pause(host):
                 if await self._try(host, started):
                     return
-        except asyncio.CancelledError:
-            if self._task is asyncio.current_task():
-                # Not by stop(): somebody ends all tasks of the loop, or on_connect raised it.
-                self._give_up(ClosedError(*self.words("reconnecting was cancelled", "connect")))
-            raise
         except Exception as error:
-            self._give_up(ConnectError(*self.words(f"reconnecting failed: {error!r}", "connect"), error))
+            if self._task is asyncio.current_task():
+                self._give_up(ConnectError(*self.words(f"reconnecting failed: {error!r}", "connect"), error))
         finally:
             _outages.leave(host)
+
+    def _reconnect_ended(self, task: asyncio.Task[None]) -> None:
+        if task is self._task and task.cancelled():
+            # Not by stop(): somebody ends all tasks of the loop, maybe before this one began; or on_connect raised it.
+            self._give_up(ClosedError(*self.words("reconnecting was cancelled", "connect")))
 
     async def _pause(self, host: str) -> bool:
         limit = self.config.reconnect_attempts
         if limit is not None and self._retry >= limit:
-            what = f"gave up: each of {limit} connections was lost again at once"
+            what = f"gave up: the connection was lost again at once, after {limit} attempts"
             self._give_up(ConnectError(*self.words(what, "connect"), self.last.loss))
             return False
         self._retry += 1
@@ -298,7 +306,7 @@ class Supervisor:
             protocol = await attempt(config)
         except AttemptFailed as failed:
             client = self._client()
-            if client is None:
+            if client is None or self._task is not asyncio.current_task():
                 return True
             if not failed.may_pass or self._retry == config.reconnect_attempts:
                 self._give_up(client._connect_error(failed, self._retry, time.monotonic() - started))

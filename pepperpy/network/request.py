@@ -54,6 +54,11 @@ class Exchanges:
         self._turns = Turns(1)
         self._watchdog = Watchdog(asyncio.get_running_loop())
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether one is under way."""
+        return not self._turns.free
+
     # The client is passed in, not kept: a cycle would put off the warning about an unclosed one.
     async def run(
         self,

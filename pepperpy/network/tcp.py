@@ -687,11 +687,14 @@ class NetworkClient:
         """
         if self._supervisor is not None:
             timeout = await self._supervisor.catch_up(self, timeout, "request")
+        return await self._exchanges_of().run(self, data, receive, timeout, allow_unasked)
+
+    def _exchanges_of(self) -> Exchanges:
         if self._exchanges is None:
             from pepperpy.network.request import Exchanges
 
             self._exchanges = Exchanges(self._protocol)
-        return await self._exchanges.run(self, data, receive, timeout, allow_unasked)
+        return self._exchanges
 
     def pipeline(
         self,

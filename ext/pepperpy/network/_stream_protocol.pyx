@@ -207,6 +207,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         )
 
     @property
+    def config(self):
+        """That of this connection: of several hosts, the one it was made to."""
+        return self.endpoint.config
+
+    @property
     def is_tls(self):
         """Whether TLS has begun, if only its handshake."""
         return self.endpoint.tls
