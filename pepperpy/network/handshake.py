@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from types import ModuleType
 
 from pepperpy.network import tls
@@ -75,28 +75,34 @@ async def upgrade(
     if context.check_hostname and not name:
         raise ValueError("server_hostname must name whom the certificate is for, unless the context checks no name")
     details = config.place | {"phase": "start_tls"}
-    # Raises what is due without a connection.
-    waiter = protocol.sender.start_flush(None)
-    if protocol.is_tls:
-        raise UsageError(f"{config.address}: TLS is in use already, or has begun", details)
-    started = False
+
+    def start_flush() -> Awaitable[None] | None:
+        # Raises what is due without a connection.
+        waiter = protocol.sender.start_flush(None)
+        if protocol.is_tls:
+            raise UsageError(f"{config.address}: TLS is in use already, or has begun", details)
+        return waiter
+
+    waiter = start_flush()
     try:
         async with asyncio.timeout(seconds):
-            while waiter is not None:
-                # Others may have sent more meanwhile.
-                await waiter
-                waiter = protocol.sender.start_flush(None)
-            await start_tls(protocol, config, context, name)
-            started = True
+            try:
+                while waiter is not None:
+                    # Others may have sent more meanwhile, or have begun with TLS.
+                    await waiter
+                    waiter = start_flush()
+                await start_tls(protocol, config, context, name)
+            except asyncio.CancelledError as error:
+                # The time limit comes as one, too. What is being closed in order goes on with that.
+                if protocol.state == "open":
+                    _give_up(protocol, error)
+                raise
     except TLSError as error:
         message = f"{config.address}: {error}; the connection was closed"
         raise TLSError(message, details | error.details, error.__cause__) from error.__cause__
     except TimeoutError as error:
         message = f"{config.address}: TLS did not start within {seconds} s; the connection was closed"
         raise NetworkTimeoutError(message, details | {"elapsed": seconds}, error) from error
-    finally:
-        if not started:
-            protocol.abort()
 
 
 async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ssl.SSLContext, name: str) -> None:
@@ -104,6 +110,7 @@ async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ss
 
     Raises:
         TLSError: The peer sent plain bytes first, the handshake failed, or the certificate was refused.
+        ClosedError, ConnectionLostError: This side closed it, or gave it up, meanwhile.
 
     Failure and cancellation: The connection is aborted.
     """
@@ -128,11 +135,27 @@ async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ss
                 raise ConnectionAbortedError("closed during the handshake")
             protocol.tls_started(transport)
             _check_peer(protocol, config)
-    except BaseException:
-        protocol.abort()
-        # Neither loop reports the end of a connection that ends in its handshake.
-        protocol.connection_lost(ConnectionAbortedError("the TLS handshake did not succeed"))
+    except BaseException as error:
+        # The peer's doing looks the same from here.
+        ours = protocol.state != "open" or protocol.loss is not None
+        _give_up(protocol, error)
+        if ours and isinstance(error, Exception):
+            # Raises what is due.
+            protocol.sender.start_flush(None)
         raise
+
+
+def _give_up(protocol: StreamProtocol, error: BaseException) -> None:
+    reason = ConnectionAbortedError(f"TLS did not start: {str(error) or 'it was cancelled, or took too long'}")
+    if protocol.state != "open":
+        protocol.abort()
+    elif protocol.loss is None:
+        # As lost where somebody reconnects then.
+        protocol.drop(reason)
+    else:
+        protocol.lose(reason)
+    # Neither loop reports the end of a connection that ends in its handshake.
+    protocol.connection_lost(reason)
 
 
 def fast_transports(context: ssl.SSLContext) -> ModuleType | None:
@@ -163,7 +186,7 @@ def _shutdown_timeout(config: NetworkConfig) -> float:
 def _as_tls_error(name: str) -> Iterator[None]:
     try:
         yield
-    except (ssl.SSLError, ConnectionError) as error:
+    except OSError as error:
         failure = TLSError(tls.describe_failure(error, name), None, error)
         if isinstance(error, ssl.SSLError) and error.errno is None:
             # aiofastnet makes its errors without one; an error without a number would be tried again.
