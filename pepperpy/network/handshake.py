@@ -47,13 +47,13 @@ async def connect_transport(
             await loop.create_connection(lambda: protocol, sock=sock)
             if context is not None:
                 await start_tls(protocol, config, context, config.tls_name)
+        # All transports switch TCP_NODELAY on. One that is lost again has no socket.
+        if not config.nodelay and config.unix_path is None and (own := protocol.extra_info("socket")) is not None:
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
     except BaseException:
         protocol.abort()
         sock.close()
         raise
-    if not config.nodelay and config.unix_path is None:
-        # All transports switch it on.
-        protocol.extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
     return protocol
 
 
