@@ -209,6 +209,59 @@ async def test_a_proxy_that_answers_otherwise_is_an_error(answer: bytes, words: 
             await client_of(9, proxy=f"http://127.0.0.1:{port}").connect()
 
 
+@pytest.mark.parametrize("scheme", ["socks5h", "socks4a", "http"])
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_proxy_that_hangs_up_is_tried_again(scheme: str, reset: bool) -> None:
+    async def serve(peer: Peer) -> None:
+        await peer.receive(1)
+        if not reset:
+            # What is left unread would make a reset of it.
+            await asyncio.get_running_loop().sock_recv(peer.sock, 65536)
+
+    async with proxy_by_hand(serve) as port:
+        config = NetworkConfig("host.example", 25, proxy=f"{scheme}://127.0.0.1:{port}", retries=2, retry_delay=0)
+        error = await _failure(config)
+        assert type(error) is ProxyError
+        assert "it closed the connection" in str(error)
+        assert "status" not in error.details
+        assert error.details["attempt"] == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "Unexpected SOCKS version number"),
+        (b"\x05\xff", "No acceptable authentication methods"),
+        (b"\x05\x00\x05\x00\x00\x03\x01\xff\x00\x00", "does not answer as a SOCKS proxy"),
+    ],
+    ids=["another protocol", "no method", "a name that is none"],
+)
+async def test_a_socks_proxy_that_answers_otherwise_is_an_error_that_stays(answer: bytes, words: str) -> None:
+    async def serve(peer: Peer) -> None:
+        await peer.receive(3)
+        await peer.send(answer)
+        await peer.receive(1000)
+
+    async with proxy_by_hand(serve) as port:
+        config = NetworkConfig("host.example", 25, proxy=f"socks5h://127.0.0.1:{port}", retries=2, retry_delay=0)
+        error = await _failure(config)
+        assert type(error) is ProxyError
+        assert words in str(error)
+        assert error.details["attempt"] == 1
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4", "socks4a", "http"])
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "a\ue000.example", ".".join(["a" * 50] * 6)])
+async def test_what_is_no_host_name_is_refused_before_the_proxy_is_asked(scheme: str, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        error = await _failure(NetworkConfig(host, 25, proxy=url, retries=2, retry_delay=0))
+        assert type(error) is ConnectError
+        assert "is no host name" in str(error)
+        assert isinstance(error.__cause__, socket.gaierror)
+        assert error.details["attempt"] == 1
+
+
 async def test_what_comes_before_tls_is_not_taken_for_tls() -> None:
     async def serve(peer: Peer) -> None:
         await _head(peer)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from support.cancelling import Mode, cancelled_at, open_sockets, until
 from support.certificates import ca_file, self_signed_cert, server_cert, server_context
+from support.mortal import echo, mortal_and_client, silence
 from support.servers import Peer, peer_and_client
-from support.tls_peer import TLSPeer
+from support.tls_peer import TRANSPORTS, TLSPeer, use_transport
 
 from pepperpy.network import (
     ClosedError,
@@ -23,6 +26,22 @@ from pepperpy.network import (
     TLSError,
     UsageError,
 )
+
+
+@pytest.fixture(params=TRANSPORTS, autouse=True)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    use_transport(monkeypatch, request.param)
+    return str(request.param)
+
+
+@contextlib.contextmanager
+def failed_handshake_reported(transport: str) -> Iterator[None]:
+    """Where the peer goes away in it: aiofastnet calls the loop's exception handler, up to 1.2.0 at least."""
+    reported: list[str] = []
+    if transport == "aiofastnet's":
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+    yield
+    assert set(reported) <= {"SSL handshake failed"}
 
 
 @contextlib.asynccontextmanager
@@ -114,7 +133,7 @@ async def _failing(peer: TLSPeer) -> None:
         await peer.handshake()
 
 
-async def test_a_peer_that_says_nothing_or_goes_away_closes_the_connection() -> None:
+async def test_a_peer_that_says_nothing_or_goes_away_closes_the_connection(transport: str) -> None:
     async with before_tls() as (peer, client, _):
         with pytest.raises(NetworkTimeoutError, match=r"TLS did not start within 0.05 s; the connection was closed"):
             await client.start_tls(timeout=0.05)
@@ -123,7 +142,7 @@ async def test_a_peer_that_says_nothing_or_goes_away_closes_the_connection() -> 
         assert await peer.receive_all()
     async with before_tls() as (peer, client, _):
         peer.send_eof()
-        with pytest.raises((TLSError, ConnectionLostError)):
+        with failed_handshake_reported(transport), pytest.raises((TLSError, ConnectionLostError)):
             await client.start_tls()
         assert not client.is_connected
 
@@ -135,9 +154,98 @@ async def test_closing_meanwhile_ends_the_upgrade() -> None:
             await until(lambda client=client: client._protocol.is_tls, "the handshake has begun")
             if (closing := close(client)) is not None:
                 await closing
-            with pytest.raises((TLSError, ClosedError)):
+            with pytest.raises(ClosedError, match="closed by this side"):
                 await upgrading
             assert not client.is_connected
+
+
+async def test_closing_in_order_while_the_upgrade_waits_sends_what_was_accepted() -> None:
+    async with peer_and_client(send_high_water=32_000_000) as (peer, client):
+        await client.send(b"p" * 8_000_000)
+        upgrading = asyncio.create_task(client.start_tls())
+        await asyncio.sleep(0)
+        await client.send(b"q" * 8_000_000)
+        closing = asyncio.create_task(client.disconnect())
+        await asyncio.sleep(0)
+        assert await peer.receive_all() == b"p" * 8_000_000 + b"q" * 8_000_000
+        with pytest.raises(ClosedError):
+            await upgrading
+        await closing
+
+
+async def test_a_connection_that_is_given_up_as_lost_meanwhile_says_so() -> None:
+    async with before_tls() as (_, client, _peer):
+        upgrading = asyncio.create_task(client.start_tls())
+        await until(lambda: client._protocol.is_tls, "the handshake has begun")
+        # As a heartbeat does that is not answered.
+        client._protocol.lose(NetworkTimeoutError("the peer did not answer"))
+        for call in (upgrading, client.receive(), client.send(b"x")):
+            with pytest.raises(ConnectionLostError, match="connection lost: the peer did not answer"):
+                await call
+
+
+async def test_an_upgrade_that_comes_second_is_refused_and_changes_nothing() -> None:
+    async with peer_and_client(ca_file=ca_file()) as (plain, client):
+        await client.send(b"p" * 8_000_000)
+        first, second = (asyncio.create_task(client.start_tls()) for _ in range(2))
+        await asyncio.sleep(0)
+        await plain.receive(8_000_000)
+        with pytest.raises(UsageError, match="already"):
+            await second
+        peer = TLSPeer(plain.sock, server_context(server_cert()))
+        await peer.handshake()
+        await first
+        await client.send(b"once")
+        assert await peer.receive(4) == b"once"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel would need minutes")
+async def test_a_connection_that_breaks_in_the_handshake_is_a_tls_error_and_no_timeout() -> None:
+    async with peer_and_client(ca_file=ca_file(), user_timeout=0.05) as (_, client):
+        # More than the peer's kernel takes, less than ours: the handshake waits there until the kernel gives up.
+        client._protocol.extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        await client.send(b"x" * 400_000)
+        await client.flush()
+        with pytest.raises(TLSError, match="broke during the TLS handshake: Connection timed out; the conn") as caught:
+            await client.start_tls()
+        assert caught.value.errno == errno.ETIMEDOUT
+        assert not client.is_connected
+
+
+async def _leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+
+
+UPGRADES_THAT_FAIL = {
+    "refused": (echo, None, TLSError),  # a handshake that comes back is none
+    "left": (_leave, None, TLSError),
+    "slow": (silence, 0.05, NetworkTimeoutError),
+}
+
+
+@pytest.mark.parametrize("name", UPGRADES_THAT_FAIL)
+async def test_a_client_that_reconnects_does_so_after_an_upgrade_that_failed(name: str, transport: str) -> None:
+    handler, timeout, error = UPGRADES_THAT_FAIL[name]
+    async with mortal_and_client(handler, ca_file=ca_file()) as (server, client):
+        with failed_handshake_reported(transport), pytest.raises(error, match="the connection was closed"):
+            await client.start_tls(timeout=timeout)
+        await client.wait_connected()
+        for call in (client.receive, client.flush):
+            with pytest.raises(ConnectionLostError, match="connection lost: TLS did not start"):
+                await call()
+        await client.send(b"x")
+        assert client.tls is None
+        assert (server.accepted, client.stats.connects) == (2, 2)
+
+
+async def test_a_client_that_reconnects_does_so_after_an_upgrade_that_was_cancelled() -> None:
+    async with mortal_and_client(silence, ca_file=ca_file()) as (server, client):
+        upgrading = asyncio.create_task(client.start_tls())
+        await until(lambda: client._protocol.is_tls, "the handshake has begun")
+        upgrading.cancel()
+        await asyncio.wait([upgrading])
+        await client.wait_connected()
+        assert server.accepted == 2
 
 
 async def test_what_makes_no_sense_is_refused_and_changes_nothing() -> None:

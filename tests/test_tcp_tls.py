@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from support.cancelling import until
 from support.servers import peer_and_client
-from support.tls_peer import TRANSPORTS, TLSPeer, tls_peer_and_client, use_transport
+from support.tls_peer import TRANSPORTS, UPGRADED, TLSPeer, tls_peer_and_client, use_transport
 
 from pepperpy.network import (
     ClosedError,
@@ -22,7 +22,7 @@ from pepperpy.network import (
 )
 
 
-@pytest.fixture(params=TRANSPORTS, autouse=True)
+@pytest.fixture(params=[*TRANSPORTS, UPGRADED], autouse=True)
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     use_transport(monkeypatch, request.param)
     return str(request.param)

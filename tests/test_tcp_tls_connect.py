@@ -20,7 +20,7 @@ from support.certificates import ca_file, client_cert, client_context, server_ce
 from support.servers import client_of
 from support.tls_peer import TRANSPORTS, TLSPeer, accepted, tls_client_of, tls_peer_and_client, use_transport
 
-from pepperpy.network import NetworkClient, NetworkConfig, NetworkTimeoutError, TLSError
+from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, NetworkTimeoutError, TLSError, handshake
 from pepperpy.network import tls as tls_module
 
 
@@ -217,6 +217,25 @@ async def test_a_server_that_goes_away_in_the_handshake_is_tried_again(transport
             await client.connect()
         assert len(received) == 2
     assert set(reported) <= {"SSL handshake failed"}
+
+
+async def test_a_connection_that_is_lost_as_it_is_made_is_told_of_at_its_first_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check_peer = handshake._check_peer
+
+    def late(protocol: Any, config: NetworkConfig) -> None:
+        # As if the loop had already read what comes next, which is a reset.
+        check_peer(protocol, config)
+        protocol.lose(ConnectionResetError("reset"))
+        protocol.connection_lost(None)
+
+    monkeypatch.setattr(handshake, "_check_peer", late)
+    async with server(_take_one_byte, server_cert()) as (port, _):
+        client = tls_client_of(port, nodelay=False)
+        await client.connect()
+        with pytest.raises(ConnectionLostError, match="connection lost: reset"):
+            await client.send(b"x")
 
 
 async def test_the_handshake_is_within_the_time_to_connect() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -537,6 +538,8 @@ def test_every_context_wants_tls_1_2_and_checks_unless_told_not_to(pem: Path) ->
     [
         (ssl.SSLEOFError(8, "EOF occurred"), "the server closed the connection during the handshake"),
         (ConnectionResetError(), "the server closed the connection during the handshake"),
+        (OSError(errno.EHOSTUNREACH, "No route"), "the connection broke during the TLS handshake: No route"),
+        (TimeoutError(errno.ETIMEDOUT, "Timed out"), "the connection broke during the TLS handshake: Timed out"),
         (TimeoutError(), "the TLS handshake took too long"),
         (ssl.SSLError(1, "[SSL: SOMETHING_NEW] something new"), "the TLS handshake failed: .*SOMETHING_NEW.*"),
         (ssl.SSLError(), "the TLS handshake failed: SSLError"),

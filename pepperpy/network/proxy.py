@@ -84,13 +84,14 @@ async def open_tunnel(config: NetworkConfig, url: str, host: str, port: int) -> 
     Raises:
         ProxyError: The proxy cannot be reached, does not answer as one, or refuses; `details["status"]` is its code.
         ImportError: SOCKS without the package that speaks it.
-        OSError: `host` is looked up here, for socks4 and socks5, and has no address.
+        OSError: `host` is no host name; or it is looked up here, for socks4 and socks5, and has no address.
 
     Failure and cancellation: No socket is left open.
     """
     from pepperpy.network.connect import open_tcp
 
     proxy = read_proxy(url)
+    _check_name(host)
     negotiate = _connect_http if proxy.scheme == "http" else _connect_socks
     if proxy.scheme != "http":
         require_socks()
@@ -99,11 +100,21 @@ async def open_tunnel(config: NetworkConfig, url: str, host: str, port: int) -> 
     except OSError as error:
         raise _error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
     try:
-        await negotiate(sock, proxy, host, port, config.attempt_timeout)
+        await negotiate(sock, proxy, host, port)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _check_name(host: str) -> None:
+    try:
+        # SOCKS5 counts its bytes in one (RFC 1928).
+        flaw = "longer than 255 bytes" if len(host.encode("idna")) > 255 else None
+    except UnicodeError as error:
+        flaw = str(error)
+    if flaw is not None:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {flaw}")
 
 
 def require_socks() -> None:
@@ -114,7 +125,7 @@ def require_socks() -> None:
         raise ImportError("a SOCKS proxy needs python-socks: pip install 'pepperpy-network[proxy]'") from error
 
 
-async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: int, timeout: float | None) -> None:
+async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> None:
     import python_socks
     from python_socks.async_.asyncio import Proxy
 
@@ -135,8 +146,14 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
             # Its own limit would be 60 seconds; the time is the caller's.
             await speaker.connect(host, port, timeout=365 * 86400.0)
         except python_socks.ProxyError as error:
+            if type(error.__cause__).__name__ == "IncompleteReadError":
+                # python-socks does not export it.
+                raise _error(proxy, "it closed the connection instead of answering", cause=error) from error
             # Without a code it is the greeting or the password that failed.
             raise _error(proxy, _printable(str(error)), error.error_code or 0, error) from error
+        except UnicodeError as error:
+            # Of the name that it says it has bound.
+            raise _error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
 
 
 class _Given:
@@ -147,7 +164,7 @@ class _Given:
         return self._sock
 
 
-async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: int, timeout: float | None) -> None:
+async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> None:
     # Here, because python-socks takes whatever one read brings for the answer: of one that comes in two pieces it would
     # leave the second to the caller, as the server's, and of one that the server's greeting follows, lose that.
     loop = asyncio.get_running_loop()

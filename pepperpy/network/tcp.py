@@ -387,7 +387,7 @@ class NetworkClient:
             ValueError: As `connect()`. Nothing was changed.
 
         Otherwise as `send`. Failure, timeout, cancellation: The connection is aborted, because nobody knows any more
-        which bytes of it are TLS.
+        which bytes of it are TLS. A client that reconnects does so then.
         """
         from pepperpy.network.handshake import upgrade
 

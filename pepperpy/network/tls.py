@@ -298,6 +298,8 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "reason", None) or (str(error) if error.args else type(error).__name__)
         return _REASONS.get(reason, f"the TLS handshake failed: {reason}")
+    if isinstance(error, OSError) and error.strerror:
+        return f"the connection broke during the TLS handshake: {error.strerror}"
     if isinstance(error, TimeoutError):
         return "the TLS handshake took too long"
     return str(error) or f"the TLS handshake failed: {type(error).__name__}"

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiofastnet
 import pytest
 
 from pepperpy.network import NetworkClient, handshake
@@ -20,12 +21,24 @@ from support.servers import client_of
 
 # Both TLS implementations that a client may get; see `use_transport`.
 TRANSPORTS = ("the loop's", "aiofastnet's")
+# As after STARTTLS: over a plain transport of the loop.
+UPGRADED = "aiofastnet's, over the loop's"
 
 
 def use_transport(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Let clients use that implementation of TLS."""
     if name == "the loop's":
         monkeypatch.setattr(handshake, "fast_transports", lambda context: None)
+    elif name == UPGRADED:
+        monkeypatch.setattr(aiofastnet, "create_connection", _plain_first)
+
+
+async def _plain_first(
+    loop: asyncio.AbstractEventLoop, factory: Any, *, sock: socket.socket, ssl: ssl.SSLContext, **options: Any
+) -> None:
+    _, protocol = await loop.create_connection(factory, sock=sock)
+    plain = protocol.start_tls()
+    protocol.tls_started(await aiofastnet.start_tls(loop, plain, protocol, ssl, **options))
 
 
 class TLSPeer:
