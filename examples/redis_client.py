@@ -39,7 +39,7 @@ async def receive_reply(connection: NetworkClient) -> Reply:
             return RedisError(text.decode())
         case b":", number:
             return int(number)
-        case _, b"-1":
+        case b"$" | b"*", b"-1":
             return None
         case b"$", size:
             return (await connection.receive_exactly(int(size) + 2))[:-2]

@@ -216,6 +216,13 @@ def test_a_url_in_the_place_of_something_else_is_refused_and_not_shown(host: str
         ("^host must", lambda: NetworkConfig(host, 1)),
         ("^hosts: host must", lambda: NetworkConfig("h", 1, hosts=((host, 1),))),
         ("^local_address host must", lambda: NetworkConfig("h", 1, local_address=(host, 0))),
+        ("^host must", lambda: NetworkConfig([host], 1)),  # type: ignore[arg-type]
+        ("^port must", lambda: NetworkConfig("h", host)),  # type: ignore[arg-type]
+        ("^hosts must", lambda: NetworkConfig("h", 1, hosts=[(host, 1)])),  # type: ignore[arg-type]
+        ("^hosts: port must", lambda: NetworkConfig("h", 1, hosts=(("h", host),))),  # type: ignore[arg-type]
+        ("^local_address must", lambda: NetworkConfig("h", 1, local_address=host)),  # type: ignore[arg-type]
+        ("^timeout must", lambda: NetworkConfig("h", 1, timeout=host)),  # type: ignore[arg-type]
+        ("^unix_path must", lambda: NetworkConfig(unix_path=host * 20)),
         ("^config must", lambda: network.NetworkClient(host)),  # type: ignore[arg-type]
         ("^config must", lambda: network.NetworkPool(host)),  # type: ignore[arg-type]
     ]

@@ -235,6 +235,46 @@ async def test_a_request_that_takes_longer_than_the_heartbeats_times_is_not_dist
         await until(lambda: ping.count > 0, "the heartbeat goes on afterwards")
 
 
+async def test_a_request_that_came_before_that_of_the_heartbeat_has_its_time() -> None:
+    begun = asyncio.Event()
+    answers: list[bytes] = []
+
+    async def prepared_ping(connection: NetworkClient) -> None:
+        begun.set()
+        await asyncio.sleep(0)
+        answers.append(await connection.request(b"ping\n", NetworkClient.receive_line))
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"sum?\n"
+        # Much longer than all that the heartbeat has.
+        await asyncio.sleep(0.2)
+        writer.write(b"42\n")
+        await echo(reader, writer)
+
+    async with mortal_and_client(slow, **settings(prepared_ping, interval=0.01, reconnect=False)) as (_, client):
+        await begun.wait()
+        assert await client.request(b"sum?\n", NetworkClient.receive_line) == b"42\n"
+        await until(lambda: answers == [b"ping\n"], "then the heartbeat has its turn")
+        assert client.is_connected
+
+
+@pytest.mark.parametrize("reconnect", [False, True])
+async def test_requests_that_wait_for_that_of_an_unanswered_heartbeat_are_told_of_the_silence(reconnect: bool) -> None:
+    begun = asyncio.Event()
+
+    async def ping(connection: NetworkClient) -> None:
+        begun.set()
+        await connection.request(b"ping\n", NetworkClient.receive_line)
+
+    async with mortal_and_client(silence, **settings(ping, reconnect=reconnect)) as (_, client):
+        await begun.wait()
+        waiting = [asyncio.create_task(client.request(b"x\n", NetworkClient.receive_line)) for _ in range(2)]
+        for task in waiting:
+            with pytest.raises(ConnectionLostError, match="heartbeat was not done within") as caught:
+                await task
+            assert isinstance(caught.value.__cause__, NetworkTimeoutError)
+
+
 async def test_the_error_names_the_host_that_was_silent() -> None:
     async with mortal_server(silence) as server:
         with reserved_ports(1) as [nobody]:

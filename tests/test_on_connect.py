@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import ssl
 from collections.abc import AsyncIterator
 
 import pytest
 from support.cancelling import Mode, cancelled_at, until
-from support.certificates import server_cert, server_context
 from support.mortal import Mortal, echo, hang_up, mortal_and_client, mortal_server, reconnecting, silence
 from support.processes import reserved_ports
 
@@ -23,7 +21,6 @@ from pepperpy.network import (
     NetworkConfig,
     NetworkTimeoutError,
     NotConnectedError,
-    TLSError,
 )
 
 
@@ -240,29 +237,6 @@ async def test_disconnect_ends_reconnecting_though_on_connect_takes_its_cancella
         with pytest.raises(ClosedError):
             await client.wait_connected()
         assert server.accepted == 2
-
-
-async def test_a_certificate_that_is_refused_in_on_connect_ends_reconnecting() -> None:
-    connections = 0
-
-    async def start_tls_the_second_time(connection: NetworkClient) -> None:
-        nonlocal connections
-        connections += 1
-        if connections > 1:
-            # No authority of this context's has signed it.
-            await connection.start_tls(ssl.create_default_context(), "localhost")
-
-    async with mortal_server(silence) as server:
-        client = reconnecting(server.port, on_connect=start_tls_the_second_time)
-        async with client:
-            await server.kill()
-            server.context = server_context(server_cert())
-            await server.start()
-            with pytest.raises(ConnectionLostError):
-                await client.receive()
-            with pytest.raises(TLSError, match="on_connect failed"):
-                await client.receive()
-            assert connections == 2
 
 
 # ---- Further hosts, and what may pass ----

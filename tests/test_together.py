@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
-from support.mortal import Mortal, echo, mortal_and_client, mortal_server, silence
+from support.mortal import Mortal, echo, mortal_and_client, mortal_server, reconnecting, silence
+from support.tls_peer import TLSPeer
 
 from pepperpy.network import (
     ClosedError,
@@ -19,6 +23,7 @@ from pepperpy.network import (
     NetworkClient,
     NetworkConfig,
     NetworkTimeoutError,
+    TLSError,
 )
 
 if TYPE_CHECKING:
@@ -162,6 +167,37 @@ async def test_on_connect_can_start_tls_on_every_connection() -> None:
             await told(client)
             await client.wait_connected()
         assert server.accepted == 4
+
+
+async def test_a_certificate_that_is_refused_in_on_connect_ends_reconnecting() -> None:
+    connections = 0
+
+    async def start_tls_the_second_time(connection: NetworkClient) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            # No authority that it knows has signed the server's.
+            await connection.start_tls(ssl.create_default_context(), "localhost")
+
+    async def serve() -> None:
+        for number in range(2):
+            sock, _ = await asyncio.get_running_loop().sock_accept(server)
+            with sock, contextlib.suppress(OSError):
+                sock.setblocking(False)
+                if number:
+                    await TLSPeer(sock, server_context(server_cert())).handshake()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        serving = asyncio.create_task(serve())
+        client = reconnecting(server.getsockname()[1], on_connect=start_tls_the_second_time)
+        await client.connect()
+        with pytest.raises(ConnectionLostError):
+            await client.receive()
+        with pytest.raises(TLSError, match=r"on_connect failed: .* certificate"):
+            await client.receive()
+        assert connections == 2
+        await serving
 
 
 async def test_a_heartbeat_over_tls_keeps_a_living_peer_and_ends_a_silent_one() -> None:

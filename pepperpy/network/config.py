@@ -106,7 +106,7 @@ class NetworkConfig:
             raises fails the attempt.
         may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection
             or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, and a Unix socket that is not
-            there; but of what `on_connect` raises, ConnectionError, TimeoutError and EOFError.
+            there; but of what `on_connect` raises, ConnectionError (TLSError as without it), TimeoutError and EOFError.
         on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
             when `connect()` begins, "connected", "lost", and "closed" at the end: a `connect()` that failed,
             `disconnect()`, `abort()`, or a reconnecting client that has given up. In their order, but the client may be
@@ -291,61 +291,62 @@ def check_timeout(name: str, value: object, *, zero: bool) -> None:
 
 def _check_seconds(name: str, value: object, *, zero: bool, hint: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}{hint}")
+        raise TypeError(f"{name} must be a number of seconds, not {_shown(value)}{hint}")
     try:
         value = float(value)
     except OverflowError:
         value = math.inf
     if not (math.isfinite(value) and (value >= 0 if zero else value > 0)):
-        raise ValueError(f"{name} must be {'0 or more' if zero else 'more than 0'} seconds, not {value!r}{hint}")
+        raise ValueError(f"{name} must be {'0 or more' if zero else 'more than 0'} seconds, not {_shown(value)}{hint}")
 
 
 def _check_int(name: str, value: object, low: int, high: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {value!r}")
+        raise TypeError(f"{name} must be an int, not {_shown(value)}")
     if value < low or (high is not None and value > high):
         limits = f"from {low} to {high}" if high is not None else f"{low} or more"
-        raise ValueError(f"{name} must be {limits}, not {value!r}")
+        raise ValueError(f"{name} must be {limits}, not {_shown(value)}")
 
 
 def _check_host(name: str, value: object) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {value!r}")
+        raise TypeError(f"{name} must be a str, not {_shown(value)}")
     if "@" in value:
-        # Not the value: before the "@" there may be a password.
         raise ValueError(f"{name} must be a host name or address, without user name and password")
     if not value or re.search(r"[\x00-\x20\x7f/\[\]]", value):
-        raise ValueError(f"{name} must be a host name or address without spaces, slashes or brackets, not {value!r}")
+        raise ValueError(
+            f"{name} must be a host name or address without spaces, slashes or brackets, not {_shown(value)}"
+        )
 
 
 def _check_unix(config: NetworkConfig) -> None:
     if not isinstance(config.unix_path, str):
-        raise TypeError(f"unix_path must be a str, not {config.unix_path!r}")
+        raise TypeError(f"unix_path must be a str, not {_shown(config.unix_path)}")
     if not config.unix_path or "\0" in config.unix_path[1:]:
-        raise ValueError(f"unix_path must be a path without NUL characters, not {config.unix_path!r}")
+        raise ValueError(f"unix_path must be a path without NUL characters, not {_shown(config.unix_path)}")
     try:
         size = len(os.fsencode(config.unix_path))
     except UnicodeEncodeError:
-        raise ValueError(f"unix_path must be a path that can be encoded, not {config.unix_path!r}") from None
+        raise ValueError(f"unix_path must be a path that can be encoded, not {_shown(config.unix_path)}") from None
     # sun_path of unix(7), elsewhere of <sys/un.h>, with a NUL at its end unless the name is an abstract one (Linux).
     limit = (108 if sys.platform == "linux" else 104) - (config.unix_path[0] != "\0")
     if size > limit:
-        raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {config.unix_path!r}")
+        raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {_shown(config.unix_path)}")
     for name, none in (("host", ""), ("port", 0), ("proxy", None), ("local_address", None), ("hosts", ())):
         if getattr(config, name) != none:
-            raise ValueError(f"{name} must be left out with unix_path={config.unix_path!r}")
+            raise ValueError(f"{name} must be left out with unix_path={_shown(config.unix_path)}")
 
 
 def _check_local_address(value: object) -> None:
     if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"local_address must be a tuple (host, port), not {value!r}")
+        raise TypeError(f"local_address must be a tuple (host, port), not {_shown(value)}")
     _check_host("local_address host", value[0])
     _check_int("local_address port", value[1], 0, 65535)
 
 
 def _check_hosts(hosts: object) -> None:
     if not isinstance(hosts, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in hosts):
-        raise TypeError(f"hosts must be a tuple of (host, port) pairs, not {hosts!r}")
+        raise TypeError(f"hosts must be a tuple of (host, port) pairs, not {_shown(hosts)}")
     for host, port in hosts:
         _check_host("hosts: host", host)
         _check_int("hosts: port", port, 1, 65535)
@@ -356,6 +357,12 @@ def _check_callable(name: str, value: object, *, plain: bool) -> None:
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
     if plain and inspect.iscoroutinefunction(value):
         raise TypeError(f"{name} must be a plain function, not the coroutine function {_name_of(value)}")
+
+
+def _shown(value: object) -> str:
+    # A URL given in the place of something else may hold a password before its "@".
+    text = repr(value)
+    return type(value).__name__ if "@" in text else text
 
 
 def _name_of(function: Any) -> str:

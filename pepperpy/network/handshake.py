@@ -9,11 +9,15 @@ import socket
 import ssl
 from collections.abc import Awaitable, Iterator
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pepperpy.network import tls
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import Default, NetworkConfig, check_timeout
-from pepperpy.network.errors import NetworkError, NetworkTimeoutError, TLSError, UsageError
+from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp import NetworkClient
 
 # The loops end a handshake after 60 seconds unless told otherwise; it is for the caller to bound it.
 _NO_LIMIT = 365 * 86400.0
@@ -59,13 +63,13 @@ async def connect_transport(
 
 
 async def upgrade(
-    protocol: StreamProtocol,
-    config: NetworkConfig,
+    client: NetworkClient,
     context: ssl.SSLContext | None,
     server_hostname: str | None,
     timeout: float | Default | None,
 ) -> None:
     """`NetworkClient.start_tls()`, which documents it."""
+    protocol, config = client._protocol, client.config
     seconds = config.timeout if isinstance(timeout, Default) else timeout
     check_timeout("timeout", seconds, zero=True)
     if context is None:
@@ -82,6 +86,9 @@ async def upgrade(
         waiter = protocol.sender.start_flush(None)
         if protocol.is_tls:
             raise UsageError(f"{config.address}: TLS is in use already, or has begun", details)
+        if client._protocol is not protocol:
+            # Lent by a pool, and somebody else's by now.
+            raise ClosedError(f"{config.address}: TLS was not begun: the connection was given back", details)
         return waiter
 
     waiter = start_flush()
@@ -95,7 +102,7 @@ async def upgrade(
                 await start_tls(protocol, config, context, name)
             except asyncio.CancelledError as error:
                 # The time limit comes as one, too. What is being closed in order goes on with that.
-                if protocol.state == "open":
+                if protocol.state == "open" and client._protocol is protocol:
                     _give_up(protocol, error)
                 raise
     except TLSError as error:
@@ -193,8 +200,7 @@ def _as_tls_error(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        failure = TLSError(tls.describe_failure(error, name), None, error)
         if isinstance(error, ssl.SSLError) and error.errno is None:
             # aiofastnet makes its errors without one; an error without a number would be tried again.
-            failure.errno = ssl.SSL_ERROR_SSL
-        raise failure from error
+            error.errno = ssl.SSL_ERROR_SSL
+        raise TLSError(tls.describe_failure(error, name), None, error) from error

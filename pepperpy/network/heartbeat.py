@@ -55,7 +55,7 @@ class Heartbeat:
         if client is None or not self._protocol.is_open:
             return
         idle = time.monotonic() - max(self._started, self._protocol.last_activity)
-        if self._protocol.receiver.reading_paused or client._exchanges_of().is_busy:
+        if self._protocol.receiver.reading_paused:
             self._arm(self._interval, self._look)
         elif idle < self._interval:
             self._arm(self._interval - idle, self._look)
@@ -68,6 +68,10 @@ class Heartbeat:
         from pepperpy.network.attempt import lent
 
         assert config.heartbeat is not None
+        if exchanges.served is not None:
+            self._timer.cancel()
+            self._arm(self._interval, self._look)
+            return
         try:
             with lent(self._protocol) as connection:
                 # Its requests and the client's take turns.
@@ -82,8 +86,13 @@ class Heartbeat:
     def _judge(self) -> None:
         if not self._protocol.is_open:
             return
-        task, self._task = self._task, None
+        client, task = self._client(), self._task
         assert task is not None
+        if not task.done() and client is not None and client._exchanges_of().served is client:
+            # Its request has to wait for one of the client's.
+            self._arm(self._timeout, self._judge)
+            return
+        self._task = None
         if task.done() and self._protocol.receiver.bytes_received > self._received:
             self._look()
             return

@@ -234,13 +234,12 @@ class Supervisor:
             return
         self._stop_heartbeat()
         client = self._client()
-        if client is None or self._state == "connecting":
-            # connect() was called when only sending had met the end of this one, and settles the rest.
+        if client is None or self._state != "connected":
+            # Closed; or connect() was called when only sending had met the end of this one, and settles the rest.
             return
-        if protocol.state != "lost":
-            if self._state == "connected":
-                # Not by the client: by the heartbeat, which was lent the connection.
-                self._finish(ClosedError(*self.words("connection was closed by this side", "use")))
+        if protocol.state == "closed":
+            # Not by the client: by the heartbeat, which was lent the connection.
+            self._finish(ClosedError(*self.words("connection was closed by this side", "use")))
             return
         if self.config.reconnect:
             for pending in (self._receiving, self._sending):

@@ -46,20 +46,16 @@ _PEERS_DOING = (ConnectionLostError, DecodeError, IncompleteReadError, MessageTo
 class Exchanges:
     """The exchanges of one connection. The client makes new ones with each connection."""
 
-    __slots__ = ("_protocol", "_turns", "_watchdog")
+    __slots__ = ("_protocol", "_turns", "_watchdog", "served")
 
     def __init__(self, protocol: StreamProtocol) -> None:
         protocol.check_user()
         self._protocol = protocol
         self._turns = Turns(1)
+        self.served: NetworkClient | None = None  # whose exchange is under way
         self._watchdog = Watchdog(asyncio.get_running_loop())
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether one is under way."""
-        return not self._turns.free
-
-    # The client is passed in, not kept: a cycle would put off the warning about an unclosed one.
+    # The client is passed in, and kept only meanwhile: a cycle would put off the warning about an unclosed one.
     async def run(
         self,
         client: NetworkClient,
@@ -77,6 +73,7 @@ class Exchanges:
             with request_limit(self._watchdog, client, timeout):
                 await self._turns.take()
                 has_turn = True
+                self.served = client
                 self._hear_of_a_loss(client)
                 await self._send(client, data, allow_unasked)
                 accepted = True
@@ -87,6 +84,7 @@ class Exchanges:
             raise
         finally:
             if has_turn:
+                self.served = None
                 self._turns.give_back()
 
     def _hear_of_a_loss(self, client: NetworkClient) -> None:
@@ -144,10 +142,16 @@ class Exchanges:
         return reply
 
     def _drop(self, client: NetworkClient, reason: BaseException) -> None:
+        loss = self._protocol.loss
         drop(client, self._protocol, reason)
         # The client may have connected again meanwhile, and `receive` may have read there.
         drop(client, client._protocol, reason)
-        self._turns.refuse(refusal(client, "connection dropped after a failed request", reason))
+        refuse = refusal(client, "connection dropped after a failed request", reason)
+        if loss is not None and not isinstance(reason, _PEERS_DOING):
+            # Lost before: by the heartbeat, maybe, whose own request is cancelled for it.
+            message = f"{client._where}: connection lost: {_words(loss)}"
+            refuse = functools.partial(ConnectionLostError, message, client._details("request"), loss)
+        self._turns.refuse(refuse)
 
 
 # ---- What requests and pipelines share ----

@@ -391,7 +391,7 @@ class NetworkClient:
         """
         from pepperpy.network.handshake import upgrade
 
-        await upgrade(self._protocol, self.config, context, server_hostname, timeout)
+        await upgrade(self, context, server_hostname, timeout)
 
     async def disconnect(self) -> None:
         """Disconnect from server. Does nothing if this client is not connected.
@@ -724,7 +724,8 @@ class NetworkClient:
                 half of that. Arbitrary.
 
         Raises:
-            TypeError, ValueError: An argument that cannot be used; the message names it.
+            TypeError, ValueError: An argument that cannot be used; the message names it. With `config.heartbeat`,
+                neither `key` nor `is_push`: the answer to the heartbeat would be taken for a reply.
         """
         from pepperpy.network.pipeline import Pipeline
 

@@ -22,6 +22,7 @@ cdef class Sender:
         Py_ssize_t _high
         Py_ssize_t _low
         object _held_back            # deque[Waiter]: senders above the high-water mark
+        Waiter _resuming             # the sender that was woken last, and whose task may not have gone on yet
         object _flushing             # deque[Waiter], by rising target
         readonly bint told           # a call has raised the loss, or is about to
         readonly long long bytes_sent   # accepted

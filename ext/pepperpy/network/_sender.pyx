@@ -90,6 +90,9 @@ cdef class Sender:
         """Whether a send is held back, which will go on to send; or the sending side was ended."""
         cdef Waiter waiter
 
+        # Tasks go on in the order in which they are woken, so this one is the last.
+        if self._resuming is not None and not self._resuming.left:
+            return True
         for waiter in self._held_back or ():
             if not waiter.is_done():
                 return True
@@ -252,7 +255,8 @@ cdef class Sender:
         while self._flushing and (<Waiter>self._flushing[0]).target <= self.bytes_sent - self.pending():
             (<Waiter>self._flushing.popleft()).wake(direct)
         while self._held_back and not self._paused:
-            (<Waiter>self._held_back.popleft()).wake(direct)
+            waiter = self._resuming = self._held_back.popleft()
+            waiter.wake(direct)
         if not self.pending() and (self._eof_accepted or self._endpoint.state == State.CLOSING):
             self._endpoint.loop.call_soon(self._finish)
         return Status.OK
