@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 
 import pytest
@@ -11,7 +12,14 @@ from support.mortal import echo, mortal_and_client, mortal_server, reconnecting,
 from support.processes import reserved_ports
 from support.servers import peer_and_client
 
-from pepperpy.network import BusyError, ClosedError, ConnectionLostError, NetworkClient, NetworkTimeoutError
+from pepperpy.network import (
+    BusyError,
+    ClosedError,
+    ConnectionLostError,
+    Delimited,
+    NetworkClient,
+    NetworkTimeoutError,
+)
 
 
 class Ping:
@@ -233,6 +241,38 @@ async def test_a_request_that_takes_longer_than_the_heartbeats_times_is_not_dist
         assert await client.request(b"sum?\n", NetworkClient.receive_line) == b"42\n"
         assert ping.count == 0
         await until(lambda: ping.count > 0, "the heartbeat goes on afterwards")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
+async def test_a_heartbeat_rests_as_well_where_tasks_begin_at_once() -> None:
+    ping = Ping()
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+    # With the verdict due before the next look.
+    async with peer_and_client(**settings(ping, interval=0.05, timeout=0.01)) as (peer, client):
+        asking = asyncio.create_task(client.request(b"sum?\n", NetworkClient.receive_line))
+        assert await peer.receive(5) == b"sum?\n"
+        # Much longer than all that the heartbeat has.
+        await asyncio.sleep(0.2)
+        await peer.send(b"42\n")
+        assert await asking == b"42\n"
+        assert ping.count == 0
+
+
+async def test_in_a_pipeline_the_answer_to_the_heartbeat_goes_to_on_push() -> None:
+    async def ping(connection: NetworkClient) -> None:
+        await connection.send(b"0 ping\n")
+
+    pushes: list[bytes] = []
+    async with peer_and_client(**settings(ping, timeout=5)) as (peer, client):
+        async with client.pipeline(
+            Delimited(b"\n"), key=lambda message: message[:1], on_push=pushes.append
+        ) as pipeline:
+            assert await peer.receive(7) == b"0 ping\n"
+            asking = asyncio.create_task(pipeline.request(b"1 q"))
+            assert await peer.receive(4) == b"1 q\n"
+            await peer.send(b"0 pong\n1 reply\n")
+            assert await asking == b"1 reply"
+        assert pushes == [b"0 pong"]
 
 
 async def test_a_request_that_came_before_that_of_the_heartbeat_has_its_time() -> None:

@@ -61,8 +61,9 @@ class Heartbeat:
             self._arm(self._interval - idle, self._look)
         else:
             self._received = self._protocol.receiver.bytes_received
-            self._task = self._loop.create_task(self._beat(client.config, client._exchanges_of()))
+            # Before the task: an eager task factory begins that at once, and it may put off the verdict.
             self._arm(self._timeout, lambda: self._arm(GRACE, self._judge))
+            self._task = self._loop.create_task(self._beat(client.config, client._exchanges_of()))
 
     async def _beat(self, config: NetworkConfig, exchanges: Exchanges) -> None:
         from pepperpy.network.attempt import lent
