@@ -200,6 +200,25 @@ async def test_a_certificate_that_is_refused_in_on_connect_ends_reconnecting() -
         await serving
 
 
+async def test_a_handshake_that_is_cut_off_in_on_connect_is_tried_again() -> None:
+    async def serve() -> None:
+        for cut_off in (True, False):
+            sock, _ = await asyncio.get_running_loop().sock_accept(server)
+            with sock:
+                if cut_off:
+                    await asyncio.get_running_loop().sock_recv(sock, 1)
+                else:
+                    await TLSPeer(sock, server_context(server_cert())).handshake()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        client = reconnecting(port, retries=1, on_connect=NetworkClient.start_tls, ca_file=ca_file())
+        await asyncio.gather(serve(), client.connect())
+        assert client.stats.retries == 1
+        client.abort()
+
+
 async def test_a_heartbeat_over_tls_keeps_a_living_peer_and_ends_a_silent_one() -> None:
     beats = 0
 

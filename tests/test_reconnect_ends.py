@@ -1,0 +1,88 @@
+"""What comes too late: nothing goes on behind a `connect()` that failed, or behind a close."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from support.cancelling import Mode, cancelled_at, until
+from support.mortal import mortal_server, reconnecting, silence
+
+from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, NetworkClient, NotConnectedError
+
+
+@pytest.mark.parametrize("end", ["refused", "cancelled"])
+async def test_a_connect_that_fails_after_a_send_that_failed_is_the_end(end: str) -> None:
+    heard: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = reconnecting(listener.getsockname()[1], on_state=lambda _, state: heard.append(state))
+        await client.connect()
+        peer = listener.accept()[0]
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        peer.close()
+    # No turn of the loop in between: only the send meets the end of the connection.
+    with pytest.raises(ConnectionLostError):
+        await client.send(b"x")
+    old = client._protocol
+    assert old.has_transport
+    if end == "cancelled":
+        # Before the loop has found the end of the old connection.
+        assert (await cancelled_at(client.connect(), 1, Mode.WAITING)).cancelled
+    else:
+        with pytest.raises(ConnectError):
+            await client.connect()
+    await until(lambda: not old.has_transport and len(heard) >= 4, "the loop has found the end, too")
+    with pytest.raises(NotConnectedError if end == "cancelled" else ConnectError):
+        await client.wait_connected(None)
+    assert heard == ["connecting", "connected", "connecting", "closed"]
+
+
+@pytest.mark.parametrize("end", ["disconnect", "abort"])
+@pytest.mark.parametrize("error", [ConnectionResetError, ZeroDivisionError, None])
+async def test_on_connect_that_outlives_a_close_leaves_the_next_connection_alone(
+    end: str, error: type[Exception] | None
+) -> None:
+    begun = asyncio.Event()
+    heard: list[str] = []
+
+    async def does_not_mind(connection: NetworkClient) -> None:
+        if server.accepted == 2:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if error is not None:
+                    raise error from None
+
+    def may_pass(error: Exception) -> bool:
+        if isinstance(error, ZeroDivisionError):
+            raise error
+        return True
+
+    async with mortal_server(silence) as server:
+        client = reconnecting(
+            server.port,
+            retry_delay=0,
+            on_connect=does_not_mind,
+            may_pass=may_pass,
+            on_state=lambda _, state: heard.append(state),
+        )
+        await client.connect()
+        server.drop()
+        await begun.wait()
+        reconnects = client._supervisor._task  # type: ignore[union-attr]
+        assert reconnects is not None
+        await client.disconnect() if end == "disconnect" else client.abort()
+        # Another connection, which the end of the task must leave alone.
+        await client.connect()
+        await asyncio.wait([reconnects])
+        assert client.is_connected
+        await client.wait_connected()
+        await until(lambda: server.accepted >= 3, "the server has accepted it")
+        assert (server.accepted, client.stats.connects) == (3, 2)
+        await client.disconnect()
+        with pytest.raises(ClosedError):
+            await client.wait_connected(None)
+        await until(lambda: heard[-1] == "closed", "it hears of the end")
+        assert heard == ["connecting", "connected", "lost", "closed", "connecting", "connected", "closed"]
