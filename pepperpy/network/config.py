@@ -118,10 +118,10 @@ class NetworkConfig:
             seconds. It gets what `on_connect` gets, and normally sends what the peer answers. If no byte at all arrives
             within `heartbeat_timeout` seconds of its start, or it is not done by then, or it raises, the connection is
             lost (`ConnectionLostError`, whose `__cause__` says why). It may receive only where no task does. Where the
-            client uses `request()`, it has to use `connection.request()`, which waits for its turn: the answer to
-            anything else would be taken for a reply. It rests while a request waits for its reply, which has a time
-            limit of its own, and while reading is paused at `receive_high_water`: nothing can be concluded then. If it
-            closes its connection, the client is closed.
+            client uses `request()`, it has to use `connection.request()`, which waits for its turn (and has `timeout`
+            seconds like any request): the answer to anything else would be taken for a reply. It rests while a request
+            waits for its reply, which has a time limit of its own, and while reading is paused at `receive_high_water`:
+            nothing can be concluded then. If it closes its connection, the client is closed.
         heartbeat_interval: Seconds; more than 0. This and the next are the defaults of the websockets library.
         heartbeat_timeout: Seconds; more than 0.
     """
