@@ -356,25 +356,36 @@ def test_a_bad_configuration_or_time_limit_is_refused() -> None:
         NetworkPool(NetworkConfig("localhost", 1)).acquire(timeout=-1)
 
 
+async def _full(client: NetworkClient, server: socket.socket) -> socket.socket:
+    """The other end, after sending until no more leaves."""
+    peer = server.accept()[0]
+    peer.setblocking(False)
+    while not client.stats.bytes_queued:
+        await client.send(bytes(1 << 20))
+    return peer
+
+
+async def _all_has_left(client: NetworkClient, peer: socket.socket) -> None:
+    while client.stats.bytes_queued:
+        with contextlib.suppress(BlockingIOError):
+            peer.recv(1 << 20)
+        await asyncio.sleep(0)
+
+
 async def test_tls_that_waited_for_room_does_not_begin_on_the_connection_of_the_next_user() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         async with NetworkPool(NetworkConfig("127.0.0.1", server.getsockname()[1]), 0, 1) as pool:
             async with pool.acquire() as client:
-                peer = server.accept()[0]
-                peer.setblocking(False)
-                while not client.stats.bytes_queued:
-                    await client.send(bytes(1 << 20))
+                peer = await _full(client, server)
                 upgrading = asyncio.create_task(client.start_tls(client_context(), "localhost"))
                 # Left in the tick in which the last byte has gone, before the other task can run.
-                while client.stats.bytes_queued:
-                    with contextlib.suppress(BlockingIOError):
-                        peer.recv(1 << 20)
-                    await asyncio.sleep(0)
+                await _all_has_left(client, peer)
             async with pool.acquire() as other:
                 with pytest.raises(ClosedError, match="given back"):
                     await upgrading
                 assert pool.stats.reused == 1 and other.tls is None
                 await other.send(b"next")
+                await other.flush()
                 with contextlib.suppress(BlockingIOError):
                     while received := peer.recv(1 << 20):
                         assert set(received) == {0} or received.endswith(b"\0next") or received == b"next"
@@ -387,17 +398,11 @@ async def test_a_send_that_waited_for_room_does_not_go_on_in_the_connection_of_t
     with socket.create_server(("127.0.0.1", 0)) as server:
         async with NetworkPool(NetworkConfig("127.0.0.1", server.getsockname()[1]), 0, 1) as pool:
             async with pool.acquire() as client:
-                peer = server.accept()[0]
-                peer.setblocking(False)
-                while not client.stats.bytes_queued:
-                    await client.send(bytes(1 << 20))
+                peer = await _full(client, server)
                 sending = asyncio.create_task(client.send(b"of the first user"))
                 await asyncio.sleep(0)
                 # Left when the send may go on, and before its task does.
-                while client.stats.bytes_queued:
-                    with contextlib.suppress(BlockingIOError):
-                        peer.recv(1 << 20)
-                    await asyncio.sleep(0)
+                await _all_has_left(client, peer)
                 await client.flush()
             assert pool.stats.dropped == {"unfinished": 1}
             with pytest.raises(ClosedError):
