@@ -79,12 +79,14 @@ async def _connect_alone(loop: asyncio.AbstractEventLoop, sock: socket.socket, a
 
 async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     ready = loop.create_future()
-    loop.add_writer(sock, _set_done, ready)
+    # By its descriptor: of a socket, asyncio formats the repr for a KeyError of its own, twice (selectors.get_key).
+    descriptor = sock.fileno()
+    loop.add_writer(descriptor, _set_done, ready)
     try:
         await ready
     finally:
         # Before the descriptor is closed and given to somebody else.
-        loop.remove_writer(sock)
+        loop.remove_writer(descriptor)
 
 
 def _set_done(future: asyncio.Future[None]) -> None:
