@@ -3,6 +3,8 @@
 A test fails, besides by its own assertions, if the loop's exception handler was called, a task is still alive, a file
 descriptor is still open, or anything was reported as unraisable (pytest turns that into a warning, and warnings are
 errors here).
+
+How much the tests do, every day, at night and under the sanitizers, is written in support/tiers.py.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from support.tiers import NIGHTLY, NIGHTLY_LIMIT
 
 if TYPE_CHECKING:
     from support.nginx import Nginx
@@ -30,6 +35,22 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio-debug": asyncio.SelectorEventLoop,
     "uvloop": uvloop.new_event_loop,
 }
+# Every day the same games, so that nobody meets a failure that is not his; at night new ones. A failure says how it can
+# be played again. Without a deadline for each game: the machine may be busy.
+settings.register_profile("everyday", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("nightly", max_examples=3000, deadline=None, print_blob=True)
+settings.load_profile("nightly" if NIGHTLY else "everyday")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if NIGHTLY and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(NIGHTLY_LIMIT))
+    if not NIGHTLY:
+        at_night = [item for item in items if item.get_closest_marker("nightly")]
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=at_night)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from support.cancelling import arrived
 from support.framing import three_ways
 from support.servers import peer_and_client
+from support.tiers import by_tier
 
 from pepperpy.network import (
     COBS,
@@ -174,7 +175,7 @@ messages_of_any_kind = st.lists(
 
 
 @pytest.mark.parametrize("name", BINARY)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=by_tier(25, nightly=1250))
 @given(messages=messages_of_any_kind)
 def test_any_messages_come_back_as_they_were(name: str, messages: list[bytes]) -> None:
     codec = BINARY[name]
@@ -192,7 +193,7 @@ def test_any_messages_come_back_as_they_were(name: str, messages: list[bytes]) -
             assert len(data) - number - 1 < answer <= len(data) + 1
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=by_tier(80, nightly=4000))
 @given(st.lists(st.sampled_from([b"a", b"b", b"\r", b"\n", b";"]), max_size=30).map(b"".join), st.data())
 def test_separators_are_found_where_a_plain_search_finds_them(data: bytes, draw: st.DataObject) -> None:
     separators = draw.draw(st.sampled_from([(b"\n", b"\r\n"), (b"ab", b";"), (b"b", b"aab", b"\n"), (b"aba",)]))

@@ -21,6 +21,7 @@ import pydantic
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.tiers import by_tier
 
 from pepperpy.network import HTTPConfig
 from pepperpy.network.http import codec as codec_module
@@ -91,7 +92,7 @@ def test_all_codecs_read_the_same_out_of_any_text(text: str) -> None:
     assert repr(value) == repr(json.loads(content))
 
 
-@settings(max_examples=300)
+@settings(max_examples=by_tier(300, nightly=15000))
 @given(st.binary(max_size=12) | st.tuples(values, st.integers(0), st.integers(0, 255)).map(lambda v: damaged(*v)))
 @example(b"\xff")
 @example(b'"\xff"')

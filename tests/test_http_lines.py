@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tiers import by_tier
 
 from pepperpy.network import MessageTooLargeError
 from pepperpy.network.http.lines import LineSplitter
@@ -104,7 +105,7 @@ def test_the_last_line_is_given_once() -> None:
 BITS = [b"\n", b"\r", b"\r\n", b"a", b"bc", b"\0", b"\xff" * 5]
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=by_tier(300, nightly=15000))
 @given(
     stream=st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"bc", b"\0", b"\xff" * 5]), max_size=40).map(
         b"".join

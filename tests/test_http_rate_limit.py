@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cancelling import Mode, cancelled_at, until
+from support.tiers import by_tier
 
 from pepperpy.network import NetworkTimeoutError
 from pepperpy.network.http.rate_limit import Pace, RateLimit, RateLimiter
@@ -146,7 +147,7 @@ def test_late_timers_do_not_slow_the_pace_and_a_blocked_loop_does_not_send_a_bur
     assert leave_at_once(pace, 10.0) == 1
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=by_tier(300, nightly=15000))
 @given(
     st.floats(0.1, 50),
     st.integers(1, 5),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tiers import by_tier
 
 from pepperpy.network import MessageTooLargeError
 from pepperpy.network.http.sse import EventParser, ServerSentEvent
@@ -178,7 +179,7 @@ BITS = [
 BITS += [BOM, b"\xc3", b"\xa9", b"\xf0\x9f\x98", b"\x80", b"\xed\xa0", b"longer than usual"]
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=by_tier(400, nightly=20000))
 @given(
     stream=st.lists(
         st.sampled_from(BITS),

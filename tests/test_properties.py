@@ -2,20 +2,18 @@
 
 Two state machines play a connection against the plain-Python oracle: one receives, one (test_properties_sending.py)
 sends. Each rule is one event; what an event schedules runs in a `turn` of its own, so any order of events is tried.
-NETWORK_EXAMPLES=2000 plays that many games instead of the few that a quick run needs.
+NIGHTLY=1 plays 50 times as many games (support/tiers.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -30,18 +28,16 @@ from support.oracle import (
     check_counters,
     difference,
 )
+from support.tiers import by_tier
 
 from pepperpy.network import BusyError, NetworkConfig, NetworkTimeoutError
 
 KIB = 1024
 PLAY = settings(
-    max_examples=int(os.environ.get("NETWORK_EXAMPLES", "60")),
+    max_examples=by_tier(60, nightly=3000),
     stateful_step_count=40,
-    derandomize=True,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-pytestmark = pytest.mark.timeout(0 if "NETWORK_EXAMPLES" in os.environ else 60)
 
 # Two kinds of bulk: with a newline or other separator every few dozen bytes, and with none at all.
 DENSE = random.Random(1).randbytes(512 * KIB).translate(bytes(b"ab;\r\n"[i % 5] if i < 20 else i for i in range(256)))

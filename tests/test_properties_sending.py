@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import hypothesis.strategies as st
-import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.by_hand import HandTask, Workbench
 from support.memory_transport import SocketTransport
 from support.oracle import ReceivedStream, SentStream, check_counters, difference
+from support.tiers import by_tier
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkConfig, NetworkTimeoutError
 
@@ -289,13 +288,10 @@ class SendingOnUvloop(Sending):
 
 
 PLAY = settings(
-    max_examples=int(os.environ.get("NETWORK_EXAMPLES", "100")),
+    max_examples=by_tier(100, nightly=5000),
     stateful_step_count=40,
-    derandomize=True,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-pytestmark = pytest.mark.timeout(0 if "NETWORK_EXAMPLES" in os.environ else 60)
 TestSending = Sending.TestCase
 TestSending.settings = PLAY
 TestSendingOnUvloop = SendingOnUvloop.TestCase

@@ -1,0 +1,33 @@
+"""How much the tests do: every day, at night, under the sanitizers. This is the one place that says so.
+
+Everyday (`make test`, `.ci/run`): minutes for the whole suite, and the same games each time.
+Nightly (`NIGHTLY=1`, as `make nightly` sets it): the long forms, with games that nobody has played before.
+
+A test has three ways to say what it does at night:
+
+    max_examples=by_tier(60, nightly=3000)    a number for each tier; hypothesis needs nothing else: a profile
+                                              says whether the games are the same each time (conftest.py)
+    if NIGHTLY: ...                           anything else that depends on the tier
+    @pytest.mark.nightly                      a test that runs at night only; elsewhere it is deselected
+
+Each test has a time limit: `timeout` in pyproject.toml every day, `NIGHTLY_LIMIT` at night, or what its own
+`@pytest.mark.timeout(seconds)` says.
+
+The sanitizers (`make sanitize`) make everything slower, some things 20 times. A test that compares what it measures
+with a clock, or counts memory that the sanitizers use themselves, is left out there:
+
+    @pytest.mark.time_bound("why")            deselected by `make sanitize`
+"""
+
+from __future__ import annotations
+
+import os
+
+NIGHTLY = os.environ.get("NIGHTLY", "0") not in ("", "0")
+# Seconds for one test at night.
+NIGHTLY_LIMIT = 3600
+
+
+def by_tier(everyday: int, *, nightly: int) -> int:
+    """The number that fits this run."""
+    return nightly if NIGHTLY else everyday
