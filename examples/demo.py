@@ -13,7 +13,7 @@ import socketserver
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig
 
@@ -59,16 +59,48 @@ def serve(port: int) -> None:
         server.serve_forever()
 
 
+class ServerProcess:
+    """A server that can be killed, and started again on its port."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Return when it listens."""
+        command = [sys.executable, __file__, "--serve", str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        if self.process.stdout.readline() != "ready\n":
+            raise RuntimeError(f"the server does not start on port {self.port}")
+
+    def kill(self) -> None:
+        """Return when nothing of it is left.
+
+        Linux closes the connections of a killed process first, and its listening socket a moment later: who connects
+        as soon as he sees the end of his connection may still be let in by the dying server, and then be reset.
+        """
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
 @contextlib.contextmanager
-def server_process(port: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, __file__, "--serve", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+def server_process() -> Iterator[ServerProcess]:
+    # Bound until the end, so that nobody else is given the port between two servers. A server that sets SO_REUSEADDR
+    # may listen there all the same, but only on Linux.
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind(("127.0.0.1", 0))
+        server = ServerProcess(reservation.getsockname()[1])
+        if sys.platform != "linux":
+            reservation.close()
         try:
-            yield process
+            server.start()
+            yield server
         finally:
-            process.kill()
+            server.kill()
 
 
 # ---- Rates ----
@@ -183,8 +215,10 @@ async def show_rates(port: int) -> None:
 # ---- The tour ----
 
 
-async def tour(port: int, restart: Callable[[], Awaitable[None]]) -> None:
-    client = NetworkClient(NetworkConfig("127.0.0.1", port, retries=8, retry_delay=0.2))
+async def tour(server: ServerProcess) -> None:
+    # A retry about every quarter of a second, for half a minute: a new server needs its time on a busy machine.
+    config = NetworkConfig("127.0.0.1", server.port, retries=100, retry_delay=0.5, max_retry_delay=0.5)
+    client = NetworkClient(config)
     async with client:
         print(f"connected   {client.local_address} -> {client.remote_address}")
         await client.send(b"echo\n")
@@ -194,16 +228,20 @@ async def tour(port: int, restart: Callable[[], Awaitable[None]]) -> None:
         print(f"lines       {await client.receive_line()!r}, {await client.receive_line()!r}")
 
         print("killing the server ...")
-        restarting = asyncio.create_task(restart())
+        killing = asyncio.create_task(asyncio.to_thread(server.kill))
         try:
             while await client.receive(timeout=None):
                 pass
             print("noticed     the end of the stream")
         except ConnectionLostError as error:
             print(f"noticed     {error}")
+        await killing
         await client.disconnect()
-        await client.connect()
-        await restarting
+        connecting = asyncio.create_task(client.connect())
+        while not client.stats.retries and not connecting.done():
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.start)
+        await connecting
         print(f"connected   again, after {client.stats.retries} retries")
         await client.send(b"echo\n")
         await client.send(b"Hello again")
@@ -212,20 +250,9 @@ async def tour(port: int, restart: Callable[[], Awaitable[None]]) -> None:
 
 
 def main() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with contextlib.ExitStack() as servers:
-        process = servers.enter_context(server_process(port))
-
-        async def restart() -> None:
-            await asyncio.sleep(0.1)
-            process.kill()
-            await asyncio.to_thread(process.wait)
-            await asyncio.sleep(0.8)
-            await asyncio.to_thread(servers.enter_context, server_process(port))
-
-        asyncio.run(tour(port, restart))
-        asyncio.run(show_rates(port))
+    with server_process() as server:
+        asyncio.run(tour(server))
+        asyncio.run(show_rates(server.port))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 from support.examples import example, output
+from support.processes import reserved_ports
 from support.redis import redis_server
 
 from pepperpy.network import ConnectionLostError, NetworkConfig
@@ -19,6 +22,49 @@ if TYPE_CHECKING:
 # Whole programs, one of which starts processes of its own: 5 seconds on an idle machine, 22 with 6 other programs for
 # its 2 cores (measured). How busy it is must not decide.
 whole_program = pytest.mark.timeout(300)
+
+
+# ---- demo.py ----
+
+
+class SlowToDie:
+    """A server whose listening socket outlives its connection, as that of a killed process does for a moment."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def start(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.serving = threading.Thread(target=self.echo)
+        self.serving.start()
+
+    def echo(self) -> None:
+        self.connection, _ = self.listener.accept()
+        with self.connection, self.connection.makefile("rwb", buffering=0) as stream:
+            assert stream.readline() == b"echo\n"
+            while data := stream.read(100):
+                stream.write(data)
+
+    def kill(self) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
+        with self.listener:
+            self.listener.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                self.listener.accept()
+
+
+async def test_the_demo_connects_again_to_a_new_server_and_not_to_the_dying_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with reserved_ports(1) as [port]:
+        server = SlowToDie(port)
+        server.start()
+        await example("demo").tour(server)
+        server.listener.close()
+        server.serving.join()
+    again, received, _ = capsys.readouterr().out.splitlines()[-3:]
+    assert again.startswith("connected   again, after ") and "after 0" not in again
+    assert received == "received    b'Hello again'"
 
 
 # ---- redis_client.py ----
@@ -129,7 +175,5 @@ def test_the_distributed_scraper_gets_every_page_once_from_its_worker_processes(
 @pytest.fixture
 def closed_port() -> Iterator[int]:
     """A port of 127.0.0.1 that refuses."""
-    from support.processes import reserved_ports
-
     with reserved_ports(1) as (port,):
         yield port
