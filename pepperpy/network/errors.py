@@ -9,8 +9,9 @@ exception that code written for sockets or asyncio streams already catches. Canc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 __all__ = [
     "BusyError",
@@ -40,6 +41,9 @@ __all__ = [
 class NetworkError(Exception):
     """Base of all errors of this package; catch it to catch them all.
 
+    Every error can be copied and pickled. A pickled error keeps its cause; a cause that cannot be pickled itself
+    becomes a `PickledCause` with its class and text in words, and a detail that cannot becomes its `repr`.
+
     Args:
         message: What happened, in words; never empty (the class name stands in for an empty one).
         details: Facts for programs: `host`, `port`, `phase`, `attempt` (counted from 1), `elapsed` (seconds),
@@ -60,14 +64,35 @@ class NetworkError(Exception):
         if cause is not None:
             self.__cause__ = cause
         if isinstance(self, OSError) and isinstance(cause, OSError):
-            setattr(self, "errno", cause.errno)  # noqa: B010  (mypy takes an assignment for this class's own attribute)
+            # setattr, because mypy takes assignments for attributes of this class.
+            for name in _builtin_fields(self):
+                setattr(self, name, getattr(cause, name))
 
     def __str__(self) -> str:
         return self.message
 
+    def _state(self) -> dict[str, Any]:
+        """All attributes, those of the built-in class and `__cause__` included."""
+        fields = ("args", "__cause__", *_builtin_fields(self))
+        return {name: getattr(self, name) for name in fields} | self.__dict__
+
+    def __setstate__(self, state: dict[str, Any] | None) -> None:
+        for name, value in (state or {}).items():
+            if name != "__cause__" or value is not None:
+                setattr(self, name, value)
+
+    def __copy__(self) -> NetworkError:
+        error = _empty(*_parts(self))
+        error.__setstate__(self._state() | {"details": dict(self.details)})
+        return error
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # __cause__ is not part of the built-in exceptions' pickled state; a worker's report needs it.
-        return type(self), (self.message, self.details, self.__cause__)
+        # Built-in exceptions leave __cause__ out of their pickled state; a worker's report needs it.
+        cause = self.__cause__
+        if cause is not None and not _pickles(cause):
+            cause = PickledCause(f"{type(cause).__module__}.{type(cause).__qualname__}: {_text(cause)}")
+        state = self._state() | {"details": None, "__cause__": None}
+        return _empty, _parts(self), _picklable(state) | {"details": _picklable(self.details), "__cause__": cause}
 
 
 class ConnectError(NetworkError, ConnectionError):
@@ -113,9 +138,6 @@ class IncompleteReadError(NetworkError, EOFError):
     ) -> None:
         super().__init__(message, details, cause)
         self.partial = partial
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.details, self.__cause__, self.partial)
 
 
 class MessageTooLargeError(NetworkError, ValueError):
@@ -206,9 +228,6 @@ class DecodeError(NetworkError, ValueError):
         super().__init__(message, details, cause)
         self.content = content
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.details, self.__cause__, self.content)
-
 
 class IntegrityError(NetworkError, ValueError):
     """A download arrived whole, but its size or checksum is not the expected one; nothing was put in place."""
@@ -254,7 +273,94 @@ class HTTPStatusError(NetworkError):
     def url(self) -> str:
         return str(self.details.get("url", ""))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A copy, because aiohttp's view of the headers does not pickle.
+    def _state(self) -> dict[str, Any]:
+        # A copy of a multidict's read-only view is a multidict, which pickles.
         headers: Any = self.headers
-        return type(self), (self.message, self.details, self.__cause__, headers.copy(), self.body)
+        return {**super()._state(), "headers": headers.copy() if hasattr(headers, "copy") else dict(headers)}
+
+
+# ---- Two classes in one ----
+
+Kind = TypeVar("Kind", bound=NetworkError)
+
+
+def also(kind: type[Kind], builtin: type[BaseException]) -> type[Kind]:
+    """The class of errors that are of `kind` and of the built-in class of `builtin` as well, under the name of `kind`.
+
+    For failures that code without this package meets as a built-in exception: a file that is missing
+    (`FileNotFoundError`), a package that is not installed (`ImportError`).
+    """
+    builtin = next(base for base in builtin.__mro__ if base.__module__ == "builtins")
+    made: Any = kind if issubclass(kind, builtin) else _both((kind, builtin))
+    both: type[Kind] = made
+    return both
+
+
+@functools.cache
+def _both(parts: tuple[Any, Any]) -> type:
+    kind = parts[0]
+    return type(kind.__name__, parts, {"__module__": kind.__module__, "__doc__": kind.__doc__, "_parts": parts})
+
+
+def not_installed(what: str, package: str, extra: str | None = None) -> NetworkError:
+    """The error for `what`, which needs a package that is not installed: a `UsageError` and `ModuleNotFoundError`."""
+    wanted = package if extra is None else f"'pepperpy-network[{extra}]'"
+    error = also(UsageError, ModuleNotFoundError)(f"{what} needs {package}: pip install {wanted}", {"package": package})
+    setattr(error, "name", package.replace("-", "_"))  # noqa: B010  (mypy knows the class as UsageError only)
+    return error
+
+
+# ---- Copies ----
+
+
+class PickledCause(Exception):
+    """Stands in for the `__cause__` of a pickled error that cannot be pickled itself; its text names class and text."""
+
+
+_SIMPLE = (str, bytes, int, float, bool, type(None))
+
+
+def _parts(error: NetworkError) -> tuple[type[NetworkError], type[BaseException] | None]:
+    found: tuple[type[NetworkError], type[BaseException] | None] = getattr(type(error), "_parts", (type(error), None))
+    return found
+
+
+def _builtin_fields(error: BaseException) -> tuple[str, ...]:
+    """What the built-in class of an error keeps outside of its `__dict__`."""
+    if isinstance(error, OSError):
+        return ("errno", "strerror", "filename")
+    return ("name",) if isinstance(error, ImportError) else ()
+
+
+def _empty(kind: type[NetworkError], builtin: type[BaseException] | None) -> NetworkError:
+    """An error without content, to be filled by `__setstate__`."""
+    made: Any = kind if builtin is None else also(kind, builtin)
+    # Of its base that has the built-in fields, which need not be the one whose __new__ is found first.
+    error: NetworkError = made.__base__.__new__(made)
+    return error
+
+
+def _picklable(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value if _pickles(value) else _text(value, repr) for name, value in values.items()}
+
+
+def _pickles(value: object) -> bool:
+    # The errors of this module do, whatever they hold. Asking each of a chain of causes would double the work each
+    # time.
+    if isinstance(value, (*_SIMPLE, PickledCause, NetworkError)) and type(value).__module__ in (__name__, "builtins"):
+        return True
+    import pickle
+
+    try:
+        # Both ways: many exceptions can be pickled, but not unpickled, because their arguments are not in `args`.
+        pickle.loads(pickle.dumps(value))
+    except Exception:
+        return False
+    return True
+
+
+def _text(value: object, make: Callable[[object], str] = str) -> str:
+    try:
+        return make(value)
+    except Exception as failure:
+        return f"({make.__name__}() of it raised {type(failure).__name__})"
