@@ -127,13 +127,14 @@ cdef class FrameReader:
             list messages = []
             ReceiveBuffer buffer = receiver._buffer
             Framer framer = self._framer
-            long long position = _position(receiver)
+            long long position
             Py_ssize_t scanned
             Py_ssize_t at = 0
             Py_ssize_t end
             Look found
 
-        framer.adopt(buffer)
+        buffer.search_for(framer)
+        position = _position(receiver)
         scanned = buffer._scanned
         while True:
             try:

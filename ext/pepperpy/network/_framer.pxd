@@ -29,7 +29,6 @@ cdef class Framer:
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR
     cdef object message(self, const char* data)
 
-    cdef void adopt(self, ReceiveBuffer buffer) noexcept
     cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR
     cdef Py_ssize_t missing(self, ReceiveBuffer buffer) noexcept
     cdef Py_ssize_t wake_at(self, Py_ssize_t n) noexcept

@@ -29,17 +29,11 @@ cdef class Framer:
     cdef object message(self, const char* data):
         raise NotImplementedError
 
-    cdef void adopt(self, ReceiveBuffer buffer) noexcept:
-        # Afterwards the buffer's `_scanned` is this framer's.
-        if buffer._searcher is not self:
-            buffer._searcher = self
-            buffer._scanned = 0
-
     cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR:
         # locate() in what a connection has on hand.
         cdef Look found
 
-        self.adopt(buffer)
+        buffer.search_for(self)
         found = self.locate(buffer.head, buffer.length, buffer._scanned)
         buffer._scanned = self.scanned
         return found

@@ -124,6 +124,10 @@ cdef class SeparatorFramer(Framer):
     def __cinit__(self, limit, tuple separators, bint keep, bint skip_blank):
         cdef bytes separator
 
+        if not all(separators):
+            raise ValueError(f"separators must hold 1 byte or more each, not {separators}")
+        if not separators:
+            raise ValueError("separators must be one or more, not ()")
         self._separators = separators
         self._only = separators[0] if len(separators) == 1 else None
         self._longest = len(separators[0])
@@ -255,17 +259,17 @@ cdef class PythonFramer(Framer):
         self.runs_python = True
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
-        # `data` is not looked at after `decode` was called: it may run anything.
+        # `data` is copied first of all: `decode`, and the end of a message that nobody took, may run anything.
         cdef Py_ssize_t start
         cdef bytes seen = self._seen
 
-        self.scanned = n
+        if n and (scanned < n or seen is None):
+            seen = PyBytes_FromStringAndSize(data, n)
         self._seen = self._message = None
+        self.scanned = n
         if not n:
             self.wanted = 1
             return Look.MORE
-        if scanned < n or seen is None:
-            seen = PyBytes_FromStringAndSize(data, n)
         start = PyBytes_GET_SIZE(seen) - n
         try:
             answer = self._decode(seen, start)

@@ -37,8 +37,16 @@ cdef class ReceiveBuffer:
     cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR
     cdef Status settle(self) except Status.ERROR
     cdef Status prepend(self, const char* data, Py_ssize_t n) except Status.ERROR
-    # Looking.
+    # Looking. Both may run Python code where another searcher ends: take `head` afterwards.
     cdef Py_ssize_t find_end(self, bytes separator) noexcept
+
+    cdef inline Status search_for(self, object searcher) noexcept:
+        # Afterwards `_scanned` is that of `searcher`.
+        if self._searcher is not searcher:
+            self._change_searcher(searcher)
+        return Status.OK
+
+    cdef Status _change_searcher(self, object searcher) noexcept
     # Bytes out.
     cdef bytes take(self, Py_ssize_t n)
     cdef list take_lines(self, Py_ssize_t limit)

@@ -157,18 +157,26 @@ cdef class ReceiveBuffer:
 
     # ---- Looking ----
 
+    cdef Status _change_searcher(self, object searcher) noexcept:
+        # The one before may be a framer, and end here. With it ends the codec of a user, whose `__del__` runs anything:
+        # it closes this connection, or receives from it. So it ends before anybody looks, and we begin again after it.
+        while self._searcher is not searcher:
+            before, self._searcher = self._searcher, searcher
+            if type(before) is not bytes or type(searcher) is not bytes or <bytes>before != <bytes>searcher:
+                self._scanned = 0
+            before = None
+        return Status.OK
+
     cdef Py_ssize_t find_end(self, bytes separator) noexcept:
         # Where the first message that ends with `separator` ends, separator included; 0 if none is complete.
         cdef:
             Py_ssize_t size = PyBytes_GET_SIZE(separator)
             const char* wanted = PyBytes_AS_STRING(separator)
-            const char* end = self.head + self.length
+            const char* end
             const char* at
 
-        if self._searcher is not separator:
-            if self._searcher is None or self._searcher != separator:
-                self._scanned = 0
-            self._searcher = separator
+        self.search_for(separator)
+        end = self.head + self.length
         at = self.head + self._scanned
         while end - at >= size:
             at = <const char*>memchr(at, wanted[0], end - at - size + 1)
