@@ -34,7 +34,7 @@ class NeverEnough(ClosesAtItsEnd):
 
 @contextlib.asynccontextmanager
 async def searched_by_a_codec(size: int) -> Any:
-    """A client with `size` bytes on hand, whose last search was that of a codec which closes the client when it ends."""
+    """A client with `size` bytes on hand, last searched by a codec that closes the client when it ends."""
     async with peer_and_client() as (peer, client):
         messages = client.framed(NeverEnough(client))
         await peer.send(b"x" * size)
