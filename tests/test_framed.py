@@ -473,7 +473,9 @@ async def test_a_codec_may_encode_into_one_piece_or_several(encoded: Any) -> Non
         await client.framed(Scripted()).send(encoded)
         assert await peer.receive(2) == b"ab"
         for wrong in ("ab", [1], 5):
-            with pytest.raises(TypeError):
+            with pytest.raises(
+                TypeError, match=f"encode.. of the codec must return bytes .*, not {type(wrong).__name__}"
+            ):
                 await client.framed(Scripted()).send(wrong)
         assert client.stats.bytes_sent == 2
 

@@ -245,11 +245,24 @@ async def test_a_message_that_has_no_frame_is_refused_and_nothing_is_queued(
         assert client.stats.bytes_sent == 0
 
 
-@pytest.mark.parametrize("message", ["text", 5, None, [b"x"]])
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("text", r"bytes, not str: send message.encode\(\), or .* Mapped\(codec, str.encode, bytes.decode\)"),
+        (5, "bytes, not int: JSONLines, MsgPack and Mapped send values"),
+        (None, "bytes, not NoneType"),
+        ([b"x"], "bytes, not list"),
+    ],
+)
 @pytest.mark.parametrize("name", BINARY)
-def test_what_is_not_bytes_is_refused(name: str, message: Any) -> None:
-    with pytest.raises(TypeError):
+def test_what_is_not_bytes_is_refused_with_what_to_write_instead(name: str, message: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=f"message must be {words}"):
         BINARY[name].encode(message)
+
+
+def test_text_where_a_function_of_a_codec_must_give_bytes_is_named() -> None:
+    with pytest.raises(TypeError, match="dumps must return bytes, not str: encode the text"):
+        Mapped(LengthPrefixed(), json.dumps, json.loads).encode({})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview], ids=["bytearray", "memoryview"])

@@ -65,6 +65,24 @@ async def test_lines_keep_their_newline_and_the_unfinished_one_comes_last() -> N
         assert await client.receive_lines() == []
 
 
+async def test_the_iterator_over_lines_goes_on_after_a_timeout_and_another_one_after_a_break() -> None:
+    async with peer_and_client() as (peer, client):
+        lines = client.lines(timeout=0.02)
+        assert aiter(lines) is lines
+        with pytest.raises(NetworkTimeoutError):
+            await anext(lines)
+        await peer.send(b"one\ntwo\nthree\n")
+        assert await anext(lines) == b"one\n"
+        async for line in client.lines():
+            assert line == b"two\n"
+            break
+        assert await client.receive_line() == b"three\n"
+        peer.send_eof()
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await anext(lines)
+
+
 async def test_receive_lines_gives_all_complete_lines_on_hand() -> None:
     async with peer_and_client() as (peer, client):
         await peer.send(b"a\nbb\nccc")

@@ -69,7 +69,13 @@ class Framed(Generic[M]):
         encoded = self._encode(message)
         # Not by Iterable: any bytes-like object is one.
         pieces: Any = (encoded,) if isinstance(encoded, (bytes, bytearray, memoryview)) else encoded
-        return self._client._sender.immutable(pieces)
+        try:
+            return self._client._sender.immutable(pieces)
+        except TypeError as error:
+            kind = type(encoded).__name__
+            raise TypeError(
+                f"encode() of the codec must return bytes or an iterable of bytes, not {kind}: {error}"
+            ) from error
 
     async def _send(self, pieces: list[bytes], timeout: Timeout) -> None:
         sender = self._client._sender

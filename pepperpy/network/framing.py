@@ -79,7 +79,16 @@ class FrameCodec:
         raise NotImplementedError
 
     def _content(self, message: BytesLike) -> bytes:
-        content = message if type(message) is bytes else bytes(memoryview(message))
+        try:
+            content = message if type(message) is bytes else bytes(memoryview(message))
+        except TypeError:
+            if isinstance(message, str):
+                instead = (
+                    "send message.encode(), or make the codec one of text, Mapped(codec, str.encode, bytes.decode)"
+                )
+            else:
+                instead = "JSONLines, MsgPack and Mapped send values"
+            raise TypeError(f"message must be bytes, not {type(message).__name__}: {instead}") from None
         if self.max_size is not None and len(content) > self.max_size:
             raise ValueError(f"message of {len(content)} bytes exceeds max_size={self.max_size}")
         return content

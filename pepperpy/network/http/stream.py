@@ -115,16 +115,14 @@ class HTTPStream(ResponseHead):
         async with contextlib.aclosing(self.chunks()) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
-    async def lines(self) -> AsyncGenerator[bytes, None]:
+    def lines(self) -> AsyncGenerator[bytes, None]:
         r"""Lines of the body, without the ``\n`` or ``\r\n`` that ends them.
 
         Raises:
             MessageTooLargeError: A line of more than `max_line_size` bytes; the lines before it have been given out.
         """
         splitter = LineSplitter(self._max_line_size)
-        async with contextlib.aclosing(self._parsed(splitter.feed, splitter.finish)) as lines:
-            async for line in lines:
-                yield line
+        return self._parsed(splitter.feed, splitter.finish)
 
     async def json_lines(self, type: Any = None) -> AsyncGenerator[Any, None]:
         """The JSON values of a body with one a line (NDJSON), decoded into `type` if given; empty lines are skipped.
