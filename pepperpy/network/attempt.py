@@ -35,8 +35,12 @@ class _SetUpFailed(Exception):
     """Tells what `on_connect` raised from what the connection did."""
 
 
-async def attempt(config: NetworkConfig) -> StreamProtocol:
+async def attempt(config: NetworkConfig, tried: connect.Tried) -> StreamProtocol:
     """Connect to the first host that can be reached and on which `on_connect` succeeds.
+
+    Args:
+        config: Where and how.
+        tried: The same object for each attempt until a connection has proved itself: see `connect.open_tcp()`.
 
     Raises:
         AttemptFailed: There is none.
@@ -50,7 +54,7 @@ async def attempt(config: NetworkConfig) -> StreamProtocol:
         default = backoff.may_pass if target.unix_path is None else _may_pass_of_unix_socket
         try:
             async with asyncio.timeout(limit):
-                protocol = await connect.open_connection(target)
+                protocol = await connect.open_connection(target, tried)
                 if config.on_connect is not None:
                     phase = "on_connect not done"
                     protocol = await _set_up(protocol, config.on_connect)

@@ -25,7 +25,8 @@ def may_pass(error: BaseException) -> bool:
         return error.errno == socket.EAI_AGAIN
     if isinstance(error, TimeoutError):
         return True
-    # No errno: several addresses failed in different ways (aiohappyeyeballs joins them), so one of them may pass.
+    # No errno: aiohappyeyeballs, by which aiohttp connects, has joined the failures of several addresses that were not
+    # the same, so one of them may pass.
     return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
 
 

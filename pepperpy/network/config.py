@@ -25,12 +25,15 @@ MIB = 1024 * KIB
 
 
 class Default(enum.Enum):
-    """Stands for "as configured" where None already means "no limit"."""
+    """Stands for "as configured" where None already means "no limit"; the value says by which fields."""
 
     TIMEOUT = "NetworkConfig.timeout"
+    KEEPALIVE = "keepalive_idle + keepalive_count * keepalive_interval"
 
 
 State = Literal["connecting", "connected", "lost", "closed"]
+
+_MAX_USER_TIMEOUT = 2_147_483  # seconds: below 2**31 ms
 
 # The fields that hold a callable.
 _CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
@@ -57,15 +60,22 @@ class NetworkConfig:
         close_timeout: Seconds that `disconnect()` gives the peer to take what was accepted for sending, before it
             aborts. Always bounded. Arbitrary; the default is that of `timeout`.
         happy_eyeballs_delay: Seconds before the next address is raced against the ones under way (RFC 8305, section 8).
-        local_address: `(host, port)` to connect from; port 0 lets the system choose.
+        local_address: `(host, port)` to connect from; port 0 lets the system choose. A fixed port can be used again at
+            once after a connection (SO_REUSEADDR; not on Windows, where it would let other programs take the port).
         nodelay: Set TCP_NODELAY, so that a small send is not held back (Nagle); asyncio and Go do the same.
         keepalive: Ask the system to find dead peers, which no amount of waiting for data does.
         keepalive_idle: Seconds of silence before the first probe. These three are Go's defaults (net.KeepAliveConfig).
         keepalive_interval: Seconds between probes.
         keepalive_count: Unanswered probes until the connection counts as lost.
-        user_timeout: Seconds that sent data may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482; Linux only). The
-            default is when keepalive would give up: 15 + 9 * 15. None leaves it to the system.
-        socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last.
+        user_timeout: Seconds that the peer may leave data or probes unacknowledged, or its window shut, until the
+            connection counts as lost (TCP_USER_TIMEOUT, RFC 5482; Linux only). Default: when keepalive gives up, which
+            is `keepalive_idle + keepalive_count * keepalive_interval`, 150 s; Linux heeds this one instead of the count
+            where both are set. It also ends the connection to a peer that lives but takes no data for so long while
+            some waits here, such as a printer without paper or a program in its debugger: Linux has no value that
+            spares such a peer and finds a dead one. None spares it: a dead peer with data under way is then found by
+            the system, on Linux after about 15 minutes (tcp_retries2), and a silent one still by keepalive.
+        socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last. One
+            of IPPROTO_IP is for IPv4 sockets, one of IPPROTO_IPV6 for IPv6 sockets; the other sockets go without it.
         receive_high_water: Bytes received and not yet taken at which reading pauses. One read, at most 256 KiB, may
             come on top. asyncio streams pause at 128 KiB.
         receive_low_water: Bytes at or below which reading goes on.
@@ -142,7 +152,7 @@ class NetworkConfig:
     keepalive_idle: int = 15
     keepalive_interval: int = 15
     keepalive_count: int = 9
-    user_timeout: float | None = 150.0
+    user_timeout: float | Default | None = Default.KEEPALIVE
     socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
     receive_high_water: int = 256 * KIB
     receive_low_water: int = 64 * KIB
@@ -196,9 +206,10 @@ class NetworkConfig:
         _check_int("keepalive_idle", self.keepalive_idle, 1, 32767)
         _check_int("keepalive_interval", self.keepalive_interval, 1, 32767)
         _check_int("keepalive_count", self.keepalive_count, 1, 127)
-        check_timeout("user_timeout", self.user_timeout, zero=False)
-        if self.user_timeout is not None and self.user_timeout > 2_147_483:
-            raise ValueError(f"user_timeout must be at most 2147483 s (2**31 ms), not {self.user_timeout!r}")
+        if self.user_timeout is not Default.KEEPALIVE:
+            check_timeout("user_timeout", self.user_timeout, zero=False)
+            if isinstance(self.user_timeout, (int, float)) and self.user_timeout > _MAX_USER_TIMEOUT:
+                raise ValueError(f"user_timeout must be at most 2147483 s (2**31 ms), not {self.user_timeout!r}")
         _check_socket_options(self.socket_options)
         for direction in ("receive", "send"):
             high = getattr(self, f"{direction}_high_water")
@@ -224,6 +235,13 @@ class NetworkConfig:
     def attempt_timeout(self) -> float | None:
         """Seconds that one attempt to connect may take: `connect_timeout`, or `timeout` where that is not set."""
         return self.timeout if isinstance(self.connect_timeout, Default) else self.connect_timeout
+
+    @property
+    def unanswered_timeout(self) -> float | None:
+        """`user_timeout` in seconds: where that is not set, when keepalive gives up."""
+        if not isinstance(self.user_timeout, Default):
+            return self.user_timeout
+        return min(self.keepalive_idle + self.keepalive_count * self.keepalive_interval, _MAX_USER_TIMEOUT)
 
     @property
     def address(self) -> str:

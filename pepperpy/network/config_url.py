@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pepperpy.network.config import NetworkConfig
+from pepperpy.network.proxy import plain_host
 
 
 def read_url(url: str) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def _tcp(url: str, parts: SplitResult) -> dict[str, Any]:
         raise ValueError(f"url must have the form {parts.scheme}://host:port?field=value{_not(url)}")
     if parts.hostname is None or parts.port is None:
         raise ValueError(f"url must name a host and a port{_not(url)}")
-    return {"host": parts.hostname, "port": parts.port}
+    return {"host": plain_host(parts.hostname), "port": parts.port}
 
 
 def _tls(url: str, parts: SplitResult) -> dict[str, Any]:

@@ -7,21 +7,22 @@ import errno
 import ipaddress
 import os
 import socket
+import struct
 from typing import Any
-
-import aiohappyeyeballs
 
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.handshake import connect_transport
 from pepperpy.network.proxy import open_tunnel
+from pepperpy.network.race import AddressInfo, race
 from pepperpy.network.tls import context_of
 
-AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
+# For each (host, port), the addresses that have accepted since something last came of it.
+Tried = dict[tuple[str, int], set[Any]]
 
 
-async def open_connection(config: NetworkConfig) -> StreamProtocol:
-    """Set up one connection. No time limit of its own.
+async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol:
+    """Set up one connection. No time limit of its own. `tried` is as for `open_tcp()`.
 
     Raises:
         OSError: Of the lookup or of the addresses; where several failed differently, one error names them all.
@@ -36,45 +37,85 @@ async def open_connection(config: NetworkConfig) -> StreamProtocol:
     if config.unix_path is not None:
         sock = await _open_unix(config, config.unix_path)
     elif config.proxy is not None:
-        sock = await open_tunnel(config, config.proxy, config.host, config.port)
+        sock = await open_tunnel(config, config.proxy, config.host, config.port, tried)
     else:
-        sock = await open_tcp(config, config.host, config.port)
+        sock = await open_tcp(config, config.host, config.port, tried)
     return await connect_transport(config, sock, context)
 
 
-async def open_tcp(config: NetworkConfig, host: str, port: int) -> socket.socket:
-    """Look up, race all addresses, and return the socket that was connected first."""
+async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | None = None) -> socket.socket:
+    """Look up, race all addresses, and return the socket that was connected first.
+
+    Its address is noted in `tried`. So when the same `tried` comes again, nothing had come of that address: it accepts,
+    and TLS, `on_connect` or the connection fails. The others are raced without it then, and it comes after them. It is
+    forgotten when each has had its turn, or when the others do not answer.
+    """
     loop = asyncio.get_running_loop()
     addresses = await _look_up(loop, host, port)
-    local = None
-    if config.local_address is not None:
-        local = await _look_up(loop, *config.local_address)
-    if len(addresses) == 1 and local is None and os.name == "posix":
-        return await _connect_alone(loop, _new_socket(config, addresses[0]), addresses[0][4])
-    # On every loop alike: uvloop's create_connection cannot race (uvloop#406).
-    return await aiohappyeyeballs.start_connection(
-        addresses,
-        local_addr_infos=local,
-        happy_eyeballs_delay=config.happy_eyeballs_delay,
-        socket_factory=lambda address: _new_socket(config, address),
-    )
+    local = None if config.local_address is None else await _look_up(loop, *config.local_address)
+
+    async def connect(address: AddressInfo) -> socket.socket:
+        return await _connect(loop, _new_socket(config, address, local), address[4])
+
+    async def first_of(addresses: list[AddressInfo]) -> tuple[socket.socket, AddressInfo]:
+        if len(addresses) == 1:
+            return await connect(addresses[0]), addresses[0]
+        return await race(connect, addresses, config.happy_eyeballs_delay)
+
+    used = set() if tried is None else tried.setdefault((host, port), set())
+    fresh = [address for address in addresses if address[4] not in used]
+    if not fresh:
+        used.clear()
+        fresh = addresses
+    try:
+        sock, (*_, address) = await first_of(fresh)
+    except BaseException as error:
+        used.clear()
+        if len(fresh) == len(addresses) or not isinstance(error, OSError):
+            raise
+        sock, (*_, address) = await first_of([address for address in addresses if address not in fresh])
+    used.add(address)
+    return sock
 
 
-# Not by loop.sock_connect(): uvloop's takes a thread to look up an address that is a number already.
-# Nor to a Unix socket: for asyncio's, the EAGAIN of a full backlog is a connection under way, and then made.
-async def _connect_alone(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
+async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
     try:
         sock.setblocking(False)
-        code = sock.connect_ex(address)
-        if code == errno.EINPROGRESS:
-            await _writable(loop, sock)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, f"Connect call failed {address}: {os.strerror(code)}")
+        if os.name == "posix":
+            await _connect_alone(loop, sock, address)
+        else:
+            await loop.sock_connect(sock, address)
+        if sock.family != socket.AF_UNIX and sock.getsockname()[1] == address[1]:
+            _refuse_itself(sock, address)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _refuse_itself(sock: socket.socket, address: Any) -> None:
+    # Where nobody listens on a port of the ephemeral range, the system may choose that very port to connect from. The
+    # socket is connected to itself then, by a simultaneous open (RFC 9293, section 3.5). Go's net refuses it, too.
+    try:
+        itself = sock.getsockname()[:2] == sock.getpeername()[:2]
+    except OSError as error:
+        # Two ports that are equal by chance, and the peer has reset the connection already.
+        raise ConnectionResetError(errno.ECONNRESET, f"Connection reset by {address}") from error
+    if itself:
+        # Closed without TIME_WAIT, so that a server can have the port at once.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"Nobody listens on {address}: connected to itself")
+
+
+# Not by loop.sock_connect(): uvloop's takes a thread to look up an address that is a number already.
+# Nor to a Unix socket: for asyncio's, the EAGAIN of a full backlog is a connection under way, and then made.
+async def _connect_alone(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
+    code = sock.connect_ex(address)
+    if code == errno.EINPROGRESS:
+        await _writable(loop, sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, f"Connect call failed {address}: {os.strerror(code)}")
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
@@ -97,25 +138,17 @@ def _set_done(future: asyncio.Future[None]) -> None:
 async def _open_unix(config: NetworkConfig, path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        for level, option, value in config.socket_options:
-            sock.setsockopt(level, option, value)
+        _set_options(sock, config)
     except BaseException:
         sock.close()
         raise
-    return await _connect_alone(asyncio.get_running_loop(), sock, path)
+    return await _connect(asyncio.get_running_loop(), sock, path)
 
 
 async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Any]:
-    try:
-        # An address needs no lookup, hence no thread: a saturated executor cannot delay it (CPython gh-112169).
-        version = ipaddress.ip_address(host.partition("%")[0]).version
-    except ValueError:
-        pass
-    else:
-        if "%" not in host:
-            if version == 6:
-                return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
-            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+    # An address needs no lookup, hence no thread: a saturated executor cannot delay it (CPython gh-112169).
+    if (numeric := _numeric(host, port)) is not None:
+        return [numeric]
     try:
         return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror:
@@ -125,9 +158,35 @@ async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> lis
     except UnicodeError as error:
         # The idna codec's complaint about a label that is empty or longer than 63 characters.
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from None
+    except RuntimeError as error:
+        # No thread can be had for it.
+        raise OSError(errno.EAGAIN, f"cannot look up {host!r}: {error}") from error
 
 
-def _new_socket(config: NetworkConfig, address: AddressInfo) -> socket.socket:
+def _numeric(host: str, port: int) -> AddressInfo | None:
+    text, percent, zone = host.partition("%")
+    try:
+        version = ipaddress.ip_address(text).version
+    except ValueError:
+        return None
+    if version == 4:
+        return None if percent else (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))
+    # Here, because uvloop's lookup of an address with a zone drops the zone.
+    scope = _scope(zone, host) if percent else 0
+    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (text, port, 0, scope)
+
+
+def _scope(zone: str, host: str) -> int:
+    # The name of an interface, or its number (RFC 4007, section 11.2).
+    try:
+        return socket.if_nametoindex(zone)
+    except OSError:
+        if zone.isdecimal() and zone.isascii() and 0 < (number := int(zone)) < 1 << 32:
+            return number
+        raise OSError(errno.ENODEV, f"{host!r}: this machine has no interface {zone!r}") from None
+
+
+def _new_socket(config: NetworkConfig, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:
     """An unconnected socket with the configured options, which some systems heed only before the connection."""
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)
@@ -138,14 +197,46 @@ def _new_socket(config: NetworkConfig, address: AddressInfo) -> socket.socket:
             _set_where_known(sock, ("TCP_KEEPIDLE", "TCP_KEEPALIVE"), config.keepalive_idle)
             _set_where_known(sock, ("TCP_KEEPINTVL",), config.keepalive_interval)
             _set_where_known(sock, ("TCP_KEEPCNT",), config.keepalive_count)
-        if config.user_timeout is not None:
-            _set_where_known(sock, ("TCP_USER_TIMEOUT",), max(1, round(config.user_timeout * 1000)))
-        for level, option, value in config.socket_options:
-            sock.setsockopt(level, option, value)
+        if (seconds := config.unanswered_timeout) is not None:
+            _set_where_known(sock, ("TCP_USER_TIMEOUT",), max(1, round(seconds * 1000)))
+        _set_options(sock, config)
+        if local is not None:
+            _bind(sock, local)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+# Options that only one family of addresses knows.
+_FAMILIES = {socket.IPPROTO_IP: socket.AF_INET, socket.IPPROTO_IPV6: socket.AF_INET6}
+
+
+def _set_options(sock: socket.socket, config: NetworkConfig) -> None:
+    for level, option, value in config.socket_options:
+        if _FAMILIES.get(level, sock.family) != sock.family:
+            continue
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}: socket_options ({level}, {option}, {value!r})") from None
+
+
+def _bind(sock: socket.socket, local: list[AddressInfo]) -> None:
+    failure = OSError(errno.EAFNOSUPPORT, "local_address is of another family than the address to connect to")
+    for family, _, _, _, address in local:
+        if family != sock.family:
+            continue
+        try:
+            if address[1] and os.name == "posix":
+                # A fixed port, which a connection from before may hold in TIME_WAIT. On Windows, this option would let
+                # another program take the port from whoever uses it (SO_EXCLUSIVEADDRUSE).
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            return
+        except OSError as error:
+            failure = OSError(error.errno, f"{error.strerror}: local_address {address}")
+    raise failure
 
 
 def _set_where_known(sock: socket.socket, names: tuple[str, ...], value: int) -> None:

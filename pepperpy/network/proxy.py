@@ -19,6 +19,7 @@ from pepperpy.network.errors import ProxyError
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
+    from pepperpy.network.connect import Tried
 
 # Bytes of the answer to CONNECT, of which one line matters. Arbitrary; nginx and tinyproxy need less than 300.
 MAX_ANSWER = 16 * 1024
@@ -40,8 +41,15 @@ class ProxyURL(NamedTuple):
     @property
     def shown(self) -> str:
         """The URL without its secrets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
         return f"{self.scheme}://{'' if self.user is None else '***@'}{host}:{self.port}"
+
+
+def plain_host(host: str) -> str:
+    """The host of a URL without the escapes of an IPv6 zone: there `fe80::1%eth0` is `[fe80::1%25eth0]` (RFC 6874)."""
+    address, percent, zone = host.partition("%25")
+    # An unescaped "%" is taken, too, as that RFC advises.
+    return f"{address}%{unquote(zone)}" if percent and zone and ":" in address else host
 
 
 def read_proxy(url: object) -> ProxyURL:
@@ -75,11 +83,13 @@ def read_proxy(url: object) -> ProxyURL:
         raise ValueError("proxy must have a user and a password of ASCII: SOCKS has no word for another encoding")
     if parts.scheme.startswith("socks5") and (user is None) != (password is None):
         raise ValueError("proxy must have both user and password, or neither (RFC 1929)")
-    return ProxyURL(parts.scheme, host, port, user, password)
+    return ProxyURL(parts.scheme, plain_host(host), port, user, password)
 
 
-async def open_tunnel(config: NetworkConfig, url: str, host: str, port: int) -> socket.socket:
-    """A socket whose other end is `host`, by way of the proxy.
+async def open_tunnel(
+    config: NetworkConfig, url: str, host: str, port: int, tried: Tried | None = None
+) -> socket.socket:
+    """A socket whose other end is `host`, by way of the proxy, whose own addresses `tried` remembers (`open_tcp()`).
 
     Raises:
         ProxyError: The proxy cannot be reached, does not answer as one, or refuses; `details["status"]` is its code.
@@ -96,7 +106,7 @@ async def open_tunnel(config: NetworkConfig, url: str, host: str, port: int) -> 
     if proxy.scheme != "http":
         require_socks()
     try:
-        sock = await open_tcp(config, proxy.host, proxy.port)
+        sock = await open_tcp(config, proxy.host, proxy.port, tried)
     except OSError as error:
         raise _error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
     try:

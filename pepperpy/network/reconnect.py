@@ -36,6 +36,7 @@ from pepperpy.network.heartbeat import Heartbeat
 from pepperpy.network.pending import Pending, PendingReceiver, PendingSender, deadline_of, remaining
 
 if TYPE_CHECKING:
+    from pepperpy.network.connect import Tried
     from pepperpy.network.tcp import NetworkClient
 
 logger = logging.getLogger("pepperpy.network.tcp")
@@ -55,6 +56,7 @@ class Supervisor:
         self.last: StreamProtocol = client._protocol
         self._connected_at = 0.0  # seconds of time.monotonic()
         self._retry = 0  # attempts since a connection last proved itself
+        self._tried: Tried = {}  # addresses used in these
         self._task: asyncio.Task[None] | None = None
         self._heartbeat: Heartbeat | None = None
         self._changed: asyncio.Future[None] | None = None  # done at the next change of state, if anybody waits for it
@@ -248,6 +250,7 @@ class Supervisor:
                 setattr(client, "_" + pending.side, pending)
             if time.monotonic() - self._connected_at >= self._backoff.ceiling(max(1, self._retry)):
                 self._retry = 0
+                self._tried = {}
             assert self._loop is not None
             self._task = self._loop.create_task(self._reconnect())
             self._task.add_done_callback(self._reconnect_ended)
@@ -302,7 +305,7 @@ class Supervisor:
         del client
         began = time.monotonic()
         try:
-            protocol = await attempt(config)
+            protocol = await attempt(config, self._tried)
         except AttemptFailed as failed:
             client = self._client()
             if client is None or self._task is not asyncio.current_task():

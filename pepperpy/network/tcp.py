@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from pepperpy.network.attempt import AttemptFailed
+    from pepperpy.network.connect import Tried
     from pepperpy.network.framed import Framed
     from pepperpy.network.framing import Codec, M
     from pepperpy.network.pipeline import Pipeline
@@ -324,11 +325,12 @@ class NetworkClient:
         config = self.config
         backoff = Backoff(config.retry_delay, config.max_retry_delay)
         started = time.monotonic()
+        tried: Tried = {}
         number = 1
         while True:
             attempt_started = time.monotonic()
             try:
-                protocol = await attempt(config)
+                protocol = await attempt(config, tried)
             except AttemptFailed as failed:
                 elapsed = time.monotonic() - started
                 if number > config.retries or not failed.may_pass:

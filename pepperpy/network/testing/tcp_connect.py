@@ -22,11 +22,11 @@ _active: list[Opener] = []
 _open_for_real = connect.open_connection
 
 
-async def _open(config: NetworkConfig) -> StreamProtocol:
+async def _open(config: NetworkConfig, tried: connect.Tried) -> StreamProtocol:
     for opener in reversed(_active):
         if (opening := opener(config)) is not None:
             return await opening
-    return await _open_for_real(config)
+    return await _open_for_real(config, tried)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,88 @@
+"""The race of one name's addresses (RFC 8305, sections 4 and 5): the first that connects wins, the rest are closed.
+
+On every loop alike: uvloop's `create_connection()` cannot race (uvloop#406), and its `sock_connect()` takes a thread
+for an address that is a number already, and loses the zone of a link-local one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import chain, zip_longest
+from typing import Any
+
+from pepperpy.network.backoff import may_pass
+
+AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
+Connect = Callable[[AddressInfo], Coroutine[Any, Any, socket.socket]]
+
+
+async def race(connect: Connect, addresses: Sequence[AddressInfo], delay: float) -> tuple[socket.socket, AddressInfo]:
+    """The socket that was connected first, and its address.
+
+    The next address begins `delay` seconds after the one before, or at once when that has failed.
+
+    Raises:
+        OSError: Every address failed; one error names all. Its errno is one that may pass, if there is any.
+
+    Cancellation: No socket is left open.
+    """
+    running: dict[asyncio.Task[socket.socket], AddressInfo] = {}
+    won = None
+    try:
+        won = await _first(connect, interleaved(addresses), delay, running)
+        return won
+    finally:
+        for task in running:
+            task.cancel()
+            # It may have connected in the meantime.
+            task.add_done_callback(_close)
+        try:
+            if running:
+                await asyncio.wait(running)
+        except BaseException:
+            if won is not None:
+                won[0].close()
+            raise
+
+
+async def _first(
+    connect: Connect, left: list[AddressInfo], delay: float, running: dict[asyncio.Task[socket.socket], AddressInfo]
+) -> tuple[socket.socket, AddressInfo]:
+    failures: list[OSError] = []
+    while left or running:
+        if left:
+            address = left.pop(0)
+            running[asyncio.create_task(connect(address))] = address
+        done, _ = await asyncio.wait(running, timeout=delay if left else None, return_when=asyncio.FIRST_COMPLETED)
+        # In the order of their start.
+        for task in [task for task in running if task in done]:
+            address = running.pop(task)
+            try:
+                return task.result(), address
+            except OSError as error:
+                failures.append(error)
+    raise _joined(failures)
+
+
+def interleaved(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
+    """The same addresses with their families in turns, so that one family without a way costs one delay only."""
+    families: dict[int, list[AddressInfo]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    return [address for address in chain.from_iterable(zip_longest(*families.values())) if address is not None]
+
+
+def _close(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def _joined(failures: list[OSError]) -> OSError:
+    texts = dict.fromkeys(str(error) or type(error).__name__ for error in failures)
+    if len(texts) == 1:
+        return failures[0]
+    code = next((error for error in failures if may_pass(error)), failures[0]).errno
+    message = f"every address failed: {', '.join(texts)}"
+    return OSError(message) if code is None else OSError(code, message)
