@@ -15,6 +15,7 @@ from pepperpy.network import tls
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import Default, NetworkConfig, check_timeout
 from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
+from pepperpy.network.steady_loop import steady
 
 if TYPE_CHECKING:
     from pepperpy.network.tcp import NetworkClient
@@ -39,7 +40,7 @@ async def connect_transport(
         if context is not None and (fast := fast_transports(context)) is not None:
             with _as_tls_error(config.tls_name):
                 await fast.create_connection(
-                    loop,
+                    steady(loop),
                     lambda: protocol,
                     sock=sock,
                     ssl=context,
