@@ -82,6 +82,7 @@ BAD = {
     "expired_cert": "the certificate has expired",
     "not_yet_valid_cert": "the certificate is not yet valid",
     "wrong_host_cert": "the certificate is not for 'localhost'",
+    "common_name_cert": "the certificate is not for 'localhost': no subjectAltName names it",
     "unknown_ca_cert": "the certificate's issuer is unknown",
     "self_signed_cert": "the certificate is self-signed",
 }

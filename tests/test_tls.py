@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from support.certificates import (
     ca_file,
     client_cert,
+    common_name_cert,
     expired_cert,
     not_yet_valid_cert,
     self_signed_cert,
@@ -128,6 +129,7 @@ BAD_CERTIFICATES = {
     "expired": (expired_cert, "the certificate has expired"),
     "not yet valid": (not_yet_valid_cert, "the certificate is not yet valid"),
     "wrong host": (wrong_host_cert, "the certificate is not for 'localhost'"),
+    "common name only": (common_name_cert, "the certificate is not for 'localhost': no subjectAltName names it"),
     "unknown authority": (unknown_ca_cert, "the certificate's issuer is unknown"),
     "self-signed": (self_signed_cert, "the certificate is self-signed, and not trusted"),
 }

@@ -95,7 +95,8 @@ class NetworkConfig:
         tls: True for TLS as the fields below say, or an `ssl.SSLContext`, which is used as it is, never modified.
             `start_tls()` uses them too.
         server_hostname: The name that the certificate must be for, and that the server is told (SNI). None: `host`.
-        verify_ssl: Check the certificate and its name. False is for tests: anybody can then pose as the server.
+        verify_ssl: Check the certificate and its name, which must be a subjectAltName (RFC 9525): a common name is
+            refused. False is for tests: anybody can then pose as the server.
         ca_file: PEM file of the authorities to trust instead of OpenSSL's. Both files are read by `connect()`, which
             raises `ValueError` if they cannot be used.
         client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,

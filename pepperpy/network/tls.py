@@ -205,6 +205,9 @@ def _context(
         reason = "it has no certificate in PEM that can be read" if isinstance(error, ssl.SSLError) else None
         raise _unusable("ca_file", ca_file.path, error, reason) from error
     context.minimum_version = minimum_version
+    # Python's default takes the common name for a host name where a certificate has no subjectAltName. RFC 9525,
+    # section 2, forbids that, and browsers, Go and urllib3 refuse.
+    context.hostname_checks_common_name = False
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if not verify:
@@ -290,7 +293,9 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
             # "Hostname mismatch, certificate is not valid for 'name'."
             name = re.search(r"'([^']*)'", text)
             if name or expected:
-                return f"the certificate is not for {name.group() if name else repr(expected)}"
+                return (
+                    f"the certificate is not for {name.group() if name else repr(expected)}: no subjectAltName names it"
+                )
             return "the certificate is for another host name"
         return _VERIFY_CODES.get(getattr(error, "verify_code", 0), f"the certificate was refused: {text}")
     if isinstance(error, (ssl.SSLEOFError, ConnectionError)):

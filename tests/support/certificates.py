@@ -75,13 +75,21 @@ def self_signed_cert() -> Path:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    pem = serialization.Encoding.PEM
-    path = _folder() / "self-signed.pem"
-    path.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(pem)
+    return _written_by_hand("self-signed", key, certificate)
+
+
+@functools.cache
+def common_name_cert() -> Path:
+    """Names `localhost` as certificates did before subjectAltName."""
+    ca = _ca()
+    issuer = x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
+    signer = serialization.load_pem_private_key(ca.private_key_pem.bytes(), None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    builder = x509.CertificateBuilder(
+        issuer, name, key.public_key(), x509.random_serial_number(), _now() - DAY, _now() + DAY
     )
-    return path
+    return _written_by_hand("common-name", key, builder.sign(signer, hashes.SHA256()))
 
 
 def server_context(cert: Path) -> ssl.SSLContext:
@@ -117,6 +125,16 @@ def _now() -> datetime.datetime:
 
 def _issued(name: str, *hosts: str, **validity: datetime.datetime) -> Path:
     return _written(name, _ca().issue_cert(*hosts, **validity))
+
+
+def _written_by_hand(name: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> Path:
+    pem = serialization.Encoding.PEM
+    path = _folder() / f"{name}.pem"
+    path.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(pem)
+    )
+    return path
 
 
 def _written(name: str, certificate: trustme.LeafCert) -> Path:

@@ -58,7 +58,8 @@ class HTTPConfig:
         retry_budget: Extra load by retries, as a share of the calls to one host in the last 10 to 20 seconds; ten
             retries are always left. The ratio is Finagle's and reqwest's default.
 
-        verify_ssl: Check certificates and host names. False gives a warning, once.
+        verify_ssl: Check certificates and host names; a name must be a subjectAltName (RFC 9525), a common name is
+            refused. False gives a warning, once.
         ca_file: PEM file of the authorities to trust instead of the system's. Both files are read when the client
             opens, which raises `ValueError` if they cannot be used.
         client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,

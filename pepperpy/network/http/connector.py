@@ -9,6 +9,8 @@ itself, and a test fails (tests/test_http_gaps.py):
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
     TCPConnector._create_proxy_connection, _get_ssl_context, _wrap_existing_connection, ClientRequest.proxy
                                         SOCKS proxies, which aiohttp has not (socks.py)
+    TCPConnector._get_ssl_context, aiohttp.connector._SSL_CONTEXT_VERIFIED
+                                        certificates by their common name are refused by default, too
 """
 
 from __future__ import annotations
@@ -16,15 +18,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import select
+import ssl
 from time import monotonic
 from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+from pepperpy.network import tls
 from pepperpy.network.http.call import current_call
 from pepperpy.network.http.socks import connect_through, is_socks
 
+# What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
+ALPN = ("http/1.1",)
 # Interim (1xx) responses before the final one. RFC 9110 sets no limit; aiohttp 3.14 reads 200,000 of them.
 MAX_INTERIM_RESPONSES = 8
 
@@ -84,6 +90,13 @@ class GuardedConnector(aiohttp.TCPConnector):
         if is_socks(req.proxy):
             return await connect_through(self, req, timeout)
         return await super()._create_proxy_connection(req, traces, timeout)
+
+    def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
+        context = super()._get_ssl_context(req)
+        if context is not None and context is getattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", None):
+            # Not when a client opens: 20 ms, which one that uses plain HTTP only need not wait for.
+            return tls.client_context(alpn=ALPN)
+        return context
 
     async def all_closed(self) -> None:
         """Wait until the last connection's file descriptor is given back."""

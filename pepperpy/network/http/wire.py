@@ -15,7 +15,7 @@ from pepperpy.network import tls
 from pepperpy.network.config import MIB
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.connector import GuardedConnector, TimedResolver, switch_off_own_retry
+from pepperpy.network.http.connector import ALPN, GuardedConnector, TimedResolver, switch_off_own_retry
 from pepperpy.network.http.upload import BodyFailed
 
 
@@ -136,15 +136,22 @@ make_wire: Callable[[HTTPConfig], Wire] = AiohttpWire
 
 
 def verified(config: HTTPConfig) -> Any:
-    """What aiohttp is to use as `ssl` for a connection whose peer is checked as configured."""
+    """What aiohttp is to use as `ssl` for a connection whose peer is checked as configured.
+
+    True: the default, for which `GuardedConnector` has its context; False: aiohttp's own, which checks nothing.
+    """
     if config.ca_file is None and config.client_cert is None:
         return config.verify_ssl
-    return tls.client_context(verify=config.verify_ssl, ca_file=config.ca_file, client_cert=config.client_cert)
+    return tls.client_context(
+        verify=config.verify_ssl, ca_file=config.ca_file, client_cert=config.client_cert, alpn=ALPN
+    )
 
 
 def unverified(config: HTTPConfig) -> Any:
     """The same for `verify_ssl=False`; the object is part of the pool's key, so connections of the two never mix."""
-    return False if config.client_cert is None else tls.client_context(verify=False, client_cert=config.client_cert)
+    if config.client_cert is None:
+        return False
+    return tls.client_context(verify=False, client_cert=config.client_cert, alpn=ALPN)
 
 
 @functools.cache
