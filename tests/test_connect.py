@@ -30,7 +30,6 @@ from pepperpy.network import (
     NotConnectedError,
     UsageError,
 )
-from pepperpy.network import connect as connect_module
 from pepperpy.network.backoff import may_pass
 
 CALLS = {
@@ -243,14 +242,14 @@ async def test_an_address_that_does_not_answer_is_raced_by_the_next(monkeypatch:
     with full_backlog() as deaf_port:
         async with echo_server() as port:
 
-            async def two_addresses(loop: object, host: str, _port: int) -> list[object]:
+            def two_addresses(host: str, _port: object, **_: object) -> list[object]:
                 return [
                     (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", deaf_port)),
                     (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
                 ]
 
-            monkeypatch.setattr(connect_module, "_look_up", two_addresses)
-            async with client_of(port, happy_eyeballs_delay=0.05) as client:
+            monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
+            async with NetworkClient(NetworkConfig("two.test", port, happy_eyeballs_delay=0.05)) as client:
                 assert client.remote_address == ("127.0.0.1", port)
                 assert client.stats.connect_latency is not None
                 assert client.stats.connect_latency < 2

@@ -64,6 +64,16 @@ def full_listener() -> Any:
         yield listener.getsockname()[1]
 
 
+async def test_a_proxy_that_never_answers_ends_connecting() -> None:
+    async with http_peer(silent) as proxy:
+        for url, limit in (("https://host.example/", "connect_timeout"), ("http://host.example/", "read_timeout")):
+            config = HTTPConfig(proxy=proxy.url, retries=0, **{limit: 0.05})
+            async with HTTPClient(config) as client:
+                with pytest.raises(NetworkTimeoutError) as caught:
+                    await client.get(url)
+                assert caught.value.details["limit"] == limit
+
+
 @pytest.mark.parametrize("timeout", [0.05, ClientTimeout(total=0.05)], ids=["seconds", "ClientTimeout"])
 @pytest.mark.parametrize("handler", [silent, endless], ids=["before the head", "in the body"])
 async def test_timeout_limits_an_attempt(handler: Any, timeout: Any) -> None:

@@ -12,6 +12,7 @@ from pepperpy.network import backoff, connect
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ClosedError, ConnectionLostError, TLSError
+from pepperpy.network.lookup import forget
 from pepperpy.network.tcp import NetworkClient
 
 
@@ -68,6 +69,8 @@ async def attempt(config: NetworkConfig, tried: connect.Tried) -> StreamProtocol
             reason = _words(error)
             if type(error) is TimeoutError and not str(error):
                 reason = f"{phase} within {limit} s"
+        # It may have accepted, and TLS or on_connect failed: the name may lead elsewhere by now.
+        forget(target.host)
         verdict = None if config.may_pass is None else config.may_pass(error)
         if config.hosts:
             reason = f"{target.address}: {reason}"

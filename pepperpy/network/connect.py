@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import os
 import socket
 import struct
@@ -13,8 +12,9 @@ from typing import Any
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.handshake import connect_transport
+from pepperpy.network.lookup import AddressInfo, forget, look_up
 from pepperpy.network.proxy import open_tunnel
-from pepperpy.network.race import AddressInfo, race
+from pepperpy.network.race import race
 from pepperpy.network.tls import context_of
 
 # For each (host, port), the addresses that have accepted since something last came of it.
@@ -51,8 +51,8 @@ async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | N
     forgotten when each has had its turn, or when the others do not answer.
     """
     loop = asyncio.get_running_loop()
-    addresses = await _look_up(loop, host, port)
-    local = None if config.local_address is None else await _look_up(loop, *config.local_address)
+    addresses = await look_up(host, port)
+    local = None if config.local_address is None else await look_up(*config.local_address)
 
     async def connect(address: AddressInfo) -> socket.socket:
         return await _connect(loop, _new_socket(config, address, local), address[4])
@@ -71,6 +71,7 @@ async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | N
         sock, (*_, address) = await first_of(fresh)
     except BaseException as error:
         used.clear()
+        forget(host)
         if len(fresh) == len(addresses) or not isinstance(error, OSError):
             raise
         sock, (*_, address) = await first_of([address for address in addresses if address not in fresh])
@@ -143,47 +144,6 @@ async def _open_unix(config: NetworkConfig, path: str) -> socket.socket:
         sock.close()
         raise
     return await _connect(asyncio.get_running_loop(), sock, path)
-
-
-async def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Any]:
-    # An address needs no lookup, hence no thread: a saturated executor cannot delay it (CPython gh-112169).
-    if (numeric := _numeric(host, port)) is not None:
-        return [numeric]
-    try:
-        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror:
-        # Without a free descriptor the resolver cannot read its files and says "unknown name"; opening one tells.
-        socket.socket().close()
-        raise
-    except UnicodeError as error:
-        # The idna codec's complaint about a label that is empty or longer than 63 characters.
-        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from None
-    except RuntimeError as error:
-        # No thread can be had for it.
-        raise OSError(errno.EAGAIN, f"cannot look up {host!r}: {error}") from error
-
-
-def _numeric(host: str, port: int) -> AddressInfo | None:
-    text, percent, zone = host.partition("%")
-    try:
-        version = ipaddress.ip_address(text).version
-    except ValueError:
-        return None
-    if version == 4:
-        return None if percent else (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))
-    # Here, because uvloop's lookup of an address with a zone drops the zone.
-    scope = _scope(zone, host) if percent else 0
-    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (text, port, 0, scope)
-
-
-def _scope(zone: str, host: str) -> int:
-    # The name of an interface, or its number (RFC 4007, section 11.2).
-    try:
-        return socket.if_nametoindex(zone)
-    except OSError:
-        if zone.isdecimal() and zone.isascii() and 0 < (number := int(zone)) < 1 << 32:
-            return number
-        raise OSError(errno.ENODEV, f"{host!r}: this machine has no interface {zone!r}") from None
 
 
 def _new_socket(config: NetworkConfig, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:

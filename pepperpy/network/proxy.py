@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pepperpy.network.errors import ProxyError
+from pepperpy.network.lookup import forget, look_up
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
@@ -113,6 +114,7 @@ async def open_tunnel(
         await negotiate(sock, proxy, host, port)
     except BaseException:
         sock.close()
+        forget(proxy.host)
         raise
     return sock
 
@@ -139,6 +141,8 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
     import python_socks
     from python_socks.async_.asyncio import Proxy
 
+    if proxy.scheme in ("socks4", "socks5"):
+        host = await _address_of(host, port, proxy.scheme)
     kind = python_socks.ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else python_socks.ProxyType.SOCKS4
     speaker = Proxy(
         kind,
@@ -146,8 +150,8 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
         proxy.port,
         username=proxy.user,
         password=proxy.password,
-        # Whether the proxy looks the name up.
-        rdns=proxy.scheme in ("socks5h", "socks4a"),
+        # Whoever looks names up, python-socks does not: it would take a thread of the loop's default executor.
+        rdns=True,
         # Stands for another proxy on the way, and so lets it speak over a socket of ours.
         forward=_Given(sock),  # type: ignore[arg-type]
     )
@@ -164,6 +168,17 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
         except UnicodeError as error:
             # Of the name that it says it has bound.
             raise _error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
+
+
+async def _address_of(host: str, port: int, scheme: str) -> str:
+    """An IPv4 address if there is one: SOCKS4 knows no other, and more proxies have a way there."""
+    addresses = await look_up(host, port)
+    for family, *_, address in addresses:
+        if family == socket.AF_INET:
+            return str(address[0])
+    if scheme == "socks4":
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} has no IPv4 address, and SOCKS4 knows no other")
+    return str(addresses[0][4][0])
 
 
 class _Given:

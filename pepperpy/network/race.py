@@ -13,8 +13,8 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from pepperpy.network.backoff import may_pass
+from pepperpy.network.lookup import AddressInfo
 
-AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
 Connect = Callable[[AddressInfo], Coroutine[Any, Any, socket.socket]]
 
 

@@ -33,6 +33,7 @@ from pepperpy.network.errors import (
     UsageError,
 )
 from pepperpy.network.heartbeat import Heartbeat
+from pepperpy.network.lookup import forget
 from pepperpy.network.pending import Pending, PendingReceiver, PendingSender, deadline_of, remaining
 
 if TYPE_CHECKING:
@@ -264,6 +265,9 @@ class Supervisor:
 
     async def _reconnect(self) -> None:
         host = self.config.address
+        for name in (self.config.host, *(name for name, _ in self.config.hosts)):
+            # The server may have moved: that may be why the connection was lost.
+            forget(name)
         started = time.monotonic()
         _outages.enter(host, started)
         try:

@@ -20,15 +20,17 @@ LOOP: dict[str, Any] = {"asyncio-debug": asyncio.SelectorEventLoop, "uvloop": uv
 
 
 def main(loop_name: str, ports: dict[str, int], script: str) -> None:
-    class LoopWithHosts(LOOP[loop_name]):  # type: ignore[misc]
-        async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
-            if host in ports:
-                host, port = "127.0.0.1", ports[host]
-            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask_system = socket.getaddrinfo
 
+    def getaddrinfo(host: Any, port: Any, *options: Any, **more: Any) -> Any:
+        if host in ports:
+            host, port = "127.0.0.1", ports[host]
+        return ask_system(host, port, *options, **more)
+
+    socket.getaddrinfo = getaddrinfo
     names: dict[str, Any] = {}
     exec(f"async def script():\n{textwrap.indent(script, '    ')}", names)
-    with asyncio.Runner(loop_factory=LoopWithHosts, debug=loop_name == "asyncio-debug") as runner:
+    with asyncio.Runner(loop_factory=LOOP[loop_name], debug=loop_name == "asyncio-debug") as runner:
         print(json.dumps(runner.run(names["script"]())))
 
 

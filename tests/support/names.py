@@ -1,36 +1,55 @@
-"""Names of the tests' own, which no resolver knows: each is looked up as the test says."""
+"""Names of the tests' own, which no resolver knows: what stands in for `socket.getaddrinfo`."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from pepperpy.network import connect
-
 
 @contextlib.contextmanager
 def names(table: dict[str, list[str] | Exception]) -> Iterator[dict[str, int]]:
-    """Look these names up as their IPv4 addresses, in that order, or fail; the table may change meanwhile.
+    """Look these names up as their addresses, in that order, or fail; the table may change meanwhile.
 
     Gives how often each was asked for.
     """
-    real = connect._look_up
+    real = socket.getaddrinfo
     asked = dict.fromkeys(table, 0)
 
-    async def look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Any]:
+    def getaddrinfo(host: str, *arguments: Any, **options: Any) -> list[Any]:
         if host not in table:
-            return await real(loop, host, port)
+            return real(host, *arguments, **options)
         asked[host] += 1
         found = table[host]
         if isinstance(found, Exception):
             raise found
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (each, port)) for each in found]
+        return [info for each in found for info in real(each, 0, type=socket.SOCK_STREAM)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connect, "_look_up", look_up)
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
         yield asked
+
+
+class HangingNames:
+    """`hanging*.test` has no answer until `go_on` is set, and is unknown then; any other `*.test` is this machine.
+
+    Attributes:
+        asked: The names asked for, in their order.
+        go_on: Ends the waits; who makes this sets it at the end.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go_on = threading.Event()
+        self._real = socket.getaddrinfo
+
+    def __call__(self, host: str, *arguments: Any, **options: Any) -> list[Any]:
+        self.asked.append(host)
+        if host.startswith("hanging"):
+            self.go_on.wait(60)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return self._real("127.0.0.1" if host.endswith(".test") else host, *arguments, **options)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from conftest import LOOPS
 
-from pepperpy.network import NetworkClient, NetworkConfig, connect
+from pepperpy.network import NetworkClient, NetworkConfig
 
 
 def listening(address: str) -> socket.socket:
@@ -30,10 +30,10 @@ async def main() -> None:
         port = second.getsockname()[1]
         scope = socket.if_nametoindex("lo")
 
-        async def look_up(*_: Any) -> list[Any]:
+        def look_up(*_: Any, **__: Any) -> list[Any]:
             return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"fe80::{n}", port, 0, scope)) for n in (1, 2)]
 
-        connect._look_up = look_up
+        socket.getaddrinfo = look_up
         async with NetworkClient(NetworkConfig("two.example", port, retries=0)) as client:
             print(f"alone {alone}, in a race {client.remote_address[0].partition('%')[0]}")
 

@@ -40,7 +40,7 @@ class Timings:
     Attributes:
         retries: Before the last attempt: earlier attempts and the waits between them.
         queue: Until one of `max_connections` was free.
-        dns: Looking up the name; 0 for a cached one.
+        dns: Looking up the name; next to nothing if that was done in the last seconds.
         connect: Making the connection, TLS included; 0 for a pooled one.
         first_byte: From the connection until the head of the response had arrived.
         body: Reading the body; 0 for a stream.

@@ -7,6 +7,7 @@ itself, and a test fails (tests/test_http_gaps.py):
     ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
     ResponseHandler._payload            who waits for the rest of a body is told when the connection is closed
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
+    TCPConnector._create_connection     one time limit for all of connecting; a failure forgets what was looked up
     TCPConnector._create_proxy_connection, _get_ssl_context, _wrap_existing_connection, ClientRequest.proxy
                                         SOCKS proxies, which aiohttp has not (socks.py)
     TCPConnector._get_ssl_context, aiohttp.connector._SSL_CONTEXT_VERIFIED
@@ -18,16 +19,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import select
+import socket
 import ssl
 from time import monotonic
 from typing import Any, cast
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from pepperpy.network import tls
 from pepperpy.network.http.call import current_call
 from pepperpy.network.http.socks import connect_through, is_socks
+from pepperpy.network.lookup import forget, look_up
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
@@ -83,6 +87,20 @@ class GuardedConnector(aiohttp.TCPConnector):
         call.connected_at = monotonic()
         call.phase = "response"
         return connection
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        # One limit for the lookup, all addresses, the proxy's answer and TLS. aiohttp gives it to each address anew,
+        # and none to the lookup and to the proxy's answer.
+        try:
+            async with asyncio.timeout(timeout.sock_connect):
+                return await super()._create_connection(req, traces, timeout)
+        except BaseException:
+            for url in (req.url, req.proxy):
+                if url is not None and url.raw_host:
+                    forget(url.raw_host, _LOOKUP_FLAGS)
+            raise
 
     async def _create_proxy_connection(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
@@ -248,13 +266,33 @@ def _has_unasked_bytes(connection: aiohttp.connector.Connection) -> bool:
     return isinstance(protocol, GuardedHandler) and protocol.has_unasked_bytes()
 
 
-class TimedResolver(aiohttp.ThreadedResolver):
-    """getaddrinfo in a thread, under the limit for connecting: the system's own limit may be half a minute."""
+# As aiohttp's own resolver: no addresses of a family that this machine has not.
+_LOOKUP_FLAGS = socket.AI_ADDRCONFIG & getattr(socket, "AI_MASK", -1)
 
-    def __init__(self, timeout: float | None) -> None:
-        super().__init__()
-        self._timeout = timeout
 
-    async def resolve(self, *args: Any, **options: Any) -> Any:
-        async with asyncio.timeout(self._timeout):
-            return await super().resolve(*args, **options)
+class Resolver(AbstractResolver):
+    """Has aiohttp ask lookup.py for the addresses of a name."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=_with_scope(address),
+                port=address[1],
+                family=family,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for family, _, proto, _, address in await look_up(host, port, _LOOKUP_FLAGS)
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+def _with_scope(address: tuple[Any, ...]) -> str:
+    # aiohttp keeps the text only, and a link-local address says nothing without its interface.
+    host: str = address[0]
+    return f"{host}%{address[3]}" if len(address) > 3 and address[3] and "%" not in host else host

@@ -26,10 +26,7 @@ async def connect_through(
     # Of its fields only those of a socket count here.
     config = NetworkConfig(host, port, timeout=timeout.sock_connect)
     try:
-        async with asyncio.timeout(timeout.sock_connect):
-            sock = await open_tunnel(config, str(request.proxy), host, port)
-    except TimeoutError as error:
-        raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {request.url.origin()}") from error
+        sock = await open_tunnel(config, str(request.proxy), host, port)
     except ProxyError as error:
         raise aiohttp.ClientProxyConnectionError(request.connection_key, error) from error
     except OSError as error:

@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from pepperpy.network.config import KIB
 from pepperpy.network.errors import InvalidRequestError
-from pepperpy.network.http.threads import done, in_thread
+from pepperpy.network.http.threads import done, in_endless_thread, in_thread
 from pepperpy.network.http.upload import BodyFailed, Source
 
 # Bytes read and sent at once. aiohttp's StreamWriter waits for the transport after as many.
@@ -156,8 +156,8 @@ async def _copy(file: Any, size: int | None, writer: AbstractStreamWriter, *, wa
     """
     left = size
     while left is None or left > 0:
-        reading = in_thread(file.read, CHUNK if left is None else min(CHUNK, left))
-        data = as_bytes(await (done(reading) if wait else reading))
+        wanted = CHUNK if left is None else min(CHUNK, left)
+        data = as_bytes(await (done(in_thread(file.read, wanted)) if wait else in_endless_thread(file.read, wanted)))
         if not data:
             break
         await writer.write(data)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import ClassVar
 
 from pepperpy.network.config import NetworkConfig, _check_int, check_timeout
+from pepperpy.network.lookup import look_up
 from pepperpy.network.testing.tcp_peer import HOST
 from pepperpy.network.testing.tcp_reset import before_reset, reset_on_close
 
@@ -190,7 +191,7 @@ class FaultProxy:
         in_order = False
         try:
             loop = asyncio.get_running_loop()
-            (family, *_, address), *_ = await loop.getaddrinfo(*self._target, type=socket.SOCK_STREAM)
+            (family, *_, address), *_ = await look_up(*self._target)
             server = socket.socket(family)
             sockets.append(server)
             server.setblocking(False)

@@ -1,0 +1,195 @@
+"""From a host name to its addresses, for TCP and HTTP alike.
+
+The lookups have threads of their own. In the loop's default executor, which has as many threads as processors and 4
+more, a few names whose name server does not answer would stop every file and every other lookup of the program. One
+lookup at a time asks for a name, whoever waits for it. What it found is used again for a few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pepperpy.network.daemon_threads import DaemonThreads
+
+AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
+
+# Lookups at the same time, in the whole process; further names wait. Chromium's limit (kDefaultMaxSystemTasks).
+MAX_THREADS = 64
+
+# Seconds that an answer is used again. getaddrinfo tells nothing of how long it holds; databases that move to another
+# address ask for 5 seconds at most (Amazon RDS sets that as the TTL).
+REMEMBERED_S = 5.0
+
+# Seconds after which newcomers no longer join a lookup, but begin another one. It may be asking a name server that is
+# gone, because the machine has joined another network. The C library waits as long for one server (resolv.conf(5)).
+JOINED_S = 5.0
+
+# Names whose addresses are remembered; the oldest answer goes first. Arbitrary: some 500 KB.
+MAX_NAMES = 1024
+
+_threads = DaemonThreads("pepperpy.network lookup", MAX_THREADS)
+
+# A name, the flags of getaddrinfo, and that function itself: what a stand-in of some test has said is not the system's.
+_Key = tuple[str, int, Callable[..., Any]]
+
+
+class _Names(threading.local):
+    """What one thread, hence one loop at a time, knows about names."""
+
+    def __init__(self) -> None:
+        self.answers: dict[_Key, tuple[float, list[AddressInfo]]] = {}  # until when, by time.monotonic(); oldest first
+        self.lookups: dict[_Key, _Lookup] = {}
+
+
+_names = _Names()
+
+
+async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
+    """The addresses of `host` with `port` in them, in the system's order of preference (RFC 6724).
+
+    No time limit of its own. An IP address is returned as it is, without a thread. On every event loop it is
+    `socket.getaddrinfo` that is asked, or what stands in for it at the call; an address that has a port keeps it.
+
+    Raises:
+        OSError: `socket.gaierror` if the name is unknown, or is no host name; or the system is short of something.
+
+    Cancellation: Others who wait for the same name go on. A lookup that nobody waits for is dropped before it begins.
+    """
+    if (numeric := _numeric(host, port)) is not None:
+        return [numeric]
+    key = host, flags, socket.getaddrinfo
+    until, addresses = _names.answers.get(key, (0.0, []))
+    if time.monotonic() >= until:
+        lookup = _names.lookups.get(key)
+        if lookup is None or not lookup.can_be_joined:
+            lookup = _names.lookups[key] = _Lookup(key)
+        addresses = await lookup.answer()
+    return [
+        (family, kind, proto, name, (address[0], address[1] or port, *address[2:]))
+        for family, kind, proto, name, address in addresses
+    ]
+
+
+def forget(host: str, flags: int = 0) -> None:
+    """Connecting to what was found for `host` has failed: ask the system anew next time."""
+    _names.answers.pop((host, flags, socket.getaddrinfo), None)
+
+
+def _numeric(host: str, port: int) -> AddressInfo | None:
+    text, percent, zone = host.partition("%")
+    try:
+        version = ipaddress.ip_address(text).version
+    except ValueError:
+        return None
+    if version == 4:
+        return None if percent else (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))
+    scope = _scope(zone, host) if percent else 0
+    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (text, port, 0, scope)
+
+
+def _scope(zone: str, host: str) -> int:
+    # The name of an interface, or its number (RFC 4007, section 11.2).
+    try:
+        return socket.if_nametoindex(zone)
+    except OSError:
+        if zone.isdecimal() and zone.isascii() and 0 < (number := int(zone)) < 1 << 32:
+            return number
+        raise OSError(errno.ENODEV, f"{host!r}: this machine has no interface {zone!r}") from None
+
+
+class _Lookup:
+    """One getaddrinfo, and who waits for it in this loop."""
+
+    def __init__(self, key: _Key) -> None:
+        self._key = key
+        self._loop = asyncio.get_running_loop()
+        self._joined_until = time.monotonic() + JOINED_S
+        self._waiters: set[asyncio.Future[list[AddressInfo]]] = set()
+        self._job = _threads.submit(self._run)
+
+    @property
+    def can_be_joined(self) -> bool:
+        # One of a loop that has ended, in this thread, cannot wake anybody.
+        return self._loop is asyncio.get_running_loop() and time.monotonic() < self._joined_until
+
+    async def answer(self) -> list[AddressInfo]:
+        waiter: asyncio.Future[list[AddressInfo]] = self._loop.create_future()
+        self._waiters.add(waiter)
+        try:
+            return await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if not self._waiters and self._job.cancel():
+                self._leave()
+
+    def _run(self) -> None:
+        """In a thread."""
+        outcome: list[AddressInfo] | BaseException
+        try:
+            outcome = _ask(*self._key)
+        except BaseException as error:
+            outcome = error.with_traceback(None)
+        # RuntimeError: the loop is closed, and nobody waits any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._done, outcome)
+
+    def _done(self, outcome: list[AddressInfo] | BaseException) -> None:
+        self._leave()
+        if isinstance(outcome, list):
+            _remember(self._key, outcome)
+        for waiter in self._waiters:
+            if waiter.done():
+                continue
+            if isinstance(outcome, list):
+                waiter.set_result(outcome)
+            else:
+                # Each its own: an exception collects the tracebacks of all its raises.
+                waiter.set_exception(type(outcome)(*outcome.args) if isinstance(outcome, OSError) else outcome)
+
+    def _leave(self) -> None:
+        if _names.lookups.get(self._key) is self:
+            del _names.lookups[self._key]
+
+
+def _ask(host: str, flags: int, getaddrinfo: Callable[..., Any]) -> list[AddressInfo]:
+    try:
+        addresses: list[AddressInfo] = list(getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=flags))
+    except socket.gaierror:
+        # Without a free descriptor the resolver cannot read its files and says "unknown name"; opening one tells.
+        socket.socket().close()
+        raise
+    except UnicodeError as error:
+        # The idna codec's complaint about a label that is empty or longer than 63 characters.
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from None
+    if not addresses:
+        # Of a stand-in: the system has an error for it.
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} has no address")
+    return addresses
+
+
+def _remember(key: _Key, addresses: list[AddressInfo]) -> None:
+    answers = _names.answers
+    now = time.monotonic()
+    answers.pop(key, None)
+    answers[key] = now + REMEMBERED_S, addresses
+    while len(answers) > MAX_NAMES or answers[next(iter(answers))][0] <= now:
+        del answers[next(iter(answers))]
+
+
+def _forget_all() -> None:
+    _names.answers.clear()
+    _names.lookups.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    # The threads of the parent's lookups are not in the forked process.
+    os.register_at_fork(after_in_child=_forget_all)
