@@ -7,6 +7,8 @@ that a private name of aiohttp's, on which `http/connector.py` leans, has change
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from typing import Any
 
 import aiohttp
@@ -95,7 +97,9 @@ async def test_a_body_has_a_limit() -> None:
         async with aiohttp.ClientSession() as session, session.get(peer.url) as answer:
             assert await answer.read() == body
         async with HTTPClient(HTTPConfig(max_response_size=MIB)) as client:
-            with pytest.raises(ResponseTooLargeError, match=f"2097152 bytes goes past max_response_size={MIB}"):
+            with pytest.raises(
+                ResponseTooLargeError, match=f"with 2097152 bytes, which is past max_response_size={MIB}"
+            ):
                 await client.get(peer.url)
             assert client.stats.open_connections == 0
             assert len(await client.get(peer.url, max_response_size=2 * MIB)) == 2 * MIB
@@ -111,7 +115,12 @@ async def test_a_decompressed_body_has_a_limit_and_a_bomb_is_not_unpacked() -> N
         async with HTTPClient(HTTPConfig(max_response_size=MIB)) as client:
             with pytest.raises(ResponseTooLargeError, match="max_response_size") as caught:
                 await client.get(peer.url)
-            assert caught.value.details["limit"] == MIB
+            details = caught.value.details
+            assert details["limit"] == MIB < details["decoded"] < 2 * MIB
+            assert 0 < details["received"] < 32 * 1024  # a bomb of 32 MiB has as many bytes on the wire
+            assert f"{details['received']} bytes received so far, {details['decoded']} decompressed" in str(
+                caught.value
+            )
             assert client.stats.open_connections == 0
             with pytest.raises(ResponseTooLargeError):
                 async with client.stream("GET", peer.url, max_response_size=MIB) as stream:
@@ -230,3 +239,20 @@ async def test_secret_headers_do_not_cross_origins(web: Any) -> None:
         assert (await client.get_json(url, headers=headers))["x_test"] == ""
         same = web.url("/redirect/302/same")
         assert (await client.get_json(same, headers=headers))["x_test"] == "secret"
+
+
+async def test_a_body_past_its_limit_is_held_once() -> None:
+    limit = 4 * MIB
+    async with http_peer(answering(gzip_bomb(32))) as peer, HTTPClient(HTTPConfig(max_response_size=limit)) as client:
+        for _ in range(2):  # the first one pays for what is imported and pooled
+            gc.collect()
+            tracemalloc.start()
+            try:
+                with pytest.raises(ResponseTooLargeError) as caught:
+                    await client.get(peer.url)
+                held, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert limit < peak < 1.7 * limit
+        # Nor does the error, with its traceback, hold it for as long as somebody looks at it.
+        assert caught.value and held < MIB

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import email.utils
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -35,7 +32,6 @@ from pepperpy.network import (
     UploadError,
 )
 from pepperpy.network.backoff import no_retry_waits
-from pepperpy.network.http.engine import parse_retry_after
 
 UNAVAILABLE = response(b"try later", status="503 Service Unavailable")
 REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
@@ -150,37 +146,6 @@ async def test_a_wait_that_the_deadline_does_not_allow_is_not_begun(monkeypatch:
         with pytest.raises(HTTPStatusError):
             await client.get("/")
         assert len(peer.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("0", 0.0),
-        ("120", 120.0),
-        ("-1", None),
-        ("1.5", None),
-        ("soon", None),
-        ("\u0665", None),
-    ],
-)
-def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(value) == seconds
-
-
-def test_retry_after_as_a_date() -> None:
-    later = time.time() + 100
-    assert 98 < (parse_retry_after(email.utils.formatdate(later, usegmt=True)) or 0) <= 100
-    at = datetime.datetime.fromtimestamp(later, datetime.UTC)
-    assert 98 < (parse_retry_after(at.strftime("%A, %d-%b-%y %H:%M:%S GMT")) or 0) <= 100
-    assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert parse_retry_after("Wed, 99 Foo 2015 07:28:00 GMT") is None
-    assert parse_retry_after("Fri, 02 Jan 2026 10:00:00 +99999999999999") is None
-
-
-def test_a_retry_after_of_a_million_digits_is_read_at_once() -> None:
-    assert (parse_retry_after("9" * 1_000_000) or 0) > 10**11
 
 
 # ---- After a failure ----

@@ -194,7 +194,7 @@ async def test_socks4_is_spoken(scheme: str) -> None:
         (b"", "closed the connection instead of answering"),
         (b"HTTP/1.1 200", "closed the connection instead of answering"),
         (b"SSH-2.0-x\r\n\r\n", "does not answer as an HTTP proxy: 'SSH-2.0-x'"),
-        (b"HTTP/1.1 403 No\x1b[2J way\r\n\r\n", r"403 No\?\[2J way"),
+        (b"HTTP/1.1 403 No\x1b[2J way\r\n\r\n", r"403 No\\x1b\[2J way"),
         (b"HTTP/1.1 200 OK\r\n" + b"a" * 20_000, "longer than 16384 bytes"),
     ],
     ids=["nothing", "half", "another protocol", "a refusal", "no end"],

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from pepperpy.network.errors import ProxyError
 from pepperpy.network.lookup import forget, look_up
+from pepperpy.network.printable import printable
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
@@ -164,7 +165,7 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
                 # python-socks does not export it.
                 raise _error(proxy, "it closed the connection instead of answering", cause=error) from error
             # Without a code it is the greeting or the password that failed.
-            raise _error(proxy, _printable(str(error)), error.error_code or 0, error) from error
+            raise _error(proxy, printable(str(error)), error.error_code or 0, error) from error
         except UnicodeError as error:
             # Of the name that it says it has bound.
             raise _error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
@@ -215,9 +216,9 @@ async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: i
     line = answer.partition(b"\r\n")[0].decode("latin-1")
     found = re.fullmatch(r"HTTP/1\.[01] (\d{3})(?: .*)?", line)
     if found is None:
-        raise _error(proxy, f"it does not answer as an HTTP proxy: {_printable(line)!r}", 0)
+        raise _error(proxy, f"it does not answer as an HTTP proxy: '{printable(line)}'", 0)
     if not 200 <= (status := int(found[1])) < 300:
-        raise _error(proxy, _printable(line.partition(" ")[2]), status)
+        raise _error(proxy, printable(line.partition(" ")[2]), status)
 
 
 @contextlib.contextmanager
@@ -239,8 +240,3 @@ def _error(proxy: ProxyURL, what: str, status: int | None = None, cause: BaseExc
         # What backoff.may_pass() goes by.
         error.errno = errno.ECONNREFUSED if status in _PASSING else errno.EACCES
     return error
-
-
-def _printable(text: str) -> str:
-    # What others wrote goes into a message in one line, and not all of it.
-    return "".join(character if character.isprintable() else "?" for character in text[:200])

@@ -13,6 +13,7 @@
       stream.py, lines.py, sse.py the body as it comes
       download.py, part_file.py   the body as a file
       mapping.py                  many URLs
+    content.py, dates.py          what headers say of a body, and of time: rules of HTTP, for any transport
     config.py, checks.py, auth.py, rate_limit.py, codec.py, redact.py, interceptors.py, threads.py
 
 The public names are those of `pepperpy.network`.

@@ -188,7 +188,8 @@ class Call:
             "elapsed": elapsed,
         }
         message = f"{self.method} {url}: {text} (phase {self.phase}, attempt {self.attempt}, {elapsed:.3g} s)"
-        if cause is not None and "://" in f"{cause} {cause!r}":
+        # The repr of a UnicodeError holds the whole body, and its text does not.
+        if cause is not None and "://" in (str(cause) if isinstance(cause, UnicodeError) else f"{cause} {cause!r}"):
             # A traceback would show it.
             cause = aiohttp.ClientError(f"{type(cause).__name__} (its text held a URL)")
         return kind(message, facts | details, cause)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from math import isfinite
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
+
+from pepperpy.network.printable import printable
 
 if TYPE_CHECKING:
     JSONValue: TypeAlias = Union[str, int, float, bool, Sequence["JSONValue"], Mapping[str, "JSONValue"], None]  # noqa: UP007
@@ -35,7 +37,7 @@ class JSONCodec:
         name: For people; not heeded.
         dumps: From a value to UTF-8. Raises `TypeError` for what JSON has no form for, `ValueError` for NaN, infinity
             (RFC 8259, section 6), lone surrogates and circular references.
-        loads: From a body to a value. Raises `ValueError`, with the position, for what is no JSON.
+        loads: From a body to a value. Raises `ValueError`, with the position where it can, for what is no JSON.
     """
 
     name: str
@@ -176,10 +178,18 @@ def _stdlib_loads(content: bytes) -> Any:
         return _DECODER.decode(text)
     except _NotJSON as error:
         word = str(error)
-        what = f"{word} is not a JSON number" if word.isalpha() else "Number out of range"
-        raise json.JSONDecodeError(what, text, _position(word, text)) from None
+        what = f"{word} is not a JSON number" if word.lstrip("-").isalpha() else "Number out of range"
+        # A number may be as long as the body; the start of it is enough to find it.
+        position = _position(word[:100], text[:_SEARCHED])
+        if position is None:
+            raise ValueError(f"{what} (behind the first {_SEARCHED} characters)") from None
+        raise json.JSONDecodeError(what, text, position) from None
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
+
+
+# Characters in which a word that is no number is looked for; 0.1 s if they are empty strings, 1 ms mostly. Arbitrary.
+_SEARCHED = 1 << 18
 
 
 class _NotJSON(Exception):
@@ -195,12 +205,20 @@ def _finite(word: str) -> float:
     return value if isfinite(value) else _refuse(word)
 
 
-def _position(word: str, text: str) -> int:
-    """Where `word` is in `text`, other than inside of a string."""
-    for found in re.finditer(rf'"(?:[^"\\]|\\.)*"|{re.escape(word)}', text):
-        if found.group() == word:
-            return found.start()
-    return 0
+def _position(word: str, text: str) -> int | None:
+    """Where `word` is in `text`, which is JSON so far, other than inside of a string; None if it is not."""
+    start = 0
+    while (quote := text.find('"', start)) >= 0:
+        found = text.find(word, start, quote)
+        if found >= 0:
+            return found
+        try:
+            # The C function that reads strings for json.loads().
+            start = scanstring(text, quote + 1)[1]
+        except ValueError:
+            return None  # the string goes on behind the end
+    found = text.find(word, start)
+    return found if found >= 0 else None
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
@@ -246,7 +264,7 @@ def _msgspec_reader(type: Any, for_pydantic: bool) -> _Reader:
                 return read(data)
             except msgspec.ValidationError as error:
                 # In two of its messages is what was read.
-                problem = _READ_VALUE.sub(r"\1", str(error))
+                problem = _without_read_value(str(error))
             except _CustomType as error:
                 raise _unreadable(type, f"msgspec does not know {error}") from None
             raise _misfit(problem)
@@ -266,7 +284,13 @@ def _msgspec_reader(type: Any, for_pydantic: bool) -> _Reader:
     return _Reader(translated(read_json), from_value)
 
 
-_READ_VALUE = re.compile(r"^(Invalid (?:enum )?value) .*?(?=(?: - at `[^`]*`)?\Z)", re.DOTALL)
+def _without_read_value(message: str) -> str:
+    for start in ("Invalid value ", "Invalid enum value "):
+        if message.startswith(start):
+            # What was read may hold such an end as well, but stands before a quotation mark then.
+            place = message.rfind(" - at `") if message.endswith("`") else -1
+            return start.rstrip() + (message[place:] if place >= 0 else "")
+    return message
 
 
 class _CustomType(Exception):
@@ -321,8 +345,8 @@ def _in_words(problems: list[dict[str, Any]]) -> str:
 
 
 def _misfit(problem: str) -> ValueError:
-    # A key of the body may be of any length. Arbitrary.
-    return ValueError(problem if len(problem) <= 500 else f"{problem[:497]}...")
+    # It may name keys of the body.
+    return ValueError(printable(problem, 500))
 
 
 def _unreadable(type: Any, reason: object) -> TypeError:

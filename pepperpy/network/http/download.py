@@ -5,7 +5,6 @@ Here is what to ask for, and whether an answer is a start or the rest; `part_fil
 
 from __future__ import annotations
 
-import email.utils
 import inspect
 import re
 from collections.abc import Mapping
@@ -23,13 +22,14 @@ from pepperpy.network.errors import (
     InvalidRequestError,
     NetworkError,
     ProtocolError,
-    ResponseTooLargeError,
 )
 from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call
+from pepperpy.network.http.content import content_length, readable_headers
+from pepperpy.network.http.dates import parse_date
 from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.part_file import PartFile
-from pepperpy.network.http.response import read_start, status_error
+from pepperpy.network.http.response import check_announced, read_start, status_error, too_large
 from pepperpy.network.http.translate import translate
 from pepperpy.network.http.upload import Progress
 
@@ -125,7 +125,7 @@ class Download:
             file.path,
             self._size,
             str(self._start.url),
-            self._start.headers,
+            readable_headers(self._start.headers),
             call.attempt,
             self._resumed,
             call.elapsed,
@@ -194,9 +194,9 @@ class Download:
         # Decompressed by aiohttp: the lengths and ranges that the server speaks of are not those of the file.
         if "Content-Encoding" not in headers:
             self._validator = strong_validator(headers)
-            if "Content-Length" in headers:
-                self._total = int(headers["Content-Length"])
-                self._check_limit(self._total)
+            self._total = content_length(headers)
+            if self._total is not None and self._limit is not None:
+                check_announced(raw, self._call, self._limit, self._total)
         if self._size:
             await self._file.empty()
             self._size = self._waiting = 0
@@ -235,8 +235,8 @@ class Download:
             if not piece:
                 break
             self._size += len(piece)
-            if limit is not None:
-                self._check_limit(max(self._size, content.total_raw_bytes))
+            if limit is not None and max(self._size, content.total_raw_bytes) > limit:
+                raise too_large(raw, call, limit, self._size)
             self._pieces.append(piece)
             self._waiting += len(piece)
             if self._waiting >= BATCH:
@@ -253,11 +253,6 @@ class Download:
             return call.error(IncompleteReadError, text, received=self._size, expected=total)
         raise call.error(IntegrityError, text, received=self._size, expected=total)
 
-    def _check_limit(self, size: int) -> None:
-        if self._limit is not None and size > self._limit:
-            text = f"the file goes past max_response_size={self._limit}"
-            raise self._call.error(ResponseTooLargeError, text, limit=self._limit, status=self._start.status)
-
     async def _report(self, progress: Progress) -> None:
         result = progress(self._size, self._total)
         if inspect.isawaitable(result):
@@ -272,13 +267,8 @@ def strong_validator(headers: Mapping[str, str]) -> str | None:
     modified = headers.get("Last-Modified")
     if modified is None:
         return None
-    try:
-        age = _seconds(headers.get("Date", "")) - _seconds(modified)
-    except (ValueError, OverflowError):
+    sent_at, modified_at = parse_date(headers.get("Date", "")), parse_date(modified)
+    if sent_at is None or modified_at is None:
         return None
     # RFC 7232, section 2.2.2: a date is strong if it was a minute old, so that nobody was still writing in its second.
-    return modified if age >= 60 else None
-
-
-def _seconds(date: str) -> float:
-    return email.utils.parsedate_to_datetime(date).timestamp()
+    return modified if sent_at - modified_at >= 60 else None

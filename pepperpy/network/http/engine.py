@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import logging
 import math
-import time
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -26,6 +24,7 @@ from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call, current_call
 from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.dates import retry_after
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start
 from pepperpy.network.http.translate import may_help, translate
@@ -206,13 +205,13 @@ class Engine:
                 call.extra_attempts += 1
                 return 0.0
             return None
-        retry_after = parse_retry_after(raw.headers.get("Retry-After"))
-        if retry_after is not None and status in (429, 503) and self._limiter is not None:
+        asked_for = retry_after(raw.headers)
+        if asked_for is not None and status in (429, 503) and self._limiter is not None:
             # No longer than this client would wait by itself: a server cannot stop it for good.
-            self._limiter.pause(call.host, min(retry_after, self._config.max_retry_delay))
+            self._limiter.pause(call.host, min(asked_for, self._config.max_retry_delay))
         if status not in self._statuses or not call.repeatable:
             return None
-        return self._delay(call, retry_after)
+        return self._delay(call, asked_for)
 
     def _delay_after_failure(self, call: Call, failure: NetworkError) -> float | None:
         if call.retries == 0 or not may_help(failure) or not _can_send_again(call):
@@ -229,14 +228,14 @@ class Engine:
             return 0.0
         return self._delay(call, None)
 
-    def _delay(self, call: Call, retry_after: float | None) -> float | None:
+    def _delay(self, call: Call, asked_for: float | None) -> float | None:
         retry = call.attempt - call.extra_attempts
         if retry > call.retries or not _can_send_again(call):
             return None
-        if retry_after is None:
+        if asked_for is None:
             delay = self._backoff.delay(max(retry, 1))
-        elif retry_after <= self._config.max_retry_delay:
-            delay = self._backoff.delay_after(max(retry, 1), retry_after)
+        elif asked_for <= self._config.max_retry_delay:
+            delay = self._backoff.delay_after(max(retry, 1), asked_for)
         else:
             return None
         left = call.time_left
@@ -255,18 +254,3 @@ class Engine:
 
 def _can_send_again(call: Call) -> bool:
     return call.body is None or call.body.replayable
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from either form of the header (RFC 9110, section 10.2.3); None if absent or unreadable."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        # More digits than any wait could have, and int() is quadratic.
-        return float(value[:12])
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-        return max(0.0, date.timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
+import asyncio
 import contextlib
-from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -14,9 +13,15 @@ from multidict import CIMultiDictProxy
 from pepperpy.network.errors import DecodeError, HTTPStatusError, ResponseTooLargeError
 from pepperpy.network.http.call import Call, Timings
 from pepperpy.network.http.codec import JSONCodec, decode_as
-
-# Codecs of Python's that are no encodings of text on the wire; some take quadratic time.
-_NOT_FOR_BODIES = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "unicode_escape"})
+from pepperpy.network.http.content import (
+    as_unicode,
+    content_length,
+    encoding_of,
+    parse_content_type,
+    readable_headers,
+    readable_reason,
+)
+from pepperpy.network.printable import printable
 
 
 class ResponseHead:
@@ -41,8 +46,8 @@ class ResponseHead:
 
     @property
     def reason(self) -> str:
-        """The reason phrase; may be empty."""
-        return self._raw.reason or ""
+        """The reason phrase, printable and of at most 200 characters; may be empty."""
+        return readable_reason(self._raw.reason)
 
     @property
     def method(self) -> str:
@@ -57,8 +62,7 @@ class ResponseHead:
     @property
     def headers(self) -> CIMultiDictProxy[str]:
         """The headers; names are case-insensitive, and `getall(name)` gives all of one name."""
-        headers: CIMultiDictProxy[str] = self._raw.headers
-        return headers
+        return readable_headers(self._raw.headers)
 
     @property
     def cookies(self) -> SimpleCookie:
@@ -89,19 +93,12 @@ class ResponseHead:
     @property
     def encoding(self) -> str:
         """The character encoding that the server declared, or UTF-8."""
-        charset = self._raw.charset
-        if charset:
-            try:
-                name = codecs.lookup(charset).name
-            except (LookupError, ValueError):
-                name = ""
-            if name and name not in _NOT_FOR_BODIES:
-                return name
-        return "utf-8"
+        return encoding_of(self._raw.headers) or "utf-8"
 
     def _decode_error(self, text: str, content: bytes, cause: Exception | None = None) -> DecodeError:
         if cause is not None:
-            text = f"{text}: {cause}"
+            # A codec of the user's own may quote the body.
+            text = f"{text}: {printable(str(cause), 600)}"
         error = self._call.error(DecodeError, text, cause, status=self.status)
         error.content = content
         return error
@@ -142,17 +139,19 @@ class HTTPResponse(ResponseHead):
     def json(self, type: Any = None) -> Any:
         """The body as JSON; with `type` (a dataclass, msgspec or pydantic class, `list[Model]`, ...) as that.
 
-        Decoded whatever the Content-Type says, unless `HTTPConfig.strict_content_type`.
+        Read in the encoding that the server declared, as `text`. Decoded whatever type the body is declared as, unless
+        `HTTPConfig.strict_content_type`.
 
         Raises:
             DecodeError: It is no JSON, does not fit `type`, or is not declared as JSON although that is required.
             ModuleNotFoundError: `type` needs a library that is not installed; the message names it.
         """
-        if self._strict and not _is_json(self._raw.content_type):
-            text = f"the body is declared as {self._raw.content_type!r}, not as JSON"
-            raise self._decode_error(text, self.content)
+        headers = self._raw.headers
+        if self._strict and not _is_json(kind := parse_content_type(headers.get("Content-Type", ""))[0]):
+            raise self._decode_error(f"the body is declared as '{printable(kind)}', not as JSON", self.content)
         try:
-            return self._codec.loads(self.content) if type is None else decode_as(self.content, type, self._codec)
+            content = as_unicode(self.content, encoding_of(headers))
+            return self._codec.loads(content) if type is None else decode_as(content, type, self._codec)
         except ValueError as error:
             expected = "JSON" if type is None else f"JSON for {getattr(type, '__name__', type)}"
             raise self._decode_error(f"the body is not {expected}", self.content, error) from error
@@ -165,10 +164,10 @@ class HTTPResponse(ResponseHead):
 
 def status_error(raw: Any, body: bytes, call: Call) -> HTTPStatusError:
     """The error for a response with a status of 400 or above."""
-    reason = raw.reason or ""
+    reason = readable_reason(raw.reason)
     text = f"the server answered {raw.status} {reason}".rstrip()
     error = call.error(HTTPStatusError, text, status=int(raw.status), reason=reason)
-    error.headers = raw.headers
+    error.headers = readable_headers(raw.headers)
     error.body = body
     return error
 
@@ -188,49 +187,66 @@ def is_known_to_fit(raw: Any, call: Call, limit: int) -> bool:
     stream = raw.content
     if stream.is_eof() and stream.total_bytes <= limit:
         return True  # it came together with the head, as small ones do
-    headers: Mapping[str, str] = raw.headers
-    announced = headers.get("Content-Length")
+    headers = raw.headers
+    announced = content_length(headers)
     if announced is None or "Content-Encoding" in headers or "Transfer-Encoding" in headers:
         return False
     # aiohttp holds the peer to the length that it announced.
-    if len(announced) < 20 and int(announced) <= limit:
-        return True
-    raw.close()
-    raise _too_large(raw, call, limit)
+    check_announced(raw, call, limit, announced)
+    return True
+
+
+def check_announced(raw: Any, call: Call, limit: int, announced: int) -> None:
+    """Raise `ResponseTooLargeError`, and close the connection, if the announced length is past `limit`."""
+    if announced > limit:
+        raw.close()
+        text = f"the body is announced with {announced} bytes, which is past max_response_size={limit}"
+        raise call.error(ResponseTooLargeError, text, limit=limit, announced=announced, status=raw.status)
+
+
+def too_large(raw: Any, call: Call, limit: int, size: int) -> ResponseTooLargeError:
+    """The error for a body that went past `limit`, `size` bytes of it read. No more of it is read."""
+    received = raw.content.total_raw_bytes
+    text = f"the body goes past max_response_size={limit}: {received} bytes received so far"
+    if "Content-Encoding" in raw.headers:
+        text += f", {size} decompressed"
+    return call.error(ResponseTooLargeError, text, limit=limit, received=received, decoded=size, status=raw.status)
 
 
 async def read_body(raw: Any, call: Call, limit: int) -> bytes:
     """The whole body, and the connection back in the pool.
 
+    While it comes it is held once, in pieces of at most `limit` bytes together, the last one apart, beside what aiohttp
+    buffers; they are joined only when all of it is there.
+
     Raises:
-        ResponseTooLargeError: More than `limit` bytes, as they came or as decompressed. The connection is closed; what
-            was held in memory is at most `limit` plus what aiohttp buffers.
+        ResponseTooLargeError: More than `limit` bytes, as they came or as decompressed. Nothing of it is held any more,
+            the connection is closed.
         And what aiohttp raises.
     """
-    content, rest = await read_at_most(raw, limit)
-    if rest:
-        raise _too_large(raw, call, limit)
-    return content
+    pieces: list[bytes] = []
+    size, whole = await _read_into(pieces, raw, limit)
+    if not whole:
+        pieces.clear()  # the traceback would keep them
+        raise too_large(raw, call, limit, size)
+    return b"".join(pieces)
 
 
-def _too_large(raw: Any, call: Call, limit: int) -> ResponseTooLargeError:
-    announced = raw.headers.get("Content-Length")
-    which = "the body" if announced is None else f"the body of {announced} bytes"
-    text = f"{which} goes past max_response_size={limit}"
-    return call.error(ResponseTooLargeError, text, limit=limit, status=raw.status)
-
-
-async def read_start(raw: Any, limit: int) -> bytes:
-    """What can be had of a body that only serves to explain a status: an error in it does not matter."""
+async def read_start(raw: Any, limit: int, seconds: float | None = None) -> bytes:
+    """What can be had, in so many `seconds`, of a body that only explains an error; an error in it does not matter."""
+    pieces: list[bytes] = []
     with contextlib.suppress(aiohttp.ClientError, OSError):
-        return (await read_at_most(raw, limit))[0]
-    return b""
+        async with asyncio.timeout(seconds):
+            await _read_into(pieces, raw, limit)
+    return b"".join(pieces)[:limit]
 
 
-async def read_at_most(raw: Any, limit: int) -> tuple[bytes, bool]:
-    """The body up to `limit` bytes, and whether there was more; then the connection is closed, else released."""
+async def _read_into(pieces: list[bytes], raw: Any, limit: int) -> tuple[int, bool]:
+    """Read the body until it ends or goes past `limit` bytes; its bytes so far, and whether they are all.
+
+    The connection is released if they are, and else closed.
+    """
     stream = raw.content
-    pieces = []
     size = 0
     try:
         while piece := await stream.readany():
@@ -238,10 +254,10 @@ async def read_at_most(raw: Any, limit: int) -> tuple[bytes, bool]:
             size += len(piece)
             if size > limit or stream.total_raw_bytes > limit:
                 raw.close()
-                return b"".join(pieces)[:limit], True
+                return size, False
         # An answer may come before the request's body was sent; the connection is free only after that.
         await raw.wait_for_close()
     except BaseException:
         raw.close()
         raise
-    return b"".join(pieces), False
+    return size, True

@@ -10,13 +10,15 @@ from typing import Any
 
 import aiohttp
 
-from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, ResponseTooLargeError, UsageError
+from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.codec import JSONCodec, decode_as
+from pepperpy.network.http.content import as_unicode, encoding_of, parse_content_type
 from pepperpy.network.http.lines import LineSplitter
-from pepperpy.network.http.response import ResponseHead
+from pepperpy.network.http.response import ResponseHead, read_start, too_large
 from pepperpy.network.http.sse import EventParser, ServerSentEvent
 from pepperpy.network.http.translate import translate
+from pepperpy.network.printable import printable, printable_bytes
 
 
 class HTTPStream(ResponseHead):
@@ -105,8 +107,7 @@ class HTTPStream(ResponseHead):
                 if self._limit is None or (self._size <= self._limit and content.total_raw_bytes <= self._limit):
                     yield chunk
                     continue
-                text = f"the body goes past max_response_size={self._limit}"
-                failure = self._call.error(ResponseTooLargeError, text, limit=self._limit, status=self.status)
+                failure = too_large(self._raw, self._call, self._limit, self._size)
             self._raw.close()
             raise failure
 
@@ -138,21 +139,41 @@ class HTTPStream(ResponseHead):
                 if not line.strip():
                     continue
                 try:
+                    line = as_unicode(line, encoding_of(self._raw.headers))
                     value = self._codec.loads(line) if type is None else decode_as(line, type, self._codec)
                 except ValueError as error:
                     raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
                 yield value
 
     async def events(self) -> AsyncGenerator[ServerSentEvent, None]:
-        """Server-sent events (text/event-stream).
+        """Server-sent events.
 
         Raises:
+            DecodeError: The body is declared as something else than text/event-stream, an error in JSON or a login page
+                say, which has no events; `content` is its start. The connection is closed. A response without
+                Content-Type is taken for events.
             MessageTooLargeError: An event of more than `max_line_size` bytes.
         """
+        kind = "" if self._raw is None else parse_content_type(self._raw.headers.get("Content-Type", ""))[0]
+        if kind not in ("", "text/event-stream"):
+            raise await self._no_events(kind)
         parser = EventParser(self._max_line_size)
         async with contextlib.aclosing(self._parsed(parser.feed, parser.finish)) as events:
             async for event in events:
                 yield event
+
+    async def _no_events(self, kind: str) -> NetworkError:
+        if self._reading:
+            return self._call.error(BusyError, "another task reads this stream")
+        self._reading = True
+        try:
+            # What is no event stream may yet be a stream without an end.
+            start = await read_start(self._raw, self._call.config.max_error_body, 1.0)
+        finally:
+            self._reading = False
+        self._raw.close()
+        text = f"the body is declared as '{printable(kind)}', not as text/event-stream, and begins with"
+        return self._decode_error(f"{text} '{printable_bytes(start)}'", start)
 
     async def _parsed(
         self, feed: Callable[[bytes], list[Any]], finish: Callable[[], list[Any]]

@@ -32,6 +32,7 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.printable import printable
 
 
 def translate(error: Exception, call: Call) -> NetworkError:
@@ -121,19 +122,19 @@ def _bad_response(error: aiohttp.ClientResponseError, call: Call) -> NetworkErro
             ProtocolError, "the body is not compressed as announced, or in an unknown way", error.__cause__
         )
     # Not aiohttp's own words in full: they quote what came, which may be a cookie.
-    reason = error.message.partition("\n")[0].partition(": ")[0].rstrip(":.") or "no reason was given"
+    reason = printable(error.message.partition("\n")[0].partition(": ")[0].rstrip(":.")) or "no reason was given"
     return call.error(ProtocolError, f"the server's answer is not HTTP: {reason}", HttpProcessingError(message=reason))
 
 
 def _bad_body(error: aiohttp.ClientPayloadError, call: Call) -> NetworkError:
     cause = error.__cause__
     if isinstance(cause, ContentEncodingError):
-        return call.error(ProtocolError, "the body is not compressed as announced", cause)
+        return call.error(ProtocolError, "the body is not compressed as announced", _quiet(cause))
     if isinstance(cause, (ContentLengthError, TransferEncodingError)):
-        return call.error(IncompleteReadError, "the body ended before it was whole", cause)
+        return call.error(IncompleteReadError, "the body ended before it was whole", _quiet(cause))
     if str(error).startswith("Cannot follow redirect"):
         return call.error(RedirectError, "redirected with a body that can be read only once, and was", error)
-    return call.error(ProtocolError, f"the response cannot be read: {_words(error)}", error)
+    return call.error(ProtocolError, f"the response cannot be read: {_words(error)}", _quiet(error))
 
 
 def _lost(error: Exception, call: Call) -> NetworkError:
@@ -152,9 +153,17 @@ def _lost(error: Exception, call: Call) -> NetworkError:
     return call.error(ConnectionLostError, f"the connection was lost: {_words(cause)}", cause)
 
 
+def _quiet(error: aiohttp.ClientPayloadError | HttpProcessingError) -> Exception:
+    """`error`, or one of words that a traceback may show: aiohttp quotes what came as it is."""
+    text = error.message if isinstance(error, HttpProcessingError) else str(error)
+    if (shown := printable(text)) == text:
+        return error
+    return HttpProcessingError(message=shown) if isinstance(error, HttpProcessingError) else type(error)(shown)
+
+
 def _words(error: BaseException) -> str:
     """What an operating system error says; never empty, never a URL."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error)
-    return text if text and "://" not in text else type(error).__name__
+    return printable(text) if text and "://" not in text else type(error).__name__

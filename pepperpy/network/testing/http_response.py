@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from email.message import Message
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 
@@ -34,11 +33,6 @@ class MockResponse:
         self.cookies = SimpleCookie()
         for line in reply.headers.getall("Set-Cookie", []):
             self.cookies.load(line)
-        declared = Message()
-        # aiohttp's word for nothing.
-        declared["Content-Type"] = reply.headers.get("Content-Type", "application/octet-stream")
-        self.content_type = declared.get_content_type()
-        self.charset = declared.get_content_charset()
         self.content = MockContent(wire, call, request, reply)
 
     async def read(self) -> bytes:

@@ -1,0 +1,107 @@
+"""What headers say of a body: its type, its length, the encoding of its text. Rules of HTTP, for any transport.
+
+What a server sent is bounded before it is looked at, and gets into nothing that remembers it.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from encodings import aliases
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from pepperpy.network.printable import printable
+
+# Characters of a Content-Type that are looked at. Arbitrary; those in use are below 150.
+_MAX_LENGTH = 1000
+
+# Python's codecs for text. Those that are none for text on the wire are left out: some take quadratic time.
+_NO_TEXT = {"base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec", "zlib_codec"}
+_WITHOUT_ALIAS = {"cp720", "cp737", "cp856", "cp874", "cp875", "cp1006", "koi8_t", "koi8_u", "utf_8_sig"}
+_CODECS = (_WITHOUT_ALIAS | set(aliases.aliases.values())) - _NO_TEXT
+
+# All but the tab.
+_CONTROLS = dict.fromkeys([*range(9), *range(10, 32), *range(127, 160)], " ")
+
+# What readers of JSON tell apart by themselves, as RFC 4627 had it.
+_UNICODE = ("utf-8", "utf-16", "utf-32", "ascii")
+
+
+def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
+    """The type in lower case, and its parameters (names in lower case; the first of one name counts).
+
+    Never raises: what cannot be read is left out. Only the first 1,000 characters are looked at.
+    """
+    kind, *rest = value[:_MAX_LENGTH].split(";")
+    parameters: dict[str, str] = {}
+    for parameter in rest:
+        name, equals, text = parameter.partition("=")
+        if equals:
+            parameters.setdefault(name.strip().lower(), text.strip().strip("\"'"))
+    return kind.strip().lower(), parameters
+
+
+def encoding_of(headers: Mapping[str, str]) -> str | None:
+    """Python's name of the encoding that `Content-Type` declares; None if it declares none, or one that is not known.
+
+    `codecs.lookup()` is not asked for a name of the server's: it remembers for ever those that it does not know, after
+    a search in the file system for each (`encodings._cache`).
+    """
+    value = headers.get("Content-Type", "")
+    if "=" not in value:
+        return None
+    name = parse_content_type(value)[1].get("charset", "").lower()
+    if name == "utf-8":
+        return name
+    # As encodings.normalize_encoding(): a run of other characters is one underscore.
+    name = "_".join("".join(c if c.isalnum() or c == "." else " " for c in name).split())
+    codec = aliases.aliases.get(name) or aliases.aliases.get(name.replace(".", "_")) or name
+    return codecs.lookup(codec).name if codec in _CODECS else None
+
+
+def as_unicode(data: bytes, encoding: str | None) -> bytes:
+    """JSON in the declared encoding as JSON that its readers understand.
+
+    Raises:
+        UnicodeDecodeError: It is not text in this encoding.
+    """
+    if encoding is None or encoding.startswith(_UNICODE) or data.isascii():
+        return data
+    if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data  # says more surely what it is
+    return data.decode(encoding).encode()
+
+
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """The announced length in bytes; None if there is none, or none that can be."""
+    value = headers.get("Content-Length", "")
+    # 19 digits are more than any body has.
+    return int(value) if value.isdigit() and value.isascii() and len(value) <= 19 else None
+
+
+def readable(text: str) -> str:
+    """A header's value, decoded as UTF-8 with `surrogateescape`, as text that can be printed and logged.
+
+    What is no UTF-8 is taken for Latin-1, which HTTP had before (RFC 9110, section 5.5) and servers still send. Control
+    characters, which no value may have and terminals obey, become spaces, as RFC 9110 proposes.
+    """
+    if text.isprintable():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return text.translate(_CONTROLS)
+
+
+def readable_headers(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+    """The same for each value of `headers`."""
+    if all(map(str.isprintable, headers.values())):
+        return headers
+    return CIMultiDictProxy(CIMultiDict((name, readable(value)) for name, value in headers.items()))
+
+
+def readable_reason(reason: str | None) -> str:
+    """A reason phrase, which only people read: printable, of at most 200 characters."""
+    return printable(readable(reason)) if reason else ""

@@ -1,0 +1,69 @@
+"""Times in headers, without email.utils: that raises what it likes, and takes a date without a zone for local time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+# Characters of the longest date: "Wednesday, 09-November-1994 08:49:37 +0000" has 42.
+_MAX_LENGTH = 64
+# More digits than any wait could have, and float() takes the longer the more there are.
+_MAX_DIGITS = 12
+
+_CLOCK = r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}))?"
+_ZONE = r"(?: (?:GMT|UTC?|Z|(?P<sign>[+-])(?P<hours>[0-9]{2})(?P<minutes>[0-9]{2})))?"
+_DAY, _MONTH, _YEAR = r"(?P<day>[0-9]{1,2})", r"(?P<month>[a-z]{3})[a-z]{0,6}", r"(?P<year>[0-9]{4}|[0-9]{2})"
+_FORMS = [
+    re.compile(rf"(?:[a-z]{{3,9}},? )?{_DAY}[ -]{_MONTH}[ -]{_YEAR} {_CLOCK}{_ZONE}", re.IGNORECASE),
+    re.compile(rf"[a-z]{{3,9}} {_MONTH} {_DAY} {_CLOCK} {_YEAR}{_ZONE}", re.IGNORECASE),
+]
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def parse_date(text: str) -> float | None:
+    """Seconds since 1970 of a date in one of the three forms of RFC 9110, section 5.6.7; None if it is none.
+
+        Sun, 06 Nov 1994 08:49:37 GMT     Sunday, 06-Nov-94 08:49:37 GMT     Sun Nov  6 08:49:37 1994
+
+    All are UTC, also without a zone; a numeric zone, which HTTP does not have but servers send, counts. The name of the
+    day is not looked at.
+    """
+    if len(text) > _MAX_LENGTH:
+        return None
+    text = " ".join(text.split())
+    found = _FORMS[0].fullmatch(text) or _FORMS[1].fullmatch(text)
+    if found is None:
+        return None
+    year = int(found["year"])
+    if len(found["year"]) == 2:
+        # RFC 9110: what would be more than 50 years ahead is in the past.
+        first = datetime.now(UTC).year - 49
+        year = first + (year - first) % 100
+    offset = timedelta(hours=int(found["hours"] or 0), minutes=int(found["minutes"] or 0))
+    # Added, because a leap second is the first one of the next minute.
+    offset = (offset if found["sign"] == "-" else -offset) + timedelta(seconds=int(found["second"] or 0))
+    try:
+        month = _MONTHS.index(found["month"].lower()) + 1
+        at = datetime(year, month, int(found["day"]), int(found["hour"]), int(found["minute"]), tzinfo=UTC)
+        return (at + offset).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as `Retry-After` says (RFC 9110, section 10.2.3); None if it is absent or unreadable.
+
+    A number may have a fraction, which RFC 9110 does not have but servers send. A date is one of the server's clock, so
+    the time until then is counted from its `Date`, if there is one that can be read.
+    """
+    value = headers.get("Retry-After", "").strip()
+    whole, point, fraction = value.partition(".")
+    if whole.isdigit() and value.isascii() and (fraction.isdigit() or not point):
+        return float(f"{whole[:_MAX_DIGITS]}.{fraction[:_MAX_DIGITS]}")
+    at = parse_date(value)
+    if at is None:
+        return None
+    now = parse_date(headers.get("Date", ""))
+    return max(0.0, at - (time.time() if now is None else now))
