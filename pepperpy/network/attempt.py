@@ -36,15 +36,18 @@ class _SetUpFailed(Exception):
     """Tells what `on_connect` raised from what the connection did."""
 
 
-async def attempt(config: NetworkConfig, tried: connect.Tried) -> StreamProtocol:
+async def attempt(config: NetworkConfig, tried: connect.Tried, *, again: bool) -> StreamProtocol:
     """Connect to the first host that can be reached and on which `on_connect` succeeds.
 
     Args:
         config: Where and how.
         tried: The same object for each attempt until a connection has proved itself: see `connect.open_tcp()`.
+        again: This very client has been connected before. So its settings can work, and more may pass.
 
     Raises:
         AttemptFailed: There is none.
+        ValueError: A file of the configuration cannot be used. Not with `again`: it may be just being replaced.
+        ImportError: The configuration asks for a package that is not installed.
 
     Cancellation: No connection is left open.
     """
@@ -64,7 +67,9 @@ async def attempt(config: NetworkConfig, tried: connect.Tried) -> StreamProtocol
             error = failed.args[0]
             default = _may_pass_from_on_connect
             reason = f"on_connect failed: {_words(error)}"
-        except OSError as failed:
+        except (OSError, ValueError, MemoryError) as failed:
+            if not again and not isinstance(failed, OSError):
+                raise
             error = failed
             reason = _words(error)
             if type(error) is TimeoutError and not str(error):
@@ -74,7 +79,9 @@ async def attempt(config: NetworkConfig, tried: connect.Tried) -> StreamProtocol
         verdict = None if config.may_pass is None else config.may_pass(error)
         if config.hosts:
             reason = f"{target.address}: {reason}"
-        failures.append((default(error) if verdict is None else bool(verdict), error, reason))
+        if verdict is None:
+            verdict = default(error) or (again and _may_pass_again(error, default))
+        failures.append((bool(verdict), error, reason))
     passing, error, _ = max(reversed(failures), key=lambda failure: failure[0])
     raise AttemptFailed(error, "; ".join(reason for _, _, reason in failures), passing) from error
 
@@ -84,6 +91,14 @@ def _targets(config: NetworkConfig) -> list[NetworkConfig]:
         return [config]
     bare = config.bare.replace(hosts=(), reconnect=False)
     return [bare.replace(host=host, port=port) for host, port in ((config.host, config.port), *config.hosts)]
+
+
+def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]) -> bool:
+    if first is _may_pass_from_on_connect:
+        # What the system raised has an errno; without one, it is on_connect's own. It may also have closed it itself.
+        return getattr(error, "errno", None) is not None and backoff.may_pass_again(error)
+    # The ValueError is that of a file.
+    return isinstance(error, ValueError) or backoff.may_pass_again(error)
 
 
 def _may_pass_of_unix_socket(error: BaseException) -> bool:

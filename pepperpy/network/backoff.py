@@ -6,6 +6,7 @@ import contextlib
 import errno
 import random
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,18 @@ def may_pass(error: BaseException) -> bool:
     # No errno: aiohappyeyeballs, by which aiohttp connects, has joined the failures of several addresses that were not
     # the same, so one of them may pass.
     return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
+
+
+def may_pass_again(error: BaseException) -> bool:
+    """The same of a client that was connected by these very settings: all that the system, a resolver or the peer says.
+
+    A name is gone for a moment while its server restarts, descriptors and memory come back, a firewall or a proxy is
+    set up anew. A certificate of the peer that is refused is another matter: that may be somebody else, and no time
+    makes him the right one.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError) or isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return False
+    return isinstance(error, (OSError, MemoryError))
 
 
 _blocks_without_waits = 0

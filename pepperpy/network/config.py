@@ -118,6 +118,10 @@ class NetworkConfig:
         may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection
             or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, and a Unix socket that is not
             there; but of what `on_connect` raises, ConnectionError (TLSError as without it), TimeoutError and EOFError.
+            Once a reconnecting client has been connected, its settings can work, and the default is that all passes
+            but a certificate or pin that is refused: also an unknown name, a lack of descriptors or memory, a proxy
+            that refuses, a `ca_file` or `client_cert` that cannot be used (ValueError); and of what `on_connect`
+            raises, each OSError of the system, which has an `errno`.
         on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
             when `connect()` begins, "connected", "lost", and "closed" at the end: a `connect()` that failed,
             `disconnect()`, `abort()`, or a reconnecting client that has given up. In their order, but the client may be

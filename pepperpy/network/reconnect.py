@@ -309,7 +309,7 @@ class Supervisor:
         del client
         began = time.monotonic()
         try:
-            protocol = await attempt(config, self._tried)
+            protocol = await attempt(config, self._tried, again=True)
         except AttemptFailed as failed:
             client = self._client()
             if client is None or self._task is not asyncio.current_task():

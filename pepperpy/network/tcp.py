@@ -104,8 +104,9 @@ class NetworkClient:
       accepted before the loss is never sent again, and bytes of two connections never meet in one message.
     - One call is told, not every task: several tasks that share a direction share the news (`stats.connects` counts the
       connections, `config.on_state` tells of each loss).
-    - An attempt that cannot pass (`config.may_pass`), or the last of `config.reconnect_attempts`, ends it: every call
-      raises `ConnectError` or `NetworkTimeoutError` then. So do `disconnect()` and `abort()`, with `ClosedError`.
+    - A failure that cannot pass (a certificate or pin that is refused, what else `config.may_pass` says), or that of
+      the last of `config.reconnect_attempts`, ends it: every call raises `ConnectError` or `NetworkTimeoutError` then.
+      So do `disconnect()` and `abort()`, with `ClosedError`.
     """
 
     __slots__ = (
@@ -330,7 +331,7 @@ class NetworkClient:
         while True:
             attempt_started = time.monotonic()
             try:
-                protocol = await attempt(config, tried)
+                protocol = await attempt(config, tried, again=False)
             except AttemptFailed as failed:
                 elapsed = time.monotonic() - started
                 if number > config.retries or not failed.may_pass:

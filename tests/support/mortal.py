@@ -87,10 +87,10 @@ async def mortal_server(handler: Handler = echo, context: ssl.SSLContext | None 
             await server.kill()
 
 
-def reconnecting(port: int, **settings: object) -> NetworkClient:
+def reconnecting(port: int, host: str = "127.0.0.1", **settings: object) -> NetworkClient:
     """A reconnecting client that does not wait long."""
     defaults = {"timeout": 10, "retries": 0, "retry_delay": 0.01, "max_retry_delay": 0.02, "reconnect": True}
-    return NetworkClient(NetworkConfig("127.0.0.1", port, **defaults | settings))
+    return NetworkClient(NetworkConfig(host, port, **defaults | settings))
 
 
 @contextlib.asynccontextmanager
