@@ -24,8 +24,8 @@ INF, NAN = float("inf"), float("nan")
 FIELDS = {field.name for field in dataclasses.fields(HTTPConfig)}
 
 SECONDS = ["close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"]
-TIMEOUTS = ["timeout", "connect_timeout", "read_timeout", "deadline"]
-FLAGS = ["verify_ssl", "trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"]
+TIMEOUTS = ["timeout", "connect_timeout", "read_timeout", "deadline", "user_timeout"]
+FLAGS = ["keepalive", "verify_ssl", "trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"]
 COUNTS = {
     "retries": 0,
     "max_redirects": 0,
@@ -34,7 +34,12 @@ COUNTS = {
     "max_connections": 1,
     "max_response_size": 1,
     "max_connections_per_host": 1,
+    "keepalive_idle": 1,
+    "keepalive_interval": 1,
+    "keepalive_count": 1,
 }
+# Those of the system.
+HIGHEST = {"keepalive_idle": 32767, "keepalive_interval": 32767, "keepalive_count": 127, "user_timeout": 2_147_483}
 
 WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("base_url", 1, "int"),
@@ -205,8 +210,8 @@ class Interceptor:
         ("timeout", ClientTimeout(total=0)),
         ("timeout", ClientTimeout(total=5, connect=1, sock_connect=0.1, sock_read=60)),
         *((name, value) for name in SECONDS for value in (0, 0.0, 1e9)),
-        *((name, value) for name in TIMEOUTS for value in (None, 1e-9, 1, 10**9)),
-        *((name, value) for name, lowest in COUNTS.items() for value in (lowest, 10**12)),
+        *((name, value) for name in TIMEOUTS for value in (None, 1e-9, 1, HIGHEST.get(name, 10**9))),
+        *((name, value) for name, lowest in COUNTS.items() for value in (lowest, HIGHEST.get(name, 10**12))),
         ("max_response_size", None),
         ("max_connections_per_host", None),
     ],

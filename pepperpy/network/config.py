@@ -12,7 +12,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pepperpy.network import tls
 from pepperpy.network.proxy import read_proxy
@@ -204,17 +204,10 @@ class NetworkConfig:
         _check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay, zero=True)
         if self.local_address is not None:
             _check_local_address(self.local_address)
-        for name in ("nodelay", "keepalive", "reconnect"):
+        for name in ("nodelay", "reconnect"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
-        # Linux: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL are 32767 s, MAX_TCP_KEEPCNT is 127 (include/net/tcp.h).
-        _check_int("keepalive_idle", self.keepalive_idle, 1, 32767)
-        _check_int("keepalive_interval", self.keepalive_interval, 1, 32767)
-        _check_int("keepalive_count", self.keepalive_count, 1, 127)
-        if self.user_timeout is not Default.KEEPALIVE:
-            check_timeout("user_timeout", self.user_timeout, zero=False)
-            if isinstance(self.user_timeout, (int, float)) and self.user_timeout > _MAX_USER_TIMEOUT:
-                raise ValueError(f"user_timeout must be at most 2147483 s (2**31 ms), not {self.user_timeout!r}")
+        check_keepalive(self)
         _check_socket_options(self.socket_options)
         for direction in ("receive", "send"):
             high = getattr(self, f"{direction}_high_water")
@@ -240,13 +233,6 @@ class NetworkConfig:
     def attempt_timeout(self) -> float | None:
         """Seconds that one attempt to connect may take: `connect_timeout`, or `timeout` where that is not set."""
         return self.timeout if isinstance(self.connect_timeout, Default) else self.connect_timeout
-
-    @property
-    def unanswered_timeout(self) -> float | None:
-        """`user_timeout` in seconds: where that is not set, when keepalive gives up."""
-        if not isinstance(self.user_timeout, Default):
-            return self.user_timeout
-        return min(self.keepalive_idle + self.keepalive_count * self.keepalive_interval, _MAX_USER_TIMEOUT)
 
     @property
     def address(self) -> str:
@@ -305,6 +291,42 @@ class NetworkConfig:
         from pepperpy.network.config_url import read_url
 
         return cls(**read_url(url))
+
+
+class KeepaliveSettings(Protocol):
+    """How dead peers are found: fields of `NetworkConfig`, which explains them, and of `HTTPConfig`."""
+
+    @property
+    def keepalive(self) -> bool: ...
+    @property
+    def keepalive_idle(self) -> int: ...
+    @property
+    def keepalive_interval(self) -> int: ...
+    @property
+    def keepalive_count(self) -> int: ...
+    @property
+    def user_timeout(self) -> float | Default | None: ...
+
+
+def check_keepalive(config: KeepaliveSettings) -> None:
+    """Refuse what no system takes."""
+    if not isinstance(config.keepalive, bool):
+        raise TypeError(f"keepalive must be True or False, not {config.keepalive!r}")
+    # Linux: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL are 32767 s, MAX_TCP_KEEPCNT is 127 (include/net/tcp.h).
+    _check_int("keepalive_idle", config.keepalive_idle, 1, 32767)
+    _check_int("keepalive_interval", config.keepalive_interval, 1, 32767)
+    _check_int("keepalive_count", config.keepalive_count, 1, 127)
+    if config.user_timeout is not Default.KEEPALIVE:
+        check_timeout("user_timeout", config.user_timeout, zero=False)
+        if isinstance(config.user_timeout, (int, float)) and config.user_timeout > _MAX_USER_TIMEOUT:
+            raise ValueError(f"user_timeout must be at most 2147483 s (2**31 ms), not {config.user_timeout!r}")
+
+
+def unanswered_timeout(config: KeepaliveSettings) -> float | None:
+    """`user_timeout` in seconds: where that is not set, when keepalive gives up."""
+    if not isinstance(config.user_timeout, Default):
+        return config.user_timeout
+    return min(config.keepalive_idle + config.keepalive_count * config.keepalive_interval, _MAX_USER_TIMEOUT)
 
 
 def check_timeout(name: str, value: object, *, zero: bool) -> None:

@@ -10,7 +10,7 @@ import struct
 from typing import Any
 
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.config import NetworkConfig
+from pepperpy.network.config import KeepaliveSettings, NetworkConfig, unanswered_timeout
 from pepperpy.network.handshake import connect_transport
 from pepperpy.network.lookup import AddressInfo, forget, look_up
 from pepperpy.network.proxy import open_tunnel
@@ -151,14 +151,7 @@ def _new_socket(config: NetworkConfig, address: AddressInfo, local: list[Address
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)
     try:
-        if config.keepalive:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            # macOS calls the idle time TCP_KEEPALIVE.
-            _set_where_known(sock, ("TCP_KEEPIDLE", "TCP_KEEPALIVE"), config.keepalive_idle)
-            _set_where_known(sock, ("TCP_KEEPINTVL",), config.keepalive_interval)
-            _set_where_known(sock, ("TCP_KEEPCNT",), config.keepalive_count)
-        if (seconds := config.unanswered_timeout) is not None:
-            _set_where_known(sock, ("TCP_USER_TIMEOUT",), max(1, round(seconds * 1000)))
+        set_keepalive(sock, config)
         _set_options(sock, config)
         if local is not None:
             _bind(sock, local)
@@ -197,6 +190,18 @@ def _bind(sock: socket.socket, local: list[AddressInfo]) -> None:
         except OSError as error:
             failure = OSError(error.errno, f"{error.strerror}: local_address {address}")
     raise failure
+
+
+def set_keepalive(sock: socket.socket, config: KeepaliveSettings) -> None:
+    """Have the system find dead peers as configured."""
+    if config.keepalive:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # macOS calls the idle time TCP_KEEPALIVE.
+        _set_where_known(sock, ("TCP_KEEPIDLE", "TCP_KEEPALIVE"), config.keepalive_idle)
+        _set_where_known(sock, ("TCP_KEEPINTVL",), config.keepalive_interval)
+        _set_where_known(sock, ("TCP_KEEPCNT",), config.keepalive_count)
+    if (seconds := unanswered_timeout(config)) is not None:
+        _set_where_known(sock, ("TCP_USER_TIMEOUT",), max(1, round(seconds * 1000)))
 
 
 def _set_where_known(sock: socket.socket, names: tuple[str, ...], value: int) -> None:

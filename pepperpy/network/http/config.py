@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from aiohttp import ClientTimeout
 
-from pepperpy.network.config import KIB, MIB, _check_int, _check_seconds, check_timeout
+from pepperpy.network.config import KIB, MIB, Default, _check_int, _check_seconds, check_keepalive, check_timeout
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
     check_base_url,
@@ -81,6 +81,14 @@ class HTTPConfig:
         max_connections: Open connections; further requests wait. aiohttp's default.
         max_connections_per_host: The same for one host. None: no limit of its own.
         keepalive_timeout: Seconds that an unused connection is kept. aiohttp's default.
+        keepalive: TCP's keepalive, not HTTP's: the system asks a silent server whether it is there. So a NAT gateway,
+            some of which forget a silent connection after 60 s, keeps one on which an answer takes long. And a dead
+            server is noticed though `read_timeout` is long or None. This and the next four are as in `NetworkConfig`.
+        keepalive_idle: Seconds of silence before the first probe.
+        keepalive_interval: Seconds between probes.
+        keepalive_count: Unanswered probes until the connection counts as lost.
+        user_timeout: Seconds that the server may leave data or probes unacknowledged, or take no data (Linux only).
+            Default: `keepalive_idle + keepalive_count * keepalive_interval`, 150 s. None: the system's own limit.
         rate_limit: Requests per second, or a `RateLimit`. Each attempt counts.
         interceptors: Objects with `pre_request` and/or `post_response` (see `Interceptor`), called in this order.
         json_codec: How JSON is written and read; by default the fastest of msgspec, orjson and the standard library
@@ -119,6 +127,11 @@ class HTTPConfig:
     max_connections: int = 100
     max_connections_per_host: int | None = None
     keepalive_timeout: float = 15.0
+    keepalive: bool = True
+    keepalive_idle: int = 15
+    keepalive_interval: int = 15
+    keepalive_count: int = 9
+    user_timeout: float | Default | None = Default.KEEPALIVE
     rate_limit: float | RateLimit | None = None
     interceptors: Iterable[Any] = ()
     json_codec: JSONCodec | None = None
@@ -142,6 +155,7 @@ class HTTPConfig:
             check_timeout(name, getattr(self, name), zero=False)
         for name in ("close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"):
             _check_seconds(name, getattr(self, name), zero=True)
+        check_keepalive(self)
         _check_int("retries", self.retries, 0)
         self._set("retry_statuses", frozenset(_items("retry_statuses", self.retry_statuses)))
         for status in self.retry_statuses:

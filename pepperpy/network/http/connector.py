@@ -29,9 +29,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from pepperpy.network import tls
+from pepperpy.network.connect import set_keepalive
 from pepperpy.network.http.call import current_call
+from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.socks import connect_through, is_socks
-from pepperpy.network.lookup import forget, look_up
+from pepperpy.network.lookup import AddressInfo, forget, look_up
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
@@ -52,8 +54,9 @@ class GuardedConnector(aiohttp.TCPConnector):
     connection that the server has closed meanwhile is found the same way.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, config: HTTPConfig, **options: Any) -> None:
+        super().__init__(**options, socket_factory=self._new_socket)
+        self._config = config
         self._open: dict[GuardedHandler, asyncio.Transport] = {}
         self.discarded = 0  # pooled connections that were not fit for use
         self._all_closed: asyncio.Future[None] | None = None
@@ -106,8 +109,17 @@ class GuardedConnector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Any:
         if is_socks(req.proxy):
-            return await connect_through(self, req, timeout)
+            return await connect_through(self, self._config, req, timeout)
         return await super()._create_proxy_connection(req, traces, timeout)
+
+    def _new_socket(self, address: AddressInfo) -> socket.socket:
+        sock = socket.socket(*address[:3])
+        try:
+            set_keepalive(sock, self._config)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
         context = super()._get_ssl_context(req)

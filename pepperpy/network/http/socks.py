@@ -10,6 +10,7 @@ from yarl import URL
 
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ProxyError
+from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.proxy import open_tunnel
 
 
@@ -18,13 +19,21 @@ def is_socks(proxy: URL | None) -> bool:
 
 
 async def connect_through(
-    connector: Any, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
+    connector: Any, settings: HTTPConfig, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
 ) -> tuple[asyncio.Transport, Any]:
     """What `TCPConnector._create_direct_connection()` returns, by way of the request's proxy; the same errors."""
     host, port = request.url.raw_host, request.port
     assert host is not None and port is not None
-    # Of its fields only those of a socket count here.
-    config = NetworkConfig(host, port, timeout=timeout.sock_connect)
+    # Of its fields only those of a socket count here; what limits the time is the connector's.
+    config = NetworkConfig(
+        host,
+        port,
+        keepalive=settings.keepalive,
+        keepalive_idle=settings.keepalive_idle,
+        keepalive_interval=settings.keepalive_interval,
+        keepalive_count=settings.keepalive_count,
+        user_timeout=settings.user_timeout,
+    )
     try:
         sock = await open_tunnel(config, str(request.proxy), host, port)
     except ProxyError as error:

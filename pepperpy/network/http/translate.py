@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 
@@ -150,6 +151,9 @@ def _lost(error: Exception, call: Call) -> NetworkError:
         return call.error(ConnectError, f"cannot connect: {_words(cause)}", cause)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return call.error(ConnectionLostError, "the server closed the connection without an answer", cause)
+    if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:
+        text = "the server gave no sign of life in time, or took no data (keepalive, user_timeout)"
+        return call.error(ConnectionLostError, text, cause, limit="user_timeout")
     return call.error(ConnectionLostError, f"the connection was lost: {_words(cause)}", cause)
 
 

@@ -67,6 +67,7 @@ class AiohttpWire:
         _raise_malloc_threshold()
         self._cookies = Cookies(config)
         self.connector = GuardedConnector(
+            config,
             ssl=verified(config),
             limit=config.max_connections,
             limit_per_host=config.max_connections_per_host or 0,
