@@ -6,6 +6,7 @@ itself, and a test fails (tests/test_http_gaps.py):
     TCPConnector._factory               counts interim responses and open connections, and sees unasked bytes
     ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
     ResponseHandler._payload            who waits for the rest of a body is told when the connection is closed
+    ResponseHandler._upgraded, _parser  a 101 that nobody asked for does not keep its connection for ever
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
     TCPConnector._create_connection     one time limit for all of connecting; a failure forgets what was looked up
     TCPConnector._create_proxy_connection, _get_ssl_context, _wrap_existing_connection, ClientRequest.proxy
@@ -74,6 +75,8 @@ class GuardedConnector(aiohttp.TCPConnector):
                 self.discarded += 1
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
+            if isinstance(connection.protocol, GuardedHandler):
+                connection.protocol.may_upgrade = "Upgrade" in req.headers  # a WebSocket's
             _speak_to_server(req)
             return connection
         call.check_hop(req)
@@ -85,6 +88,8 @@ class GuardedConnector(aiohttp.TCPConnector):
                 break
             self.discarded += 1
             connection.close()
+        if isinstance(connection.protocol, GuardedHandler):
+            connection.protocol.may_upgrade = False  # nobody could use the connection then
         _speak_to_server(req)
         call.connected = True
         call.connected_at = monotonic()
@@ -171,6 +176,7 @@ class GuardedHandler(ResponseHandler):
         super().__init__(loop)
         self._connector = connector
         self.used = False  # whether a response has come on it
+        self.may_upgrade = False  # whether the present request asks for another protocol, for its caller to speak
         self._interim_count = 0
         self._poll: Any = None
         self._silent_since: float | None = None  # None: nobody waits for the server
@@ -206,18 +212,26 @@ class GuardedHandler(ResponseHandler):
     def feed_data(self, data: Any, *args: Any) -> Any:
         self.used = True
         code = data[0].code
+        if code == 101 and not self.may_upgrade:
+            return self._refuse("the server switched to another protocol (101); use client.session for WebSockets")
         if (code >= 200 or code == 101) and self._interim_count <= MAX_INTERIM_RESPONSES:
             self._interim_count = 0
         else:
             self._interim_count += 1
             if self._interim_count > MAX_INTERIM_RESPONSES:
-                # What follows in the same piece is dropped as well.
-                error = aiohttp.ClientPayloadError(f"more than {MAX_INTERIM_RESPONSES} interim (1xx) responses")
-                self.set_exception(error)
-                if self.transport is not None:
-                    self.transport.close()
-                return False
+                return self._refuse(f"more than {MAX_INTERIM_RESPONSES} interim (1xx) responses")
         return _feed_data(self, data, *args)
+
+    def _refuse(self, what: str) -> bool:
+        """End the connection; the response before this one, if it is whole, can be read all the same."""
+        self.set_exception(aiohttp.ClientPayloadError(what))
+        # aiohttp never gives back an upgraded connection.
+        self._upgraded = False
+        # What follows in the same piece is dropped as well.
+        self._parser = None
+        if self.transport is not None:
+            self.transport.close()
+        return False
 
     def has_unasked_bytes(self) -> bool:
         """Whether something waits on this idle connection: bytes nobody asked for, or its end."""
