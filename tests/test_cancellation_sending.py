@@ -17,6 +17,7 @@ from support.cancelling import COUNTER, CounterStream, Mode, cancel_now, cancell
 from support.servers import Peer, client_of, echo_server, peer_and_client
 
 from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, NetworkTimeoutError
+from pepperpy.network.lookup import forget
 
 # Small socket buffers that do not grow, and far more than both hold.
 SOCKET_BUFFER = 128 << 10
@@ -302,6 +303,7 @@ async def _cancel_connect(
     await client.disconnect()
     before = open_sockets()
     for number in itertools.count(1):
+        forget(host)
         with contextlib.suppress(ConnectError):
             outcome = await cancelled_at(client.connect(), number, mode)
             if outcome.cancelled:

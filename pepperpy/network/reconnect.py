@@ -99,8 +99,7 @@ class Supervisor:
 
     def stop(self) -> asyncio.Task[None] | None:
         """`disconnect()` or `abort()`: nothing more is to come. The task that reconnected, if any, is cancelled."""
-        if self._state in ("closed", "connecting"):
-            # connect() finds out by itself.
+        if self._state == "closed":
             return None
         if self._owner != (threading.get_ident(), os.getpid()):
             raise UsageError(*self.words("connection belongs to another thread or process", "use"))
@@ -141,7 +140,9 @@ class Supervisor:
         while not client.is_connected:
             # Sending may have broken on a connection whose end has not come yet.
             going_on = (
-                client._connecting or self._task is not None or (self.config.reconnect and self._state == "connected")
+                client._connecting is not None
+                or self._task is not None
+                or (self.config.reconnect and self._state == "connected")
             )
             if not going_on:
                 raise self._why_not(client)
@@ -301,6 +302,7 @@ class Supervisor:
     async def _try(self, host: str, started: float) -> bool:
         """Whether this was the last attempt."""
         from pepperpy.network.attempt import AttemptFailed, attempt
+        from pepperpy.network.connecting import connect_error
 
         client = self._client()
         if client is None:
@@ -315,7 +317,7 @@ class Supervisor:
             if client is None or self._task is not asyncio.current_task():
                 return True
             if not failed.may_pass or self._retry == config.reconnect_attempts:
-                self._give_up(client._connect_error(failed, self._retry, time.monotonic() - started))
+                self._give_up(connect_error(client.config, failed, self._retry, time.monotonic() - started))
                 return True
             client._retries += 1
             logger.info("reconnect to %s: attempt %d failed (%s)", host, self._retry, failed.reason)

@@ -13,17 +13,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.backoff import Backoff
 from pepperpy.network.config import Default, NetworkConfig
 from pepperpy.network.errors import (
     BusyError,
-    ClosedError,
-    ConnectError,
     ConnectionLostError,
     NetworkError,
     NetworkTimeoutError,
-    ProxyError,
-    TLSError,
 )
 from pepperpy.network.tls import TLSInfo
 
@@ -31,8 +26,7 @@ if TYPE_CHECKING:
     # collections.abc.Buffer is new in Python 3.12; type checkers know this name without its being installed.
     from typing_extensions import Buffer
 
-    from pepperpy.network.attempt import AttemptFailed
-    from pepperpy.network.connect import Tried
+    from pepperpy.network.connecting import Connecting
     from pepperpy.network.framed import Framed
     from pepperpy.network.framing import Codec, M
     from pepperpy.network.pipeline import Pipeline
@@ -121,7 +115,6 @@ class NetworkClient:
         "_retries",
         "_sender",
         "_supervisor",
-        "_unwanted",
         "config",
     )
 
@@ -131,8 +124,7 @@ class NetworkClient:
             raise TypeError(f"config must be a NetworkConfig, not {type(config).__name__}")
         self.config = config
         self._use(StreamProtocol(config))
-        self._connecting = False
-        self._unwanted = False  # disconnect() or abort() was called while connecting
+        self._connecting: Connecting | None = None
         self._connects = 0
         self._retries = 0
         self._connect_latency: float | None = None
@@ -228,7 +220,7 @@ class NetworkClient:
             ProxyError: The proxy could not be reached, or refused.
             NetworkTimeoutError: The last attempt ran out of time.
             BusyError: Another task is connecting this client, or it is reconnecting: `wait_connected()` waits for that.
-            ClosedError: `disconnect()` or `abort()` was called meanwhile.
+            ClosedError: `disconnect()` or `abort()` was called meanwhile, which ends it at once, wherever it is.
             UsageError: Connected already, but from another thread, loop or process.
             ValueError: `ca_file` or `client_cert` cannot be used.
             ImportError: The configuration asks for a package that is not installed; the message names the extra.
@@ -245,19 +237,20 @@ class NetworkClient:
                 message = f"{self._where}: reconnecting already; wait_connected() waits for it"
                 raise BusyError(message, self._details("connect"))
             self._supervisor.connecting()
-        self._connecting = True
-        self._unwanted = False
+        # Imported on first use: it brings more modules than the rest of the package.
+        from pepperpy.network.connecting import Connecting
+
+        self._connecting = connecting = Connecting(self)
         try:
-            protocol, latency = await self._connect_with_retries()
-            if self._unwanted:
-                protocol.abort()
-                raise ClosedError(f"{self._where}: closed while connecting", self._details("connect"))
+            protocol, latency = await connecting.run()
         except BaseException as error:
-            if self._supervisor is not None:
+            # Once it is closed, it may be another task that connects.
+            if self._connecting is connecting and self._supervisor is not None:
                 self._supervisor.connect_failed(error)
             raise
         finally:
-            self._connecting = False
+            if self._connecting is connecting:
+                self._connecting = None
         if self._protocol.state == "open":
             # Sending broke, or its loop was closed; nobody can use it any more.
             self._protocol.abort()
@@ -319,53 +312,6 @@ class NetworkClient:
         self._use(unconnected)
         return client
 
-    async def _connect_with_retries(self) -> tuple[StreamProtocol, float]:
-        # Imported on first use: it brings more modules than the rest of the package.
-        from pepperpy.network.attempt import AttemptFailed, attempt
-
-        config = self.config
-        backoff = Backoff(config.retry_delay, config.max_retry_delay)
-        started = time.monotonic()
-        tried: Tried = {}
-        number = 1
-        while True:
-            attempt_started = time.monotonic()
-            try:
-                protocol = await attempt(config, tried, again=False)
-            except AttemptFailed as failed:
-                elapsed = time.monotonic() - started
-                if number > config.retries or not failed.may_pass:
-                    failure = self._connect_error(failed, number, elapsed)
-                    raise failure from failure.__cause__
-                delay = backoff.delay(number)
-                logger.info(
-                    "connect to %s: attempt %d of %d failed (%s), next in %.2f s",
-                    self._where, number, config.retries + 1, failed.reason, delay,
-                )  # fmt: skip
-            else:
-                latency = time.monotonic() - attempt_started
-                logger.debug("connected to %s, attempt %d, %.3f s", self._where, number, latency)
-                return protocol, latency
-            await asyncio.sleep(delay)
-            if self._unwanted:
-                raise ClosedError(f"{self._where}: closed while connecting", self._details("connect"))
-            number += 1
-            self._retries += 1
-
-    def _connect_error(self, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:
-        error = failed.error
-        kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
-        cause: BaseException | None = error
-        details = self._details("connect")
-        if isinstance(error, (TLSError, ProxyError)):
-            # Named already, by those who know more.
-            kind, cause = type(error), error.__cause__
-            details |= error.details
-        tries = "1 attempt" if number == 1 else f"{number} attempts"
-        details |= {"attempt": number, "elapsed": round(elapsed, 3)}
-        message = f"{self._where}: cannot connect: {failed.reason} ({tries} in {elapsed:.2f} s)"
-        return kind(message, details, cause)
-
     async def start_tls(
         self,
         context: ssl.SSLContext | None = None,
@@ -397,7 +343,7 @@ class NetworkClient:
         await upgrade(self, context, server_hostname, timeout)
 
     async def disconnect(self) -> None:
-        """Disconnect from server. Does nothing if this client is not connected.
+        """Disconnect from server. Does nothing if this client is not connected. Ends a `connect()` of another task.
 
         What was accepted for sending is sent first, for at most `config.close_timeout` seconds; then the connection is
         aborted. Received bytes that nobody took are dropped. Tasks that wait in this client get `ClosedError`.
@@ -412,10 +358,12 @@ class NetworkClient:
 
         Cancellation: The connection is aborted all the same.
         """
-        self._unwanted = True
+        connecting = self._stop_connecting()
         supervisor = self._supervisor
         if supervisor is not None:
             await supervisor.disconnect()
+        if connecting is not None:
+            await connecting.wait_ended(self.config.close_timeout)
         protocol = self._protocol
         timed_out = False
         closed = protocol.wait_closed()
@@ -451,18 +399,28 @@ class NetworkClient:
     def abort(self) -> None:
         """Close at once, dropping whatever has not left. Does nothing if not connected; never waits.
 
+        Ends a `connect()` of another task; the next one may begin at once.
+
         Tasks that wait in this client get `ClosedError`.
 
         Raises:
             UsageError: Called from another thread or process.
         """
-        self._unwanted = True
+        self._stop_connecting()
         if self._supervisor is not None:
             self._supervisor.stop()
             self._supervisor.take_undelivered()
         self._protocol.abort()
         # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
         self._protocol.take_undelivered()
+
+    def _stop_connecting(self) -> Connecting | None:
+        connecting = self._connecting
+        if connecting is not None:
+            connecting.check_user()
+            connecting.close()
+            self._connecting = None
+        return connecting
 
     async def __aenter__(self) -> NetworkClient:
         await self.connect()

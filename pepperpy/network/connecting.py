@@ -1,0 +1,144 @@
+"""One `connect()`: its attempts, the waits between them, and how another task ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from pepperpy.network.attempt import AttemptFailed, attempt
+from pepperpy.network.backoff import Backoff
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectError,
+    NetworkError,
+    NetworkTimeoutError,
+    ProxyError,
+    TLSError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from pepperpy.network._stream_protocol import StreamProtocol
+    from pepperpy.network.config import NetworkConfig
+    from pepperpy.network.connect import Tried
+    from pepperpy.network.tcp import NetworkClient
+
+logger = logging.getLogger("pepperpy.network.tcp")
+
+
+class Connecting:
+    """Made by the task that connects."""
+
+    def __init__(self, client: NetworkClient) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._client = client
+        self._config = client.config
+        self._loop = asyncio.get_running_loop()
+        self._task = task
+        self._cancellations = task.cancelling()  # those from before, which are nobody's business here
+        self._closed = False
+        self._cancelled = False
+        self._ended: asyncio.Future[None] | None = None  # done at the end, if anybody waits for it
+
+    async def run(self) -> tuple[StreamProtocol, float]:
+        """The connection, and the seconds that its attempt took.
+
+        Raises:
+            ClosedError: `close()` was called.
+            Others: As `NetworkClient.connect()`.
+        """
+        try:
+            made = await self._attempts()
+            if self._closed:
+                # on_connect did not mind being cancelled, or did it itself.
+                made[0].abort()
+                raise self._closed_error()
+            return made
+        except BaseException as error:
+            if not self._cancelled:
+                raise
+            others = self._task.uncancel() > self._cancellations
+            if others and isinstance(error, asyncio.CancelledError):
+                raise
+            raise self._closed_error() from None
+        finally:
+            if self._ended is not None and not self._ended.done():
+                self._ended.set_result(None)
+
+    def check_user(self) -> None:
+        """Raises: `UsageError` in another thread, loop or process than that of the task."""
+        if asyncio._get_running_loop() is not self._loop and not self._loop.is_closed():
+            message = f"{self._config.address}: connecting in another thread, loop or process; close it there"
+            raise UsageError(message, self._config.place | {"phase": "connect"})
+
+    def close(self) -> None:
+        """End it, wherever it is; the task gets `ClosedError`."""
+        self._closed = True
+        if self._cancelled or self._loop.is_closed() or self._task is asyncio.current_task():
+            return
+        # As asyncio.timeout() does it, which takes the cancellation back in the same way.
+        self._cancelled = True
+        self._task.cancel()
+
+    async def wait_ended(self, seconds: float) -> None:
+        """After `close()`, until its sockets are closed; not if that takes longer."""
+        if self._task is asyncio.current_task() or self._task.done():
+            return
+        if self._ended is None:
+            self._ended = self._loop.create_future()
+        # Unlike `await`, this leaves the future alone when the task is cancelled.
+        await asyncio.wait([self._ended], timeout=seconds)
+
+    async def _attempts(self) -> tuple[StreamProtocol, float]:
+        config = self._config
+        backoff = Backoff(config.retry_delay, config.max_retry_delay)
+        started = time.monotonic()
+        tried: Tried = {}
+        number = 1
+        while True:
+            attempt_started = time.monotonic()
+            try:
+                protocol = await attempt(config, tried, again=False)
+            except AttemptFailed as failed:
+                elapsed = time.monotonic() - started
+                if number > config.retries or not failed.may_pass:
+                    failure = connect_error(config, failed, number, elapsed)
+                    raise failure from failure.__cause__
+                delay = backoff.delay(number)
+                logger.info(
+                    "connect to %s: attempt %d of %d failed (%s), next in %.2f s",
+                    config.address, number, config.retries + 1, failed.reason, delay,
+                )  # fmt: skip
+            else:
+                latency = time.monotonic() - attempt_started
+                logger.debug("connected to %s, attempt %d, %.3f s", config.address, number, latency)
+                return protocol, latency
+            if self._closed:
+                # By on_connect, which then failed.
+                raise self._closed_error()
+            await asyncio.sleep(delay)
+            number += 1
+            self._client._retries += 1
+
+    def _closed_error(self) -> ClosedError:
+        message = f"{self._config.address}: closed while connecting"
+        return ClosedError(message, self._config.place | {"phase": "connect"})
+
+
+def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:
+    """What `connect()` raises, or reconnecting ends with, after `number` attempts in `elapsed` seconds."""
+    error = failed.error
+    kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
+    cause: BaseException | None = error
+    details = config.place | {"phase": "connect"}
+    if isinstance(error, (TLSError, ProxyError)):
+        # Named already, by those who know more.
+        kind, cause = type(error), error.__cause__
+        details |= error.details
+    tries = "1 attempt" if number == 1 else f"{number} attempts"
+    details |= {"attempt": number, "elapsed": round(elapsed, 3)}
+    message = f"{config.address}: cannot connect: {failed.reason} ({tries} in {elapsed:.2f} s)"
+    return kind(message, details, cause)

@@ -1,0 +1,275 @@
+"""`disconnect()` and `abort()` end a `connect()` of another task at once, wherever it is, and the client can go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.cancelling import open_sockets, until
+from support.mortal import mortal_server, reconnecting, silence
+from support.names import HangingNames
+from support.servers import client_of, echo_server
+
+from pepperpy.network import ClosedError, ConnectError, NetworkClient, NetworkConfig, UsageError
+
+ENDS: dict[str, Callable[[NetworkClient], object]] = {
+    "disconnect": NetworkClient.disconnect,
+    "abort": NetworkClient.abort,
+}
+
+
+async def end(client: NetworkClient, how: str) -> None:
+    result = ENDS[how](client)
+    if asyncio.iscoroutine(result):
+        await result
+
+
+def _refusing_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _connecting_to(phase: str) -> Iterator[NetworkConfig]:
+    """Where connecting stays in a phase for a minute."""
+    slow = {"connect_timeout": 60, "retry_delay": 0, "timeout": 10}
+    with contextlib.ExitStack() as stack:
+        if phase == "waiting to try again":
+            yield NetworkConfig("127.0.0.1", _refusing_port(), **slow | {"retry_delay": 60, "retries": 9})
+            return
+        if phase == "looking up":
+            names = HangingNames()
+            stack.callback(names.go_on.set)
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setattr(socket, "getaddrinfo", names)
+            yield NetworkConfig("hanging-close.test", 1, retries=0, **slow)
+            return
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0 if phase == "racing" else 8))
+        port = listener.getsockname()[1]
+        settings: dict[str, object] = dict(slow)
+        if phase == "in the handshake":
+            settings |= {"tls": True, "verify_ssl": False}
+        elif phase == "asking a proxy":
+            settings |= {"proxy": f"http://127.0.0.1:{port}"}
+        elif phase == "in on_connect":
+            settings |= {"on_connect": lambda connection: connection.receive(timeout=None)}
+        else:
+            for _ in range(4):
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", port))
+        yield NetworkConfig("127.0.0.1", port, retries=0, **settings)
+
+
+PHASES = (
+    "waiting to try again",
+    "looking up",
+    "racing",
+    "asking a proxy",
+    "in the handshake",
+    "in on_connect",
+)
+
+
+async def _is_in(client: NetworkClient, phase: str, before: set[str]) -> None:
+    if phase == "waiting to try again":
+        # The first attempt is refused within a turn or two.
+        await asyncio.sleep(0.02)
+    elif phase == "looking up":
+        await asyncio.sleep(0.02)
+    else:
+        await until(lambda: open_sockets() - before != set(), "a socket")
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("phase", PHASES)
+async def test_connecting_ends_at_once_leaves_no_socket_and_may_begin_again(
+    phase: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The longest wait that the configuration allows.
+    monkeypatch.setattr("pepperpy.network.backoff.random.uniform", lambda low, high: high)
+    async with echo_server() as port:
+        with _connecting_to(phase) as config:
+            before = open_sockets()
+            client = NetworkClient(config)
+            connecting = asyncio.create_task(client.connect())
+            await _is_in(client, phase, before)
+            assert not connecting.done()
+            await end(client, how)
+            client.config = NetworkConfig("127.0.0.1", port, timeout=10)
+            async with asyncio.timeout(5):
+                # Not only after the other task has had its turn.
+                await client.connect()
+                with pytest.raises(ClosedError, match="closed while connecting") as caught:
+                    await connecting
+            assert caught.value.details["phase"] == "connect"
+            assert connecting.cancelling() == 0
+            await client.send(b"x")
+            assert await client.receive() == b"x"
+            await client.disconnect()
+
+
+async def test_disconnect_returns_when_the_sockets_are_closed() -> None:
+    with _connecting_to("in the handshake") as config:
+        before = open_sockets()
+        client = NetworkClient(config)
+        connecting = asyncio.create_task(client.connect())
+        await _is_in(client, "in the handshake", before)
+        await asyncio.gather(client.disconnect(), client.disconnect())
+        assert open_sockets() == before
+        await asyncio.wait([connecting])
+        assert isinstance(connecting.exception(), ClosedError)
+
+
+@pytest.mark.parametrize("first", ["cancelled", "closed"])
+async def test_whoever_cancels_the_task_as_well_gets_its_cancellation(first: str) -> None:
+    with _connecting_to("in on_connect") as config:
+        before = open_sockets()
+        client = NetworkClient(config)
+        connecting = asyncio.create_task(client.connect())
+        await _is_in(client, "in on_connect", before)
+        if first == "cancelled":
+            connecting.cancel()
+            client.abort()
+        else:
+            client.abort()
+            connecting.cancel()
+        await asyncio.wait([connecting])
+        assert connecting.cancelled()
+
+
+async def test_a_time_limit_around_it_stays_a_time_limit() -> None:
+    with _connecting_to("in the handshake") as config:
+        client = NetworkClient(config)
+
+        async def limited() -> None:
+            async with asyncio.timeout(60):
+                await client.connect()
+
+        connecting = asyncio.create_task(limited())
+        await asyncio.sleep(0.02)
+        client.abort()
+        with pytest.raises(ClosedError):
+            await connecting
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_on_connect_that_does_not_mind_makes_no_connection(how: str) -> None:
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def does_not_mind(connection: NetworkClient) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await go_on.wait()
+
+    async with mortal_server(silence) as server:
+        heard: list[str] = []
+        config = {"on_connect": does_not_mind, "close_timeout": 0.05, "on_state": lambda _, state: heard.append(state)}
+        client = reconnecting(server.port, **config)
+        connecting = asyncio.create_task(client.connect())
+        await begun.wait()
+        await end(client, how)
+        assert not connecting.done()
+        client.config = client.config.replace(on_connect=None)
+        await client.connect()
+        # What the first one has made comes too late.
+        protocol = client._protocol
+        go_on.set()
+        with pytest.raises(ClosedError):
+            await connecting
+        assert client._protocol is protocol and client.is_connected
+        await client.wait_connected()
+        await until(lambda: len(server.writers) == 1, "the other connection is closed")
+        await client.disconnect()
+        await until(lambda: heard[-1] == "closed", "it hears of the end")
+        assert heard == ["connecting", "closed", "connecting", "connected", "closed"]
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("then", ["returns", "fails"])
+async def test_on_connect_may_close_its_client(how: str, then: str) -> None:
+    async def gives_up(connection: NetworkClient) -> None:
+        await end(client, how)
+        if then == "fails":
+            raise ConnectionError("no more")
+
+    async with mortal_server(silence) as server:
+        client = reconnecting(server.port, on_connect=gives_up, retries=3, retry_delay=60, max_retry_delay=60)
+        with pytest.raises(ClosedError, match="closed while connecting"):
+            await client.connect()
+        assert not client.is_connected
+        await until(lambda: not server.writers, "the connection is closed")
+
+
+async def test_whoever_waits_for_the_connection_is_told() -> None:
+    with _connecting_to("in the handshake") as config:
+        client = NetworkClient(config)
+        connecting = asyncio.create_task(client.connect())
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(client.wait_connected())
+        await asyncio.sleep(0.02)
+        client.abort()
+        for task in (waiting, connecting):
+            with pytest.raises(ClosedError):
+                await task
+
+
+async def test_another_thread_cannot_close_it() -> None:
+    with _connecting_to("in the handshake") as config:
+        client = NetworkClient(config)
+        connecting = asyncio.create_task(client.connect())
+        await asyncio.sleep(0.02)
+        errors: list[BaseException] = []
+
+        def elsewhere() -> None:
+            for call in (client.abort, lambda: asyncio.run(client.disconnect())):
+                try:
+                    call()
+                except BaseException as error:
+                    errors.append(error)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert [type(error) for error in errors] == [UsageError] * 2
+        assert not connecting.done()
+        client.abort()
+        with pytest.raises(ClosedError):
+            await connecting
+
+
+def test_a_client_whose_loop_ended_while_it_connected_can_connect_in_another() -> None:
+    with _connecting_to("in the handshake") as config:
+        client = NetworkClient(config)
+        loop = asyncio.new_event_loop()
+        connecting = loop.create_task(client.connect())
+        loop.run_until_complete(asyncio.sleep(0.02))
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(connecting)
+        loop.close()
+        client.abort()
+
+    async def again() -> None:
+        async with echo_server() as port:
+            client.config = client_of(port).config
+            await client.connect()
+            await client.disconnect()
+
+    asyncio.run(again())
+
+
+async def test_the_errors_of_a_connect_that_nobody_closes_stay_as_they_are() -> None:
+    client = client_of(_refusing_port())
+    with pytest.raises(ConnectError, match="1 attempt"):
+        await client.connect()
+    await client.disconnect()
+    client.abort()
