@@ -108,10 +108,10 @@ async def test_nothing_can_renew_a_value_that_never_changes() -> None:
         await auth.close()
 
 
-@pytest.mark.parametrize("token", ["", "=", "a=b", "a b", "a\n", "a\r\nX: y", "a|b", "\u00e9", "a\x00"])
-def test_a_token_of_other_characters_is_refused_and_not_repeated(token: str) -> None:
-    with pytest.raises(ValueError, match=r"^token must be .*RFC 6750") as caught:
-        BearerAuth(SECRET + token if token not in ("", "=") else token)
+@pytest.mark.parametrize("token", ["", " ", " a", "a ", "a\n", "a\r\nX: y", "a\x1b", "a\x7f", "a\x00", "\ud800"])
+def test_a_token_that_cannot_stand_in_a_header_is_refused_and_not_repeated(token: str) -> None:
+    with pytest.raises(ValueError, match=r"^token must be of characters that a header can have .*RFC 9110") as caught:
+        BearerAuth(token.replace("a", SECRET))
     assert SECRET not in repr(caught.value)
 
 

@@ -51,7 +51,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("headers", {"a": None}, "'a' to NoneType"),
     ("headers", {"a": b"x"}, "'a' to bytes"),
     ("headers", {1: "a"}, "1 to str"),
-    ("params", [("a", "b")], "list"),
+    ("params", ["ab"], "no pair"),
     ("params", "a=b", "str"),
     ("params", {1: "a"}, "not 1"),
     ("params", {None: "a"}, "not None"),

@@ -337,7 +337,7 @@ async def test_a_charset_that_is_none_for_a_body_is_read_as_utf_8(charset: str) 
             assert await client.get(peer.url) == "ä"
 
 
-@pytest.mark.parametrize("arguments", [{"params": "ab"}, {"params": [("a", "1")]}, {"params": ""}, {"headers": 0}])
+@pytest.mark.parametrize("arguments", [{"params": "ab"}, {"params": [("a",)]}, {"params": ""}, {"headers": 0}])
 async def test_arguments_are_checked_alike_by_all_methods(arguments: Any, tmp_path: Any) -> None:
     (name,) = arguments
 

@@ -18,15 +18,13 @@ from typing import Any
 
 from pepperpy.network.config import _check_seconds
 from pepperpy.network.errors import ClosedError, NetworkError, UsageError
+from pepperpy.network.http.checks import plain, token_text
 
 Token = str | tuple[str, float | None]
 Fetch = Callable[[], Token | Awaitable[Token]]
 
 # RFC 7617, section 2, forbids the control characters of RFC 5234; UTF-8 has no surrogates.
 _NOT_IN_BASIC = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-# b64token of RFC 6750, section 2.1, which is token68 of RFC 9110, section 11.2: what any scheme takes.
-_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-_TOKEN_RULE = "must be one or more of A-Z a-z 0-9 - . _ ~ + / and end with any number of ="
 # RFC 9110, section 11.1 (auth-scheme) and 5.6.2 (token).
 _SCHEME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -84,7 +82,7 @@ class BasicAuth(_FixedAuth):
                 raise ValueError(f"{name} must hold no control characters or surrogates (RFC 7617)")
         if ":" in user:
             raise ValueError("user must hold no colon (RFC 7617): the password would begin there")
-        credentials = unicodedata.normalize("NFC", f"{user}:{password}").encode()
+        credentials = unicodedata.normalize("NFC", f"{plain(user)}:{plain(password)}").encode()
         super().__init__("Basic " + base64.b64encode(credentials).decode("ascii"))
 
 
@@ -92,15 +90,12 @@ class BearerAuth(_FixedAuth):
     """A bearer token (RFC 6750) that never changes. Comparable and picklable.
 
     Args:
-        token: Of the characters that RFC 6750 allows; others go into a header of your own.
+        token: Whatever can stand in a header, also what RFC 6750 does not have: no control characters, no space at
+            either end.
     """
 
     def __init__(self, token: str) -> None:
-        if not isinstance(token, str):
-            raise TypeError(f"token must be a str, not {type(token).__name__}")
-        if not _TOKEN.fullmatch(token):
-            raise ValueError(f"token {_TOKEN_RULE} (RFC 6750)")
-        super().__init__(f"Bearer {token}")
+        super().__init__(f"Bearer {token_text('token', token)}")
 
 
 class RefreshingAuth(Auth):
@@ -126,7 +121,7 @@ class RefreshingAuth(Auth):
             raise ValueError(f"scheme must be a token (RFC 9110), not {scheme!r}")
         _check_seconds("leeway", leeway, zero=True)
         self._fetch = fetch
-        self._scheme = scheme
+        self._scheme = plain(scheme)
         self._leeway = leeway
         self._header: str | None = None
         self._renew_at = math.inf  # on the clock of time.monotonic(), the same for every loop
@@ -218,14 +213,11 @@ class RefreshingAuth(Auth):
 
     def _checked(self, token: object, lifetime: object) -> tuple[str, float]:
         """The header and its lifetime in seconds."""
-        if not isinstance(token, str):
-            raise TypeError(f"fetch must return a str or (str, seconds), not {type(token).__name__}")
-        if not _TOKEN.fullmatch(token):
-            raise ValueError(f"the token that fetch returns {_TOKEN_RULE}")
+        header = f"{self._scheme} {token_text('what fetch returns as the token', token)}"
         if lifetime is None:
-            return f"{self._scheme} {token}", math.inf
+            return header, math.inf
         _check_seconds("the lifetime that fetch returns", lifetime, zero=False)
-        return f"{self._scheme} {token}", float(lifetime)  # type: ignore[arg-type]
+        return header, float(lifetime)  # type: ignore[arg-type]
 
 
 class _Flight:

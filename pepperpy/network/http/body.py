@@ -19,6 +19,7 @@ import aiohttp
 
 from pepperpy.network.config import MIB
 from pepperpy.network.errors import InvalidRequestError
+from pepperpy.network.http.checks import number_text, plain
 from pepperpy.network.http.sources import OCTETS, BytesSource, encode, guess_type, open_source
 from pepperpy.network.http.upload import BodyFailed, Progress, Source, UploadPayload, words
 
@@ -175,7 +176,7 @@ def _file_part(name: str, value: Any) -> tuple[Callable[[], Source], bool, dict[
         make, replayable, found = open_source(what, content, ", or a tuple of file name, content and content type")
         filename = found or name
     if filename is not None:
-        _quotable(f"{what}: the file name", filename)
+        filename = _quotable(f"{what}: the file name", filename)
     if content_type is None:
         content_type = guess_type(filename or "")
         if content_type == OCTETS and isinstance(content, str):
@@ -191,10 +192,10 @@ def _fields(data: Any, what: str) -> list[tuple[str, str]]:
     pairs = []
     for name, value in _pairs(what, data):
         for item in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(item, bool):
-                pairs.append((name, "true" if item else "false"))
-            elif isinstance(item, (str, int, float)):
-                pairs.append((name, str(item)))
+            if isinstance(item, str):
+                pairs.append((name, plain(item)))
+            elif isinstance(item, (int, float)):
+                pairs.append((name, number_text(item)))
             elif item is not None:
                 # Not the value itself: forms hold passwords.
                 kinds = "str, int, float, bool, None or a list of these"
@@ -210,7 +211,7 @@ def _pairs(what: str, value: Any) -> Iterator[tuple[str, Any]]:
             raise TypeError(f"{what} must be a mapping or a sequence of pairs; it has an item that is no pair")
         if not isinstance(pair[0], str):
             raise TypeError(f"{what} must have names of type str, not {type(pair[0]).__name__}")
-        yield pair[0], pair[1]
+        yield plain(pair[0]), pair[1]
 
 
 def _quotable(what: str, text: Any) -> str:
@@ -219,4 +220,4 @@ def _quotable(what: str, text: Any) -> str:
     if _UNSAFE.search(text):
         raise InvalidRequestError(f"{what} must have no quotation mark and no control character, as {text!r} has")
     encode(what, text)
-    return text
+    return plain(text)

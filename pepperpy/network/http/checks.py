@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http.cookies import Morsel
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiohttp import ClientTimeout
 from yarl import URL
@@ -18,6 +18,9 @@ from yarl import URL
 from pepperpy.network.config import check_timeout
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.proxy import read_proxy, require_socks
+
+Params: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""Query parameters: a mapping (a multidict too, or the query of a `yarl.URL`) or pairs of name and value."""
 
 # RFC 9110, section 5.6.2 (token) and 5.5 (field value: no control characters but HTAB).
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -57,27 +60,31 @@ def check_url(name: str, url: URL) -> URL:
     return url
 
 
-def check_base_url(url: object) -> None:
+def check_base_url(url: object) -> str:
     if not isinstance(url, str):
         raise TypeError(f"base_url must be a str, not {type(url).__name__}")
+    url = plain(url)
     if "?" in url or "#" in url:
         raise ValueError(f"base_url must be without query and fragment, not '{redact_url(url)}'")
     try:
         parse_url("base_url", url)
     except ValueError as error:
         raise ValueError(f"{error}: '{redact_url(url)}'") from None
+    return url
 
 
-def check_proxy(proxy: object) -> None:
+def check_proxy(proxy: object) -> str:
     """Refuse what cannot be used as a proxy, or aiohttp takes for none, without showing its credentials.
 
-    Raises: also `ImportError` for SOCKS without python-socks.
+    Raises: also what `require_socks()` does.
     """
     if not isinstance(proxy, str):
         raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
+    proxy = plain(proxy)
     if proxy.startswith("socks"):
         read_proxy(proxy)
-        return require_socks()
+        require_socks()
+        return proxy
     try:
         url = parse_url("proxy", proxy)
     except ValueError as error:
@@ -85,6 +92,7 @@ def check_proxy(proxy: object) -> None:
     if ":" in (url.user or "") or _NOT_FOR_PROXY.search(f"{url.user}{url.password}"):
         # aiohttp's own error would hold both.
         raise ValueError("proxy must have a user without colon, and Latin-1 without control characters (RFC 7617)")
+    return proxy
 
 
 def check_limits(name: str, timeout: object) -> None:
@@ -96,29 +104,81 @@ def check_limits(name: str, timeout: object) -> None:
         check_timeout(name, timeout, zero=False)
 
 
+def plain(text: str) -> str:
+    """The characters of `text` without its class: a member of an enum says its name to `str()` and `format()`."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def url_text(url: object) -> str:
+    """`url`, whatever it is, as text."""
+    return plain(url) if isinstance(url, str) else str(url)
+
+
+def token_text(what: str, token: object) -> str:
+    """A token for the Authorization header: any that can stand in a header. The errors do not show it.
+
+    RFC 6750 has fewer characters than services give out: Laravel Sanctum's have a "|", others a colon.
+    """
+    if not isinstance(token, str):
+        raise TypeError(f"{what} must be a str, not {type(token).__name__}")
+    if not token or token != token.strip() or _IN_VALUE.search(token):
+        raise ValueError(
+            f"{what} must be of characters that a header can have (RFC 9110, 5.5), without spaces around it"
+        )
+    return plain(token)
+
+
+def number_text(number: int | float) -> str:
+    """The same for a number; True and False as JSON has them."""
+    if isinstance(number, bool):
+        return "true" if number else "false"
+    return int.__repr__(number) if isinstance(number, int) else float.__repr__(number)
+
+
 def check_params(params: object) -> dict[str, Any]:
-    """A copy of `params`, after a look at each name and value. Values are not shown: they may be secret."""
-    if not isinstance(params, Mapping):
-        raise TypeError(f"params must be a mapping, not {type(params).__name__}")
-    copy = {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
-    for name, value in copy.items():
-        for item in value if isinstance(value, tuple) else (value,):
+    """A copy of `params`, after a look at each name and value. Values are not shown: they may be secret.
+
+    The values of a name that comes more than once are a tuple, as those of a list.
+    """
+    copy: dict[str, Any] = {}
+    for name, value in param_pairs(params):
+        for item in value if isinstance(value, (list, tuple)) else (value,):
             param_text(name, "" if item is None else item)
+        value = tuple(value) if isinstance(value, list) else value
+        copy[name] = value if name not in copy else (*_several(copy[name]), *_several(value))
     return copy
 
 
-def param_text(name: object, value: object) -> str:
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def param_pairs(params: object) -> list[tuple[str, Any]]:
+    """Names and values of query parameters, a name as often as it was given.
+
+    Raises:
+        TypeError: Neither a mapping nor pairs, or a name that is no str.
+    """
+    if isinstance(params, (str, bytes, bytearray)) or not isinstance(params, Iterable):
+        raise TypeError(f"params must be a mapping, or pairs of name and value, not {type(params).__name__}")
+    pairs = []
+    for pair in params.items() if isinstance(params, Mapping) else params:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError("params must be a mapping, or pairs of name and value; it has an item that is no pair")
+        if not isinstance(pair[0], str):
+            raise TypeError(f"params must have str as names, not {pair[0]!r}")
+        pairs.append((plain(pair[0]), pair[1]))
+    return pairs
+
+
+def param_text(name: str, value: object) -> str:
     """A query parameter's value as text; yarl encodes what has to be."""
-    if not isinstance(name, str):
-        raise TypeError(f"params must have str as names, not {name!r}")
     if isinstance(value, str):
-        text = str.__str__(value)  # not what an enum makes of it
-    elif isinstance(value, bool):
-        text = "true" if value else "false"
+        text = plain(value)
     elif isinstance(value, (int, float)):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"params must have finite numbers, not {name!r} to {value!r}")
-        text = str(value)
+        text = number_text(value)
     else:
         raise TypeError(
             f"params must map to str, int, float, bool, None or a list of these, not {name!r} to {type(value).__name__}"
@@ -139,7 +199,7 @@ def check_cookies(cookies: object) -> dict[str, str]:
             raise ValueError(f"cookies has {name!r}, which is no name of a cookie (RFC 6265, 4.1.1)")
         if found := _CONTROL.search(value):
             raise ValueError(f"cookies has the character {found.group()!r} in the value of {name!r}")
-    return dict(cookies)
+    return {plain(name): plain(value) for name, value in cookies.items()}
 
 
 # "path" and other words that stand beside cookies in Set-Cookie; aiohttp's jar refuses them.
@@ -164,7 +224,7 @@ def check_headers(field_name: str, headers: object, *, none: bool) -> dict[str, 
     if len(set(names)) < len(names):
         double = max(names, key=names.count)
         raise ValueError(f"{field_name} has {double!r} twice; several values of one name are joined by commas")
-    return dict(headers)
+    return {plain(name): value if value is None else plain(value) for name, value in headers.items()}
 
 
 def check_method(method: object) -> str:

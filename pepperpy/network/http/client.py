@@ -13,12 +13,14 @@ from typing import Any, Literal, Unpack
 
 import aiohttp
 from aiohttp import ClientTimeout
+from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
 from pepperpy.network.config import _check_int
 from pepperpy.network.errors import ClosedError, NotConnectedError, UsageError
 from pepperpy.network.http import wire as wires
 from pepperpy.network.http.call import Call
+from pepperpy.network.http.checks import Params, param_pairs
 from pepperpy.network.http.codec import RequestData, default_codec
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.download import Download, DownloadResult
@@ -214,7 +216,7 @@ class HTTPClient:
         self,
         method: str,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -227,7 +229,8 @@ class HTTPClient:
         Args:
             method: Any token; upper-cased.
             url: Absolute, or appended to `base_url`. A `yarl.URL` made with `encoded=True` is sent as it is.
-            params: Query parameters, beside those in `url`; lists repeat the name, None leaves it out.
+            params: Query parameters, beside those in `url`: a mapping (a multidict, the query of a `yarl.URL`) or pairs
+                of name and value. A list repeats the name, None leaves it out.
             headers: Headers of this request; None removes one that would be sent by default.
             proxy: URL of the proxy for this request, see `HTTPConfig.proxy`.
             timeout: `aiohttp.ClientTimeout`, or seconds, for one attempt; None: as configured.
@@ -240,7 +243,7 @@ class HTTPClient:
             engine = self._open()
         config = self.config
         if config.interceptors:
-            params, headers = _own(params), _own(headers)
+            params, headers = _own_params(params), _own(headers)
             data = options.get("data")
             await before_request(
                 config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, data
@@ -265,7 +268,7 @@ class HTTPClient:
     async def get(
         self,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -283,7 +286,7 @@ class HTTPClient:
     async def post(
         self,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -298,7 +301,7 @@ class HTTPClient:
     async def put(
         self,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -313,7 +316,7 @@ class HTTPClient:
     async def patch(
         self,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -328,7 +331,7 @@ class HTTPClient:
     async def delete(
         self,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -343,7 +346,7 @@ class HTTPClient:
     async def head(
         self,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -357,7 +360,7 @@ class HTTPClient:
     async def options(
         self,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -371,7 +374,7 @@ class HTTPClient:
     async def get_json(
         self,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -388,7 +391,7 @@ class HTTPClient:
         self,
         method: str,
         url: str | URL,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -407,7 +410,7 @@ class HTTPClient:
 
         async def open() -> tuple[Any, Call]:
             engine = self._open()
-            own_params, own_headers = _own(params), _own(headers)
+            own_params, own_headers = _own_params(params), _own(headers)
             data = options.get("data")
             await before_request(
                 config.interceptors, method, url, own_params, own_headers, proxy, timeout, verify_ssl, json, data
@@ -444,7 +447,7 @@ class HTTPClient:
         self,
         url: str | URL,
         path: str | os.PathLike[str],
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: str | None = None,
         timeout: ClientTimeout | float | None = None,
@@ -489,7 +492,7 @@ class HTTPClient:
         progress = options.pop("progress", None)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        params, headers = _own(params), _own(headers)
+        params, headers = _own_params(params), _own(headers)
         data = options.get("data")
         await before_request(
             self.config.interceptors, "GET", url, params, headers, proxy, timeout, verify_ssl, None, data
@@ -540,5 +543,13 @@ class HTTPClient:
 
 
 def _own(mapping: Any) -> Any:
-    """A dict of the call's own, for interceptors to change; what is no mapping is left for `Prepare` to refuse."""
+    """A dict of the call's own, for interceptors to change, or a multidict; `Prepare` refuses what is no mapping."""
+    if isinstance(mapping, (MultiDict, MultiDictProxy)):
+        return mapping.copy()
     return dict(mapping or {}) if mapping is None or isinstance(mapping, Mapping) else mapping
+
+
+def _own_params(params: Params | None) -> Any:
+    if params is None or isinstance(params, (Mapping, str, bytes)) or not isinstance(params, Iterable):
+        return _own(params)
+    return MultiDict(param_pairs(params))

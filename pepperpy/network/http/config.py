@@ -36,7 +36,8 @@ class HTTPConfig:
         base_url: What a URL without a scheme is appended to, path included: `http://host/api` and `users` or `/users`
             both give `http://host/api/users`. Absolute URLs stand for themselves.
         headers: Sent with every request; a request's own header replaces one of the same name, and None removes it.
-        params: Query parameters of every request; a request's own replace those of the same name, and None removes one.
+        params: Query parameters of every request, as for a request (where see); kept as a dict. A request's own replace
+            those of the same name, and None removes one.
         cookies: Cookies to begin with, for the origin of `base_url`, or without one for each that a request names; not
             for where a redirect leads. What servers set is kept for the life of the client.
         auth: `(user, password)`, an `Auth`, or a callable that returns a token (see `RefreshingAuth`). With a
@@ -142,7 +143,7 @@ class HTTPConfig:
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
-            check_base_url(self.base_url)
+            self._set("base_url", check_base_url(self.base_url))
         self._set("headers", check_headers("headers", self.headers, none=False))
         for name in self.headers:
             if name.lower() in ("content-length", "transfer-encoding"):
@@ -171,7 +172,7 @@ class HTTPConfig:
             raise TypeError(f"ca_file must be a path, not {self.ca_file!r}")
         certificate_parts(self.client_cert)
         if self.proxy is not None:
-            check_proxy(self.proxy)
+            self._set("proxy", check_proxy(self.proxy))
         _check_int("max_redirects", self.max_redirects, 0)
         secret_headers = _items("secret_headers", self.secret_headers)
         for name in secret_headers:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from aiohttp import ClientTimeout
 from yarl import URL
 
+from pepperpy.network.http.checks import url_text
 from pepperpy.network.http.response import HTTPResponse
 
 
@@ -25,7 +26,8 @@ class Interceptor(Protocol):
         Args:
             method: As the caller gave it.
             url: As the caller gave it.
-            arguments: `params` and `headers`, each a dict of this call's own that may be changed, and `proxy`,
+            arguments: `params` and `headers`, each a dict of this call's own that may be changed (a multidict, where a
+                multidict or pairs were given), and `proxy`,
                 `timeout`, `verify_ssl`, `json` and `data` as the caller gave them.
         """
 
@@ -52,7 +54,7 @@ async def before_request(
         if (function := getattr(interceptor, "pre_request", None)) is not None:
             result = function(
                 method,
-                str(url),
+                url_text(url),
                 params=params,
                 headers=headers,
                 proxy=proxy,

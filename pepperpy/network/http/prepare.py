@@ -18,6 +18,7 @@ from pepperpy.network.http.auth import Auth, BasicAuth, as_auth
 from pepperpy.network.http.body import make_body
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import (
+    Params,
     check_cookies,
     check_headers,
     check_limits,
@@ -25,8 +26,11 @@ from pepperpy.network.http.checks import (
     check_proxy,
     check_url,
     is_http,
+    param_pairs,
     param_text,
     parse_url,
+    plain,
+    url_text,
 )
 from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.config import HTTPConfig
@@ -97,7 +101,7 @@ class Prepare:
         self,
         method: str,
         url: str | URL,
-        params: Mapping[str, Any] | None,
+        params: Params | None,
         headers: Mapping[str, str | None] | None,
         proxy: str | None,
         timeout: ClientTimeout | float | None,
@@ -127,8 +131,7 @@ class Prepare:
             if headers is not None:
                 self._set_headers(call, headers)
             if proxy is not None:
-                check_proxy(proxy)
-                call.options = {**call.options, "proxy": proxy}
+                call.options = {**call.options, "proxy": check_proxy(proxy)}
             if timeout is not None:
                 check_limits("timeout", timeout)
                 if isinstance(timeout, ClientTimeout):
@@ -169,6 +172,7 @@ class Prepare:
             return _as_it_is(URL(self._joined(self._base_url, str(url)), encoded=True))
         if not isinstance(url, str):
             raise TypeError(f"url must be a str or yarl.URL, not {type(url).__name__}")
+        url = plain(url)
         if self._base_url is None or _SCHEME.match(url):
             return _absolute(url)
         return _absolute(self._joined(self._base_url, url))
@@ -181,11 +185,11 @@ class Prepare:
     def _auth_for(self, target: URL) -> Auth | None:
         return self._auth if target.origin() == self._origin else None
 
-    def _merged(self, params: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-        if params is not None and not isinstance(params, Mapping):
-            raise TypeError(f"params must be a mapping, not {type(params).__name__}")
+    def _merged(self, params: Params | None) -> list[tuple[str, str]]:
+        own = [] if params is None else param_pairs(params)
+        replaced = {name for name, _ in own}
         pairs: list[tuple[str, str]] = []
-        for name, value in {**self.config.params, **(params or {})}.items():
+        for name, value in [*(pair for pair in self.config.params.items() if pair[0] not in replaced), *own]:
             values = value if isinstance(value, (list, tuple)) else (value,)
             pairs.extend((name, param_text(name, item)) for item in values if item is not None)
         return pairs
@@ -285,6 +289,6 @@ def _without_total(timeout: ClientTimeout) -> ClientTimeout:
 
 
 def _refused(method: object, url: object, error: ValueError) -> InvalidRequestError:
-    shown = redact_url(str(url))
+    shown = redact_url(url_text(url))
     details = {"method": method, "url": shown, "phase": "prepare", "attempt": 0, "elapsed": 0.0}
     return InvalidRequestError(f"{ascii(method)[1:-1]:.50} {shown}: {error}", details)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from yarl import URL
 
-from pepperpy.network.http.checks import check_headers, check_method, param_text
+from pepperpy.network.http.checks import Params, check_headers, check_method, check_params, param_text, url_text
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.testing.http_request import MockRequest
 
@@ -32,7 +32,7 @@ class RouteOptions(TypedDict, total=False):
         optional: `assert_all_called` does not ask for a request. Off.
     """
 
-    params: Mapping[str, Any]
+    params: Params
     headers: Mapping[str, str | None]
     json: Any
     match: Callable[[MockRequest], bool]
@@ -56,15 +56,15 @@ class Matcher:
             self._pattern = url
             shown = repr(url.pattern)
         elif isinstance(url, (str, URL)):
-            head, _, query = str(url).partition("#")[0].partition("?")
+            head, _, query = url_text(url).partition("#")[0].partition("?")
             self._pattern = _compiled(head, templated=isinstance(url, str))
             query_params = URL(f"?{query}").query
             self._params.update((name, query_params.getall(name)) for name in query_params)
             shown = redact_url(head)
         elif url is not None:
             raise TypeError(f"url must be a str, a yarl.URL or a compiled pattern, not {type(url).__name__}")
-        for name, value in (options.get("params") or {}).items():
-            values = value if isinstance(value, (list, tuple)) else [value]
+        for name, value in check_params(options.get("params") or {}).items():
+            values = value if isinstance(value, tuple) else [value]
             self._params[name] = None if value is None else [param_text(name, item) for item in values]
         self._headers: dict[str, str | None] = check_headers("headers", options.get("headers") or {}, none=True)
         self._match = options.get("match")
