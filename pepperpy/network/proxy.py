@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 # Bytes of the answer to CONNECT, of which one line matters. Arbitrary; nginx and tinyproxy need less than 300.
 MAX_ANSWER = 16 * 1024
 
-# Answers that may be others later: SOCKS5 (RFC 1928: failure, network or host unreachable, refused, expired), SOCKS4
-# (91: refused or failed), and gateways' statuses (RFC 9110). Anything else, wrong credentials say, is there to stay.
-_PASSING = frozenset({1, 3, 4, 5, 6, 91, 502, 503, 504})
+# Answers of a proxy that may be others later: SOCKS5 (RFC 1928: failure, no way to network or host, refused, expired),
+# SOCKS4 (91: refused or failed), and gateways' statuses (RFC 9110), by which a proxy says that its way out is gone.
+# Anything else, wrong credentials say, is there to stay.
+PASSING_STATUSES = frozenset({1, 3, 4, 5, 6, 91, 502, 503, 504})
 
 
 class ProxyURL(NamedTuple):
@@ -163,7 +164,8 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
         except python_socks.ProxyError as error:
             if type(error.__cause__).__name__ == "IncompleteReadError":
                 # python-socks does not export it.
-                raise _error(proxy, "it closed the connection instead of answering", cause=error) from error
+                failure = _hung_up(proxy)
+                raise failure from failure.__cause__
             # Without a code it is the greeting or the password that failed.
             raise _error(proxy, printable(str(error)), error.error_code or 0, error) from error
         except UnicodeError as error:
@@ -209,7 +211,7 @@ async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: i
             except BlockingIOError:
                 byte = await loop.sock_recv(sock, 1)
             if not byte:
-                raise _error(proxy, "it closed the connection instead of answering")
+                raise _hung_up(proxy)
             answer += byte
             if len(answer) > MAX_ANSWER:
                 raise _error(proxy, f"its answer is longer than {MAX_ANSWER} bytes", 0)
@@ -231,6 +233,11 @@ def _as_proxy_error(proxy: ProxyURL) -> Iterator[None]:
         raise _error(proxy, f"it closed the connection: {str(error) or type(error).__name__}", cause=error) from error
 
 
+def _hung_up(proxy: ProxyURL) -> ProxyError:
+    what = "it closed the connection instead of answering"
+    return _error(proxy, what, cause=ConnectionResetError(errno.ECONNRESET, what))
+
+
 def _error(proxy: ProxyURL, what: str, status: int | None = None, cause: BaseException | None = None) -> ProxyError:
     details: dict[str, object] = {"proxy": proxy.shown}
     if status:
@@ -238,5 +245,5 @@ def _error(proxy: ProxyURL, what: str, status: int | None = None, cause: BaseExc
     error = ProxyError(f"proxy {proxy.shown}: {what}", details, cause)
     if status is not None:
         # What backoff.may_pass() goes by.
-        error.errno = errno.ECONNREFUSED if status in _PASSING else errno.EACCES
+        error.errno = errno.ECONNREFUSED if status in PASSING_STATUSES else errno.EACCES
     return error

@@ -47,18 +47,31 @@ class Body:
         progress: Called with the bytes sent in this attempt and their total.
 
     Attributes:
-        replayable: As above; a retry or a redirect that keeps the body needs it.
+        replayable: As above; a redirect that keeps the body needs it.
+        begun: Whether something of it may have been read.
         headers: `Content-Type`.
         size: Bytes; None if not known before the end. A path's may be another one in the next attempt.
         failure: Why this attempt's body was not sent as announced; None while nothing was wrong. Whatever aiohttp
             raised for the attempt is a consequence of it.
     """
 
-    __slots__ = ("_data", "_make", "_progress", "_unsent", "failure", "headers", "replayable", "size", "writers")
+    __slots__ = (
+        "_data",
+        "_make",
+        "_progress",
+        "_unsent",
+        "begun",
+        "failure",
+        "headers",
+        "replayable",
+        "size",
+        "writers",
+    )
 
     def __init__(self, make: Callable[[], aiohttp.Payload], replayable: bool, progress: Progress | None) -> None:
         first = make()
         self.replayable = replayable
+        self.begun = False
         self.headers: Mapping[str, str] = {"Content-Type": first.content_type}
         self.size = first.size
         self.failure: BodyFailed | None = None
@@ -71,11 +84,16 @@ class Body:
         if isinstance(first, BytesSource) and progress is None and len(first.data) <= MAX_PIECE:
             self._data = first.data
 
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether an attempt, or one more, would send all of it."""
+        return self.replayable or not self.begun
+
     def payload(self) -> bytes | UploadPayload:
         """What aiohttp is given as `data` for the next attempt.
 
         Raises:
-            InvalidRequestError: This is not the first attempt, and the body cannot be read again.
+            InvalidRequestError: The body was read already, and cannot be read again.
             OSError: A path cannot be opened, as it is: FileNotFoundError, PermissionError, ... Nothing was sent.
         """
         self.failure = None
@@ -83,10 +101,9 @@ class Body:
             return self._data
         if self.replayable:
             return UploadPayload(self, self._make(), self._progress)
-        if self._unsent is None:
+        if self.begun or self._unsent is None:
             raise InvalidRequestError("the body cannot be sent again: its source can be read only once")
-        inner, self._unsent = self._unsent, None
-        return UploadPayload(self, inner, self._progress)
+        return UploadPayload(self, self._unsent, self._progress)
 
     async def close(self) -> None:
         """Stop what is still being sent, and wait until this package's files are closed and the caller's not in use.

@@ -253,4 +253,4 @@ class Engine:
 
 
 def _can_send_again(call: Call) -> bool:
-    return call.body is None or call.body.replayable
+    return call.body is None or call.body.can_be_sent

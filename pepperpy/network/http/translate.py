@@ -34,6 +34,7 @@ from pepperpy.network.errors import (
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.upload import BodyFailed
 from pepperpy.network.printable import printable
+from pepperpy.network.proxy import PASSING_STATUSES
 
 
 def translate(error: Exception, call: Call) -> NetworkError:
@@ -76,8 +77,10 @@ def may_help(error: NetworkError) -> bool:
         # A `timeout` that has passed was the caller's own limit; a silent peer may be another one next time.
         return error.details.get("limit") in ("connect_timeout", "read_timeout")
     if isinstance(error, ConnectError):
+        if (status := error.details.get("status")) is not None:  # the proxy's
+            return status in PASSING_STATUSES
         cause = error.__cause__
-        return "status" not in error.details and cause is not None and may_pass(cause)
+        return cause is not None and may_pass(cause)
     return isinstance(error, (ConnectionLostError, IncompleteReadError))
 
 

@@ -82,6 +82,7 @@ class UploadPayload(Source):
         # A source that uses the client's session makes requests of its own.
         current_call.set(None)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._body.begun = True
         self._body.writers.add(task)
         try:
             # After an early redirect the write before may still be ending; both would move the position of one file.
