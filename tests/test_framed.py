@@ -425,7 +425,9 @@ async def test_one_copy_serves_all_messages_in_it_and_no_stale_one_does() -> Non
         (101, MessageTooLargeError, "message of 101 bytes exceeds the limit of 100 bytes"),
         (ValueError("bad magic"), ProtocolError, "malformed message: decode.. of the codec: bad magic"),
         (ValueError(), ProtocolError, "ValueError"),
-        (KeyError("bug"), KeyError, "bug"),
+        (KeyError("bug"), ProtocolError, "decode.. of the codec: KeyError: 'bug'"),
+        (RecursionError("deep"), ProtocolError, "RecursionError: deep"),
+        (MemoryError(), ProtocolError, "of the codec: MemoryError"),
         (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
     ],
 )

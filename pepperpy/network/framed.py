@@ -27,10 +27,11 @@ class Framed(Generic[M]):
         IncompleteReadError: The peer ended its stream inside a message; `partial` hands over what came of it, once.
         MessageTooLargeError: The next message exceeds the codec's `max_size` (default `config.max_message_size`).
             `details["limit"]` and, where the peer declared it, `details["size"]` are bytes. Nothing was consumed.
-        ProtocolError: What comes next is no message of the codec. Nothing was consumed. The stream cannot be read on:
-            each further receive raises the same, unless the bytes are taken with the client's own methods.
-        DecodeError: The codec found a message and could make no value of it. It was consumed: `content` holds its
-            bytes, and the next receive gives the next message.
+        ProtocolError: What comes next is no message of the codec, or its `decode` raised any `Exception`, which is the
+            cause. Nothing was consumed. The stream cannot be read on: each further receive raises the same, unless the
+            bytes are taken with the client's own methods.
+        DecodeError: The codec found a message and could make no value of it, whatever `Exception` was the cause. It was
+            consumed: `content` holds its bytes, and the next receive gives the next message.
 
     Cancellation, timeout: Nothing was consumed; the next receive gives the message.
     """

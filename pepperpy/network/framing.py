@@ -54,7 +54,10 @@ class Codec(Protocol[M]):
         costs little only if its size is known early. Bytes are consumed only once the whole message was returned.
         An int above the limit is a `MessageTooLargeError`; so is a message that is not whole at the limit.
 
-        A `ValueError` means that the bytes are no message, and becomes a `ProtocolError`. Anything else passes through.
+        Whatever `Exception` it raises means that the bytes are no message, and becomes a `ProtocolError` with that
+        exception as its cause; a `NetworkError` passes as it is. Nothing is consumed: nobody knows where the message
+        ends. A codec that can tell the messages apart and then fails at one should be `Mapped`: that one message
+        is consumed, and the next one may be good.
         """
 
 

@@ -46,7 +46,8 @@ class Mapped(MappedCodec[M]):
     Attributes:
         frames: The codec that tells the messages apart.
         dumps: From a message to its bytes, when sending.
-        loads: From the bytes of a frame to the message. A `ValueError` becomes a `DecodeError` of that one message.
+        loads: From the bytes of a frame to the message. Whatever `Exception` it raises (also `RecursionError` and
+            `MemoryError`) becomes a `DecodeError` of that one message, which is consumed.
     """
 
     frames: Codec[bytes]

@@ -8,11 +8,12 @@ So no pointer is kept across it, and bytes that somebody else has taken meanwhil
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.time cimport monotonic
+from libc.string cimport memcpy
 
 from pepperpy.network._endpoint cimport Endpoint
-from pepperpy.network._framer cimport Framer, Look
+from pepperpy.network._framer cimport Framer, Look, words_of
 from pepperpy.network._receive_buffer cimport ReceiveBuffer
 from pepperpy.network._receiver cimport FRAMED, Destination, Receiver
 from pepperpy.network._status cimport Status
@@ -65,9 +66,9 @@ cdef class FrameReader:
         buffer = receiver._buffer
         self._start_taking(receiver)
         if receiver._destination is not None:
-            return receiver._took(_claim(receiver))
+            return receiver._took(self._claim(receiver))
         if self._runs_python:
-            messages = self._take_with_python(receiver, False)
+            messages = self._take_with_python(receiver, False, [])
             return messages[0] if type(messages) is list else messages
         while True:
             found = framer.look(buffer)
@@ -96,9 +97,9 @@ cdef class FrameReader:
         buffer = receiver._buffer
         self._start_taking(receiver)
         if receiver._destination is not None:
-            messages.append(_claim(receiver))
+            messages.append(self._claim(receiver))
         if self._runs_python:
-            return self._take_with_python(receiver, True)
+            return self._take_with_python(receiver, True, messages)
         found = framer.look(buffer)
         # Nothing below runs Python code, so the bytes stay where they are.
         head = buffer.head
@@ -120,11 +121,26 @@ cdef class FrameReader:
             receiver._end_wait(FRAMED if receiver._wanted_frame is self._framer else -1)
         return Status.OK
 
-    cdef object _take_with_python(self, Receiver receiver, bint all):
+    cdef object _claim(self, Receiver receiver):
+        # The large message that this reader has waited for; in memory of its own, it is no longer in the buffer.
+        cdef Destination destination = receiver._destination
+
+        receiver._destination = None
+        if self._loads is None:
+            return destination.result
+        try:
+            return self._load(receiver, destination.result, _position(receiver), 0)
+        except DecodeError:
+            raise
+        except BaseException:
+            receiver._destination = destination
+            receiver._give_back()
+            raise
+
+    cdef object _take_with_python(self, Receiver receiver, bint all, list messages):
         # Nothing is consumed before the end, and what fails behind the first message is left to the next call: so
         # no message is lost, whatever is raised in between.
         cdef:
-            list messages = []
             ReceiveBuffer buffer = receiver._buffer
             Framer framer = self._framer
             long long position
@@ -165,16 +181,17 @@ cdef class FrameReader:
         return receiver._took(messages) if messages else self._none_found(receiver, found)
 
     cdef object _load(self, Receiver receiver, bytes content, long long position, Py_ssize_t end):
-        # What cannot be loaded is consumed up to `end` all the same: it was a whole message, and the next one may be good.
+        # Whatever the function raises, the message is consumed, up to `end`: it was whole, so the next one may be good, and
+        # one that can never be loaded must not be met for ever. Not so where the program is being stopped.
         try:
             message = self._loads(content)
-        except ValueError as error:
+        except Exception as error:
             self._check(receiver, position)
-            receiver._buffer.discard(end)
             failure = receiver._endpoint.error(
-                DecodeError, f"message cannot be decoded: {str(error) or type(error).__name__}", "receive", None, error
+                DecodeError, f"message cannot be decoded: {words_of(error)}", "receive", None, error
             )
             failure.content = content
+            receiver._buffer.discard(end)
             raise failure from error
         self._check(receiver, position)
         return message
@@ -228,16 +245,18 @@ cdef class FrameReader:
             return stream.wait_framed(self.wait, timeout)
         receiver = <Receiver>stream
         buffer = receiver._buffer
-        count = framer.wake_at(buffer.length) if not self._runs_python else framer.wanted
+        count = framer.wanted if framer.runs_python else framer.wake_at(buffer.length)
         if count <= buffer.length:
-            destination = Destination(framer.wanted - framer.lead)
+            destination = Destination(framer.wanted - framer.lead + framer.copied, 2 * buffer.length)
             destination.owner = FRAMED
             destination.lead = PyBytes_FromStringAndSize(buffer.head, framer.lead)
+            destination.copied = framer.copied
         waiter = receiver._wait(None, count, timeout)
         if destination is not None:
+            memcpy(destination._start, PyBytes_AS_STRING(destination.lead), destination.copied)
             buffer.discard(framer.lead)
-            destination.filled = buffer.length
-            buffer.move_to(destination._start, destination.filled)
+            destination.filled = destination.copied + buffer.length
+            buffer.move_to(destination._start + destination.copied, buffer.length)
             receiver._destination = destination
         receiver._wanted_frame = framer
         if isinstance(previous, Waiter):
@@ -247,12 +266,6 @@ cdef class FrameReader:
                 waiter.deadline = before.deadline
                 receiver._endpoint.arm_timer(waiter.deadline, monotonic())
         return waiter
-
-
-cdef bytes _claim(Receiver receiver):
-    cdef bytes message = receiver._destination.result
-    receiver._destination = None
-    return message
 
 
 cdef long long _position(Receiver receiver) noexcept:

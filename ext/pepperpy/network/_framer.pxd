@@ -19,7 +19,10 @@ cdef class Framer:
         # What the last locate() found, counted from where it was shown; see Look.
         Py_ssize_t end
         Py_ssize_t wanted
-        Py_ssize_t lead              # with MORE: if not 0, the rest of the frame is the message, and `wanted` is all of it
+        # With MORE: if `lead` is not 0, `wanted` is the whole frame, and the message is its first `copied` bytes and all that
+        # is behind the first `lead`.
+        Py_ssize_t lead
+        Py_ssize_t copied
         object declared              # int or None
         str fault
         object cause
@@ -33,3 +36,6 @@ cdef class Framer:
     cdef Py_ssize_t missing(self, ReceiveBuffer buffer) noexcept
     cdef Py_ssize_t wake_at(self, Py_ssize_t n) noexcept
     cdef str subject(self)
+
+
+cdef str words_of(object error)

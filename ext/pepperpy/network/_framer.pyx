@@ -48,8 +48,8 @@ cdef class Framer:
     cdef Py_ssize_t wake_at(self, Py_ssize_t n) noexcept:
         # How many bytes are to be on hand when the reader is woken, after a look at `n` that wants more.
         if self.lead and self.wanted - n >= OWN_MEMORY_FROM:
-            # Half of a large message: the reader then gets memory for all of it, twice of what has arrived at most.
-            return self.wanted // 2
+            # The beginning of a large message: the reader then gets memory that grows to all of it (Destination).
+            return min(self.wanted // 2, OWN_MEMORY_FROM // 4)
         return self.wanted
 
     def decode(self, bytes data not None, Py_ssize_t start):
@@ -77,3 +77,14 @@ cdef class Framer:
 
     cdef str subject(self):
         return "message" if self.declared is None else f"message of {self.declared} bytes"
+
+
+cdef str words_of(object error):
+    # Of an exception that a codec raised: never empty. A ValueError explains itself, of others the class does.
+    try:
+        words = str(error)
+    except Exception:
+        words = ""
+    if isinstance(error, ValueError):
+        return words or type(error).__name__
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -8,7 +8,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy
 
-from pepperpy.network._framer cimport Framer, Look
+from pepperpy.network._framer cimport Framer, Look, words_of
 
 from pepperpy.network.errors import NetworkError
 
@@ -33,7 +33,7 @@ cdef class LengthFramer(Framer):
     def __cinit__(self, limit, Py_ssize_t width, bint little, Py_ssize_t offset, Py_ssize_t adjust):
         self._width = width
         self._little = little
-        self._offset = offset
+        self._offset = self.copied = offset
         self._adjust = adjust
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
@@ -81,8 +81,7 @@ cdef class LengthFramer(Framer):
         self.end = self._rest + rest
         if n < self.end:
             self.wanted = self.end
-            if not self._offset:
-                self.lead = self._rest
+            self.lead = self._rest
             return Look.MORE
         return Look.FOUND
 
@@ -275,8 +274,8 @@ cdef class PythonFramer(Framer):
             answer = self._decode(seen, start)
         except NetworkError:
             raise
-        except ValueError as error:
-            self.fault = f"decode() of the codec: {str(error) or type(error).__name__}"
+        except Exception as error:
+            self.fault = f"decode() of the codec: {words_of(error)}"
             self.cause = error
             return Look.MALFORMED
         self._seen = seen

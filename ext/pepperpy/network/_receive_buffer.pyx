@@ -17,7 +17,7 @@ scratch settles its borrower first.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
 from pepperpy.network._status cimport Status
@@ -140,12 +140,15 @@ cdef class ReceiveBuffer:
         # Doubling keeps appending linear. No overflow: what is on hand fits the address space, so its double fits 64 bits.
         while capacity < needed:
             capacity *= 2
-        storage = <char*>PyMem_RawMalloc(capacity)
+        if self._storage is not NULL:
+            # All of it is unread bytes and what is in front of them. The kernel moves the pages of a large one (mremap).
+            memmove(self._storage, self.head, self.length)
+            self.head = self._storage
+        storage = <char*>PyMem_RawRealloc(self._storage, capacity)
         if storage is NULL:
             raise MemoryError(f"no memory for {capacity} bytes of receive buffer")
-        if self.length:
+        if self._storage is NULL and self.length:
             memcpy(storage, self.head, self.length)
-        self._release()
         self._storage = self.head = storage
         self._capacity = capacity
         return Status.OK

@@ -10,15 +10,26 @@ cdef enum:
 
 
 cdef class Destination:
-    """The result of one large exact receive, which the loop fills without a detour."""
+    """The result of one large receive, which the loop fills without a detour.
+
+    What a peer has only announced gets no memory: the result of a framed receive grows with what arrives.
+    """
     cdef:
-        bytes result                 # owns
+        bytes result                 # owns `capacity` bytes
         char* _start                 # borrows from result
-        readonly Py_ssize_t size
+        readonly Py_ssize_t size     # bytes when it is whole
         readonly Py_ssize_t filled
-        bytes lead                   # stands in front of it in the stream, and is given back with it
+        Py_ssize_t capacity          # at most `size`
+        # What the stream has in place of the first `copied` bytes of the result, for giving it back. Empty and 0 but for
+        # messages, whose length field is no part of them.
+        bytes lead
+        Py_ssize_t copied
         Py_ssize_t owner             # whose it is: that of the reader of `size` bytes, or FRAMED
         Py_ssize_t _left             # shape of the exported rest
+        int _exports                 # views that point into the result
+
+    cdef Py_ssize_t room(self) noexcept
+    cdef bint grow(self, Py_ssize_t arrived) noexcept
 
 
 cdef class Receiver:
@@ -65,6 +76,7 @@ cdef class Receiver:
     cdef bint _is_satisfied(self) noexcept
     cdef Py_ssize_t _missing(self) noexcept
     cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1
+    cdef Status _grow_destination(self, Py_ssize_t arrived) except Status.ERROR
     cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout)
     cdef Status _give_back(self) except Status.ERROR
     cdef Status _resume_reading(self) except Status.ERROR

@@ -6,7 +6,7 @@
 Two event loops with different habits call in here; the rules that both accept (each broken one crashed uvloop or
 lost bytes when measured):
 
-- `get_buffer` touches no transport, changes nothing, and returns at least one writable byte.
+- `get_buffer` touches no transport, runs no Python code, and returns at least one writable byte.
 - Reading is paused, and transports are closed, in `buffer_updated` or later, never before.
 - No callback lets an exception out: the connection ends with it as its cause, on uvloop too, which would forget it.
 - `asyncio.BufferedProtocol` is a real base class: stock asyncio asks `isinstance`, uvloop asks for the method.
