@@ -79,6 +79,8 @@ def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], function: Callabl
     async def checked() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: loop_errors.append(context))
+        # Debug mode logs what held the loop up. That a machine is busy is no finding, and some tests look at the log.
+        loop.slow_callback_duration = 1e9
         await function()
         # What the test has closed may need a turn or two to be gone.
         for _ in range(3):

@@ -16,7 +16,7 @@ import warnings
 import weakref
 
 import pytest
-from support.servers import client_of, echo_server, peer_and_client
+from support.servers import TOO_MUCH, client_of, echo_server, peer_and_client
 
 from pepperpy.network import (
     BusyError,
@@ -414,7 +414,7 @@ async def test_an_error_in_the_block_is_not_hidden_by_one_of_closing(caplog: pyt
     async with peer_and_client(close_timeout=0.05) as (_, client):
         with pytest.raises(ZeroDivisionError):
             async with client:
-                await client.send(b"x" * (16 << 20))
+                await client.send(TOO_MUCH)
                 raise ZeroDivisionError
         assert "did not take" in caplog.text
 

@@ -8,7 +8,7 @@ import hashlib
 import socket
 
 import pytest
-from support.servers import client_behind_faults, client_of, peer_and_client
+from support.servers import TOO_MUCH, client_behind_faults, client_of, peer_and_client
 
 from pepperpy.network import ConnectionLostError, IncompleteReadError, NetworkClient, NetworkTimeoutError
 from pepperpy.network.testing import Faults
@@ -164,7 +164,7 @@ async def test_a_client_that_does_not_receive_stops_reading_and_loses_nothing() 
 
 async def test_disconnect_sends_what_was_accepted_to_a_slow_reader() -> None:
     async with peer_and_client() as (peer, client):
-        pieces = [bytes([number]) * 50_000 for number in range(250)]
+        pieces = [bytes([number]) * (len(TOO_MUCH) // 250) for number in range(250)]
 
         async def send_all() -> None:
             for piece in pieces:

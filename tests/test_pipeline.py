@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.cancelling import Mode, arrived, cancel_now, until
-from support.servers import client_of, echo_server, peer_and_client
+from support.servers import TOO_MUCH, client_of, echo_server, peer_and_client
 
 from pepperpy.network import (
     BusyError,
@@ -30,7 +30,6 @@ from pepperpy.network.pipeline import Pipeline
 
 LINES = Delimited(b"\n")
 # More than both sockets' buffers and the send queue take from a client whose peer reads nothing.
-TOO_MUCH = bytes(16 << 20)
 
 
 def word(message: bytes) -> bytes | None:

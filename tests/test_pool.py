@@ -13,6 +13,7 @@ import pytest
 from support.cancelling import arrived, until
 from support.certificates import client_context, server_cert, server_context
 from support.line_server import LineServer, ask, is_consistent, pool_of, server_and_pool
+from support.servers import TOO_MUCH
 
 from pepperpy.network import (
     BusyError,
@@ -151,7 +152,7 @@ async def _go_on_receiving(client: NetworkClient, server: LineServer) -> None:
 
 async def _go_on_sending(client: NetworkClient, server: LineServer) -> None:
     server.open[-1].transport.pause_reading()
-    sending = asyncio.create_task(client.send_many([b"x" * (8 << 20), b"\n"]))
+    sending = asyncio.create_task(client.send_many([TOO_MUCH, b"\n"]))
     await sending
     held_back = asyncio.create_task(client.send(b"more"))
     await asyncio.sleep(0)
@@ -258,7 +259,6 @@ async def test_what_was_accepted_in_the_block_leaves_and_the_connection_is_lent_
 
 
 async def test_what_the_kernel_does_not_take_is_sent_before_the_connection_is_closed() -> None:
-    size = 30 << 20
     received = asyncio.get_running_loop().create_future()
 
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -271,11 +271,11 @@ async def test_what_the_kernel_does_not_take_is_sent_before_the_connection_is_cl
     async with await asyncio.start_server(count, "127.0.0.1", 0) as server:
         async with pool_of(server.sockets[0].getsockname()[1], 0, 1) as pool:
             async with pool.acquire() as client:
-                await client.send(b"x" * size)
+                await client.send(TOO_MUCH)
             assert pool.stats.dropped == {"unsent": 1}
             # It still counts until it is closed.
             assert (pool.stats.closing, pool.stats.size) == (1, 1)
-            assert await received == size
+            assert await received == len(TOO_MUCH)
 
 
 async def test_an_acquire_that_runs_out_of_time_says_how_the_pool_is() -> None:
@@ -357,11 +357,11 @@ def test_a_bad_configuration_or_time_limit_is_refused() -> None:
 
 
 async def _full(client: NetworkClient, server: socket.socket) -> socket.socket:
-    """The other end, after sending until no more leaves."""
+    """The other end, after sending until the next send has to wait."""
     peer = server.accept()[0]
     peer.setblocking(False)
-    while not client.stats.bytes_queued:
-        await client.send(bytes(1 << 20))
+    await client.send(TOO_MUCH)
+    assert client.stats.bytes_queued >= client.config.send_high_water
     return peer
 
 

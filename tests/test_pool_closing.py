@@ -11,6 +11,7 @@ import socket
 import pytest
 from support.cancelling import open_sockets, until
 from support.line_server import ask, line_server, pool_of, server_and_pool
+from support.servers import TOO_MUCH
 
 from pepperpy.network import ClosedError, NetworkClient, NetworkPool, UsageError
 
@@ -176,7 +177,7 @@ async def test_aborting_cuts_short_what_is_closing_in_order() -> None:
         async with pool.acquire() as client:
             await ask(client)
             server.open[0].transport.pause_reading()
-            await client.send(b"x" * (30 << 20))
+            await client.send(TOO_MUCH)
         assert pool.stats.closing == 1
         pool.abort()
         await until(lambda: pool.stats.size == 0, "it is gone")

@@ -9,6 +9,7 @@ import socket
 import pytest
 from support.cancelling import Mode, arrived, cancelled_at, until
 from support.mortal import mortal_and_client, reconnecting, silence, stall
+from support.servers import TOO_MUCH
 
 from pepperpy.network import (
     BusyError,
@@ -260,7 +261,7 @@ async def test_a_reset_that_only_a_send_has_met_is_found_though_reading_is_pause
 
 async def test_a_flush_that_was_cancelled_in_the_tick_of_the_loss_leaves_the_news_to_the_next_call() -> None:
     async with mortal_and_client(stall, send_high_water=1 << 30) as (server, client):
-        await client.send(bytes(32 << 20))
+        await client.send(TOO_MUCH)
         flushing = [asyncio.create_task(client.flush()) for _ in range(2)]
         await asyncio.sleep(0)
         protocol = client._protocol
@@ -281,7 +282,7 @@ async def test_a_flush_that_was_cancelled_in_the_tick_of_the_loss_leaves_the_new
 
 async def test_bytes_that_were_lost_unsent_are_reported_by_disconnect_if_nobody_else_has_been_told() -> None:
     async with mortal_and_client(stall, send_high_water=1 << 30) as (server, client):
-        await client.send(bytes(32 << 20))
+        await client.send(TOO_MUCH)
         assert client.stats.bytes_queued
         server.drop()
         await lost(client)

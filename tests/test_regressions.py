@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from support.servers import client_of, echo_server, peer_and_client
+from support.servers import TOO_MUCH, client_of, echo_server, peer_and_client
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkClient, NetworkTimeoutError, UsageError
 from pepperpy.network.backoff import may_pass
@@ -83,7 +83,7 @@ async def test_disconnect_after_a_failed_send_does_not_wait() -> None:
 
 async def test_flush_after_send_eof_tells_of_a_loss() -> None:
     async with peer_and_client() as (peer, client):
-        await client.send(b"x" * (16 << 20))
+        await client.send(TOO_MUCH)
         await client.send_eof()
         peer.reset()
         await asyncio.sleep(0.02)
@@ -93,7 +93,7 @@ async def test_flush_after_send_eof_tells_of_a_loss() -> None:
 
 async def test_a_cancelled_flush_does_not_hide_a_loss_from_disconnect() -> None:
     async with peer_and_client() as (peer, client):
-        await client.send(b"x" * (16 << 20))
+        await client.send(TOO_MUCH)
         flushing = asyncio.create_task(client.flush())
         await asyncio.sleep(0)
         flushing.cancel()
@@ -107,7 +107,7 @@ async def test_a_cancelled_flush_does_not_hide_a_loss_from_disconnect() -> None:
 
 async def test_what_abort_dropped_is_no_error_of_disconnect() -> None:
     async with peer_and_client() as (_, client):
-        await client.send(b"x" * (16 << 20))
+        await client.send(TOO_MUCH)
         client.abort()
         await client.disconnect()
 
@@ -135,7 +135,7 @@ async def test_a_forked_child_whose_loop_goes_on_sends_nothing_again() -> None:
         assert await peer.receive_all() == b"[1][2]"
 
 
-@pytest.mark.parametrize("size", [4, 16 << 20], ids=["free", "transport full"])
+@pytest.mark.parametrize("size", [4, len(TOO_MUCH)], ids=["free", "transport full"])
 def test_what_another_loop_may_not_send_is_not_sent(size: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = client_of(listener.getsockname()[1], send_high_water=1 << 30)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.cancelling import Mode, arrived, cancel_now, cancelled_at, until
-from support.servers import Peer, peer_and_client
+from support.servers import TOO_MUCH, Peer, peer_and_client
 
 from pepperpy.network import (
     BusyError,
@@ -28,7 +28,6 @@ from pepperpy.network import (
 )
 
 # More than both sockets' buffers and the send queue take from a client whose peer reads nothing.
-TOO_MUCH = bytes(16 << 20)
 
 
 async def line(client: NetworkClient) -> bytes:

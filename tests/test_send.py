@@ -8,12 +8,11 @@ import select
 import socket
 
 import pytest
-from support.servers import Peer, peer_and_client
+from support.servers import TOO_MUCH, Peer, peer_and_client
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkTimeoutError
 
 # More than the kernel takes from a peer that does not read: the sum of the largest socket buffers that Linux grows to.
-TOO_MUCH = 16 << 20
 
 
 async def test_a_lone_send_is_at_the_peer_before_the_sender_lets_the_loop_run() -> None:
@@ -112,7 +111,7 @@ async def test_send_many_keeps_header_and_payload_in_order_whatever_their_sizes(
 
 async def test_send_waits_while_the_peer_does_not_read_and_times_out_with_nothing_queued() -> None:
     async with peer_and_client() as (peer, client):
-        await client.send(b"x" * TOO_MUCH)
+        await client.send(TOO_MUCH)
         queued = client.stats.bytes_queued
         assert queued >= client.config.send_high_water
         with pytest.raises(NetworkTimeoutError, match="send timed out"):
@@ -121,7 +120,7 @@ async def test_send_waits_while_the_peer_does_not_read_and_times_out_with_nothin
         held_back = asyncio.create_task(client.send(b"last"))
         await asyncio.sleep(0)
         assert not held_back.done()
-        assert await peer.receive(TOO_MUCH) == b"x" * TOO_MUCH
+        assert await peer.receive(len(TOO_MUCH)) == TOO_MUCH
         await held_back
         assert await peer.receive(4) == b"last"
 
@@ -157,22 +156,22 @@ async def test_flush_returns_when_the_kernel_has_everything() -> None:
         await client.send(b"b")
         await client.flush()
         assert client.stats.bytes_queued == 0
-        await client.send(b"x" * TOO_MUCH)
+        await client.send(TOO_MUCH)
         with pytest.raises(NetworkTimeoutError, match="flush timed out"):
             await client.flush(timeout=0.05)
         flushing = asyncio.create_task(client.flush())
-        assert await peer.receive(2 + TOO_MUCH) == b"ab" + b"x" * TOO_MUCH
+        assert await peer.receive(2 + len(TOO_MUCH)) == b"ab" + TOO_MUCH
         await flushing
         assert client.stats.bytes_queued == 0
 
 
 async def test_several_flushes_wait_side_by_side() -> None:
     async with peer_and_client() as (peer, client):
-        await client.send(b"x" * TOO_MUCH)
+        await client.send(TOO_MUCH)
         flushes = [asyncio.create_task(client.flush()) for _ in range(3)]
         await asyncio.sleep(0)
         flushes[1].cancel()
-        await peer.receive(TOO_MUCH)
+        await peer.receive(len(TOO_MUCH))
         assert [type(result) for result in await asyncio.gather(*flushes, return_exceptions=True)] == [
             type(None),
             asyncio.CancelledError,
@@ -182,12 +181,12 @@ async def test_several_flushes_wait_side_by_side() -> None:
 
 async def test_send_eof_comes_after_what_was_accepted_and_ends_only_sending() -> None:
     async with peer_and_client() as (peer, client):
-        await client.send(b"x" * TOO_MUCH)
+        await client.send(TOO_MUCH)
         await client.send_eof()
         await client.send_eof()
         with pytest.raises(ClosedError, match="send_eof"):
             await client.send(b"more")
-        assert await peer.receive_all() == b"x" * TOO_MUCH
+        assert await peer.receive_all() == TOO_MUCH
         await peer.send(b"still here")
         assert await client.receive() == b"still here"
         await client.flush()
@@ -211,7 +210,7 @@ async def test_sending_to_a_peer_that_is_gone_fails_at_the_next_call_with_the_ca
 
 async def test_senders_held_back_are_told_of_a_loss() -> None:
     async with peer_and_client() as (peer, client):
-        await client.send(b"x" * TOO_MUCH)
+        await client.send(TOO_MUCH)
         waiting = [asyncio.create_task(client.send(b"y")) for _ in range(2)] + [asyncio.create_task(client.flush())]
         await asyncio.sleep(0.01)
         peer.reset()
@@ -221,7 +220,7 @@ async def test_senders_held_back_are_told_of_a_loss() -> None:
 
 async def test_senders_held_back_are_told_of_a_disconnect() -> None:
     async with peer_and_client(close_timeout=0.1) as (_, client):
-        await client.send(b"x" * TOO_MUCH)
+        await client.send(TOO_MUCH)
         waiting = [asyncio.create_task(client.send(b"y")) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(NetworkTimeoutError, match="did not take") as caught:

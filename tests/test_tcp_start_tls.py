@@ -14,7 +14,7 @@ import pytest
 from support.cancelling import Mode, cancelled_at, open_sockets, until
 from support.certificates import ca_file, self_signed_cert, server_cert, server_context
 from support.mortal import echo, mortal_and_client, silence
-from support.servers import Peer, peer_and_client
+from support.servers import TOO_MUCH, Peer, peer_and_client
 from support.tls_peer import TRANSPORTS, TLSPeer, use_transport
 
 from pepperpy.network import (
@@ -89,10 +89,10 @@ async def test_what_comes_with_the_end_of_the_handshake_is_received() -> None:
 
 async def test_what_was_accepted_before_leaves_in_plain_and_what_is_sent_meanwhile_encrypted() -> None:
     async with peer_and_client(ca_file=ca_file()) as (plain, client):
-        await client.send(b"p" * 8_000_000)
+        await client.send(TOO_MUCH)
         upgrading = asyncio.create_task(client.start_tls())
         await asyncio.sleep(0)
-        assert await plain.receive(8_000_000) == b"p" * 8_000_000
+        assert await plain.receive(len(TOO_MUCH)) == TOO_MUCH
         await until(lambda: client._protocol.is_tls, "the handshake has begun")
         await client.send(b"meanwhile")
         assert client.stats.bytes_queued == 9
@@ -160,14 +160,14 @@ async def test_closing_meanwhile_ends_the_upgrade() -> None:
 
 
 async def test_closing_in_order_while_the_upgrade_waits_sends_what_was_accepted() -> None:
-    async with peer_and_client(send_high_water=32_000_000) as (peer, client):
-        await client.send(b"p" * 8_000_000)
+    async with peer_and_client(send_high_water=1 << 40) as (peer, client):
+        await client.send(TOO_MUCH)
         upgrading = asyncio.create_task(client.start_tls())
         await asyncio.sleep(0)
-        await client.send(b"q" * 8_000_000)
+        await client.send(b"q" * len(TOO_MUCH))
         closing = asyncio.create_task(client.disconnect())
         await asyncio.sleep(0)
-        assert await peer.receive_all() == b"p" * 8_000_000 + b"q" * 8_000_000
+        assert await peer.receive_all() == TOO_MUCH + b"q" * len(TOO_MUCH)
         with pytest.raises(ClosedError):
             await upgrading
         await closing
@@ -186,10 +186,10 @@ async def test_a_connection_that_is_given_up_as_lost_meanwhile_says_so() -> None
 
 async def test_an_upgrade_that_comes_second_is_refused_and_changes_nothing() -> None:
     async with peer_and_client(ca_file=ca_file()) as (plain, client):
-        await client.send(b"p" * 8_000_000)
+        await client.send(TOO_MUCH)
         first, second = (asyncio.create_task(client.start_tls()) for _ in range(2))
         await asyncio.sleep(0)
-        await plain.receive(8_000_000)
+        await plain.receive(len(TOO_MUCH))
         with pytest.raises(UsageError, match="already"):
             await second
         peer = TLSPeer(plain.sock, server_context(server_cert()))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from support.cancelling import until
-from support.servers import peer_and_client
+from support.servers import TOO_MUCH, peer_and_client
 from support.tls_peer import TRANSPORTS, UPGRADED, TLSPeer, tls_peer_and_client, use_transport
 
 from pepperpy.network import (
@@ -249,8 +249,7 @@ async def test_closing_a_connection_whose_peer_goes_on_sending_is_bounded() -> N
 
 async def test_bytes_that_the_peer_does_not_take_are_reported_by_disconnect() -> None:
     async with tls_peer_and_client(close_timeout=0.05) as (_, client):
-        # More than the system keeps for it.
-        await client.send(b"x" * (16 << 20))
+        await client.send(TOO_MUCH)
         with pytest.raises(NetworkTimeoutError, match="did not take") as caught:
             await client.disconnect()
         assert caught.value.details["undelivered"] > 0
@@ -260,7 +259,7 @@ async def test_abort_is_immediate() -> None:
     async with tls_peer_and_client() as (_, client):
         waiting = asyncio.create_task(client.receive())
         await asyncio.sleep(0)
-        await client.send(b"x" * (16 << 20))
+        await client.send(TOO_MUCH)
         client.abort()
         assert not client.is_connected
         with pytest.raises(ClosedError):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from support.servers import TOO_MUCH
 
 from pepperpy.network import NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
 from pepperpy.network._stream_protocol import StreamProtocol
@@ -255,7 +256,7 @@ async def _(a: NetworkClient, b: NetworkClient) -> Any:
 @session("a peer that receives nothing", send_high_water=50_000, close_timeout=0.01)
 async def _(a: NetworkClient, b: NetworkClient) -> Any:
     # More than any kernel holds, however late the peer's side of it has its turn.
-    await a.send(bytes(64 << 20))
+    await a.send(TOO_MUCH * 4)
     result = await outcome(a.send(b"more", timeout=0.01))
     flushing = await outcome(a.flush(timeout=0.01))
     with pytest.raises(NetworkTimeoutError, match="did not take") as caught:

@@ -6,11 +6,27 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from pepperpy.network import NetworkClient, NetworkConfig
 from pepperpy.network.testing import FaultProxy, Faults
 
 NO_FAULTS = Faults()
+
+
+def _more_than_the_kernel_takes() -> int:
+    least = 16 << 20
+    try:
+        sent, received = (Path(f"/proc/sys/net/ipv4/tcp_{which}mem").read_text().split() for which in "wr")
+    except OSError:
+        return least
+    return max(least, 2 * int(sent[2]) + 2 * int(received[1]))
+
+
+# Bytes of which some stay in this process where the peer reads nothing. How many the kernel takes depends on more than
+# the buffers' first sizes: Linux lets a send buffer grow to the last figure of tcp_wmem at once where it remembers that
+# earlier connections to the same address were fast (tcp metrics). A receive buffer grows only for a peer that reads.
+TOO_MUCH = bytes(_more_than_the_kernel_takes())
 
 
 def client_of(port: int, **settings: object) -> NetworkClient:
