@@ -842,7 +842,7 @@ def test_what_cannot_be_sent_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match=r"data.*closed"):
         make(file)
     with pytest.raises(FileNotFoundError):
-        make(tmp_path / "missing")
+        make(tmp_path / "missing")  # Prepare makes it an InvalidRequestError as well
     with pytest.raises(IsADirectoryError):
         make(files={"a": tmp_path})
     os.mkfifo(tmp_path / "pipe")

@@ -278,8 +278,10 @@ async def test_a_full_disk_ends_the_download_with_its_own_error(target: Path, li
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert len(it.peer.requests) == 1
-    assert raised.value.errno == errno.EFBIG
-    assert not isinstance(raised.value, NetworkError)
+    error: Any = raised.value
+    assert error.errno == errno.EFBIG
+    assert isinstance(error, NetworkError) and not isinstance(error, InvalidRequestError)
+    assert f"cannot write '{target}': File too large (phase body" in str(error)
     assert untouched(target)
 
 
@@ -298,10 +300,12 @@ async def test_what_cannot_be_written_is_known_before_anything_is_sent(tmp_path:
     }
     async with served(whole()) as it:
         for name, number in cases.items():
-            with pytest.raises(OSError) as raised:
+            with pytest.raises(InvalidRequestError, match=f"cannot write '{tmp_path / name}': .* attempt 0") as raised:
                 await it.download(tmp_path / name)
-            assert raised.value.errno == number, name
-            assert not isinstance(raised.value, NetworkError)
+            error: Any = raised.value
+            assert isinstance(error, type(OSError(number, ""))) and error.errno == number, name
+        with pytest.raises(InvalidRequestError, match=r"cannot write '.*\\x00b': embedded null byte"):
+            await it.download(tmp_path / "a\0b")
         with pytest.raises(TypeError):
             await it.client.download("/file", None)  # type: ignore[arg-type]
         assert not it.peer.connections

@@ -47,7 +47,7 @@ async def attempt(config: NetworkConfig, tried: connect.Tried, *, again: bool) -
     Raises:
         AttemptFailed: There is none.
         ValueError: A file of the configuration cannot be used. Not with `again`: it may be just being replaced.
-        ImportError: The configuration asks for a package that is not installed.
+        UsageError: The configuration asks for a package that is not installed.
 
     Cancellation: No connection is left open.
     """

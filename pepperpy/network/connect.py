@@ -28,7 +28,7 @@ async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol
         OSError: Of the lookup or of the addresses; where several failed differently, one error names them all.
         ProxyError: The proxy could not be reached, or refused.
         TLSError: The handshake failed, or the certificate was refused.
-        ImportError: What the configuration asks for needs a package that is not installed.
+        UsageError: What the configuration asks for needs a package that is not installed.
         ValueError: A file of the configuration cannot be used.
 
     Cancellation: No socket is left open.

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from pepperpy.network.errors import ProxyError
+from pepperpy.network.errors import ProxyError, not_installed
 from pepperpy.network.lookup import forget, look_up
 from pepperpy.network.printable import printable
 
@@ -96,7 +96,7 @@ async def open_tunnel(
 
     Raises:
         ProxyError: The proxy cannot be reached, does not answer as one, or refuses; `details["status"]` is its code.
-        ImportError: SOCKS without the package that speaks it.
+        UsageError: SOCKS without the package that speaks it; an `ImportError` as well.
         OSError: `host` is no host name; or it is looked up here, for socks4 and socks5, and has no address.
 
     Failure and cancellation: No socket is left open.
@@ -132,11 +132,11 @@ def _check_name(host: str) -> None:
 
 
 def require_socks() -> None:
-    """Raises: `ImportError` that names the extra, unless python-socks is installed."""
+    """Raises: what `not_installed()` makes, unless python-socks is installed."""
     try:
         import python_socks.async_.asyncio  # noqa: F401
     except ImportError as error:
-        raise ImportError("a SOCKS proxy needs python-socks: pip install 'pepperpy-network[proxy]'") from error
+        raise not_installed("a SOCKS proxy", "python-socks", "proxy") from error
 
 
 async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from pepperpy.network._framer import Framer
 from pepperpy.network._framers import SeparatorFramer
+from pepperpy.network.errors import not_installed
 from pepperpy.network.framing import Codec, Delimited, FrameCodec, LengthPrefixed, M
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def _msgpack() -> Any:
     try:
         return importlib.import_module("msgspec.msgpack")
     except ImportError:
-        message = "MsgPack needs msgspec: pip install 'pepperpy-network[msgpack]'"
-        raise ModuleNotFoundError(message, name="msgspec") from None
+        raise not_installed("MsgPack", "msgspec", "msgpack") from None
 
 
 @functools.cache

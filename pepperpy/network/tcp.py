@@ -223,7 +223,8 @@ class NetworkClient:
             ClosedError: `disconnect()` or `abort()` was called meanwhile, which ends it at once, wherever it is.
             UsageError: Connected already, but from another thread, loop or process.
             ValueError: `ca_file` or `client_cert` cannot be used.
-            ImportError: The configuration asks for a package that is not installed; the message names the extra.
+            UsageError: The configuration asks for a package that is not installed; an `ImportError` as well, and its
+                message names the extra.
 
         Cancellation: No connection is left; `connect()` may be called again.
         """

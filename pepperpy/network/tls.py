@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, NamedTuple
 
+from pepperpy.network.errors import not_installed
+
 ClientCert = str | os.PathLike[str] | tuple[Any, ...]
 
 
@@ -37,7 +39,7 @@ def client_context(
         system_trust: Trust what the operating system trusts, through `truststore`, instead of OpenSSL's files.
 
     Raises:
-        ImportError: `system_trust` without the package that it needs.
+        UsageError: `system_trust` without the package that it needs; an `ImportError` as well.
         ValueError: A file cannot be read or used; the message names the field, the path and the reason.
         TypeError: See `certificate_parts()`.
     """
@@ -237,7 +239,7 @@ def _system_context() -> ssl.SSLContext:
     try:
         import truststore
     except ImportError as error:
-        raise ImportError("system_trust needs truststore: pip install 'pepperpy-network[truststore]'") from error
+        raise not_installed("system_trust", "truststore", "truststore") from error
     # Not inject_into_ssl(), which would change every context of the process.
     context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return context

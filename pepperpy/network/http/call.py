@@ -174,20 +174,23 @@ class Call:
             ceil_threshold=math.inf,
         )
 
-    def error(self, kind: type[Error], text: str, cause: BaseException | None = None, **details: Any) -> Error:
-        """An error of this call: what happened, where and when, without secrets."""
-        elapsed = self.elapsed
-        url = redact_url(str(self.url))
-        facts = {
+    def facts(self) -> dict[str, Any]:
+        """What the `details` of each error of this call say, without secrets."""
+        return {
             "method": self.method,
-            "url": url,
+            "url": redact_url(str(self.url)),
             "host": self.host,
             "port": self.url.port,
             "phase": self.phase,
             "attempt": self.attempt,
-            "elapsed": elapsed,
+            "elapsed": self.elapsed,
         }
-        message = f"{self.method} {url}: {text} (phase {self.phase}, attempt {self.attempt}, {elapsed:.3g} s)"
+
+    def error(self, kind: type[Error], text: str, cause: BaseException | None = None, **details: Any) -> Error:
+        """An error of this call: what happened, where and when, without secrets."""
+        facts = self.facts()
+        where = f"(phase {self.phase}, attempt {self.attempt}, {facts['elapsed']:.3g} s)"
+        message = f"{self.method} {facts['url']}: {text} {where}"
         # The repr of a UnicodeError holds the whole body, and its text does not.
         if cause is not None and "://" in (str(cause) if isinstance(cause, UnicodeError) else f"{cause} {cause!r}"):
             # A traceback would show it.

@@ -71,7 +71,8 @@ class HTTPClient:
 
     Every method that sends a request raises, besides what its own documentation names:
 
-        InvalidRequestError: The URL, a header or another value cannot be sent. Nothing was sent.
+        InvalidRequestError: The URL, a header or another value cannot be sent. Nothing was sent. Where a file cannot be
+            read, it is FileNotFoundError, PermissionError, ... as well.
         ConnectError, TLSError, ProxyError: No connection could be made.
         ConnectionLostError, IncompleteReadError, ProtocolError: The server broke off, or broke the rules.
         NetworkTimeoutError: A limit passed; `details["limit"]` names the setting. PoolTimeoutError: in the queue.
@@ -481,8 +482,9 @@ class HTTPClient:
         Raises:
             IntegrityError: The file is not as `checksum` says, or longer than announced.
             HTTPStatusError: Any answer but the file: also 202, 204, 304, or a redirect that was not to be followed.
-            OSError: `path` cannot be written, as it is: FileNotFoundError, IsADirectoryError, no space left, ... What
-                can be told before the request is sent is.
+            NetworkError: `path` cannot be written, and an OSError of the class that the system has for it:
+                FileNotFoundError, IsADirectoryError, no space left, ... What can be told before the request is sent is
+                told then, as InvalidRequestError.
 
         After any error, and after a cancellation, `path` is as it was and nothing else is left. A cancellation waits
         for a write to the disk that is under way.

@@ -17,6 +17,7 @@ from math import isfinite
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
+from pepperpy.network.errors import not_installed
 from pepperpy.network.printable import printable
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def decode_as(content: bytes, type: Any, codec: JSONCodec) -> Any:
         ValueError: Not JSON, or not of this type; the message says where. It may name keys of the body, but repeats
             nothing that was read as a str or number.
         TypeError: No library can read this type.
-        ModuleNotFoundError: Neither library is installed; the message holds the command that installs one.
+        UsageError: Neither library is installed; a `ModuleNotFoundError` as well, with the command that installs one.
         ImportError: The type itself needs something that is not installed, as pydantic's EmailStr does.
     """
     try:
@@ -244,9 +245,7 @@ def _make_reader(type: Any) -> _Reader:
         except (TypeError, NameError, RuntimeError) as error:  # RuntimeError: pydantic's complaints about types
             reason = error
     if reason is None:
-        raise ModuleNotFoundError(
-            f"reading JSON as {type!r} needs msgspec or pydantic: pip install msgspec", name="msgspec"
-        )
+        raise not_installed(f"reading JSON as {type!r}", "msgspec")
     raise _unreadable(type, reason) from reason
 
 

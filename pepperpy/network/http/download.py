@@ -5,9 +5,10 @@ Here is what to ask for, and whether an answer is a start or the rest; `part_fil
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pepperpy.network.errors import (
     InvalidRequestError,
     NetworkError,
     ProtocolError,
+    also,
 )
 from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call
@@ -30,6 +32,7 @@ from pepperpy.network.http.dates import parse_date
 from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.response import check_announced, read_start, status_error, too_large
+from pepperpy.network.http.sources import file_words
 from pepperpy.network.http.translate import translate
 from pepperpy.network.http.upload import Progress
 
@@ -111,13 +114,16 @@ class Download:
         """Download, and put the file in place. Whatever is raised, the target is untouched and nothing is left over."""
         call, file = self._call, self._file
         try:
-            await file.create()
+            with self._on_disk():
+                await file.create()
             await self._receive()
-            await file.finish(self._pieces)
+            with self._on_disk():
+                await file.finish(self._pieces)
             if file.digest != file.expected:
                 text = f"the file's {file.algorithm} is {file.digest}, not {file.expected}"
                 raise call.error(IntegrityError, text, expected=file.expected, actual=file.digest)
-            file.put_in_place()
+            with self._on_disk():
+                file.put_in_place()
         except BaseException:
             await file.discard()
             raise
@@ -130,6 +136,15 @@ class Download:
             self._resumed,
             call.elapsed,
         )
+
+    @contextlib.contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """Make what the file system raises an error of this call, which is of the same built-in class as well."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: no path can have a null character
+            kind = also(NetworkError if self._call.attempt else InvalidRequestError, type(error))
+            raise self._call.error(kind, f"cannot write {file_words(error, self._file.path)}", error) from error
 
     async def _receive(self) -> None:
         """Receive the whole file, in as many attempts as it takes."""
@@ -198,7 +213,8 @@ class Download:
             if self._total is not None and self._limit is not None:
                 check_announced(raw, self._call, self._limit, self._total)
         if self._size:
-            await self._file.empty()
+            with self._on_disk():
+                await self._file.empty()
             self._size = self._waiting = 0
             self._pieces = []
         if self._progress is not None:
@@ -240,7 +256,8 @@ class Download:
             self._pieces.append(piece)
             self._waiting += len(piece)
             if self._waiting >= BATCH:
-                await self._file.write(self._pieces)
+                with self._on_disk():
+                    await self._file.write(self._pieces)
                 self._pieces = []
                 self._waiting = 0
             if self._progress is not None:

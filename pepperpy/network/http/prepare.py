@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from pepperpy.network.config import _check_int, check_timeout
-from pepperpy.network.errors import InvalidRequestError
+from pepperpy.network.errors import InvalidRequestError, also
 from pepperpy.network.http import wire as wires
 from pepperpy.network.http.auth import Auth, BasicAuth, as_auth
 from pepperpy.network.http.body import make_body
@@ -36,6 +36,7 @@ from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.engine import logger
 from pepperpy.network.http.redact import redact_url
+from pepperpy.network.http.sources import file_words
 
 
 class RequestOptions(TypedDict, total=False):
@@ -114,7 +115,8 @@ class Prepare:
         """The call, and the auth that it is to be sent with.
 
         Raises:
-            InvalidRequestError: A value that cannot be sent; nothing was sent.
+            InvalidRequestError: A value that cannot be sent, or a file that cannot be read, and then FileNotFoundError,
+                PermissionError, ... as well. Nothing was sent.
             TypeError: An argument of a wrong type.
         """
         config = self.config
@@ -162,7 +164,9 @@ class Prepare:
         except ValueError as error:
             if isinstance(error, InvalidRequestError) and error.details:
                 raise
-            raise _refused(method, url, error) from error.__cause__
+            raise _refused(method, url, str(error)) from error.__cause__
+        except OSError as error:
+            raise _refused(method, url, f"cannot read {file_words(error, error.filename)}", error) from error
         return call, auth
 
     def _target(self, url: str | URL) -> URL:
@@ -288,7 +292,8 @@ def _without_total(timeout: ClientTimeout) -> ClientTimeout:
     )
 
 
-def _refused(method: object, url: object, error: ValueError) -> InvalidRequestError:
+def _refused(method: object, url: object, why: str, cause: OSError | None = None) -> InvalidRequestError:
     shown = redact_url(url_text(url))
     details = {"method": method, "url": shown, "phase": "prepare", "attempt": 0, "elapsed": 0.0}
-    return InvalidRequestError(f"{ascii(method)[1:-1]:.50} {shown}: {error}", details)
+    kind = InvalidRequestError if cause is None else also(InvalidRequestError, type(cause))
+    return kind(f"{ascii(method)[1:-1]:.50} {shown}: {why}", details, cause)

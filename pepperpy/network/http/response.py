@@ -144,7 +144,7 @@ class HTTPResponse(ResponseHead):
 
         Raises:
             DecodeError: It is no JSON, does not fit `type`, or is not declared as JSON although that is required.
-            ModuleNotFoundError: `type` needs a library that is not installed; the message names it.
+            UsageError: `type` needs a library that is not installed; a `ModuleNotFoundError` as well, which names it.
         """
         headers = self._raw.headers
         if self._strict and not _is_json(kind := parse_content_type(headers.get("Content-Type", ""))[0]):

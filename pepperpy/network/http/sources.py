@@ -19,6 +19,7 @@ from pepperpy.network.config import KIB
 from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http.threads import done, in_endless_thread, in_thread
 from pepperpy.network.http.upload import BodyFailed, Source
+from pepperpy.network.printable import printable
 
 # Bytes read and sent at once. aiohttp's StreamWriter waits for the transport after as many.
 CHUNK = 64 * KIB
@@ -170,6 +171,14 @@ async def _copy(file: Any, size: int | None, writer: AbstractStreamWriter, *, wa
 async def _read_all(reader: asyncio.StreamReader | aiohttp.StreamReader) -> AsyncIterator[bytes]:
     while chunk := await reader.read(CHUNK):
         yield chunk
+
+
+def file_words(error: OSError | ValueError, path: Any) -> str:
+    """Which file of the user's it is, and why it cannot be used."""
+    why = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    return (
+        f"'{printable(os.fsdecode(path))}': {why}" if isinstance(path, (str, bytes, os.PathLike)) else f"a file: {why}"
+    )
 
 
 def as_bytes(chunk: Any) -> bytes:

@@ -45,6 +45,8 @@ def translate(error: Exception, call: Call) -> NetworkError:
     if isinstance(error, BodyFailed):
         return call.error(UploadError, str(error), error.__cause__)
     if isinstance(error, NetworkError):
+        # What is raised far below the call knows nothing of it.
+        error.details = call.facts() | error.details
         return error
     if isinstance(error, TimeoutError):
         return _timed_out(error, call)
