@@ -97,7 +97,7 @@ def documented_server() -> Iterator[None]:
         mock.get("/search", params={"q": "test"}).reply(text="found")
         mock.get("/users/123").reply(json={"name": "john"})
         mock.post("/users", json={"name": "john"}).reply(201)
-        mock.get("/events").reply(text="data: one\n\ndata: two\n\n")
+        mock.get("/events").reply(text="data: one\n\ndata: two\n\n", headers={"Content-Type": "text/event-stream"})
         mock.get("/files/large.bin").reply(content=b"")
         for number in (1, 2, 3):
             mock.get(f"/{number}").reply(text="page")

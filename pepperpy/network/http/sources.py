@@ -176,9 +176,8 @@ async def _read_all(reader: asyncio.StreamReader | aiohttp.StreamReader) -> Asyn
 def file_words(error: OSError | ValueError, path: Any) -> str:
     """Which file of the user's it is, and why it cannot be used."""
     why = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
-    return (
-        f"'{printable(os.fsdecode(path))}': {why}" if isinstance(path, (str, bytes, os.PathLike)) else f"a file: {why}"
-    )
+    named = isinstance(path, (str, bytes, os.PathLike))
+    return f"'{printable(os.fsdecode(path))}': {why}" if named else f"a file: {why}"
 
 
 def as_bytes(chunk: Any) -> bytes:
