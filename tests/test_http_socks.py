@@ -35,6 +35,28 @@ async def test_plain_and_tls_go_through_and_connections_are_reused(web: Nginx, s
         assert client.stats.open_connections == 2
 
 
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+async def test_a_proxy_of_the_environment_is_heeded_with_its_credentials(
+    web: Nginx, socks: int, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{socks}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    async with HTTPClient(TRUSTING.replace(trust_env=True)) as client:
+        for url in (web.url("/text"), web.https_url("/text")):
+            assert await client.get(url) == TEXT
+            assert await client.get(url.replace("127.0.0.1", "localhost")) == TEXT
+        # What goes through the proxy comes from it: no connection of ours leads to the server.
+        direct = [transport.get_extra_info("peername")[1] for transport in client.session.connector.open_transports()]
+        assert sorted(direct) == sorted([web.http_port, web.https_port, socks, socks])
+    monkeypatch.setenv("http_proxy", f"{scheme}://{USER}:canary@127.0.0.1:{socks}")
+    monkeypatch.delenv("no_proxy")
+    async with HTTPClient(TRUSTING.replace(trust_env=True)) as client:
+        with pytest.raises(ProxyError, match="authentication failure") as caught:
+            await client.get(web.url("/text"))
+        assert "canary" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
+
+
 async def test_the_server_gets_an_ordinary_request_and_no_credentials(web: Nginx, socks: int) -> None:
     seen, answering = [], []
 

@@ -18,6 +18,15 @@ def is_socks(proxy: URL | None) -> bool:
     return proxy is not None and proxy.scheme.startswith("socks")
 
 
+def _with_credentials(request: aiohttp.ClientRequest) -> str:
+    url, credentials = request.proxy, request.proxy_auth
+    assert url is not None
+    if credentials is not None:
+        # Of an environment variable: aiohttp takes them out of the URL.
+        url = url.with_user(credentials.login).with_password(credentials.password)
+    return str(url)
+
+
 async def connect_through(
     connector: Any, settings: HTTPConfig, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
 ) -> tuple[asyncio.Transport, Any]:
@@ -35,7 +44,7 @@ async def connect_through(
         user_timeout=settings.user_timeout,
     )
     try:
-        sock = await open_tunnel(config, str(request.proxy), host, port)
+        sock = await open_tunnel(config, _with_credentials(request), host, port)
     except ProxyError as error:
         raise aiohttp.ClientProxyConnectionError(request.connection_key, error) from error
     except OSError as error:
