@@ -170,7 +170,7 @@ def test_a_client_that_is_open_in_another_loop_says_so() -> None:
         await client.initialize()
 
     async def use() -> None:
-        with pytest.raises(UsageError, match="another event loop"):
+        with pytest.raises(UsageError, match=r"another event loop, which is not running; await client\.close\(\) here"):
             await client.get("http://127.0.0.1:1")
         await client.close()
 

@@ -313,6 +313,53 @@ def test_a_forked_child_that_closes_does_not_disturb_its_parent() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # since CPython 3.12
+async def test_a_forked_process_is_told_to_open_the_client_anew_and_can() -> None:
+    async with http_peer(answering(response())) as peer, HTTPClient() as client:
+
+        async def in_child() -> str:
+            for call in (client.get, client.initialize):
+                with pytest.raises(UsageError, match=r"forked from.*await client\.close\(\) here, then initialize"):
+                    await call(*[peer.url] * (call == client.get))
+            await client.close()
+            async with client:
+                return await client.get(peer.url)
+
+        def fork() -> int:
+            if (child := os.fork()) == 0:
+                code = 1
+                try:
+                    code = 0 if asyncio.run(asyncio.wait_for(in_child(), 10)) == "ok" else 2
+                finally:
+                    os._exit(code)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+        assert await client.get(peer.url) == "ok"
+        # In a thread, for a process that is forked there has no running loop.
+        assert await asyncio.to_thread(fork) == 0
+        assert await client.get(peer.url) == "ok"
+        assert [request.connection for request in peer.requests] == [1, 2, 1]
+
+
+def test_a_client_whose_loop_has_ended_says_what_to_do_and_can_be_used_then() -> None:
+    async def use(close_first: bool) -> str:
+        async with http_peer(answering(response())) as peer:
+            if close_first:
+                with pytest.raises(UsageError, match=r"has ended; await client\.close\(\) here, then initialize"):
+                    await client.get(peer.url)
+                await client.close()
+                await client.initialize()
+            text = await client.get(peer.url)
+            # The server of this loop ends with it, and waits for its connections.
+            client.session.connector.open_transports()[0].abort()
+            return text
+
+    client = HTTPClient()
+    assert asyncio.run(use(False)) == asyncio.run(use(True)) == "ok"
+    asyncio.run(client.close())
+
+
 def test_a_client_can_be_closed_after_its_loop_has_ended() -> None:
     client = HTTPClient()
     asyncio.run(client.initialize())

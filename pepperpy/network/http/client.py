@@ -80,7 +80,7 @@ class HTTPClient:
         ResponseTooLargeError: The body goes past `max_response_size`.
         HTTPStatusError: The status is 400 or above, unless `raise_for_status` is False.
         ClosedError: The client was closed before or meanwhile.
-        UsageError: Another event loop than the one that the client was opened in.
+        UsageError: Another event loop than the one that the client was opened in, or a forked process.
 
     All are `NetworkError`; once a call has begun with `details` `method`, `url` (without secrets), `phase`, `attempt`
     and `elapsed`. Failures that may pass are tried again as `HTTPConfig` says.
@@ -124,7 +124,7 @@ class HTTPClient:
         """Open the client. Does nothing if it is open.
 
         Raises:
-            UsageError: It is open in another event loop.
+            UsageError: It is open in another event loop, or was opened before this process was forked.
         """
         self._closed = False
         self._open()
@@ -138,8 +138,19 @@ class HTTPClient:
             self._loop = loop
             self._pid = os.getpid()
         elif self._loop is not loop:
-            raise UsageError("the client is open in another event loop; close it there, or use a client for each loop")
+            raise UsageError(self._whose())
         return self._engine
+
+    def _whose(self) -> str:
+        """Why the client cannot be used here, and what to do."""
+        anew = "await client.close() here, then initialize() or `async with` opens it anew"
+        if self._pid != os.getpid():
+            return f"the client was opened by the process that this one was forked from, and stays its; {anew}"
+        assert self._loop is not None
+        where = "the client was opened in another event loop, which"
+        if self._loop.is_running():
+            return f"{where} is running; close it there, or use a client for each loop"
+        return f"{where} {'has ended' if self._loop.is_closed() else 'is not running'}; {anew}"
 
     async def close(self) -> None:
         """Close all connections; requests under way end with `ClosedError`. Afterwards nothing is left to wait for.
