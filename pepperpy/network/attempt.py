@@ -124,7 +124,7 @@ async def _set_up(protocol: StreamProtocol, on_connect: Callable[..., Any]) -> S
                 result = on_connect(client)
                 if inspect.isawaitable(result):
                     await result
-                if not client.is_connected:
+                if not client._protocol.is_open:
                     if client._protocol.state in ("closing", "closed"):
                         raise ClosedError("on_connect closed the connection")
                     raise ConnectionLostError("connection lost", None, client._protocol.loss)

@@ -51,6 +51,7 @@ class Connecting:
             Others: As `NetworkClient.connect()`.
         """
         try:
+            await self._close_ended()
             made = await self._attempts()
             if self._closed:
                 # on_connect did not mind being cancelled, or did it itself.
@@ -91,6 +92,16 @@ class Connecting:
             self._ended = self._loop.create_future()
         # Unlike `await`, this leaves the future alone when the task is cancelled.
         await asyncio.wait([self._ended], timeout=seconds)
+
+    async def _close_ended(self) -> None:
+        # What is left of a connection whose peer has ended its stream. Before the attempts, because there are servers
+        # that take one connection at a time. Nothing is left to send, so the peer sees an orderly end.
+        protocol = self._client._protocol
+        if protocol.is_open:
+            closed = protocol.wait_closed()
+            protocol.abort()
+            if closed is not None:
+                await closed
 
     async def _attempts(self) -> tuple[StreamProtocol, float]:
         config = self._config

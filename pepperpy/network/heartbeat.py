@@ -25,6 +25,8 @@ GRACE = 0.01
 class Heartbeat:
     """The heartbeat of one connection, from the moment it is made until `stop()` or its end.
 
+    It ends when the peer ends its stream: no answer can come then, and nothing is wrong with that.
+
     While reading is paused (`receive_high_water` is reached), silence says nothing; the heartbeat rests. It does so
     too while a `request()` waits for its reply: the peer takes its time for that, and can be asked nothing else.
     """
@@ -52,7 +54,7 @@ class Heartbeat:
 
     def _look(self) -> None:
         client = self._client()
-        if client is None or not self._protocol.is_open:
+        if client is None or not self._protocol.is_open or self._protocol.peer_ended:
             return
         idle = time.monotonic() - max(self._started, self._protocol.last_activity)
         if self._protocol.receiver.reading_paused:
@@ -81,11 +83,11 @@ class Heartbeat:
                 if inspect.isawaitable(result):
                     await result
         except Exception as error:
-            if self._protocol.is_open:
+            if self._protocol.is_open and not self._protocol.peer_ended:
                 self._protocol.lose(error)
 
     def _judge(self) -> None:
-        if not self._protocol.is_open:
+        if not self._protocol.is_open or self._protocol.peer_ended:
             return
         client, task = self._client(), self._task
         assert task is not None

@@ -164,7 +164,8 @@ class Supervisor:
             return NotConnectedError(*self.words("not connected: call connect() or use `async with` first", "use"))
         if state in ("closing", "closed"):
             return ClosedError(*self.words("connection was closed by this side", "use"))
-        return ConnectionLostError(*self.words("connection lost", "use"), client._protocol.loss)
+        what = "the peer has ended its stream" if client._protocol.at_eof else "connection lost"
+        return ConnectionLostError(*self.words(what, "use"), client._protocol.loss)
 
     # ---- What the pending directions ask ----
 

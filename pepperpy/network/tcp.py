@@ -19,6 +19,7 @@ from pepperpy.network.errors import (
     ConnectionLostError,
     NetworkError,
     NetworkTimeoutError,
+    UsageError,
 )
 from pepperpy.network.tls import TLSInfo
 
@@ -152,12 +153,21 @@ class NetworkClient:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection: made, not closed by this side, and not known to be lost.
+        """Whether there is a connection: made, not closed by this side, not known to be lost, and not at its end.
 
-        A peer that has only ended its own stream still counts as connected: sending goes on. Not so over TLS, where the
-        end is one of both directions.
+        Once the peer has ended its stream, this stays True until every received byte is taken (see `at_eof`), over TLS
+        too, or until a send has told of a loss. So a loop over it loses no last line.
         """
-        return self._protocol.is_open
+        return self._protocol.is_connected
+
+    @property
+    def at_eof(self) -> bool:
+        """Whether the peer has ended its stream, and every received byte is taken: a receive returns the end at once.
+
+        From then on `is_connected` is False, and `connect()` makes a new connection. On a plain connection sending goes
+        on until then. Always False for a client that reconnects: it takes the peer's end for a loss.
+        """
+        return self._protocol.at_eof
 
     @property
     def local_address(self) -> Any:
@@ -206,7 +216,10 @@ class NetworkClient:
         )
 
     async def connect(self) -> None:
-        """Connect to server. Does nothing if this client is connected.
+        """Connect to server. Does nothing if this client is connected and the peer has not ended its stream.
+
+        At the end of the peer's stream (`at_eof`), what is left of the old connection is closed first. After a loss,
+        what had arrived and was not taken goes with the old connection.
 
         All addresses of the host race (RFC 8305); that, a proxy's answer and the TLS handshake have
         `config.connect_timeout` seconds. A failure that may pass (refused, unreachable, timed out, a name server that
@@ -221,18 +234,23 @@ class NetworkClient:
             NetworkTimeoutError: The last attempt ran out of time.
             BusyError: Another task is connecting this client, or it is reconnecting: `wait_connected()` waits for that.
             ClosedError: `disconnect()` or `abort()` was called meanwhile, which ends it at once, wherever it is.
-            UsageError: Connected already, but from another thread, loop or process.
+            UsageError: Connected already, but from another thread, loop or process. Or the peer has ended its stream,
+                and there are bytes that nobody has taken, or accepted ones that have not left: the message counts them,
+                and nothing was dropped. `abort()` drops them.
             ValueError: `ca_file` or `client_cert` cannot be used.
             UsageError: The configuration asks for a package that is not installed; an `ImportError` as well, and its
                 message names the extra.
 
         Cancellation: No connection is left; `connect()` may be called again.
         """
-        if self._protocol.is_open:
-            self._protocol.check_user()
-            return
+        protocol = self._protocol
+        if protocol.is_open:
+            protocol.check_user()
+            if not protocol.peer_ended:
+                return
         if self._connecting:
             raise BusyError(f"{self._where}: another task is already connecting this client", self._details("connect"))
+        self._check_left_at_the_end()
         if self._supervisor is not None:
             if self._supervisor.is_reconnecting:
                 message = f"{self._where}: reconnecting already; wait_connected() waits for it"
@@ -256,6 +274,17 @@ class NetworkClient:
             # Sending broke, or its loop was closed; nobody can use it any more.
             self._protocol.abort()
         self._take_over(protocol, latency)
+
+    def _check_left_at_the_end(self) -> None:
+        unread, unsent = self._protocol.left_at_the_end()
+        if unread or unsent:
+            left = [f"{unread} received bytes were not taken"] if unread else []
+            left += [f"{unsent} accepted bytes have not left"] if unsent else []
+            message = (
+                f"{self._where}: not connected again: the peer has ended its stream, but {' and '.join(left)};"
+                " receive or flush them first, or abort() to drop them"
+            )
+            raise UsageError(message, self._details("connect") | {"unread": unread, "unsent": unsent})
 
     async def wait_connected(self, timeout: Timeout = Default.TIMEOUT) -> None:
         """Wait until the client is connected: for another task's `connect()`, or the reconnection after a loss.

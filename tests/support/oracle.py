@@ -69,6 +69,7 @@ class ReceivedStream:
     taken: int = 0
     receives: int = 0
     ended: bool = False  # by the peer
+    end_met: bool = False  # a receive has returned the end, and none has waited since
     lost: bool = False
     closed: bool = False  # by us
     paused: bool = False
@@ -110,8 +111,8 @@ class ReceivedStream:
         self.paused = paused
 
     def waits(self, request: Request) -> None:
-        """Somebody waits: for that, reading goes on."""
-        self.paused = False
+        """Somebody waits: for that, reading goes on. Or for a turn of the loop, before the end is returned again."""
+        self.paused = self.end_met = False
         if request.method == "receive_exactly" and request.size >= OWN_MEMORY_FROM:
             self.promised = request.size
 
@@ -123,6 +124,9 @@ class ReceivedStream:
         if answer is Wait.NOT_YET:
             return answer
         self.promised = 0
+        if self.is_at_end(request):
+            assert not self.end_met, f"{request} returned the end again, and did not let the loop run"
+            self.end_met = True
         if isinstance(answer, Raises):
             if answer.partial is not None:
                 self.taken = len(self.came)
@@ -133,6 +137,11 @@ class ReceivedStream:
             if self.unread_count <= self.low:
                 self.paused = False
         return answer
+
+    def is_at_end(self, request: Request) -> bool:
+        """Whether the request meets the end of the stream, with nothing in front of it."""
+        asks_for_nothing = request.method == "receive_exactly" and not request.size
+        return self.ended and not self.closed and not self.unread_count and not asks_for_nothing
 
     def look(self, request: Request) -> Answer:
         """What the request would give; changes nothing."""

@@ -192,6 +192,7 @@ cdef class FrameReader:
             )
             failure.content = content
             receiver._buffer.discard(end)
+            receiver.tell_at_eof()
             raise failure from error
         self._check(receiver, position)
         return message

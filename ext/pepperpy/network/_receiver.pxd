@@ -42,6 +42,8 @@ cdef class Receiver:
         ReceiveBuffer _buffer
         Destination _destination     # only while its reader waits, or has been woken and not yet run. Bytes in it come first.
         bint eof
+        bint _end_met                # a take has returned the end of the stream, and nothing has waited since
+        object on_at_eof             # callable without arguments, told once when is_at_eof() becomes true; or None
         readonly bint told           # a take has raised the loss
         bint _reading_paused
         Py_ssize_t _high
@@ -62,6 +64,9 @@ cdef class Receiver:
     cdef object next_buffer(self)
     cdef Status received(self, Py_ssize_t n) except Status.ERROR
     cdef Status end(self, bint direct) except Status.ERROR
+    cdef Py_ssize_t unread(self) noexcept
+    cdef bint is_at_eof(self) noexcept
+    cdef Status tell_at_eof(self) except Status.ERROR
     cdef Status discard_all(self) except Status.ERROR
     cdef Status read_to_the_end(self) except Status.ERROR
     cdef double expire(self, double now) except -1

@@ -10,7 +10,7 @@ One task at a time: a connection that somebody waits on refuses every other read
 
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -141,13 +141,12 @@ cdef class Receiver:
 
     @property
     def bytes_buffered(self):
-        if self._destination is None:
-            return self._buffer.length
-        return self._buffer.length + self._destination.filled - self._destination.copied + len(self._destination.lead)
+        return self.unread()
 
     @property
     def at_eof(self):
-        return self.eof and not self.bytes_buffered
+        """Whether a receive would return the end of the stream."""
+        return self.is_at_eof()
 
     @property
     def unfinished(self):
@@ -251,6 +250,31 @@ cdef class Receiver:
         # No more bytes will come: end of stream, loss or close. What the reader gets, its take decides.
         if self._waiter is not None:
             self._waiter.wake(direct)
+        return Status.OK
+
+    cdef Py_ssize_t unread(self) noexcept:
+        if self._destination is None:
+            return self._buffer.length
+        return self._buffer.length + self._destination.filled - self._destination.copied + PyBytes_GET_SIZE(self._destination.lead)
+
+    cdef bint is_at_eof(self) noexcept:
+        return (
+            self.eof
+            and not self.unread()
+            and self._endpoint.state != State.CLOSING
+            and self._endpoint.state != State.CLOSED
+        )
+
+    cdef Status tell_at_eof(self) except Status.ERROR:
+        # Called wherever the last unread byte may have gone, or the end of the stream has come.
+        if self.on_at_eof is None or not self.is_at_eof():
+            return Status.OK
+        on_at_eof, self.on_at_eof = self.on_at_eof, None
+        try:
+            on_at_eof()
+        except BaseException as error:
+            # The caller may hold bytes that it has just taken, which must not be lost with this error.
+            self._endpoint.break_off(error)
         return Status.OK
 
     cdef Status discard_all(self) except Status.ERROR:
@@ -389,12 +413,20 @@ cdef class Receiver:
         self.receives += 1
         if self._reading_paused and self._buffer.length <= self._low:
             self._resume_reading()
+        if self.eof:
+            self.tell_at_eof()
         return data
 
     cdef object _nothing_on_hand(self):
-        # False: wait for more. True: the stream has ended, in order. Raises: no more can come.
+        # False: wait. True: the stream has ended, in order. Raises: no more can come.
         if self.eof and self._endpoint.state != State.CLOSING and self._endpoint.state != State.CLOSED:
-            return True
+            if self._buffer.length:
+                return True
+            self.tell_at_eof()
+            # The first take returns the end at once. Each further one lets the loop run before: a program that asks
+            # again and again would hold it up for ever.
+            self._end_met = not self._end_met
+            return self._end_met
         if self._endpoint.state != State.OPEN:
             self.told = self._endpoint.state == State.LOST
             raise self._endpoint.refusal()
@@ -411,6 +443,7 @@ cdef class Receiver:
             IncompleteReadError, f"the peer ended the stream after {len(partial)} bytes, before {end}", "receive", details
         )
         error.partial = partial
+        self.tell_at_eof()
         raise error
 
     cdef object _too_large(self, Py_ssize_t limit):
@@ -455,7 +488,10 @@ cdef class Receiver:
 
         if self.limited_elsewhere and timeout is _DEFAULT_TIMEOUT:
             timeout = None
-        waiter = self._endpoint.new_waiter(timeout, "receive")
+        waiter = self._endpoint.new_waiter(None if self.eof else timeout, "receive")
+        if self.eof:
+            # Nothing can come: this is the one turn of the loop before a take returns the end again.
+            self._endpoint.loop.call_soon(self._turn_passed, waiter)
         if self._reading_paused:
             # What is wanted may be more than the high-water mark; its own limit bounds it.
             self._resume_reading()
@@ -464,6 +500,9 @@ cdef class Receiver:
         self._wanted_count = count
         self._waiter = waiter
         return waiter
+
+    def _turn_passed(self, Waiter waiter not None):
+        waiter.wake(True)
 
     cdef bint _is_satisfied(self) noexcept:
         if self._destination is not None:

@@ -104,8 +104,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 # that the peer's end of stream had come before: Linux tcp_reset().)
                 self.endpoint.break_off(self.endpoint.broken)
                 return False
-            self.receiver.eof = True
-            self.receiver.end(True)
+            self._end_of_stream()
         except BaseException as error:
             self._break_off(error)
         # Half-closed: sending goes on until disconnect().
@@ -133,7 +132,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 finally:
                     self.receiver.end(True)
             finally:
-                endpoint.on_timer = endpoint.on_broken = None
+                endpoint.on_timer = endpoint.on_broken = self.receiver.on_at_eof = None
                 for closed in self._closed or ():
                     if not closed.done():
                         closed.set_result(None)
@@ -160,10 +159,15 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             if self._eof_is_loss:
                 self._end_of_stream_is_loss()
                 return
-            self.receiver.eof = True
-            self.receiver.end(True)
+            self._end_of_stream()
         except BaseException as error:
             self._break_off(error)
+
+    def _end_of_stream(self):
+        self.receiver.eof = True
+        # Before the task that waits, which may ask at once.
+        self.receiver.tell_at_eof()
+        self.receiver.end(True)
 
     def _read_rest(self, ssl_object):
         """Take what `ssl_object` still holds; whether a close_notify is the end of it."""
@@ -201,9 +205,44 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     @property
     def is_open(self):
-        """Whether it can be used: connected, not closing, neither lost nor broken, and its loop is there."""
+        """Whether it can be sent on: connected, not closing, neither lost nor broken, and its loop is there."""
         return (
             self.endpoint.state == State.OPEN and self.endpoint.broken is None and not self.endpoint.loop.is_closed()
+        )
+
+    @property
+    def is_connected(self):
+        """Whether it is open, and the peer has not ended its stream or left bytes that are still to be taken."""
+        return self._unread_at_the_end() > 0 if self.receiver.eof else self.is_open
+
+    @property
+    def at_eof(self):
+        """Whether the peer has ended its stream and all that came before is taken."""
+        return self.receiver.is_at_eof()
+
+    @property
+    def peer_ended(self):
+        """Whether the peer has ended its stream, in order."""
+        return self.receiver.eof
+
+    cdef Py_ssize_t _unread_at_the_end(self) except -1:
+        # Bytes that came before the end of the stream and are still to be taken. Over TLS the connection is lost by
+        # then, but only a send can tell; once one has, what is on hand keeps nobody from connecting again.
+        return 0 if self._is_settled() else self.receiver.unread()
+
+    def left_at_the_end(self):
+        """Bytes that connecting again would drop although the stream ended in order: not taken, and not sent."""
+        if not self.receiver.eof or self._is_settled():
+            return 0, 0
+        return self.receiver.unread(), max(self.sender.pending(), self.endpoint.undelivered)
+
+    cdef bint _is_settled(self) except -1:
+        # Closed by this side, or the loss has been raised, or the loop is gone.
+        return (
+            self.endpoint.state == State.CLOSING
+            or self.endpoint.state == State.CLOSED
+            or self.endpoint.loss_reported
+            or self.endpoint.loop.is_closed()
         )
 
     @property
@@ -257,7 +296,10 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.sender.transport_is_empty()
 
     def watch(self, on_end, bint eof_is_loss):
-        """Call `on_end(self)` once the connection is gone, at once if it is; the peer's end of stream may count as loss."""
+        """Call `on_end(self)` once the connection is gone, at once if it is; the peer's end of stream may count as loss.
+
+        If it does not, `on_end` is called when what came before that end is taken, and again when the connection is gone.
+        """
         if self.endpoint.transport is None:
             on_end(self)
             return
@@ -269,6 +311,13 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 self._end_of_stream_is_loss()
             elif self.endpoint.broken is not None:
                 self._sending_broke()
+        else:
+            self.receiver.on_at_eof = self._at_eof
+            self.receiver.tell_at_eof()
+
+    def _at_eof(self):
+        if self._on_end is not None:
+            self._on_end(self)
 
     def lose(self, error):
         """Give the connection up as lost, because of `error`; what has arrived can still be taken."""
