@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from support.servers import client_of
 from support.tls_peer import TRANSPORTS, TLSPeer, accepted, tls_client_of, tls_peer_and_client, use_transport
 
 from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, NetworkTimeoutError, TLSError, handshake
-from pepperpy.network import tls as tls_module
 
 
 @pytest.fixture(params=TRANSPORTS, autouse=True)
@@ -177,20 +175,6 @@ async def test_the_same_settings_share_one_context() -> None:
     async with tls_peer_and_client(alpn=("one",)) as (_, client):
         contexts.add(client._protocol.extra_info("sslcontext"))
     assert len(contexts) == 2
-
-
-async def test_the_systems_trust_is_asked_through_truststore(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file()))
-    async with server(_take_one_byte, server_cert()) as (port, received):
-        async with client_of(port, tls=True, system_trust=True) as client:
-            assert type(client._protocol.extra_info("sslcontext")).__module__.startswith("truststore")
-            await client.send(b"x")
-            await until(lambda: received == [b"x"], "the byte is there")
-    tls_module._context.cache_clear()
-    monkeypatch.setitem(sys.modules, "truststore", None)
-    with pytest.raises(ImportError, match=r"pip install 'pepperpy-network\[truststore\]'"):
-        await client_of(port, tls=True, system_trust=True).connect()
-    assert ssl.SSLContext.__module__ == "ssl"
 
 
 async def test_a_server_without_tls_is_told_as_such() -> None:

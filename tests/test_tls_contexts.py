@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +101,90 @@ async def test_a_context_of_ones_own_may_still_take_the_common_name() -> None:
 @pytest.mark.parametrize("settings", [{}, {"verify": False}, {"ca_file": ca_file()}, {"system_trust": True}])
 def test_no_context_of_ours_takes_the_common_name(settings: dict[str, Any]) -> None:
     assert not client_context(**settings).hostname_checks_common_name
+
+
+# ---- What the system trusts ----
+
+
+async def _greeting_of(settings: dict[str, Any]) -> type:
+    """The type of the context that a client with these settings has connected with; bytes have gone both ways."""
+    async with tls_peer_and_client(**{"ca_file": None} | settings) as (peer, client):
+        await client.send(b"x")
+        assert await peer.receive(1) == b"x"
+        return type(client._protocol.extra_info("sslcontext"))
+
+
+@pytest.fixture
+def no_authorities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """OpenSSL finds no authorities; the folder where it looks for them."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("system_ca")
+async def test_the_systems_authorities_are_read_once_into_an_ordinary_context() -> None:
+    first = client_context(system_trust=True)
+    read = first.cert_store_stats()
+    for _ in range(2):
+        # truststore's context would read them again, and add them to those it has.
+        assert await _greeting_of({"system_trust": True}) is ssl.SSLContext
+    assert client_context(system_trust=True) is first
+    assert first.cert_store_stats() == read
+    assert first is not client_context()
+
+
+async def test_where_openssl_finds_no_authorities_the_distributions_are_looked_for(
+    no_authorities: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_module, "_BUNDLES", (str(no_authorities / "nowhere.pem"), str(ca_file())))
+    assert await _greeting_of({"system_trust": True}) is ssl.SSLContext
+    # Without system_trust, OpenSSL decides.
+    assert not client_context().get_ca_certs()
+
+
+def test_authorities_in_a_folder_of_openssls_are_the_systems(
+    no_authorities: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (no_authorities / "0123abcd.0").touch()
+    monkeypatch.setattr(tls_module, "_BUNDLES", (str(ca_file()),))
+    assert not client_context(system_trust=True).get_ca_certs()
+
+
+def test_a_bundle_of_the_system_that_cannot_be_read_is_named(
+    no_authorities: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (broken := no_authorities / "broken.pem").write_text("no certificate")
+    monkeypatch.setattr(tls_module, "_BUNDLES", (str(broken),))
+    with pytest.raises(ValueError, match=r"system_trust '.*broken.pem' cannot be used: it has no certificate in PEM"):
+        client_context(system_trust=True)
+
+
+def test_authorities_that_are_replaced_or_named_by_the_environment_make_a_new_context(
+    no_authorities: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = no_authorities / "missing.pem"
+    for system_trust in (False, True):
+        contexts = [client_context(system_trust=system_trust)]
+        shutil.copy(ca_file(), file)
+        contexts.append(client_context(system_trust=system_trust))
+        shutil.copy(ca_file(), no_authorities / "new.pem")
+        os.replace(no_authorities / "new.pem", file)
+        contexts.append(client_context(system_trust=system_trust))
+        assert client_context(system_trust=system_trust) is contexts[-1]
+        with monkeypatch.context() as other:
+            other.setenv("SSL_CERT_DIR", "/nonexistent")
+            contexts.append(client_context(system_trust=system_trust))
+        assert len(set(contexts)) == 4
+        file.unlink()
+
+
+@pytest.mark.usefixtures("system_ca")
+async def test_macos_and_windows_are_asked_through_truststore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_module, "_TRUST_IS_FILES", False)
+    assert (await _greeting_of({"system_trust": True})).__module__.startswith("truststore")
+    tls_module._context.cache_clear()
+    monkeypatch.setitem(sys.modules, "truststore", None)
+    with pytest.raises(ImportError, match=r"pip install 'pepperpy-network\[truststore\]'"):
+        client_context(system_trust=True)
+    assert ssl.SSLContext.__module__ == "ssl"

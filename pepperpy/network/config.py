@@ -107,7 +107,7 @@ class NetworkConfig:
             of several, one of which must be the server's. Checked besides the rest, or instead with
             `verify_ssl=False`, before any byte of yours is sent. A renewed certificate is another one: pin it as well.
         system_trust: Trust what the operating system trusts instead of OpenSSL's files; on macOS and Windows these
-            differ. Needs `pip install 'pepperpy-network[truststore]'`.
+            differ, and need `pip install 'pepperpy-network[truststore]'`.
 
         hosts: Further `(host, port)` pairs. Every attempt begins at `host` and goes on, without a wait, to the next one
             while none can be reached; each has `connect_timeout` seconds.
