@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.certificates import ca_file, client_cert, common_name_cert, server_cert, server_context
+from support.certificates import (
+    ca_file,
+    certificate_of_the_authority,
+    client_cert,
+    common_name_cert,
+    server_cert,
+    server_context,
+)
 from support.http_faults import response
 from support.tls_peer import tls_peer_and_client
 
-from pepperpy.network import HTTPClient, HTTPConfig, TLSError
+from pepperpy.network import HTTPClient, HTTPConfig, TLSError, tls_files
 from pepperpy.network import tls as tls_module
 from pepperpy.network.tls import client_context
 
@@ -137,7 +144,7 @@ async def test_the_systems_authorities_are_read_once_into_an_ordinary_context() 
 async def test_where_openssl_finds_no_authorities_the_distributions_are_looked_for(
     no_authorities: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls_module, "_BUNDLES", (str(no_authorities / "nowhere.pem"), str(ca_file())))
+    monkeypatch.setattr(tls_files, "_BUNDLES", (str(no_authorities / "nowhere.pem"), str(ca_file())))
     assert await _greeting_of({"system_trust": True}) is ssl.SSLContext
     # Without system_trust, OpenSSL decides.
     assert not client_context().get_ca_certs()
@@ -147,7 +154,7 @@ def test_authorities_in_a_folder_of_openssls_are_the_systems(
     no_authorities: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (no_authorities / "0123abcd.0").touch()
-    monkeypatch.setattr(tls_module, "_BUNDLES", (str(ca_file()),))
+    monkeypatch.setattr(tls_files, "_BUNDLES", (str(ca_file()),))
     assert not client_context(system_trust=True).get_ca_certs()
 
 
@@ -155,7 +162,7 @@ def test_a_bundle_of_the_system_that_cannot_be_read_is_named(
     no_authorities: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (broken := no_authorities / "broken.pem").write_text("no certificate")
-    monkeypatch.setattr(tls_module, "_BUNDLES", (str(broken),))
+    monkeypatch.setattr(tls_files, "_BUNDLES", (str(broken),))
     with pytest.raises(ValueError, match=r"system_trust '.*broken.pem' cannot be used: it has no certificate in PEM"):
         client_context(system_trust=True)
 
@@ -181,10 +188,69 @@ def test_authorities_that_are_replaced_or_named_by_the_environment_make_a_new_co
 
 @pytest.mark.usefixtures("system_ca")
 async def test_macos_and_windows_are_asked_through_truststore(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls_module, "_TRUST_IS_FILES", False)
+    monkeypatch.setattr(tls_files, "_TRUST_IS_FILES", False)
     assert (await _greeting_of({"system_trust": True})).__module__.startswith("truststore")
     tls_module._context.cache_clear()
     monkeypatch.setitem(sys.modules, "truststore", None)
     with pytest.raises(ImportError, match=r"pip install 'pepperpy-network\[truststore\]'"):
         client_context(system_trust=True)
     assert ssl.SSLContext.__module__ == "ssl"
+
+
+# ---- Files that are replaced while the program runs ----
+
+
+async def _serial_shown(config: dict[str, Any]) -> str:
+    """The serial number of the certificate that a client with these settings shows to the server."""
+    context = server_context(server_cert())
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca_file())
+    async with tls_peer_and_client(context, **config) as (peer, client):
+        await client.send(b"x")
+        assert await peer.receive(1) == b"x"
+        return str(peer.tls.getpeercert()["serialNumber"])
+
+
+async def test_a_pair_that_is_being_replaced_is_refused_by_name_and_the_new_one_is_shown_at_once(
+    tmp_path: Path,
+) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    settings = {"client_cert": (certificate, key)}
+    serials = []
+    for turn in range(3):
+        leaf = certificate_of_the_authority()
+        for file, blob in (
+            (certificate, leaf.cert_chain_pems[0]),
+            (key, leaf.private_key_pem),
+        ):
+            if turn and file is key:
+                # The certificate is the new one already, the key still the old one.
+                with pytest.raises(
+                    ValueError, match=r"cert.pem, .*key.pem' cannot be used: the key belongs to another"
+                ):
+                    client_context(**settings)
+            blob.write_to_path(new := tmp_path / "new.pem")
+            os.replace(new, file)
+        serials.append(await _serial_shown(settings))
+    assert len(set(serials)) == 3
+
+
+def test_a_file_that_is_rewritten_in_place_with_its_old_time_and_size_makes_a_new_context(tmp_path: Path) -> None:
+    shutil.copy(ca_file(), file := tmp_path / "ca.pem")
+    before, first = file.stat(), client_context(ca_file=file)
+    assert client_context(ca_file=file) is first
+    while file.stat().st_ctime_ns == before.st_ctime_ns:
+        # As rsync --inplace --times does.
+        file.write_bytes(file.read_bytes())
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+    assert client_context(ca_file=file) is not first
+
+
+def test_a_file_that_cannot_be_used_is_tried_again(tmp_path: Path) -> None:
+    (file := tmp_path / "ca.pem").write_text("half of")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"ca_file '.*ca.pem' cannot be used: it has no certificate in PEM"):
+            client_context(ca_file=file)
+    shutil.copy(ca_file(), file)
+    assert client_context(ca_file=file).get_ca_certs()

@@ -7,12 +7,19 @@ import hashlib
 import os
 import re
 import ssl
-import sys
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
-from pepperpy.network.errors import not_installed
+from pepperpy.network.tls_files import (
+    Authorities,
+    FileKey,
+    context_for,
+    default_authorities,
+    default_context,
+    file_key,
+    load_client_cert,
+)
 
 ClientCert = str | os.PathLike[str] | tuple[Any, ...]
 
@@ -37,7 +44,7 @@ def client_context(
             where the key may be None.
         alpn: Names of protocols to offer (RFC 7301), the preferred one first.
         minimum_version: The oldest version of TLS to speak.
-        system_trust: Trust what the operating system trusts: see `_system_context()`.
+        system_trust: Trust what the operating system trusts: see `tls_files.default_context()`.
 
     Raises:
         UsageError: `system_trust` without the package that it needs on macOS and Windows; an `ImportError` as well.
@@ -47,10 +54,10 @@ def client_context(
     certificate, key, password = certificate_parts(client_cert)
     return _context(
         verify,
-        _as_it_is("ca_file", ca_file),
-        _default_authorities(system_trust) if ca_file is None else None,
-        _as_it_is("client_cert", certificate),
-        _as_it_is("client_cert", key),
+        file_key("ca_file", ca_file),
+        default_authorities(system_trust),
+        file_key("client_cert", certificate),
+        file_key("client_cert", key),
         _Secret(password),
         alpn,
         minimum_version,
@@ -167,101 +174,19 @@ class _Secret:
         return hash(self.value)
 
 
-class _File(NamedTuple):
-    """Cache key of a file: changes when the file is replaced or rewritten."""
-
-    path: str
-    inode: int
-    size: int
-    changed_ns: int
-
-
-def _as_it_is(field: str, path: str | os.PathLike[str] | None) -> _File | None:
-    if path is None:
-        return None
-    path = os.fspath(path)
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise _unusable(field, path, error) from error
-    return _File(path, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _unusable(field: str, path: str, error: Exception, reason: str | None = None) -> ValueError:
-    return ValueError(f"{field} {path!r} cannot be used: {reason or getattr(error, 'strerror', None) or error}")
-
-
-class _Authorities(NamedTuple):
-    """Cache key of what is trusted without a `ca_file`: changes with the environment, and when a file is replaced.
-
-    Certificates in `folder` need no key: OpenSSL looks for them there at each handshake.
-    """
-
-    file: _File | None  # OpenSSL's own, or that of SSL_CERT_FILE
-    folder: str
-    bundle: _File | None  # what stands in for both
-
-
-# What OpenSSL was built with. Where its authorities are not there, as for a Python that was built on another system,
-# the distributions have them in one of these files (as Go's crypto/x509 looks for them).
-_BUILT_IN = ssl.get_default_verify_paths()
-_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch, Gentoo
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
-    "/etc/pki/tls/certs/ca-bundle.crt",  # their older releases
-    "/etc/ssl/ca-bundle.pem",  # SUSE
-    "/etc/ssl/cert.pem",  # Alpine, BSD
-)
-# macOS and Windows ask their own interfaces for each certificate.
-_TRUST_IS_FILES = sys.platform not in ("darwin", "win32")
-
-
-def _default_authorities(system_trust: bool) -> _Authorities:
-    file = _found(os.environ.get(_BUILT_IN.openssl_cafile_env, _BUILT_IN.openssl_cafile))
-    folder = os.environ.get(_BUILT_IN.openssl_capath_env, _BUILT_IN.openssl_capath)
-    bundle = None
-    if system_trust and _TRUST_IS_FILES and file is None and not _has_certificates(folder):
-        bundle = next(filter(None, map(_found, _BUNDLES)), None)
-    return _Authorities(file, folder, bundle)
-
-
-def _found(path: str) -> _File | None:
-    try:
-        return _as_it_is("", path)
-    except ValueError:
-        return None
-
-
-def _has_certificates(folder: str) -> bool:
-    try:
-        # The names that OpenSSL looks for: the hash of a subject, and a number.
-        return any(re.fullmatch(r"[0-9a-f]{8}\.\d{1,4}", name) for name in os.listdir(folder))
-    except OSError:
-        return False
-
-
 @functools.lru_cache(maxsize=64)
 def _context(
     verify: bool,
-    ca_file: _File | None,
-    authorities: _Authorities | None,
-    certificate: _File | None,
-    key: _File | None,
+    ca_file: FileKey | None,
+    authorities: Authorities,
+    certificate: FileKey | None,
+    key: FileKey | None,
     password: _Secret,
     alpn: tuple[str, ...],
     minimum_version: ssl.TLSVersion,
     system_trust: bool,
 ) -> ssl.SSLContext:
-    try:
-        if system_trust:
-            context = _system_context(authorities)
-        else:
-            context = ssl.create_default_context(cafile=ca_file and ca_file.path)
-    except OSError as error:
-        field, file = ("ca_file", ca_file) if ca_file else ("system_trust", authorities and authorities.bundle)
-        assert file is not None
-        reason = "it has no certificate in PEM that can be read" if isinstance(error, ssl.SSLError) else None
-        raise _unusable(field, file.path, error, reason) from error
+    context = default_context(authorities, system_trust) if ca_file is None else context_for(ca_file)
     context.minimum_version = minimum_version
     # Python's default takes the common name for a host name where a certificate has no subjectAltName. RFC 9525,
     # section 2, forbids that, and browsers, Go and urllib3 refuse.
@@ -273,51 +198,8 @@ def _context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if certificate is not None:
-        try:
-            context.load_cert_chain(
-                certificate.path, key and key.path, _no_prompt if password.value is None else password.value
-            )
-        except (OSError, ValueError) as error:
-            reason = None
-            if isinstance(error, ssl.SSLError):
-                # OpenSSL has no more exact words that reach Python.
-                reason = "certificate or key is missing, or not in PEM"
-                if error.reason == "KEY_VALUES_MISMATCH":
-                    reason = "the key belongs to another certificate"
-                elif password.value is not None:
-                    reason += ", or the password is wrong"
-            names = certificate.path if key is None else f"{certificate.path}, {key.path}"
-            raise _unusable("client_cert", names, error, reason) from error
+        load_client_cert(context, certificate, key, password.value)
     return context
-
-
-def _system_context(authorities: _Authorities | None) -> ssl.SSLContext:
-    """A context that trusts what the operating system trusts.
-
-    On macOS and Windows by truststore, which asks the system at each handshake. Not elsewhere: there truststore reads
-    the files of authorities at each handshake anew, and adds them to those it has. A handshake took 23 ms of CPU, the
-    200th 59, with OpenSSL 3.0, which looks everywhere it was ever told to (truststore#212); reading them once, 1 ms.
-    """
-    if _TRUST_IS_FILES:
-        assert authorities is not None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if authorities.bundle is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(authorities.bundle.path)
-        return context
-    try:
-        import truststore
-    except ImportError as error:
-        raise not_installed("system_trust", "truststore", "truststore") from error
-    # Not inject_into_ssl(), which would change every context of the process.
-    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return context
-
-
-def _no_prompt() -> str:
-    # OpenSSL would ask on the terminal.
-    raise ValueError("the key is encrypted, and no password is given")
 
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.

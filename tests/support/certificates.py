@@ -45,6 +45,11 @@ def client_cert() -> Path:
     return _written("client", _ca().issue_cert("client@example.org", common_name="pepperpy-client"))
 
 
+def certificate_of_the_authority() -> trustme.LeafCert:
+    """A new one at each call, in no file yet."""
+    return _ca().issue_cert("client@example.org")
+
+
 @functools.cache
 def expired_cert() -> Path:
     return _issued("expired", *HOSTS, not_before=_now() - 2 * DAY, not_after=_now() - DAY)

@@ -1,0 +1,173 @@
+"""The files that a context is made of: which they are, whether they have changed, and which one cannot be used."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import sys
+from typing import NamedTuple
+
+from pepperpy.network.errors import not_installed
+
+
+class FileKey(NamedTuple):
+    """Cache key of a file: changes when the file is replaced or rewritten."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int  # also where a copy has kept the time of modification
+
+
+def file_key(field: str, path: str | os.PathLike[str] | None) -> FileKey | None:
+    """None for None. Raises: `ValueError` for a file that cannot be found; it names `field` and `path`."""
+    if path is None:
+        return None
+    path = os.fspath(path)
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _unusable(field, path, error) from error
+    return FileKey(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _unusable(field: str, path: str, error: Exception, reason: str | None = None) -> ValueError:
+    return ValueError(f"{field} {path!r} cannot be used: {reason or getattr(error, 'strerror', None) or error}")
+
+
+# ---- Whom to trust ----
+
+
+class Authorities(NamedTuple):
+    """Cache key of what is trusted without a `ca_file`: changes with the environment, and when a file is replaced.
+
+    Certificates in `folder` need no key: OpenSSL looks for them there at each handshake.
+    """
+
+    file: FileKey | None  # OpenSSL's own, or that of SSL_CERT_FILE
+    folder: str
+    bundle: FileKey | None  # what stands in for both
+
+
+# What OpenSSL was built with. Where its authorities are not there, as for a Python that was built on another system,
+# the distributions have them in one of these files (as Go's crypto/x509 looks for them).
+_BUILT_IN = ssl.get_default_verify_paths()
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch, Gentoo
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
+    "/etc/pki/tls/certs/ca-bundle.crt",  # their older releases
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine, BSD
+)
+# macOS and Windows ask their own interfaces for each certificate.
+_TRUST_IS_FILES = sys.platform not in ("darwin", "win32")
+
+
+def default_authorities(system_trust: bool) -> Authorities:
+    file = _found(os.environ.get(_BUILT_IN.openssl_cafile_env, _BUILT_IN.openssl_cafile))
+    folder = os.environ.get(_BUILT_IN.openssl_capath_env, _BUILT_IN.openssl_capath)
+    bundle = None
+    if system_trust and _TRUST_IS_FILES and file is None and not _has_certificates(folder):
+        bundle = next(filter(None, map(_found, _BUNDLES)), None)
+    return Authorities(file, folder, bundle)
+
+
+def _found(path: str) -> FileKey | None:
+    try:
+        return file_key("", path)
+    except ValueError:
+        return None
+
+
+def _has_certificates(folder: str) -> bool:
+    try:
+        # The names that OpenSSL looks for: the hash of a subject, and a number.
+        return any(re.fullmatch(r"[0-9a-f]{8}\.\d{1,4}", name) for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+def default_context(authorities: Authorities, system_trust: bool) -> ssl.SSLContext:
+    """A context that trusts OpenSSL's authorities, or the operating system's.
+
+    The latter on macOS and Windows by truststore, which asks the system at each handshake. Not elsewhere: there
+    truststore reads the files of authorities at each handshake anew, and adds them to those it has. A handshake took
+    23 ms of CPU, the 200th 56, with OpenSSL 3.0, which looks everywhere it was ever told to (truststore#212); with the
+    files read once, it takes 1 ms.
+
+    Raises:
+        UsageError: truststore is needed, and not installed; an `ImportError` as well.
+        ValueError: A file cannot be used.
+    """
+    if not system_trust:
+        return ssl.create_default_context()
+    if _TRUST_IS_FILES:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if authorities.bundle is None:
+            context.load_default_certs()
+        else:
+            try:
+                context.load_verify_locations(authorities.bundle.path)
+            except OSError as error:
+                bundle = authorities.bundle.path
+                raise _unusable("system_trust", bundle, error, _no_pem("certificate", error)) from error
+        return context
+    try:
+        import truststore
+    except ImportError as error:
+        raise not_installed("system_trust", "truststore", "truststore") from error
+    # Not inject_into_ssl(), which would change every context of the process.
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return context
+
+
+def context_for(ca_file: FileKey) -> ssl.SSLContext:
+    """A context that trusts the authorities of that file only. Raises: `ValueError`, which names it."""
+    try:
+        return ssl.create_default_context(cafile=ca_file.path)
+    except OSError as error:
+        raise _unusable("ca_file", ca_file.path, error, _no_pem("certificate", error)) from error
+
+
+def _no_pem(what: str, error: Exception) -> str | None:
+    # OpenSSL has no more exact words that reach Python.
+    return f"it has no {what} in PEM that can be read" if isinstance(error, ssl.SSLError) else None
+
+
+# ---- Whom to be ----
+
+
+def load_client_cert(
+    context: ssl.SSLContext, certificate: FileKey, key: FileKey | None, password: str | bytes | None
+) -> None:
+    """Raises: `ValueError`, which names the one of the two files that cannot be used, or both if they do not match."""
+    try:
+        context.load_cert_chain(certificate.path, key and key.path, _no_prompt if password is None else password)
+    except (OSError, ValueError) as error:
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            # As for a moment while both are being replaced, so the pair of today's names is not all there is to say.
+            path = certificate.path if key is None else f"{certificate.path}, {key.path}"
+            raise _unusable("client_cert", path, error, "the key belongs to another certificate") from error
+        # The certificate comes first.
+        if refused := _certificate_refused(certificate.path):
+            raise _unusable("client_cert", certificate.path, refused, _no_pem("certificate", refused)) from error
+        reason = _no_pem("key", error)
+        if reason and password is not None:
+            reason += ", or the password is wrong"
+        raise _unusable("client_cert", (key or certificate).path, error, reason) from error
+
+
+def _certificate_refused(path: str) -> OSError | None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        return error
+    return None
+
+
+def _no_prompt() -> str:
+    # OpenSSL would ask on the terminal.
+    raise ValueError("the key is encrypted, and no password is given")
