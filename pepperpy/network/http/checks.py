@@ -95,11 +95,20 @@ def check_proxy(proxy: object) -> str:
     return proxy
 
 
+def check_verify(value: object) -> None:
+    if not isinstance(value, bool):
+        hint = "HTTPConfig(ca_file=...) trusts an authority of your own"
+        raise TypeError(f"verify_ssl must be True or False, not {value!r}; {hint}")
+
+
 def check_limits(name: str, timeout: object) -> None:
     """Refuse what is neither seconds, None, nor an `aiohttp.ClientTimeout` of such, where 0 is no limit."""
     if isinstance(timeout, ClientTimeout):
         for limit in ("total", "connect", "sock_connect", "sock_read", "ceil_threshold"):
             check_timeout(f"{name}.{limit}", getattr(timeout, limit), zero=True)
+    elif isinstance(timeout, tuple):
+        # As requests has it.
+        raise TypeError(f"{name} must be seconds or aiohttp.ClientTimeout(sock_connect=, sock_read=), not {timeout!r}")
     else:
         check_timeout(name, timeout, zero=False)
 

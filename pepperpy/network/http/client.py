@@ -19,10 +19,11 @@ from yarl import URL
 from pepperpy.network.config import _check_int
 from pepperpy.network.errors import ClosedError, NotConnectedError, UsageError
 from pepperpy.network.http import wire as wires
+from pepperpy.network.http.arguments import explains_arguments, unknown_argument
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import Params, param_pairs
 from pepperpy.network.http.codec import RequestData, default_codec
-from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.download import Download, DownloadResult
 from pepperpy.network.http.engine import Counters, Engine
 from pepperpy.network.http.interceptors import after_response, before_request
@@ -62,6 +63,7 @@ class HTTPStats:
 _of_the_parent: list[Engine] = []
 
 
+@explains_arguments(SETTINGS)
 class HTTPClient:
     """A client for any number of HTTP requests, with one pool of connections.
 
@@ -94,7 +96,8 @@ class HTTPClient:
         if config is None:
             config = HTTPConfig()
         elif not isinstance(config, HTTPConfig):
-            raise TypeError(f"config must be an HTTPConfig, not {type(config).__name__}")
+            hint = f": HTTPClient(HTTPConfig({'...' if isinstance(config, (str, URL)) else '**settings'}))"
+            raise TypeError(f"config must be an HTTPConfig, not {type(config).__name__}{hint}")
         self.config = config
         self._codec = config.json_codec or default_codec()
         self._prepare = Prepare(config, self._codec)
@@ -292,6 +295,7 @@ class HTTPClient:
         Raises:
             DecodeError: The body is not text.
         """
+        _refuse_json(options)
         response = await self.request("GET", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.text
 
@@ -366,6 +370,7 @@ class HTTPClient:
         **options: Unpack[RequestOptions],
     ) -> str:
         """Send HEAD request. The text of the response, as `get()`."""
+        _refuse_json(options)
         response = await self.request("HEAD", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.text
 
@@ -380,6 +385,7 @@ class HTTPClient:
         **options: Unpack[RequestOptions],
     ) -> str:
         """Send OPTIONS request. The text of the response, as `get()`."""
+        _refuse_json(options)
         response = await self.request("OPTIONS", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.text
 
@@ -396,6 +402,7 @@ class HTTPClient:
         **options: Unpack[RequestOptions],
     ) -> Any:
         """Send GET request and decode the JSON response, into `type` if given; see `HTTPResponse.json()`."""
+        _refuse_json(options)
         response = await self.request("GET", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.json(type)
 
@@ -553,6 +560,12 @@ class HTTPClient:
                 if errors == "raise" and result.error is not None:
                     raise result.error
                 yield result
+
+
+def _refuse_json(options: RequestOptions) -> None:
+    if "json" in options:
+        # request() would take it for given twice.
+        raise unknown_argument("json", ())
 
 
 def _own(mapping: Any) -> Any:

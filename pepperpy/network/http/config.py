@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from aiohttp import ClientTimeout
 
 from pepperpy.network.config import KIB, MIB, Default, _check_int, _check_seconds, check_keepalive, check_timeout
+from pepperpy.network.http.arguments import explains_arguments
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
     check_base_url,
@@ -19,6 +20,7 @@ from pepperpy.network.http.checks import (
     check_limits,
     check_params,
     check_proxy,
+    check_verify,
 )
 from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.rate_limit import RateLimit
@@ -26,6 +28,7 @@ from pepperpy.network.http.redact import redact_headers, redact_url
 from pepperpy.network.tls import certificate_parts
 
 
+@explains_arguments()
 @dataclass(frozen=True)
 class HTTPConfig:
     """Settings of one `HTTPClient`. Only `base_url` may be given by position.
@@ -165,7 +168,8 @@ class HTTPConfig:
             raise TypeError(f"retry_budget must be a number, not {self.retry_budget!r}")
         if not 0 <= self.retry_budget <= 10:
             raise ValueError(f"retry_budget must be from 0 to 10, not {self.retry_budget!r}")
-        for name in ("verify_ssl", "trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
+        check_verify(self.verify_ssl)
+        for name in ("trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.ca_file is not None and not isinstance(self.ca_file, (str, os.PathLike)):
@@ -240,6 +244,9 @@ class HTTPConfig:
     def replace(self, **changes: Any) -> HTTPConfig:
         """A copy with some fields changed; validated like a new one. An unknown field raises `TypeError`."""
         return dataclasses.replace(self, **changes)
+
+
+SETTINGS = tuple(item.name for item in dataclasses.fields(HTTPConfig))
 
 
 def _items(name: str, value: object) -> tuple[Any, ...]:

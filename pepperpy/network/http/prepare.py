@@ -14,6 +14,7 @@ from yarl import URL
 from pepperpy.network.config import _check_int, check_timeout
 from pepperpy.network.errors import InvalidRequestError, also
 from pepperpy.network.http import wire as wires
+from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import Auth, BasicAuth, as_auth
 from pepperpy.network.http.body import make_body
 from pepperpy.network.http.call import Call
@@ -25,6 +26,7 @@ from pepperpy.network.http.checks import (
     check_method,
     check_proxy,
     check_url,
+    check_verify,
     is_http,
     param_pairs,
     param_text,
@@ -33,7 +35,7 @@ from pepperpy.network.http.checks import (
     url_text,
 )
 from pepperpy.network.http.codec import JSONCodec
-from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.sources import file_words
@@ -68,6 +70,10 @@ class RequestOptions(TypedDict, total=False):
     max_response_size: int | None
     allow_redirects: bool
     progress: Callable[[int, int | None], object] | None
+
+
+# What requests take beside those.
+_ARGUMENTS = ("params", "headers", "proxy", "timeout", "verify_ssl", "json")
 
 
 class Prepare:
@@ -204,8 +210,7 @@ class Prepare:
         call.headers = CIMultiDict((name, value) for name, value in checked.items() if value is not None)
 
     def _set_unverified(self, call: Call, verify_ssl: object) -> None:
-        if verify_ssl is not False:
-            raise TypeError(f"verify_ssl must be True or False, not {verify_ssl!r}")
+        check_verify(verify_ssl)
         if not self._warned:
             self._warned = True
             logger.warning("certificates are not verified for %s; said once for this client", call.host)
@@ -215,7 +220,7 @@ class Prepare:
         self, call: Call, options: RequestOptions, deadline: float | None, auth: Auth | None
     ) -> tuple[float | None, Auth | None]:
         if unknown := options.keys() - RequestOptions.__annotations__.keys():
-            raise TypeError(f"unknown argument {sorted(unknown)[0]!r}")
+            raise unknown_argument(sorted(unknown)[0], (*RequestOptions.__annotations__, *_ARGUMENTS), SETTINGS)
         if (deadline := options.get("deadline", deadline)) is not None:
             check_timeout("deadline", deadline, zero=False)
         if "auth" in options:
