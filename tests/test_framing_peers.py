@@ -13,7 +13,16 @@ from typing import BinaryIO
 import pytest
 from support.servers import client_of
 
-from pepperpy.network import Delimited, JSONLines, LengthPrefixed, MsgPack, Netstring, NetworkClient
+from pepperpy.network import (
+    DecodeError,
+    Delimited,
+    JSONLines,
+    LengthPrefixed,
+    Mapped,
+    MsgPack,
+    Netstring,
+    NetworkClient,
+)
 
 
 def answer_u32(stream: BinaryIO, write: BinaryIO) -> None:
@@ -112,3 +121,19 @@ async def test_values_go_there_and_back(answer: object, codec: object) -> None:
             await framed.send_many(values)
             await client.send_eof()
             assert [value async for value in framed] == [[value] for value in values]
+
+
+async def test_what_a_codec_quotes_of_the_peer_is_printable_and_bounded() -> None:
+    def loads(data: bytes) -> str:
+        raise ValueError(f"cannot read {data.decode('latin-1')}")
+
+    def answer(stream: BinaryIO, write: BinaryIO) -> None:
+        write.write(b"\x1b[2J" + b"x" * 1000 + b"\n")
+        write.flush()
+        stream.read(1)
+
+    with served(answer) as client:
+        async with client:
+            with pytest.raises(DecodeError, match=r"decoded: cannot read \\x1b\[2Jxxx.*\.\.\.$") as caught:
+                await client.framed(Mapped(Delimited(), str.encode, loads)).receive()
+    assert len(str(caught.value)) < 700

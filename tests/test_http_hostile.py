@@ -13,7 +13,16 @@ import pytest
 from support.http_faults import answering, chunked_response, closing_after, response
 from support.http_peer import http_peer
 
-from pepperpy.network import DecodeError, HTTPClient, HTTPConfig, HTTPStatusError, NetworkError
+from pepperpy.network import (
+    DecodeError,
+    HTTPClient,
+    HTTPConfig,
+    HTTPStatusError,
+    InvalidRequestError,
+    NetworkError,
+    ProtocolError,
+    RedirectError,
+)
 from pepperpy.network.http.codec import builtin_codec, decode_as
 from pepperpy.network.http.content import content_length, encoding_of, parse_content_type
 from pepperpy.network.printable import printable, printable_bytes
@@ -57,6 +66,20 @@ async def test_what_a_server_sent_is_printable_in_every_text(place: str, caplog:
             for line in "\n".join(texts).splitlines():
                 assert line.isprintable(), ascii(line)
             assert len(str(error)) < 1000
+
+
+@pytest.mark.parametrize("location", ["http://]x[@", "//]x[@", "http://][@h/", "http://[x]y[@z", "http://a:b:c/"])
+async def test_what_a_parser_trips_over_is_an_error_of_the_servers_or_of_the_url(location: str) -> None:
+    moved = response(b"", f"Location: {location}", status="302 x")
+    config = HTTPConfig(retries=0, timeout=5, max_connections=1)
+    async with http_peer(answering(moved)) as peer, HTTPClient(config) as client:
+        for _ in range(2):  # no connection is lost to it
+            with pytest.raises((ProtocolError, RedirectError)):
+                await client.get(peer.url)
+        with pytest.raises(InvalidRequestError):
+            await client.get(location)
+    with pytest.raises(ValueError, match="proxy"):
+        HTTPConfig(proxy=location)
 
 
 async def test_a_reason_and_headers_in_latin_1_can_be_read_and_printed() -> None:

@@ -13,6 +13,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from pepperpy.network._receive_buffer cimport OWN_MEMORY_FROM, ReceiveBuffer
 
+from pepperpy.network.printable import printable
+
 import sys
 
 # No message of this size fits any memory; four of them fit a Py_ssize_t.
@@ -81,8 +83,9 @@ cdef class Framer:
 
 cdef str words_of(object error):
     # Of an exception that a codec raised: never empty. A ValueError explains itself, of others the class does.
+    # It may quote the peer.
     try:
-        words = str(error)
+        words = printable(str(error), 500)
     except Exception:
         words = ""
     if isinstance(error, ValueError):

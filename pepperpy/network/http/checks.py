@@ -47,7 +47,7 @@ def parse_url(name: str, url: str) -> URL:
         raise ValueError(f"{name} must start with http:// or https://")
     try:
         return check_url(name, URL(url))
-    except ValueError:
+    except (ValueError, LookupError):  # yarl 1.25 raises IndexError for "http://]x[@"
         # yarl's own words may repeat the credentials.
         raise ValueError(f"{name} has a host or a port that cannot be used") from None
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from pepperpy.network.config import MIB
@@ -33,7 +32,7 @@ from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.response import check_announced, read_start, status_error, too_large
 from pepperpy.network.http.sources import file_words
-from pepperpy.network.http.translate import translate
+from pepperpy.network.http.translate import FAILURES, translate
 from pepperpy.network.http.upload import Progress
 
 # Bytes that are handed to a thread at once, which takes some 50 us. Twice as many may be held in memory.
@@ -246,7 +245,7 @@ class Download:
         while True:
             try:
                 piece = await content.readany()
-            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            except FAILURES as error:
                 return translate(error, call)
             if not piece:
                 break

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-import aiohttp
 from multidict import CIMultiDict
 
 from pepperpy.network.backoff import Backoff, RetryBudget
@@ -27,8 +26,7 @@ from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.dates import retry_after
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start
-from pepperpy.network.http.translate import may_help, translate
-from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.http.translate import FAILURES, may_help, translate
 from pepperpy.network.http.wire import Wire
 from pepperpy.network.watchdog import Watchdog
 
@@ -111,7 +109,7 @@ class Engine:
                     why = f"status {raw.status}"
                     # So that the connection can be used again.
                     await read_start(raw, self._config.max_error_body)
-            except (aiohttp.ClientError, OSError, ValueError, RuntimeError, BodyFailed) as error:
+            except FAILURES as error:
                 if self.closing:
                     failure: NetworkError = call.error(ClosedError, "the client was closed")
                     delay = None

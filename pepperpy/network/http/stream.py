@@ -8,8 +8,6 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-import aiohttp
-
 from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.codec import JSONCodec, decode_as
@@ -17,7 +15,7 @@ from pepperpy.network.http.content import as_unicode, encoding_of, parse_content
 from pepperpy.network.http.lines import LineSplitter
 from pepperpy.network.http.response import ResponseHead, read_start, too_large
 from pepperpy.network.http.sse import EventParser, ServerSentEvent
-from pepperpy.network.http.translate import translate
+from pepperpy.network.http.translate import FAILURES, translate
 from pepperpy.network.printable import printable, printable_bytes
 
 
@@ -95,7 +93,7 @@ class HTTPStream(ResponseHead):
             failure: NetworkError | None = None
             try:
                 chunk = await content.readany()
-            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            except FAILURES as error:
                 failure = translate(error, self._call)
             finally:
                 self._reading = False

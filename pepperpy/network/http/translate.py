@@ -36,6 +36,13 @@ from pepperpy.network.http.upload import BodyFailed
 from pepperpy.network.printable import printable
 from pepperpy.network.proxy import PASSING_STATUSES
 
+# What an attempt and the reading of a body may raise. The last four nobody means: third-party parsers raise them when
+# they trip over what a server sent. Not every Exception: a failed assertion in a test's mock belongs to the test.
+FAILURES = (
+    *(aiohttp.ClientError, OSError, ValueError, RuntimeError, BodyFailed),
+    *(LookupError, ArithmeticError, TypeError, AttributeError),
+)
+
 
 def translate(error: Exception, call: Call) -> NetworkError:
     """The error to raise for what `Wire.send` or reading a body raised. `__cause__` is set, and shows no secret."""
@@ -67,7 +74,9 @@ def translate(error: Exception, call: Call) -> NetworkError:
     if isinstance(error, RuntimeError) and "closed" in str(error).lower():
         return call.error(ClosedError, "the stream was left, or the client was closed", error)
     if isinstance(error, ValueError):
-        return call.error(InvalidRequestError, str(error) or "the request cannot be sent", error)
+        return call.error(InvalidRequestError, printable(str(error), 500) or "the request cannot be sent", error)
+    if call.connected:
+        return call.error(ProtocolError, f"what the server sent cannot be read: {type(error).__name__}", error)
     return call.error(NetworkError, f"failed with {type(error).__name__}", error)
 
 
