@@ -1,15 +1,16 @@
-"""What comes too late: nothing goes on behind a `connect()` that failed, or behind a close."""
+"""What comes too late: nothing goes on behind a `connect()` that failed, or behind a close. What ends too soon."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
 
 import pytest
 from support.cancelling import Mode, cancelled_at, until
-from support.mortal import mortal_server, reconnecting, silence
+from support.mortal import echo, hang_up, mortal_and_client, mortal_server, reconnecting, silence
 
-from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, NetworkClient, NotConnectedError
+from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, NetworkClient, NotConnectedError, attempt
 
 
 @pytest.mark.parametrize("end", ["refused", "cancelled"])
@@ -86,3 +87,61 @@ async def test_on_connect_that_outlives_a_close_leaves_the_next_connection_alone
             await client.wait_connected(None)
         await until(lambda: heard[-1] == "closed", "it hears of the end")
         assert heard == ["connecting", "connected", "lost", "closed", "connecting", "connected", "closed"]
+
+
+# ---- Connections that never lived ----
+
+
+async def test_a_connection_that_a_dying_server_accepts_is_a_failed_attempt_and_no_send_meets_its_end() -> None:
+    heard: list[str] = []
+    async with mortal_and_client(on_state=lambda _, state: heard.append(state)) as (server, client):
+        server.handler = hang_up
+        server.drop()
+        with pytest.raises(ConnectionLostError):
+            await client.receive()
+        with pytest.raises(ConnectionLostError):
+            await client.send(b"x")
+        sending = asyncio.create_task(client.send(b"waits"))
+        await until(lambda: client.stats.retries >= 2, "two have accepted and hung up")
+        assert not sending.done()
+        server.handler = echo
+        await sending
+        assert await client.receive() == b"waits"
+        assert client.stats.connects == 2
+        assert server.accepted == client.stats.retries + 2
+        assert heard == ["connecting", "connected", "lost", "connected"]
+
+
+async def test_a_server_that_never_says_anything_is_connected_to_again() -> None:
+    async with mortal_and_client(silence) as (server, client):
+        server.drop()
+        await until(lambda: client.stats.connects == 2, "a new connection")
+        assert client.stats.retries == 0
+
+
+async def test_a_byte_of_the_server_proves_the_connection_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        await reader.read(1)
+
+    async with mortal_and_client(greet) as (server, client):
+        assert await client.receive() == b"hello"
+        monkeypatch.setattr(attempt, "PROBATION_S", 0.5)
+        started = time.monotonic()
+        server.drop()
+        with pytest.raises(ConnectionLostError):
+            await client.receive()
+        assert await client.receive() == b"hello"
+        assert time.monotonic() - started < 0.4
+
+
+@pytest.mark.parametrize("end", ["disconnect", "abort"])
+async def test_a_client_that_is_closed_before_its_connection_is_proved_leaves_none(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "PROBATION_S", 60)
+    async with mortal_and_client(silence) as (server, client):
+        server.drop()
+        await until(lambda: server.accepted == 2 and not client.is_connected, "the second connection")
+        await client.disconnect() if end == "disconnect" else client.abort()
+        await until(lambda: not server.writers, "it is closed")

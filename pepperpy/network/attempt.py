@@ -15,6 +15,11 @@ from pepperpy.network.errors import ClosedError, ConnectionLostError, TLSError
 from pepperpy.network.lookup import forget
 from pepperpy.network.tcp import NetworkClient
 
+# Seconds that a new connection of a reconnecting client lives before anybody uses it, unless a byte comes. A server
+# that is killed accepts up to its end, and then resets: within 0.2 ms (measured, Linux, 14 of 40 kills of a Python
+# server, with 20 connections). By the same way as the acceptance, so the distance does not matter.
+PROBATION_S = 0.01
+
 
 class AttemptFailed(Exception):
     """No host could be reached, or `on_connect` failed on each.
@@ -42,7 +47,8 @@ async def attempt(config: NetworkConfig, tried: connect.Tried, *, again: bool) -
     Args:
         config: Where and how.
         tried: The same object for each attempt until a connection has proved itself: see `connect.open_tcp()`.
-        again: This very client has been connected before. So its settings can work, and more may pass.
+        again: This very client has been connected before. So its settings can work, and more may pass; and whoever
+            accepts may be the server that has just been lost, on its way down: what ends at once has failed.
 
     Raises:
         AttemptFailed: There is none.
@@ -62,6 +68,8 @@ async def attempt(config: NetworkConfig, tried: connect.Tried, *, again: bool) -
                 if config.on_connect is not None:
                     phase = "on_connect not done"
                     protocol = await _set_up(protocol, config.on_connect)
+                if again:
+                    await _prove(protocol)
                 return protocol
         except _SetUpFailed as failed:
             error = failed.args[0]
@@ -135,6 +143,20 @@ async def _set_up(protocol: StreamProtocol, on_connect: Callable[..., Any]) -> S
             raise
         # It may be another one by now.
         return client._protocol
+
+
+async def _prove(protocol: StreamProtocol) -> None:
+    try:
+        ends = asyncio.get_running_loop().time() + PROBATION_S
+        while not protocol.receiver.bytes_received:
+            if not protocol.is_open or protocol.receiver.at_eof:
+                raise ConnectionLostError("accepted, and ended at once without a byte", None, protocol.loss)
+            if asyncio.get_running_loop().time() >= ends:
+                break
+            await asyncio.sleep(PROBATION_S / 10)
+    except BaseException:
+        protocol.abort()
+        raise
 
 
 def _may_pass_from_on_connect(error: BaseException) -> bool:

@@ -128,7 +128,7 @@ class NetworkConfig:
             further already. What it raises goes to the loop's exception handler and changes nothing.
         reconnect: Make a new connection when one is lost; see `NetworkClient`. The peer's end of stream counts as loss.
         reconnect_attempts: Attempts, one after the other, until the client gives up; 1 or more. None never does.
-            Connections that were lost again too soon count (see `reconnect.py`).
+            Connections that ended at once, or were lost again too soon, count (see `reconnect.py`).
         heartbeat: `heartbeat(connection)`, async or not, run when no byte came or went for `heartbeat_interval`
             seconds. It gets what `on_connect` gets, and normally sends what the peer answers. If no byte at all arrives
             within `heartbeat_timeout` seconds of its start, or it is not done by then, or it raises, the connection is

@@ -3,6 +3,10 @@
 A client has a `Supervisor` only if its configuration asks for one of these. While there is a connection, it does
 nothing. After a loss it runs one task, which holds the client only weakly: a client that nobody uses any more ends it.
 
+A new connection is used once it has received a byte, or has lived for `attempt.PROBATION_S`: whoever accepts may be the
+lost server on its way down. What ends before that is a failed attempt: nobody is told, and no send meets its end. A
+server that only listens costs that little wait; to wait for its first byte would be for ever.
+
 The backoff begins anew only with a connection that has proved itself, by having lived as long as the longest wait that
 may have preceded it (`Backoff.ceiling`). So connections that die at once are made no more often than attempts that
 fail, and one that lives is up half of the time or more. (Kubernetes' CrashLoopBackOff asks for twice its longest.)

@@ -99,6 +99,8 @@ class NetworkClient:
       accepted before the loss is never sent again, and bytes of two connections never meet in one message.
     - One call is told, not every task: several tasks that share a direction share the news (`stats.connects` counts the
       connections, `config.on_state` tells of each loss).
+    - The new connection is there once it has received a byte, or lived for 10 ms. One that a server accepts only to end
+      it is one more failed attempt.
     - A failure that cannot pass (a certificate or pin that is refused, what else `config.may_pass` says), or that of
       the last of `config.reconnect_attempts`, ends it: every call raises `ConnectError` or `NetworkTimeoutError` then.
       So do `disconnect()` and `abort()`, with `ClosedError`.
