@@ -324,7 +324,7 @@ def test_json_sends_what_msgspec_can_read_back() -> None:
 
 def test_msgpack_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "msgspec.msgpack", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'pepperpy-network\[msgpack\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install msgspec"):
         MsgPack()
 
 

@@ -74,27 +74,27 @@ def without_socks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_socks.async_.asyncio", None)
 
 
-def check_words(error: BaseException, package: str, words: str) -> None:
+def check_words(error: BaseException, package: str) -> None:
     assert isinstance(error, NetworkError) and isinstance(error, UsageError) and isinstance(error, ImportError)
     assert error.name == package.replace("-", "_") and error.details["package"] == package
-    assert f"pip install {words}" in str(error)
+    assert str(error).partition(" (phase")[0].endswith(f"pip install {package}")
     same = pickle.loads(pickle.dumps(error))
     assert (str(same), same.name, type(same)) == (str(error), error.name, type(error))
 
 
 @pytest.mark.usefixtures("without_socks")
 async def test_a_socks_proxy_without_its_package_says_what_to_install() -> None:
-    proxy, words = "socks5h://127.0.0.1:9", "'pepperpy-network[proxy]'"
+    proxy = "socks5h://127.0.0.1:9"
     with pytest.raises(ImportError) as caught:
         HTTPConfig(proxy=proxy)
-    check_words(caught.value, "python-socks", words)
+    check_words(caught.value, "python-socks")
     async with HTTPClient() as client:
         with pytest.raises(ImportError) as caught:
             await client.get("http://127.0.0.1:9/", proxy=proxy)
-        check_words(caught.value, "python-socks", words)
+        check_words(caught.value, "python-socks")
     with pytest.raises(ImportError) as caught:
         await NetworkClient(NetworkConfig("127.0.0.1", 9, proxy=proxy)).connect()
-    check_words(caught.value, "python-socks", words)
+    check_words(caught.value, "python-socks")
 
 
 async def test_a_proxy_that_loses_its_package_later_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ async def test_a_proxy_that_loses_its_package_later_is_the_same_error(monkeypatc
     async with HTTPClient(config) as client:
         with pytest.raises(ImportError) as caught:
             await client.get("http://127.0.0.1:9/x?key=secret")
-        check_words(caught.value, "python-socks", "'pepperpy-network[proxy]'")
+        check_words(caught.value, "python-socks")
         assert isinstance(caught.value, UsageError)
         assert (caught.value.details["url"], caught.value.details["attempt"]) == ("http://127.0.0.1:9/x?key=***", 1)
 
@@ -113,11 +113,11 @@ async def test_other_packages_that_are_missing_are_told_alike(monkeypatch: pytes
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ModuleNotFoundError) as caught:
         MsgPack()
-    check_words(caught.value, "msgspec", "'pepperpy-network[msgpack]'")
+    check_words(caught.value, "msgspec")
     async with http_peer(answering(response(b"1"))) as peer, HTTPClient() as client:
         with pytest.raises(ModuleNotFoundError) as caught:
             await client.get_json(peer.url, type=_Own)
-        check_words(caught.value, "msgspec", "msgspec")
+        check_words(caught.value, "msgspec")
 
 
 class _Own:

@@ -116,7 +116,7 @@ async def test_a_proxy_that_says_nothing_is_ended_by_connect_timeout(web: Nginx)
 
 def test_socks_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_socks.async_.asyncio", None)
-    with pytest.raises(ImportError, match=r"pip install 'pepperpy-network\[proxy\]'"):
+    with pytest.raises(ImportError, match=r"pip install python-socks"):
         HTTPConfig(proxy="socks5h://127.0.0.1:1")
 
 

@@ -77,3 +77,12 @@ def test_the_client_works_with_assertions_and_docstrings_stripped(dash_o: str) -
         "asyncio.run(main())\n"
     )
     assert python(dash_o, "-c", code) == "b'hi\\n' b''\n"
+
+
+def test_a_program_without_logging_hears_nothing_on_stderr() -> None:
+    loggers = "for name in ('tcp', 'pool', 'http'): logging.getLogger(f'pepperpy.network.{name}').warning(name)"
+    code = f"import logging, pepperpy.network\n{loggers}"
+    shown = f"import logging; logging.basicConfig(format='%(message)s')\n{code}"
+    for program, words in ((code, ""), (shown, "tcp\npool\nhttp\n")):
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        assert done.stderr == words

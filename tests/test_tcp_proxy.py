@@ -325,5 +325,5 @@ def test_a_bad_proxy_is_refused_without_showing_it(url: str) -> None:
 
 async def test_socks_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_socks.async_.asyncio", None)
-    with pytest.raises(ImportError, match=r"pip install 'pepperpy-network\[proxy\]'"):
+    with pytest.raises(ImportError, match=r"pip install python-socks"):
         await client_of(9, proxy="socks5h://127.0.0.1:9").connect()

@@ -192,7 +192,7 @@ async def test_macos_and_windows_are_asked_through_truststore(monkeypatch: pytes
     assert (await _greeting_of({"system_trust": True})).__module__.startswith("truststore")
     tls_module._context.cache_clear()
     monkeypatch.setitem(sys.modules, "truststore", None)
-    with pytest.raises(ImportError, match=r"pip install 'pepperpy-network\[truststore\]'"):
+    with pytest.raises(ImportError, match=r"pip install truststore"):
         client_context(system_trust=True)
     assert ssl.SSLContext.__module__ == "ssl"
 

@@ -12,6 +12,7 @@ docs/architecture.md says which file does what, and follows one byte through the
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network.config import Default, NetworkConfig
@@ -60,6 +61,10 @@ if TYPE_CHECKING:
     from pepperpy.network.pipeline import Pipeline
     from pepperpy.network.pool import NetworkPool, PoolStats
     from pepperpy.network.serialized import JSONLines, Mapped, MsgPack
+
+# Or Python would write the warnings of `pepperpy.network.tcp`, `.pool` and `.http` to the stderr of a program that does
+# not set up logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Loaded on first touch: programs that only speak TCP do not wait for aiohttp's import.
 _LAZY_MODULES = {

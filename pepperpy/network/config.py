@@ -90,7 +90,7 @@ class NetworkConfig:
             does not apply.
         proxy: URL of a proxy to connect through, user and password in it where it wants them (percent-encoded):
             `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy, `socks5://` and
-            `socks4://` look up here. The SOCKS ones need `pip install 'pepperpy-network[proxy]'`.
+            `socks4://` look up here. The SOCKS ones need `pip install python-socks`.
 
         tls: True for TLS as the fields below say, or an `ssl.SSLContext`, which is used as it is, never modified.
             `start_tls()` uses them too.
@@ -107,7 +107,7 @@ class NetworkConfig:
             of several, one of which must be the server's. Checked besides the rest, or instead with
             `verify_ssl=False`, before any byte of yours is sent. A renewed certificate is another one: pin it as well.
         system_trust: Trust what the operating system trusts instead of OpenSSL's files; on macOS and Windows these
-            differ, and need `pip install 'pepperpy-network[truststore]'`.
+            differ, and need `pip install truststore`.
 
         hosts: Further `(host, port)` pairs. Every attempt begins at `host` and goes on, without a wait, to the next one
             while none can be reached; each has `connect_timeout` seconds.

@@ -302,10 +302,13 @@ def _both(parts: tuple[Any, Any]) -> type:
     return type(kind.__name__, parts, {"__module__": kind.__module__, "__doc__": kind.__doc__, "_parts": parts})
 
 
-def not_installed(what: str, package: str, extra: str | None = None) -> NetworkError:
-    """The error for `what`, which needs a package that is not installed: a `UsageError` and `ModuleNotFoundError`."""
-    wanted = package if extra is None else f"'pepperpy-network[{extra}]'"
-    error = also(UsageError, ModuleNotFoundError)(f"{what} needs {package}: pip install {wanted}", {"package": package})
+def not_installed(what: str, package: str) -> NetworkError:
+    """The error for `what`, which needs a package that is not installed: a `UsageError` and `ModuleNotFoundError`.
+
+    It names the package itself, and no extra of this one, which is on no index yet: anybody could put another there.
+    """
+    text = f"{what} needs {package}: pip install {package}"
+    error = also(UsageError, ModuleNotFoundError)(text, {"package": package})
     setattr(error, "name", package.replace("-", "_"))  # noqa: B010  (mypy knows the class as UsageError only)
     return error
 

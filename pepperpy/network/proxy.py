@@ -136,7 +136,7 @@ def require_socks() -> None:
     try:
         import python_socks.async_.asyncio  # noqa: F401
     except ImportError as error:
-        raise not_installed("a SOCKS proxy", "python-socks", "proxy") from error
+        raise not_installed("a SOCKS proxy", "python-socks") from error
 
 
 async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> None:

@@ -125,7 +125,7 @@ _FRAMES = LengthPrefixed(4)
 
 @dataclass(frozen=True, slots=True)
 class MsgPack(MappedCodec[Any]):
-    """MessagePack values, each in a frame of `frames`. Needs msgspec: `pip install 'pepperpy-network[msgpack]'`.
+    """MessagePack values, each in a frame of `frames`. Needs `pip install msgspec`.
 
     Attributes:
         type: What each value is decoded into by msgspec; None: what MessagePack has itself.
@@ -154,7 +154,7 @@ def _msgpack() -> Any:
     try:
         return importlib.import_module("msgspec.msgpack")
     except ImportError:
-        raise not_installed("MsgPack", "msgspec", "msgpack") from None
+        raise not_installed("MsgPack", "msgspec") from None
 
 
 @functools.cache

@@ -39,7 +39,6 @@ else:
     BytesLike = bytes | bytearray | memoryview
 
 logger = logging.getLogger("pepperpy.network.tcp")
-logger.addHandler(logging.NullHandler())
 
 Timeout = float | Default | None
 T = TypeVar("T")

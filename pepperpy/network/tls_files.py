@@ -118,7 +118,7 @@ def default_context(authorities: Authorities, system_trust: bool) -> ssl.SSLCont
     try:
         import truststore
     except ImportError as error:
-        raise not_installed("system_trust", "truststore", "truststore") from error
+        raise not_installed("system_trust", "truststore") from error
     # Not inject_into_ssl(), which would change every context of the process.
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return context

@@ -41,8 +41,9 @@ class HTTPConfig:
         headers: Sent with every request; a request's own header replaces one of the same name, and None removes it.
         params: Query parameters of every request, as for a request (where see); kept as a dict. A request's own replace
             those of the same name, and None removes one.
-        cookies: Cookies to begin with, for the origin of `base_url`, or without one for each that a request names; not
-            for where a redirect leads. What servers set is kept for the life of the client.
+        cookies: Cookies to begin with, for the host of `base_url`, or without one for each that a request names; not
+            for another host that a redirect leads to. Cookies know no ports (RFC 6265, section 8.5), so a redirect to
+            another port of the host takes them along. What servers set is kept for the life of the client.
         auth: `(user, password)`, an `Auth`, or a callable that returns a token (see `RefreshingAuth`). With a
             `base_url` it is sent to that origin only, and never across a redirect to another origin. A URL with user
             and password in it sends those instead.
@@ -69,7 +70,7 @@ class HTTPConfig:
         client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
             where the key may be None.
         proxy: `http://` or `https://` URL of a proxy for all requests, credentials included; or `socks5h://` and the
-            other SOCKS ones of `NetworkConfig.proxy`, which need `pip install 'pepperpy-network[proxy]'`.
+            other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
 
         raise_for_status: A status of 400 or above raises `HTTPStatusError`.

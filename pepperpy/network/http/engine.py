@@ -31,7 +31,6 @@ from pepperpy.network.http.wire import Wire
 from pepperpy.network.watchdog import Watchdog
 
 logger = logging.getLogger("pepperpy.network.http")
-logger.addHandler(logging.NullHandler())
 
 
 @dataclass(slots=True)

@@ -44,7 +44,8 @@ class Wire(Protocol):
 class Cookies:
     """A jar into which the configured cookies come once for each origin that is asked for.
 
-    Never for where a redirect leads, as other credentials; and never over what the server has set since.
+    Never for another host that a redirect leads to, as other credentials (but the jar knows no ports: RFC 6265); and
+    never over what the server has set since.
     """
 
     def __init__(self, config: HTTPConfig) -> None:
