@@ -232,6 +232,44 @@ def test_a_url_in_the_place_of_something_else_is_refused_and_not_shown(host: str
         assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: network.NetworkClient("localhost", 1), "NetworkClient(NetworkConfig('localhost', 6379))"),
+        (lambda: network.NetworkClient(NetworkConfig("h", 1), timeout=5), "a NetworkConfig and nothing else"),
+        (lambda: network.NetworkClient("tcp://h:1"), "not str: NetworkClient(NetworkConfig.from_url(...))"),
+        (lambda: network.NetworkPool("h", 1), "NetworkPool(NetworkConfig('localhost', 6379))"),
+        (lambda: NetworkConfig("localhost"), "port must be given, from 1 to 65535: NetworkConfig('localhost', 6379)"),
+        (lambda: NetworkConfig(), "host must not be empty: NetworkConfig('localhost', 6379), or"),
+        (lambda: NetworkConfig("db:5432"), "the port is a field of its own: NetworkConfig('db', 5432)"),
+        (lambda: NetworkConfig("[::1]:80"), "write NetworkConfig('::1', 80), without the brackets"),
+        (lambda: NetworkConfig("[fe80::1%lo]", 1), "write NetworkConfig('fe80::1%lo', port), without the brackets"),
+        (lambda: NetworkConfig("a:b:c", 1), "it is no IPv6 address"),
+        (lambda: NetworkConfig("tls://h:1?token=canary", 1), "not 'tls://h:1'; a URL of this kind is read by NetworkC"),
+        (lambda: NetworkConfig("https://h/", 1), "HTTPClient is for URLs of this kind"),
+        (lambda: NetworkConfig("redis://h:1", 1), "host and port are two fields"),
+        (lambda: NetworkConfig("/run/db.sock"), "a Unix socket is NetworkConfig(unix_path='/run/db.sock')"),
+        (
+            lambda: NetworkConfig("h", 1, hosts=("b:1",)),
+            'hosts must be a tuple of pairs, such as (("b.example", 6379),)',
+        ),
+        (lambda: NetworkConfig("h", 1, hosts=(("b:1", 1),)), "hosts: host must be a host name or address, not 'b:1'"),
+        (lambda: NetworkConfig("h", 1, local_address="::1"), "(host, port), where port 0 lets the system choose"),
+        (lambda: NetworkConfig("h", 1, socket_options=(1, 2, 3)), "((int, int, int or bytes), ...)"),
+        (lambda: NetworkConfig("h", 1, user_timeout=Default.TIMEOUT), "user_timeout must be a number of seconds"),
+    ],
+)
+def test_what_is_written_instead_is_said(make: Callable[[], object], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)) as caught:
+        make()
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "fe80::1%et:h0", "::ffff:127.0.0.1", "a-b.example.", "1"])
+def test_what_is_a_host_is_none_of_these(host: str) -> None:
+    assert NetworkConfig(host, 1).host == host
+
+
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 def test_every_error_is_its_built_in_says_something_and_travels(kind: Any) -> None:
     assert issubclass(kind, BUILT_IN.get(kind.__name__, Exception))

@@ -92,7 +92,7 @@ def test_a_wrong_value_is_named(fields: dict[str, object], words: str) -> None:
         ({"unix_path": "/x", "proxy": "http://p:1"}, "proxy must be left out"),
         ({"unix_path": "/x", "local_address": ("::1", 0)}, "local_address must be left out"),
         ({"unix_path": "/x", "tls": True}, "server_hostname must name whom"),
-        ({}, "host must be a host name"),
+        ({}, "host must not be empty"),
     ],
 )
 def test_a_unix_path_stands_alone(fields: dict[str, object], words: str) -> None:

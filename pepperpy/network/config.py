@@ -7,7 +7,6 @@ import enum
 import inspect
 import math
 import os
-import re
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pepperpy.network import tls
+from pepperpy.network.hosts import check_host, shown
 from pepperpy.network.proxy import read_proxy
 
 if TYPE_CHECKING:
@@ -187,7 +187,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.unix_path is None:
-            _check_host("host", self.host)
+            check_host("host", self.host)
+            if self.port == 0 and self.port is not False:
+                raise ValueError(f"port must be given, from 1 to 65535: NetworkConfig({self.host!r}, 6379)")
             _check_int("port", self.port, 1, 65535)
         else:
             _check_unix(self)
@@ -329,6 +331,16 @@ def unanswered_timeout(config: KeepaliveSettings) -> float | None:
     return min(config.keepalive_idle + config.keepalive_count * config.keepalive_interval, _MAX_USER_TIMEOUT)
 
 
+def check_config(owner: str, config: object, more: bool = False) -> None:
+    """Refuse what is no `NetworkConfig` alone, in the place where `owner` takes one."""
+    if not isinstance(config, NetworkConfig) or more:
+        kind = "a NetworkConfig and nothing else" if more else f"a NetworkConfig, not {type(config).__name__}"
+        example = "NetworkConfig('localhost', 6379)"
+        if isinstance(config, str) and "://" in config:
+            example = "NetworkConfig.from_url(...)"
+        raise TypeError(f"config must be {kind}: {owner}({example})")
+
+
 def check_timeout(name: str, value: object, *, zero: bool) -> None:
     """Refuse what is neither None nor a finite number of seconds above 0 (or from 0, where `zero`)."""
     if value is not None:
@@ -337,64 +349,55 @@ def check_timeout(name: str, value: object, *, zero: bool) -> None:
 
 def _check_seconds(name: str, value: object, *, zero: bool, hint: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {_shown(value)}{hint}")
+        raise TypeError(f"{name} must be a number of seconds, not {shown(value)}{hint}")
     try:
         value = float(value)
     except OverflowError:
         value = math.inf
     if not (math.isfinite(value) and (value >= 0 if zero else value > 0)):
-        raise ValueError(f"{name} must be {'0 or more' if zero else 'more than 0'} seconds, not {_shown(value)}{hint}")
+        raise ValueError(f"{name} must be {'0 or more' if zero else 'more than 0'} seconds, not {shown(value)}{hint}")
 
 
 def _check_int(name: str, value: object, low: int, high: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {_shown(value)}")
+        raise TypeError(f"{name} must be an int, not {shown(value)}")
     if value < low or (high is not None and value > high):
         limits = f"from {low} to {high}" if high is not None else f"{low} or more"
-        raise ValueError(f"{name} must be {limits}, not {_shown(value)}")
-
-
-def _check_host(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {_shown(value)}")
-    if "@" in value:
-        raise ValueError(f"{name} must be a host name or address, without user name and password")
-    if not value or re.search(r"[\x00-\x20\x7f/\[\]]", value):
-        raise ValueError(
-            f"{name} must be a host name or address without spaces, slashes or brackets, not {_shown(value)}"
-        )
+        raise ValueError(f"{name} must be {limits}, not {shown(value)}")
 
 
 def _check_unix(config: NetworkConfig) -> None:
     if not isinstance(config.unix_path, str):
-        raise TypeError(f"unix_path must be a str, not {_shown(config.unix_path)}")
+        raise TypeError(f"unix_path must be a str, not {shown(config.unix_path)}")
     if not config.unix_path or "\0" in config.unix_path[1:]:
-        raise ValueError(f"unix_path must be a path without NUL characters, not {_shown(config.unix_path)}")
+        raise ValueError(f"unix_path must be a path without NUL characters, not {shown(config.unix_path)}")
     try:
         size = len(os.fsencode(config.unix_path))
     except UnicodeEncodeError:
-        raise ValueError(f"unix_path must be a path that can be encoded, not {_shown(config.unix_path)}") from None
+        raise ValueError(f"unix_path must be a path that can be encoded, not {shown(config.unix_path)}") from None
     # sun_path of unix(7), elsewhere of <sys/un.h>, with a NUL at its end unless the name is an abstract one (Linux).
     limit = (108 if sys.platform == "linux" else 104) - (config.unix_path[0] != "\0")
     if size > limit:
-        raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {_shown(config.unix_path)}")
+        raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {shown(config.unix_path)}")
     for name, none in (("host", ""), ("port", 0), ("proxy", None), ("local_address", None), ("hosts", ())):
         if getattr(config, name) != none:
-            raise ValueError(f"{name} must be left out with unix_path={_shown(config.unix_path)}")
+            raise ValueError(f"{name} must be left out with unix_path={shown(config.unix_path)}")
 
 
 def _check_local_address(value: object) -> None:
     if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"local_address must be a tuple (host, port), not {_shown(value)}")
-    _check_host("local_address host", value[0])
+        raise TypeError(
+            f"local_address must be a tuple (host, port), where port 0 lets the system choose, not {shown(value)}"
+        )
+    check_host("local_address host", value[0])
     _check_int("local_address port", value[1], 0, 65535)
 
 
 def _check_hosts(hosts: object) -> None:
     if not isinstance(hosts, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in hosts):
-        raise TypeError(f"hosts must be a tuple of (host, port) pairs, not {_shown(hosts)}")
+        raise TypeError(f'hosts must be a tuple of pairs, such as (("b.example", 6379),), not {shown(hosts)}')
     for host, port in hosts:
-        _check_host("hosts: host", host)
+        check_host("hosts: host", host)
         _check_int("hosts: port", port, 1, 65535)
 
 
@@ -405,12 +408,6 @@ def _check_callable(name: str, value: object, *, plain: bool) -> None:
         raise TypeError(f"{name} must be a plain function, not the coroutine function {_name_of(value)}")
 
 
-def _shown(value: object) -> str:
-    # A URL given in the place of something else may hold a password before its "@".
-    text = repr(value)
-    return type(value).__name__ if "@" in text else text
-
-
 def _name_of(function: Any) -> str:
     # Not its repr: that of a partial shows the arguments, that of a method its object; one may be a password.
     return str(getattr(function, "__qualname__", type(function).__name__))
@@ -418,7 +415,7 @@ def _name_of(function: Any) -> str:
 
 def _check_socket_options(options: object) -> None:
     if not isinstance(options, tuple):
-        raise TypeError(f"socket_options must be a tuple of (level, option, value), not {options!r}")
+        raise TypeError(f"socket_options must be a tuple of triples, ((level, option, value),), not {options!r}")
     for option in options:
         if not (
             isinstance(option, tuple)
@@ -427,4 +424,6 @@ def _check_socket_options(options: object) -> None:
             and isinstance(option[1], int)
             and isinstance(option[2], (int, bytes))
         ):
-            raise TypeError(f"socket_options must hold (int, int, int or bytes) triples, not {option!r}")
+            raise TypeError(
+                f"socket_options must be ((int, int, int or bytes), ...), and hold triples only, not {option!r}"
+            )

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
 
-from pepperpy.network.config import Default, NetworkConfig, _check_int, _check_seconds
+from pepperpy.network.config import Default, NetworkConfig, _check_int, _check_seconds, check_config
 from pepperpy.network.config import check_timeout as check_limit
 from pepperpy.network.errors import UsageError
 from pepperpy.network.pool_connection import Check, Maker, PooledConnection
@@ -111,8 +111,7 @@ class NetworkPool:
         Raises:
             TypeError, ValueError: An argument of a wrong type, out of range, or a field of `config` that is refused.
         """
-        if not isinstance(config, NetworkConfig):
-            raise TypeError(f"config must be a NetworkConfig, not {type(config).__name__}")
+        check_config("NetworkPool", config)
         _check_int("min_size", min_size, 0)
         _check_int("max_size", max_size, 1)
         if min_size > max_size:

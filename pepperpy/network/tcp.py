@@ -10,10 +10,10 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.config import Default, NetworkConfig
+from pepperpy.network.config import Default, NetworkConfig, check_config
 from pepperpy.network.errors import (
     BusyError,
     ConnectionLostError,
@@ -120,10 +120,9 @@ class NetworkClient:
         "config",
     )
 
-    def __init__(self, config: NetworkConfig) -> None:
-        """Args: config: Where to connect and how. Nothing is opened before `connect()`."""
-        if not isinstance(config, NetworkConfig):
-            raise TypeError(f"config must be a NetworkConfig, not {type(config).__name__}")
+    def __init__(self, config: NetworkConfig, *more: Never, **fields: Never) -> None:
+        """Args: config: Where to connect and how. Nothing is opened before `connect()`. Nothing else is taken."""
+        check_config("NetworkClient", config, bool(more or fields))
         self.config = config
         self._use(StreamProtocol(config))
         self._connecting: Connecting | None = None

@@ -1,0 +1,66 @@
+"""What can stand where a host is asked for, and what to write instead of what cannot."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+
+def check_host(name: str, value: object) -> None:
+    """Refuse what is no host name or address; the error begins with `name`, and shows nothing that may be a secret.
+
+    Raises:
+        TypeError: Not a string.
+        ValueError: Such as a URL, a path, a host with its port, or an address in brackets; the message says what to
+            write.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {shown(value)}")
+    if "@" in value:
+        raise ValueError(f"{name} must be a host name or address, without user name and password")
+    if not value:
+        raise ValueError(f"{name} must not be empty: NetworkConfig('localhost', 6379), or NetworkConfig(unix_path=...)")
+    if ("/" in value or ":" in value or "[" in value) and (instead := _instead_of(value)) is not None:
+        # Not with its query, which may hold a secret.
+        raise ValueError(f"{name} must be a host name or address, not {re.split('[?#]', value)[0]!r}; {instead}")
+    if re.search(r"[\x00-\x20\x7f/\[\]]", value):
+        raise ValueError(
+            f"{name} must be a host name or address without spaces, slashes or brackets, not {shown(value)}"
+        )
+
+
+def _instead_of(value: str) -> str | None:
+    scheme, separator, _ = value.partition("://")
+    if separator:
+        if scheme in ("tcp", "tls", "unix"):
+            return "a URL of this kind is read by NetworkConfig.from_url()"
+        if scheme in ("http", "https"):
+            return "HTTPClient is for URLs of this kind"
+        return "host and port are two fields: NetworkConfig('localhost', 6379)"
+    if value.startswith("/"):
+        return f"a Unix socket is NetworkConfig(unix_path={value!r})"
+    bracketed = re.fullmatch(r"\[([^\[\]]+)\](?::(\d+))?", value)
+    host, port = bracketed.groups() if bracketed else (value, None)
+    if ":" in host and _is_ipv6(host):
+        if not bracketed:
+            return None
+        return f"write NetworkConfig({host!r}, {port or 'port'}), without the brackets that a URL has"
+    host, _, port = value.rpartition(":")
+    if host and port.isdecimal():
+        return f"the port is a field of its own: NetworkConfig({host!r}, {port})"
+    return "it is no IPv6 address" if ":" in value else None
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        # With its zone, whose name may have any characters.
+        ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def shown(value: object) -> str:
+    """The value in an error message. A URL given in the place of something else may hold a password before its "@"."""
+    text = repr(value)
+    return type(value).__name__ if "@" in text else text
