@@ -253,6 +253,38 @@ async def _(a: NetworkClient, b: NetworkClient) -> Any:
     return await outcome(a.receive()), await outcome(a.send(b"3")), await outcome(a.disconnect())
 
 
+@session("an abort with accepted bytes unsent")
+async def _(a: NetworkClient, b: NetworkClient) -> Any:
+    await a.send(BULK)
+    await arrived(b, 1)
+    a.abort()
+    while isinstance(result := await outcome(b.receive()), bytes):
+        pass
+    uncounted(b)  # what the kernel had taken may be lost
+    return result, b.at_eof, await outcome(a.disconnect())
+
+
+@session("a loop over is_connected, and what the end leaves")
+async def _(a: NetworkClient, b: NetworkClient) -> Any:
+    await b.send(b"one\ntwo\nthree")
+    await b.send_eof()
+    lines = []
+    while a.is_connected:
+        lines.append((await a.receive_line(), a.at_eof))
+    await a.send(b"still here")
+    return lines, await a.receive(), await a.receive(), await b.receive(), a.at_eof, b.at_eof
+
+
+@session("connecting again with bytes on hand of a stream that has ended")
+async def _(a: NetworkClient, b: NetworkClient) -> Any:
+    await b.send(b"last words")
+    await b.disconnect()
+    await arrived(a, 10)
+    while not a._protocol.peer_ended:
+        await asyncio.sleep(0)
+    return await outcome(a.connect()), await a.receive(), a.at_eof
+
+
 @session("a peer that receives nothing", send_high_water=50_000, close_timeout=0.01)
 async def _(a: NetworkClient, b: NetworkClient) -> Any:
     # More than any kernel holds, however late the peer's side of it has its turn.

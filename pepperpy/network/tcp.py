@@ -376,7 +376,8 @@ class NetworkClient:
         """Disconnect from server. Does nothing if this client is not connected. Ends a `connect()` of another task.
 
         What was accepted for sending is sent first, for at most `config.close_timeout` seconds; then the connection is
-        aborted. Received bytes that nobody took are dropped. Tasks that wait in this client get `ClosedError`.
+        aborted, see `abort()`. Received bytes that nobody took are dropped. Tasks that wait in this client get
+        `ClosedError`.
 
         A peer that is still sending then gets a reset, which can overtake what was sent last: that is TCP (RFC 1122,
         4.2.2.13). Where it matters, `send_eof()` and receive up to the end first.
@@ -428,6 +429,9 @@ class NetworkClient:
 
     def abort(self) -> None:
         """Close at once, dropping whatever has not left. Does nothing if not connected; never waits.
+
+        If accepted bytes are dropped, the peer sees a reset, so that it cannot take the part for the whole (over Unix
+        sockets, which have no reset, an orderly end). If all have left for the kernel, they reach the peer.
 
         Ends a `connect()` of another task; the next one may begin at once.
 

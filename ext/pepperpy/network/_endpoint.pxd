@@ -16,6 +16,7 @@ cdef class Endpoint:
         readonly object config       # NetworkConfig
         State state
         object transport             # None before connection_made and after connection_lost
+        object sender                # Sender, between connection_made and connection_lost
         object source                # whose reading is paused: the transport, or the one below a loop's own TLS
         bint tls                     # from the start of the handshake on
         # Who may use this: the thread, loop and process in which it was connected.
@@ -40,6 +41,8 @@ cdef class Endpoint:
     cdef Status open(self, object loop, object transport) except Status.ERROR
     cdef Status close(self, State state) except Status.ERROR
     cdef Status break_off(self, object error) except Status.ERROR
+    cdef Status abort_transport(self) except Status.ERROR
+    cdef Status reset_on_close(self) except Status.ERROR
     cdef Status check_user(self) except Status.ERROR
     cdef bint is_forked(self) noexcept
     cdef Status check_loop(self) except Status.ERROR

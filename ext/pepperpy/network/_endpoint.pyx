@@ -15,7 +15,10 @@ from pepperpy.network._status cimport Status
 from pepperpy.network._waiter cimport Waiter, new_waiter
 
 import asyncio
+import contextlib
 import os
+import socket
+import struct
 
 from pepperpy.network.config import Default, check_timeout
 from pepperpy.network.errors import (
@@ -24,6 +27,9 @@ from pepperpy.network.errors import (
 
 cdef object _running_loop = asyncio._get_running_loop
 cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
+
+# struct linger: two ints, on Windows two shorts.
+cdef bytes _LINGER_0_S = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 # Counts the forks that led to this process. A child shares its parent's sockets: bytes it sent or took would be
 # torn out of the parent's stream (python/asyncio#347).
@@ -37,6 +43,14 @@ def _count_fork():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_count_fork)
+
+
+cdef Py_ssize_t _held_by(object transport, object source) except -1:
+    # Bytes that a TLS transport holds although it has told to go on.
+    if source is not transport:
+        return source.get_write_buffer_size()
+    # aiofastnet's, with what it has encrypted.
+    return transport.get_local_write_buffer_size() if hasattr(transport, "get_local_write_buffer_size") else 0
 
 
 @cython.final
@@ -59,7 +73,7 @@ cdef class Endpoint:
     cdef Status close(self, State state) except Status.ERROR:
         # The transport is gone; so is the timer, which would keep everything here alive until it fires.
         self.state = state
-        self.transport = self.source = None
+        self.transport = self.source = self.sender = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -70,7 +84,30 @@ cdef class Endpoint:
         if self.loss is None:
             self.loss = error
         if self.transport is not None:
-            self.transport.abort()
+            self.abort_transport()
+        return Status.OK
+
+    cdef Status abort_transport(self) except Status.ERROR:
+        # Closes at once. If accepted bytes are still in this process, the peer sees a reset: after an orderly end, half a
+        # file would look whole. If none are, what the kernel has taken still reaches the peer, and the end is orderly.
+        try:
+            if self.tls:
+                self.stuck = _held_by(self.transport, self.source)
+            if self.stuck or self.undelivered or self.sender.bytes_queued:
+                self.reset_on_close()
+        except Exception:
+            # For lack of memory, say. The connection ends all the same.
+            pass
+        self.transport.abort()
+        return Status.OK
+
+    cdef Status reset_on_close(self) except Status.ERROR:
+        # A socket that lingers for 0 seconds is closed with a RST (Linux socket(7), tcp_close()). Unix sockets ignore it.
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            # It may be closed already.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0_S)
         return Status.OK
 
     # ---- Refusals ----

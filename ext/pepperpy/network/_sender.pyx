@@ -225,6 +225,9 @@ cdef class Sender:
         self._endpoint.broken = OSError(error, os.strerror(error))
         self._endpoint.undelivered = self.pending()
         self._queue.clear()
+        if self._endpoint.undelivered:
+            # Not every errno means that the connection is gone, ENOBUFS for one.
+            self._endpoint.reset_on_close()
         if self._endpoint.on_broken is not None:
             self._endpoint.loop.call_soon(self._endpoint.on_broken)
         return Status.OK
@@ -351,6 +354,8 @@ cdef class Sender:
             self._endpoint.broken = error
             self._endpoint.undelivered = self.pending()
             self._queue.clear()
+            if self._endpoint.undelivered:
+                self._endpoint.reset_on_close()
             self.end(False)
         return Status.OK
 

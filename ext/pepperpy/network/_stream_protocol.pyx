@@ -33,14 +33,6 @@ cdef object _truncated():
     )
 
 
-cdef Py_ssize_t _held_by(object transport, object source) except -1:
-    # Bytes that a TLS transport holds although it has told to go on.
-    if source is not transport:
-        return source.get_write_buffer_size()
-    # aiofastnet's, with what it has encrypted.
-    return transport.get_local_write_buffer_size() if hasattr(transport, "get_local_write_buffer_size") else 0
-
-
 cdef class _Base:
     """Lets a cdef class inherit a Python class without getting a `__dict__`."""
 
@@ -70,6 +62,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             if sock is not None:
                 fd = sock.fileno()
         self.endpoint.open(asyncio.get_running_loop(), transport)
+        self.endpoint.sender = self.sender
         self.endpoint.on_timer = self._timer_fired
         try:
             # From 0 bytes on: then pause_writing and resume_writing say whether the transport holds any at all.
@@ -343,7 +336,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.sender.close_when_empty()
 
     def abort(self):
-        """Close at once; what was accepted and has not left is dropped. Safe in any state."""
+        """Close at once; what was accepted and has not left is dropped, and the peer reset then. Safe in any state."""
         if self.endpoint.transport is None:
             return
         self.endpoint.check_user()
@@ -353,9 +346,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.endpoint.state = State.CLOSING
             self.receiver.discard_all()
             self.receiver.end(False)
-        if self.endpoint.tls:
-            self.endpoint.stuck = _held_by(self.endpoint.transport, self.endpoint.source)
-        self.endpoint.transport.abort()
+        self.endpoint.abort_transport()
 
     def drop(self, error):
         """Close at once, because nobody can tell any more what comes: as lost where somebody watches for that."""
@@ -400,6 +391,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def _forget(self):
         # The loop is closed and will call nothing; the transport closes its socket when it is collected.
+        if self.sender.pending():
+            self.endpoint.reset_on_close()
         self.endpoint.timer = self.endpoint.on_timer = self.endpoint.on_broken = self._on_end = None
         self.endpoint.close(State.CLOSED)
         self.receiver.discard_all()

@@ -136,6 +136,7 @@ class MemoryTransport(asyncio.Transport):
         self._eof_told = False
         self._closing = False
         self._failed = False
+        self._resets = False  # aborted with accepted bytes that have not left
         self._paused = False
         self._read_scheduled = False
 
@@ -188,6 +189,7 @@ class MemoryTransport(asyncio.Transport):
                 self._loop.call_soon(self._lose, None)
 
     def abort(self) -> None:
+        self._resets = bool(self._held or self._protocol.sender.bytes_queued)
         self._fail(None)
 
     # ---- Sending ----
@@ -265,8 +267,8 @@ class MemoryTransport(asyncio.Transport):
         self._protocol.connection_lost(error)
         if self.peer._gone:
             return
-        if self._arrived:
-            # Closed with bytes unread: a RST instead of a FIN (RFC 1122, 4.2.2.13).
+        if self._arrived or self._resets:
+            # Closed with bytes unread: a RST instead of a FIN (RFC 1122, 4.2.2.13). So with bytes that have not left.
             self.peer._reset = _os_error(errno.ECONNRESET)
             if self.peer._held:
                 self.peer._fail(self.peer._reset)
