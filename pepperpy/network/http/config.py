@@ -14,6 +14,7 @@ from pepperpy.network.config import KIB, MIB, Default, _check_int, _check_second
 from pepperpy.network.http.arguments import explains_arguments
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
+    Params,
     check_base_url,
     check_cookies,
     check_headers,
@@ -39,8 +40,8 @@ class HTTPConfig:
         base_url: What a URL without a scheme is appended to, path included: `http://host/api` and `users` or `/users`
             both give `http://host/api/users`. Absolute URLs stand for themselves.
         headers: Sent with every request; a request's own header replaces one of the same name, and None removes it.
-        params: Query parameters of every request, as for a request (where see); kept as a dict. A request's own replace
-            those of the same name, and None removes one.
+        params: Query parameters of every request: a mapping or pairs of name and value, as `request()` takes them; kept
+            as a dict. A request's own replace those of the same name, and None removes one.
         cookies: Cookies to begin with, for the host of `base_url`, or without one for each that a request names; not
             for another host that a redirect leads to. Cookies know no ports (RFC 6265, section 8.5), so a redirect to
             another port of the host takes them along. What servers set is kept for the life of the client.
@@ -104,7 +105,7 @@ class HTTPConfig:
     base_url: str | None = None
     _: KW_ONLY
     headers: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
     cookies: Mapping[str, str] = field(default_factory=dict)
     auth: Any = None
     timeout: float | ClientTimeout | None = 60.0

@@ -66,7 +66,7 @@ def as_unicode(data: bytes, encoding: str | None) -> bytes:
     Raises:
         UnicodeDecodeError: It is not text in this encoding.
     """
-    if encoding is None or encoding.startswith(_UNICODE) or data.isascii():
+    if encoding is None or encoding.startswith(_UNICODE):
         return data
     if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data  # says more surely what it is

@@ -199,7 +199,7 @@ class Prepare:
         own = [] if params is None else param_pairs(params)
         replaced = {name for name, _ in own}
         pairs: list[tuple[str, str]] = []
-        for name, value in [*(pair for pair in self.config.params.items() if pair[0] not in replaced), *own]:
+        for name, value in [*(pair for pair in param_pairs(self.config.params) if pair[0] not in replaced), *own]:
             values = value if isinstance(value, (list, tuple)) else (value,)
             pairs.extend((name, param_text(name, item)) for item in values if item is not None)
         return pairs

@@ -36,12 +36,10 @@ from pepperpy.network.http.upload import BodyFailed
 from pepperpy.network.printable import printable
 from pepperpy.network.proxy import PASSING_STATUSES
 
-# What an attempt and the reading of a body may raise. The last four nobody means: third-party parsers raise them when
-# they trip over what a server sent. Not every Exception: a failed assertion in a test's mock belongs to the test.
-FAILURES = (
-    *(aiohttp.ClientError, OSError, ValueError, RuntimeError, BodyFailed),
-    *(LookupError, ArithmeticError, TypeError, AttributeError),
-)
+# What an attempt and the reading of a body may raise.
+FAILURES = (aiohttp.ClientError, OSError, ValueError, RuntimeError, BodyFailed)
+# What else a third-party parser may raise that trips over what a server sent.
+UNEXPECTED = (LookupError, ArithmeticError, TypeError, AttributeError)
 
 
 def translate(error: Exception, call: Call) -> NetworkError:
@@ -76,8 +74,12 @@ def translate(error: Exception, call: Call) -> NetworkError:
     if isinstance(error, ValueError):
         return call.error(InvalidRequestError, printable(str(error), 500) or "the request cannot be sent", error)
     if call.connected:
-        return call.error(ProtocolError, f"what the server sent cannot be read: {type(error).__name__}", error)
+        return unreadable(error, call)
     return call.error(NetworkError, f"failed with {type(error).__name__}", error)
+
+
+def unreadable(error: Exception, call: Call) -> ProtocolError:
+    return call.error(ProtocolError, f"what the server sent cannot be read: {type(error).__name__}", error)
 
 
 def may_help(error: NetworkError) -> bool:

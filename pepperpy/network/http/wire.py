@@ -16,6 +16,7 @@ from pepperpy.network.config import MIB
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.connector import ALPN, GuardedConnector, Resolver, switch_off_own_retry
+from pepperpy.network.http.translate import UNEXPECTED, unreadable
 from pepperpy.network.http.upload import BodyFailed
 
 
@@ -94,19 +95,24 @@ class AiohttpWire:
     def discarded(self) -> int:
         return self.connector.discarded
 
-    def send(self, call: Call) -> Awaitable[aiohttp.ClientResponse]:
+    async def send(self, call: Call) -> aiohttp.ClientResponse:
         self._cookies.prepare_for(call.url)
-        if call.headers is None and call.body is None:
-            return self.session.request(call.method, call.url, timeout=call.timeout, **call.options)
         data = None
         if call.body is not None:
             try:
                 data = call.body.payload()
             except OSError as error:
                 raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
-        return self.session.request(
-            call.method, call.url, headers=call.headers, data=data, timeout=call.timeout, **call.options
-        )
+        try:
+            return await self.session.request(
+                call.method, call.url, headers=call.headers, data=data, timeout=call.timeout, **call.options
+            )
+        except UNEXPECTED as error:
+            if not call.connected:
+                raise
+            failure = unreadable(error, call)
+        # Not inside the except block, as in the engine.
+        raise failure
 
     async def close(self, timeout: float) -> None:
         try:
