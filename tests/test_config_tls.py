@@ -59,6 +59,7 @@ def test_other_urls_are_refused(url: str, words: str | None) -> None:
         ({"tls": "yes"}, "tls must be"),
         ({"verify_ssl": 0}, "verify_ssl must be True or False"),
         ({"system_trust": None}, "system_trust must be"),
+        ({"tls_ignore_unexpected_eof": 1}, "tls_ignore_unexpected_eof must be"),
         ({"ca_file": 1}, "ca_file must be a path"),
         ({"client_cert": 1}, "client_cert must be"),
         ({"alpn": ["h2"]}, "alpn must be a tuple of str"),

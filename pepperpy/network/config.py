@@ -103,6 +103,10 @@ class NetworkConfig:
             where the key may be None.
         alpn: Names of protocols to offer (RFC 7301), the preferred one first.
         tls_minimum_version: The oldest version of TLS to speak. 1.2, as RFC 9325 asks for.
+        tls_ignore_unexpected_eof: Take the end of a TLS stream without close_notify for an end in order, for servers
+            that are killed or never send one. Otherwise it raises `ConnectionLostError`, because anybody on the way can
+            end a stream so: only for a protocol that says itself where its messages end. OpenSSL's option of that name
+            in an `ssl.SSLContext` given as `tls` does the same.
         certificate_pin: SHA-256 of the server's certificate in DER, in hex (colons allowed) or as 32 bytes, or a tuple
             of several, one of which must be the server's. Checked besides the rest, or instead with
             `verify_ssl=False`, before any byte of yours is sent. A renewed certificate is another one: pin it as well.
@@ -173,6 +177,7 @@ class NetworkConfig:
     client_cert: Any = None
     alpn: tuple[str, ...] = ()
     tls_minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    tls_ignore_unexpected_eof: bool = False
     certificate_pin: str | bytes | tuple[str | bytes, ...] = ()
     system_trust: bool = False
     hosts: tuple[tuple[str, int], ...] = ()

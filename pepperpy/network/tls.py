@@ -90,7 +90,7 @@ def check_fields(config: Any) -> None:
     """Refuse values of the fields of a `NetworkConfig` that concern TLS, alone and together."""
     if not isinstance(config.tls, (bool, ssl.SSLContext)):
         raise TypeError(f"tls must be True, False or an ssl.SSLContext, not {config.tls!r}")
-    for name in ("verify_ssl", "system_trust"):
+    for name in ("verify_ssl", "system_trust", "tls_ignore_unexpected_eof"):
         if not isinstance(getattr(config, name), bool):
             raise TypeError(f"{name} must be True or False, not {getattr(config, name)!r}")
     if config.ca_file is not None and not isinstance(config.ca_file, (str, os.PathLike)):

@@ -27,6 +27,10 @@ import errno
 import ssl
 
 
+# Missing where Python was built with OpenSSL 1.1.
+cdef int _IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+
 cdef object _truncated():
     return ssl.SSLEOFError(
         ssl.SSL_ERROR_EOF, "the stream ended without close_notify: what came may not be all that was sent"
@@ -109,7 +113,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             # start_tls() failed, and said so itself: not every loop does.
             return
         if exc is None and endpoint.tls and endpoint.state == State.OPEN and not self.receiver.eof:
-            exc = _truncated()
+            # So aiofastnet and uvloop report a stream that ends without close_notify.
+            if self._may_be_cut_off():
+                self._tls_ended()
+            else:
+                exc = _truncated()
         if endpoint.loss is None:
             endpoint.loss = exc
         endpoint.close(State.CLOSED if endpoint.state == State.CLOSING else State.LOST)
@@ -146,7 +154,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             # the end of the TCP stream came when the last read had just filled its buffer (sslproto._do_flush).
             # aiofastnet's, whose object cannot be read, means a close_notify by it.
             ssl_object = self.endpoint.transport.get_extra_info("ssl_object")
-            if isinstance(ssl_object, ssl.SSLObject) and not self._read_rest(ssl_object):
+            notified = not isinstance(ssl_object, ssl.SSLObject) or self._read_rest(ssl_object)
+            if not notified and not self._may_be_cut_off():
                 self.endpoint.loss = _truncated()
                 return
             if self._eof_is_loss:
@@ -155,6 +164,13 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self._end_of_stream()
         except BaseException as error:
             self._break_off(error)
+
+    def _may_be_cut_off(self):
+        # Whether the end of the stream counts without close_notify, too. Not of a plain one whose handshake is under way.
+        context = self.endpoint.transport.get_extra_info("sslcontext")
+        if context is None:
+            return False
+        return self.endpoint.config.tls_ignore_unexpected_eof or bool(context.options & _IGNORE_UNEXPECTED_EOF)
 
     def _end_of_stream(self):
         self.receiver.eof = True
