@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import pickle
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -70,6 +71,9 @@ async def refused(client: NetworkClient) -> TLSError:
         await client.connect()
     assert not client.is_connected
     details = dict(caught.value.details)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.details) == (str(caught.value), details)
+    assert type(again.__cause__) is type(caught.value.__cause__)
     assert details.pop("elapsed") >= 0
     details.pop("received", None)  # plain bytes, if the loop was quick to read them
     assert details == client.config.place | {"phase": "connect", "attempt": 1}

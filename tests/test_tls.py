@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import pickle
 import re
 import ssl
 import subprocess
@@ -110,6 +111,9 @@ async def refusal(url: str, config: HTTPConfig = TRUSTING, attempts: int = 1, **
         assert client.stats.attempts == attempts
         assert client.stats.open_connections == 0
     details = dict(caught.value.details)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.details) == (str(caught.value), details)
+    assert type(again.__cause__) is type(caught.value.__cause__)
     assert details.pop("elapsed") > 0
     host, _, port = url.removeprefix("https://").partition("/")[0].partition(":")
     assert details == {
@@ -546,6 +550,15 @@ def test_every_context_wants_tls_1_2_and_checks_unless_told_not_to(pem: Path) ->
         (ssl.SSLError(1, "[SSL: SOMETHING_NEW] something new"), "the TLS handshake failed: .*SOMETHING_NEW.*"),
         (ssl.SSLError(), "the TLS handshake failed: SSLError"),
         (ssl.SSLCertVerificationError(1, "unheard of"), "the certificate was refused: .*unheard of"),
+        # As truststore on macOS says it, of a certificate whose subject its owner has chosen.
+        (
+            ssl.SSLCertVerificationError(1, "\u201c\x1b[31m\r\n\u201d certificate is not trusted"),
+            r"the certificate was refused: .*\\x1b\[31m\\r\\n.* certificate is not trusted",
+        ),
+        (ssl.SSLCertVerificationError(1, "x" * 100_000), r"the certificate was refused: .{,200}"),
+        (ssl.SSLCertVerificationError(1, "mismatch: '\x1b" + "x" * 1000 + "'"), r"the certificate is .{,250}"),
+        (ssl.SSLError(1, "\x1b" * 1000), r"the TLS handshake failed: [ -~]{,200}"),
+        (ValueError("\x1b]0;title\x07"), r"\\x1b\]0;title\\x07"),
         (OSError(), "the TLS handshake failed: OSError"),
         (ValueError("something"), "something"),
     ],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
+from pepperpy.network.printable import printable
 from pepperpy.network.tls_files import (
     Authorities,
     FileKey,
@@ -242,7 +243,8 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
     """One sentence that says which check of a TLS handshake failed, with a server of that name; never empty."""
     if isinstance(error, ssl.SSLCertVerificationError):
         # Python leaves the attributes away where not OpenSSL made the error.
-        text = getattr(error, "verify_message", "") or str(error)
+        # On macOS, what truststore says quotes the certificate's subject, which is the peer's text.
+        text = printable(getattr(error, "verify_message", "") or str(error))
         if "mismatch" in text.lower() or "not valid for" in text.lower():
             # "Hostname mismatch, certificate is not valid for 'name'."
             name = re.search(r"'([^']*)'", text)
@@ -251,17 +253,17 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
                     f"the certificate is not for {name.group() if name else repr(expected)}: no subjectAltName names it"
                 )
             return "the certificate is for another host name"
-        return _VERIFY_CODES.get(getattr(error, "verify_code", 0), f"the certificate was refused: {text}")
+        return _VERIFY_CODES.get(getattr(error, "verify_code", 0)) or f"the certificate was refused: {text}"
     if isinstance(error, (ssl.SSLEOFError, ConnectionError)):
         return "the server closed the connection during the handshake"
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "reason", None) or (str(error) if error.args else type(error).__name__)
-        return _REASONS.get(reason, f"the TLS handshake failed: {reason}")
+        return _REASONS.get(reason) or f"the TLS handshake failed: {printable(reason)}"
     if isinstance(error, OSError) and error.strerror:
         return f"the connection broke during the TLS handshake: {error.strerror}"
     if isinstance(error, TimeoutError):
         return "the TLS handshake took too long"
-    return str(error) or f"the TLS handshake failed: {type(error).__name__}"
+    return printable(str(error)) or f"the TLS handshake failed: {type(error).__name__}"
 
 
 @dataclass(frozen=True, slots=True)
