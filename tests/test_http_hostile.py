@@ -258,3 +258,14 @@ def test_printable_is_bounded_and_on_one_line() -> None:
     assert len(printable("\0" * 10**7)) == 200
     assert printable_bytes("€\x1b".encode() + b"\xff") == "€\\x1b\\xff"
     assert printable_bytes(b"a" * 10**7, 10) == "aaaaaaa..."
+
+
+async def test_a_line_that_is_no_json_is_shown_as_it_came() -> None:
+    head = "Content-Type: application/x-ndjson; charset=ISO-8859-1"
+    async with http_peer(answering(response(b'"\xfc"\n"\xfc\n', head))) as peer, HTTPClient() as client:
+        async with client.stream("GET", peer.url) as stream:
+            lines = stream.json_lines()
+            assert await anext(lines) == "ü"
+            with pytest.raises(DecodeError, match="line 2") as caught:
+                await anext(lines)
+        assert caught.value.content == b'"\xfc'

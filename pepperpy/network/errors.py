@@ -285,10 +285,10 @@ Kind = TypeVar("Kind", bound=NetworkError)
 
 
 def also(kind: type[Kind], builtin: type[BaseException]) -> type[Kind]:
-    """The class of errors that are of `kind` and of the built-in class of `builtin` as well, under the name of `kind`.
+    """A class whose errors are of `kind` and also of the built-in class of `builtin`; it has the name of `kind`.
 
-    For failures that code without this package meets as a built-in exception: a file that is missing
-    (`FileNotFoundError`), a package that is not installed (`ImportError`).
+    For failures that programs know as built-in exceptions: `FileNotFoundError` for a missing file, `ImportError` for a
+    missing package.
     """
     builtin = next(base for base in builtin.__mro__ if base.__module__ == "builtins")
     made: Any = kind if issubclass(kind, builtin) else _both((kind, builtin))
@@ -338,7 +338,7 @@ def _builtin_fields(error: BaseException) -> tuple[str, ...]:
 def _empty(kind: type[NetworkError], builtin: type[BaseException] | None) -> NetworkError:
     """An error without content, to be filled by `__setstate__`."""
     made: Any = kind if builtin is None else also(kind, builtin)
-    # Of its base that has the built-in fields, which need not be the one whose __new__ is found first.
+    # `__base__` is the base with the built-in fields; `made.__new__` may be that of another base, which refuses.
     error: NetworkError = made.__base__.__new__(made)
     return error
 
@@ -348,8 +348,7 @@ def _picklable(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pickles(value: object) -> bool:
-    # The errors of this module do, whatever they hold. Asking each of a chain of causes would double the work each
-    # time.
+    # Errors of this module always pickle. Checking each one in a chain of causes would double the work at every level.
     if isinstance(value, (*_SIMPLE, PickledCause, NetworkError)) and type(value).__module__ in (__name__, "builtins"):
         return True
     import pickle

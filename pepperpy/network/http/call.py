@@ -191,7 +191,7 @@ class Call:
         facts = self.facts()
         where = f"(phase {self.phase}, attempt {self.attempt}, {facts['elapsed']:.3g} s)"
         message = f"{self.method} {facts['url']}: {text} {where}"
-        # The repr of a UnicodeError holds the whole body, and its text does not.
+        # Not the repr of a UnicodeError: it holds the whole body.
         if cause is not None and "://" in (str(cause) if isinstance(cause, UnicodeError) else f"{cause} {cause!r}"):
             # A traceback would show it.
             cause = aiohttp.ClientError(f"{type(cause).__name__} (its text held a URL)")

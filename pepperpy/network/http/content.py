@@ -61,7 +61,7 @@ def encoding_of(headers: Mapping[str, str]) -> str | None:
 
 
 def as_unicode(data: bytes, encoding: str | None) -> bytes:
-    """JSON in the declared encoding as JSON that its readers understand.
+    """JSON in its declared encoding, converted to UTF-8 if the readers of JSON would not understand it.
 
     Raises:
         UnicodeDecodeError: It is not text in this encoding.
@@ -69,7 +69,7 @@ def as_unicode(data: bytes, encoding: str | None) -> bytes:
     if encoding is None or encoding.startswith(_UNICODE):
         return data
     if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data  # says more surely what it is
+        return data  # a byte order mark is surer than a header
     return data.decode(encoding).encode()
 
 

@@ -137,8 +137,8 @@ class HTTPStream(ResponseHead):
                 if not line.strip():
                     continue
                 try:
-                    line = as_unicode(line, encoding_of(self._raw.headers))
-                    value = self._codec.loads(line) if type is None else decode_as(line, type, self._codec)
+                    content = as_unicode(line, encoding_of(self._raw.headers))
+                    value = self._codec.loads(content) if type is None else decode_as(content, type, self._codec)
                 except ValueError as error:
                     raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
                 yield value
@@ -147,9 +147,9 @@ class HTTPStream(ResponseHead):
         """Server-sent events.
 
         Raises:
-            DecodeError: The body is declared as something else than text/event-stream, an error in JSON or a login page
-                say, which has no events; `content` is its start. The connection is closed. A response without
-                Content-Type is taken for events.
+            DecodeError: Content-Type says something else than text/event-stream: the server sent an error in JSON, say,
+                or a login page. `content` is the start of the body, as much as comes within a second and at most
+                `HTTPConfig.max_error_body` bytes. The connection is closed. Without Content-Type, the body is read.
             MessageTooLargeError: An event of more than `max_line_size` bytes.
         """
         kind = "" if self._raw is None else parse_content_type(self._raw.headers.get("Content-Type", ""))[0]
@@ -165,7 +165,7 @@ class HTTPStream(ResponseHead):
             return self._call.error(BusyError, "another task reads this stream")
         self._reading = True
         try:
-            # What is no event stream may yet be a stream without an end.
+            # This may be an endless stream of another type, so the wait for its start is bounded.
             start = await read_start(self._raw, self._call.config.max_error_body, 1.0)
         finally:
             self._reading = False

@@ -111,7 +111,7 @@ class AiohttpWire:
             if not call.connected:
                 raise
             failure = unreadable(error, call)
-        # Not inside the except block, as in the engine.
+        # Raised outside of the except block: inside, its __context__ would hold what its __cause__ was cleaned of.
         raise failure
 
     async def close(self, timeout: float) -> None:

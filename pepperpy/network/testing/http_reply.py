@@ -80,7 +80,7 @@ class Reply:
     Args:
         status: 200 to 599. Those from 301 to 308 with a `Location` are redirects, and followed as such.
         json: Any JSON value, None included.
-        text: A text body; declared as UTF-8.
+        text: A text body; declared as text/plain in UTF-8. For `events()` give `headers` another Content-Type.
         content: A body of bytes; not declared as anything.
         chunks: A body that comes in pieces, for streams: bytes or text, and between them delays (see below), in which
             the server is silent.
