@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import inspect
 import math
 import os
+import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
@@ -240,6 +242,18 @@ class NetworkConfig:
     def attempt_timeout(self) -> float | None:
         """Seconds that one attempt to connect may take: `connect_timeout`, or `timeout` where that is not set."""
         return self.timeout if isinstance(self.connect_timeout, Default) else self.connect_timeout
+
+    def explained(self, loss: BaseException) -> str:
+        """Why a connection of this configuration was lost, in words that name the setting where one has decided it."""
+        words = str(loss) or type(loss).__name__
+        if getattr(loss, "errno", None) != errno.ETIMEDOUT or self.unix_path is not None:
+            return words
+        if hasattr(socket, "TCP_USER_TIMEOUT") and (seconds := unanswered_timeout(self)) is not None:
+            return (
+                f"{words}: the peer answered nothing, or took no data, for user_timeout={seconds:g} s;"
+                " user_timeout=None spares a peer that takes its time"
+            )
+        return f"{words}: the peer answered neither keepalive probes nor data" if self.keepalive else words
 
     @property
     def address(self) -> str:

@@ -169,7 +169,10 @@ class Supervisor:
         if state in ("closing", "closed"):
             return ClosedError(*self.words("connection was closed by this side", "use"))
         what = "the peer has ended its stream" if client._protocol.at_eof else "connection lost"
-        return ConnectionLostError(*self.words(what, "use"), client._protocol.loss)
+        loss = client._protocol.loss
+        if loss is not None:
+            what += f": {self.config.explained(loss)}"
+        return ConnectionLostError(*self.words(what, "use"), loss)
 
     # ---- What the pending directions ask ----
 

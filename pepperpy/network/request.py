@@ -149,7 +149,7 @@ class Exchanges:
         refuse = refusal(client, "connection dropped after a failed request", reason)
         if loss is not None and not isinstance(reason, _PEERS_DOING):
             # Lost before: by the heartbeat, maybe, whose own request is cancelled for it.
-            message = f"{client._where}: connection lost: {_words(loss)}"
+            message = f"{client._where}: connection lost: {client.config.explained(loss)}"
             refuse = functools.partial(ConnectionLostError, message, client._details("request"), loss)
         self._turns.refuse(refuse)
 

@@ -425,6 +425,8 @@ class NetworkClient:
                 message = f"{self._where}: the peer did not take {lost} bytes within {self.config.close_timeout} s"
                 raise NetworkTimeoutError(message, details)
             message = f"{self._where}: connection lost with {lost} accepted bytes unsent"
+            if protocol.loss is not None:
+                message += f": {self.config.explained(protocol.loss)}"
             raise ConnectionLostError(message, details, protocol.loss)
 
     def abort(self) -> None:

@@ -142,7 +142,7 @@ cdef class Endpoint:
         if self.state == State.LOST or self.broken is not None:
             self.loss_reported = True
             cause = self.broken if self.loss is None else self.loss
-            why = f": {str(cause) or type(cause).__name__}" if cause is not None else ""
+            why = f": {self.config.explained(cause)}" if cause is not None else ""
             return self.error(ConnectionLostError, "connection lost" + why, "use", None, cause)
         return None
 
