@@ -285,6 +285,14 @@ async def test_an_address_is_looked_up_by_nobody(names: HangingNames) -> None:
     assert set(threading.enumerate()) <= threads
 
 
+@pytest.mark.parametrize("host", ["127.1", "1.2.3", "01.2.3.4", "1.2.3.4%lo", "::g", "1.2.3.4.", "a\0b", "\ud800", ":"])
+async def test_what_only_looks_like_an_address_is_left_to_the_system(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, 1, 6, "", ("192.0.2.1", 0))])
+    assert (await lookup.look_up(host, 5))[0][4] == ("192.0.2.1", 5)
+
+
 async def test_the_system_s_order_is_kept_and_a_stand_in_may_name_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = [("2001:db8::1", 0, 0, 0), ("192.0.2.1", 0), ("2001:db8::2", 0, 0, 3), ("192.0.2.2", 99)]
 
