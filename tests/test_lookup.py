@@ -147,6 +147,29 @@ def test_a_forked_process_looks_up_with_threads_of_its_own(names: HangingNames) 
     assert asyncio.run(main()) == 0
 
 
+def test_loops_in_several_threads_each_get_their_answer(names: HangingNames) -> None:
+    def run(results: list[str]) -> None:
+        async def main() -> None:
+            async with waiting("hanging.test", "other.test") as [hanging, other]:
+                assert await other
+                with pytest.raises(socket.gaierror) as caught:
+                    await hanging
+                results.append(str(caught.value))
+
+        asyncio.run(main())
+
+    results: list[str] = []
+    threads = [threading.Thread(target=run, args=(results,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while names.asked.count("hanging.test") < 3:
+        threads[0].join(0.001)
+    names.go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert results == [f"[Errno {socket.EAI_AGAIN}] no answer"] * 3
+
+
 # ---- One asks for all ----
 
 
