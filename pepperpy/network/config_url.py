@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.proxy import plain_host
+from pepperpy.network.hosts import plain_host
 
 
 def read_url(url: str) -> dict[str, Any]:

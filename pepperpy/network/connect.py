@@ -86,7 +86,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address
             await _connect_alone(loop, sock, address)
         else:
             await loop.sock_connect(sock, address)
-        if sock.family != socket.AF_UNIX and sock.getsockname()[1] == address[1]:
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[1] == address[1]:
             _refuse_itself(sock, address)
     except BaseException:
         sock.close()

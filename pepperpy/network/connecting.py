@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,7 @@ class Connecting:
         self._client = client
         self._config = client.config
         self._loop = asyncio.get_running_loop()
+        self._owner = (threading.get_ident(), os.getpid())
         self._task = task
         self._cancellations = task.cancelling()  # those from before, which are nobody's business here
         self._closed = False
@@ -71,7 +74,9 @@ class Connecting:
 
     def check_user(self) -> None:
         """Raises: `UsageError` in another thread, loop or process than that of the task."""
-        if asyncio._get_running_loop() is not self._loop and not self._loop.is_closed():
+        running = asyncio._get_running_loop()
+        foreign = running is not None and running is not self._loop and not self._loop.is_closed()
+        if foreign or self._owner != (threading.get_ident(), os.getpid()):
             message = f"{self._config.address}: connecting in another thread, loop or process; close it there"
             raise UsageError(message, self._config.place | {"phase": "connect"})
 

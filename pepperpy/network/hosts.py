@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import unquote
 
 
 def check_host(name: str, value: object) -> None:
@@ -58,6 +59,13 @@ def _is_ipv6(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def plain_host(host: str) -> str:
+    """The host of a URL without the escapes of an IPv6 zone: there `fe80::1%eth0` is `[fe80::1%25eth0]` (RFC 6874)."""
+    address, percent, zone = host.partition("%25")
+    # An unescaped "%" is taken, too, as that RFC advises.
+    return f"{address}%{unquote(zone)}" if percent and zone and ":" in address else host
 
 
 def shown(value: object) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pepperpy.network.errors import ProxyError, not_installed
+from pepperpy.network.hosts import plain_host
 from pepperpy.network.lookup import forget, look_up
 from pepperpy.network.printable import printable
 
@@ -46,13 +47,6 @@ class ProxyURL(NamedTuple):
         """The URL without its secrets."""
         host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
         return f"{self.scheme}://{'' if self.user is None else '***@'}{host}:{self.port}"
-
-
-def plain_host(host: str) -> str:
-    """The host of a URL without the escapes of an IPv6 zone: there `fe80::1%eth0` is `[fe80::1%25eth0]` (RFC 6874)."""
-    address, percent, zone = host.partition("%25")
-    # An unescaped "%" is taken, too, as that RFC advises.
-    return f"{address}%{unquote(zone)}" if percent and zone and ":" in address else host
 
 
 def read_proxy(url: object) -> ProxyURL:

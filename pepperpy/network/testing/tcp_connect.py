@@ -54,7 +54,8 @@ def connect_failures(
     Args:
         count: How many attempts; 1 or more. Those after them are real.
         error: What each one fails with, as the system would raise it; default: the connection is refused. Whether it is
-            tried again depends on it: `socket.gaierror(socket.EAI_NONAME, "unknown name")` is not.
+            tried again depends on it: `socket.gaierror(socket.EAI_NONAME, "unknown name")` is so by a client that
+            reconnects, not by the first `connect()`.
         host: Only attempts to this `NetworkConfig.host` count; default: to any.
         port: Only attempts to this port count; default: to any.
 
