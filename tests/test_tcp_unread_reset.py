@@ -108,6 +108,21 @@ async def test_the_loss_is_told_once_what_filled_the_buffer_is_taken(engine: str
         assert isinstance(error.__cause__, ConnectionResetError)
 
 
+async def test_the_loss_is_noticed_while_a_send_waits_for_room_too(engine: str) -> None:
+    async with pair(engine, send_high_water=1000, send_low_water=0) as (peer, client):
+        await client.send(b"x" * (16 << 20))  # more than the kernel takes
+        waiting = asyncio.create_task(client.send(b"y"))
+        await asyncio.sleep(0.01)  # for the loop to watch the socket for room, too
+        say_and_reset(peer, b"last")
+        # The loops' TLS may have accepted it: they tell of no room only when all is encrypted.
+        with contextlib.suppress(ConnectionLostError):
+            await waiting
+        # What came before may be lost with a send that fails in the transport.
+        received, _ = await everything(client)
+        assert received in (b"", b"last")
+        assert not client.is_connected
+
+
 async def test_a_client_that_reconnects_does_so(engine: str) -> None:
     loop = asyncio.get_running_loop()
     settings = {} if engine == PLAIN else {"tls": True, "ca_file": ca_file()}
