@@ -55,14 +55,12 @@ def client_context(
     certificate, key, password = certificate_parts(client_cert)
     return _context(
         verify,
-        file_key("ca_file", ca_file),
-        default_authorities(system_trust),
-        file_key("client_cert", certificate),
-        file_key("client_cert", key),
+        default_authorities(system_trust) if ca_file is None else file_key("ca_file", ca_file),
+        None if certificate is None else file_key("client_cert", certificate),
+        None if key is None else file_key("client_cert", key),
         _Secret(password),
         alpn,
         minimum_version,
-        system_trust,
     )
 
 
@@ -178,16 +176,14 @@ class _Secret:
 @functools.lru_cache(maxsize=64)
 def _context(
     verify: bool,
-    ca_file: FileKey | None,
-    authorities: Authorities,
+    trusted: Authorities | FileKey,
     certificate: FileKey | None,
     key: FileKey | None,
     password: _Secret,
     alpn: tuple[str, ...],
     minimum_version: ssl.TLSVersion,
-    system_trust: bool,
 ) -> ssl.SSLContext:
-    context = default_context(authorities, system_trust) if ca_file is None else context_for(ca_file)
+    context = context_for(trusted) if isinstance(trusted, FileKey) else default_context(trusted)
     context.minimum_version = minimum_version
     # Python's default takes the common name for a host name where a certificate has no subjectAltName. RFC 9525,
     # section 2, forbids that, and browsers, Go and urllib3 refuse.

@@ -22,10 +22,8 @@ class FileKey(NamedTuple):
     changed_ns: int  # also where a copy has kept the time of modification
 
 
-def file_key(field: str, path: str | os.PathLike[str] | None) -> FileKey | None:
-    """None for None. Raises: `ValueError` for a file that cannot be found; it names `field` and `path`."""
-    if path is None:
-        return None
+def file_key(field: str, path: str | os.PathLike[str]) -> FileKey:
+    """Raises: `ValueError` for a file that cannot be found; it names `field` and `path`."""
     path = os.fspath(path)
     try:
         found = os.stat(path)
@@ -47,6 +45,7 @@ class Authorities(NamedTuple):
     Certificates in `folder` need no key: OpenSSL looks for them there at each handshake.
     """
 
+    system_trust: bool
     file: FileKey | None  # OpenSSL's own, or that of SSL_CERT_FILE
     folder: str
     bundle: FileKey | None  # what stands in for both
@@ -72,7 +71,7 @@ def default_authorities(system_trust: bool) -> Authorities:
     bundle = None
     if system_trust and _TRUST_IS_FILES and file is None and not _has_certificates(folder):
         bundle = next(filter(None, map(_found, _BUNDLES)), None)
-    return Authorities(file, folder, bundle)
+    return Authorities(system_trust, file, folder, bundle)
 
 
 def _found(path: str) -> FileKey | None:
@@ -90,7 +89,7 @@ def _has_certificates(folder: str) -> bool:
         return False
 
 
-def default_context(authorities: Authorities, system_trust: bool) -> ssl.SSLContext:
+def default_context(authorities: Authorities) -> ssl.SSLContext:
     """A context that trusts OpenSSL's authorities, or the operating system's.
 
     The latter on macOS and Windows by truststore, which asks the system at each handshake. Not elsewhere: there
@@ -102,7 +101,7 @@ def default_context(authorities: Authorities, system_trust: bool) -> ssl.SSLCont
         UsageError: truststore is needed, and not installed; an `ImportError` as well.
         ValueError: A file cannot be used.
     """
-    if not system_trust:
+    if not authorities.system_trust:
         return ssl.create_default_context()
     if _TRUST_IS_FILES:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -148,7 +147,7 @@ def load_client_cert(
         context.load_cert_chain(certificate.path, key and key.path, _no_prompt if password is None else password)
     except (OSError, ValueError) as error:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-            # As for a moment while both are being replaced, so the pair of today's names is not all there is to say.
+            # While a pair is being replaced, either may be the new one already.
             path = certificate.path if key is None else f"{certificate.path}, {key.path}"
             raise _unusable("client_cert", path, error, "the key belongs to another certificate") from error
         # The certificate comes first.
