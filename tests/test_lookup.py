@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from support.cancelling import until
-from support.certificates import ca_file
+from support.certificates import ca_file, server_cert, server_context
 from support.http_faults import answering, response
 from support.http_peer import http_peer
 from support.names import HangingNames
+from support.names import names as name_table
+from support.processes import reserved_ports
 from support.servers import client_of, echo_server
 
 from pepperpy.network import (
@@ -293,6 +295,32 @@ async def test_an_answer_is_forgotten_when_what_accepts_there_is_not_the_server(
                 with pytest.raises(ConnectError):
                     await client.get(f"https://host.test:{port}")
         assert names.asked == ["host.test"] * 2
+
+
+async def test_after_a_failure_connecting_begins_with_the_next_address() -> None:
+    accepted: list[str] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append("silent")
+        await reader.read()
+        writer.close()
+
+    async def good(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append("good")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response(b"ok", "Connection: close"))
+        writer.close()
+
+    with reserved_ports(1) as [port], name_table({"localhost": ["127.0.0.1", "127.0.0.2"]}):
+        first = await asyncio.start_server(silent, "127.0.0.1", port)
+        second = await asyncio.start_server(good, "127.0.0.2", port, ssl=server_context(server_cert()))
+        async with first, second:
+            config = HTTPConfig(ca_file=ca_file(), connect_timeout=0.3, retries=1, retry_delay=0)
+            async with HTTPClient(config) as client:
+                for attempts in (2, 1):
+                    answer = await client.request("POST", f"https://localhost:{port}/", data=b"")
+                    assert (answer.text, answer.attempts) == ("ok", attempts)
+    assert accepted == ["silent", "good", "good"]
 
 
 # ---- What is asked ----

@@ -7,7 +7,7 @@
         call.py                   one logical request and how far it got
         ../watchdog.py            one timer for the limits of all attempts
         wire.py, connector.py     the seam to aiohttp: the session; its pool, and what closes its gaps
-        socks.py                  a socket through a SOCKS proxy
+        resolver.py, socks.py     addresses from ../lookup.py; a socket through a SOCKS proxy
         translate.py              aiohttp's exceptions into this package's
       response.py                 what came back, and the one place that reads a body
       stream.py, lines.py, sse.py the body as it comes

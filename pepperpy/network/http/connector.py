@@ -26,15 +26,15 @@ from time import monotonic
 from typing import Any, cast
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from pepperpy.network import tls
 from pepperpy.network.connect import set_keepalive
 from pepperpy.network.http.call import current_call
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.resolver import Resolver
 from pepperpy.network.http.socks import connect_through, is_socks
-from pepperpy.network.lookup import AddressInfo, forget, look_up
+from pepperpy.network.lookup import AddressInfo
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
@@ -56,8 +56,16 @@ class GuardedConnector(aiohttp.TCPConnector):
     """
 
     def __init__(self, config: HTTPConfig, **options: Any) -> None:
-        super().__init__(**options, socket_factory=self._new_socket)
         self._config = config
+        self._names = Resolver()
+        super().__init__(
+            **options,
+            # Not aiohttp's default, which is aiodns where that is installed: it knows no mDNS (aiodns#127).
+            resolver=self._names,
+            # Which would be a second memory behind that of lookup.py.
+            use_dns_cache=False,
+            socket_factory=self._new_socket,
+        )
         self._open: dict[GuardedHandler, asyncio.Transport] = {}
         self.discarded = 0  # pooled connections that were not fit for use
         self._all_closed: asyncio.Future[None] | None = None
@@ -101,13 +109,12 @@ class GuardedConnector(aiohttp.TCPConnector):
     ) -> ResponseHandler:
         # One limit for the lookup, all addresses, the proxy's answer and TLS. aiohttp gives it to each address anew,
         # and none to the lookup and to the proxy's answer.
+        host = (req.url if req.proxy is None else req.proxy).raw_host or ""
         try:
             async with asyncio.timeout(timeout.sock_connect):
                 return await super()._create_connection(req, traces, timeout)
         except BaseException:
-            for url in (req.url, req.proxy):
-                if url is not None and url.raw_host:
-                    forget(url.raw_host, _LOOKUP_FLAGS)
+            self._names.failed(host)
             raise
 
     async def _create_proxy_connection(
@@ -290,35 +297,3 @@ def _was_used(connection: aiohttp.connector.Connection) -> bool:
 def _has_unasked_bytes(connection: aiohttp.connector.Connection) -> bool:
     protocol = connection.protocol
     return isinstance(protocol, GuardedHandler) and protocol.has_unasked_bytes()
-
-
-# As aiohttp's own resolver: no addresses of a family that this machine has not.
-_LOOKUP_FLAGS = socket.AI_ADDRCONFIG & getattr(socket, "AI_MASK", -1)
-
-
-class Resolver(AbstractResolver):
-    """Has aiohttp ask lookup.py for the addresses of a name."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=_with_scope(address),
-                port=address[1],
-                family=family,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for family, _, proto, _, address in await look_up(host, port, _LOOKUP_FLAGS)
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-def _with_scope(address: tuple[Any, ...]) -> str:
-    # aiohttp keeps the text only, and a link-local address says nothing without its interface.
-    host: str = address[0]
-    return f"{host}%{address[3]}" if len(address) > 3 and address[3] and "%" not in host else host

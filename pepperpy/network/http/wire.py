@@ -15,7 +15,7 @@ from pepperpy.network import tls
 from pepperpy.network.config import MIB
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.connector import ALPN, GuardedConnector, Resolver, switch_off_own_retry
+from pepperpy.network.http.connector import ALPN, GuardedConnector, switch_off_own_retry
 from pepperpy.network.http.translate import UNEXPECTED, unreadable
 from pepperpy.network.http.upload import BodyFailed
 
@@ -74,9 +74,6 @@ class AiohttpWire:
             limit=config.max_connections,
             limit_per_host=config.max_connections_per_host or 0,
             keepalive_timeout=config.keepalive_timeout,
-            resolver=Resolver(),
-            # Which would be a second memory behind that of lookup.py.
-            use_dns_cache=False,
         )
         self.session = aiohttp.ClientSession(
             connector=self.connector,

@@ -1,0 +1,56 @@
+"""What aiohttp is told of addresses: those of lookup.py."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from pepperpy.network.lookup import MAX_NAMES, forget, look_up
+
+# As aiohttp's own resolver: no addresses of a family that this machine has not.
+_FLAGS = socket.AI_ADDRCONFIG & getattr(socket, "AI_MASK", -1)
+
+
+class Resolver(AbstractResolver):
+    """The names that one client asks for.
+
+    Where connecting has failed, further connections begin with the next address: the first one may be of a server that
+    accepts, and then says nothing until the time is over.
+    """
+
+    def __init__(self) -> None:
+        self._failures: dict[str, int] = {}  # by host; the one that failed longest ago is first
+
+    def failed(self, host: str) -> None:
+        forget(host, _FLAGS)
+        self._failures[host] = self._failures.pop(host, 0) + 1
+        if len(self._failures) > MAX_NAMES:
+            del self._failures[next(iter(self._failures))]
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        addresses = await look_up(host, port, _FLAGS)
+        first = self._failures.get(host, 0) % len(addresses)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=_with_scope(address),
+                port=address[1],
+                family=family,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for family, _, proto, _, address in addresses[first:] + addresses[:first]
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+def _with_scope(address: tuple[Any, ...]) -> str:
+    # aiohttp keeps the text only, and a link-local address says nothing without its interface.
+    host: str = address[0]
+    return f"{host}%{address[3]}" if len(address) > 3 and address[3] and "%" not in host else host
