@@ -33,7 +33,7 @@ setup(
                 f"pepperpy.network.{name}",
                 [f"{SOURCES}/{name}.pyx"],
                 include_dirs=[SOURCES],
-                depends=[f"{SOURCES}/_platform.h", f"{SOURCES}/_status.pxd"]
+                depends=[f"{SOURCES}/{name}" for name in ("_platform.h", "_running.h", "_status.pxd")]
                 + [f"{SOURCES}/{module}.pxd" for module in SHARED],
                 define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", None)],
                 extra_compile_args=flags,

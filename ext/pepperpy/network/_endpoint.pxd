@@ -6,8 +6,9 @@ cdef enum State:
     UNCONNECTED   # never had a transport
     OPEN
     CLOSING       # disconnect() was called: what was accepted may still leave
+    # From here on nothing leaves, whether the transport is still there or not.
     CLOSED        # by us
-    LOST          # by the peer or the network
+    LOST          # by the peer or the network, or because something failed here
 
 
 cdef class Endpoint:
@@ -31,6 +32,7 @@ cdef class Endpoint:
         Py_ssize_t undelivered
         Py_ssize_t stuck             # of those, what a TLS transport holds without saying so
         bint loss_reported
+        bint abort_failed            # the transport may never call connection_lost
         double last_activity         # seconds of time.monotonic(), exact to a timer tick; 0 if none
         # One timer serves all waits: it is armed for the earliest deadline at most, and moves itself when it fires early.
         double _timeout              # seconds, config.timeout; 0 for none
@@ -48,6 +50,6 @@ cdef class Endpoint:
     cdef Status check_loop(self) except Status.ERROR
     cdef object refusal(self)
     cdef object error(self, object kind, str what, str phase, dict more=*, object cause=*)
-    cdef Waiter new_waiter(self, object timeout, str phase)
+    cdef Waiter new_waiter(self, object timeout, str phase, Waiter previous)
     cdef double expire(self, Waiter waiter, double now) except -1
     cdef Status arm_timer(self, double deadline, double now) except Status.ERROR

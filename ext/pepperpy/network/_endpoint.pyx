@@ -8,6 +8,7 @@ before the one it is set for, and when it fires it fails what is due and moves i
 """
 
 cimport cython
+from cpython.contextvars cimport PyContext_New
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.time cimport monotonic
 
@@ -20,6 +21,7 @@ import os
 import socket
 import struct
 
+from pepperpy.network._waiter import reraise
 from pepperpy.network.config import Default, check_timeout
 from pepperpy.network.errors import (
     ClosedError, ConnectionLostError, NetworkTimeoutError, NotConnectedError, UsageError,
@@ -80,11 +82,15 @@ cdef class Endpoint:
         return Status.OK
 
     cdef Status break_off(self, object error) except Status.ERROR:
-        # A failure on our side of the wire: the transport answers with connection_lost.
+        # A failure on our side of the wire. From here on nothing leaves; what has arrived can still be taken. The transport
+        # answers with connection_lost.
         if self.loss is None:
             self.loss = error
         if self.transport is not None:
             self.abort_transport()
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # A signal that came while this code ran: not the connection's doing alone.
+            self.loop.call_soon(reraise, error)
         return Status.OK
 
     cdef Status abort_transport(self) except Status.ERROR:
@@ -98,7 +104,12 @@ cdef class Endpoint:
         except Exception:
             # For lack of memory, say. The connection ends all the same.
             pass
-        self.transport.abort()
+        try:
+            self.transport.abort()
+        except BaseException:
+            # It may take itself for closed already, and never call connection_lost.
+            self.abort_failed = True
+            self.loop.call_soon(self.on_timer, context=PyContext_New())
         return Status.OK
 
     cdef Status reset_on_close(self) except Status.ERROR:
@@ -154,14 +165,16 @@ cdef class Endpoint:
 
     # ---- Waiting ----
 
-    cdef Waiter new_waiter(self, object timeout, str phase):
-        # `timeout` as the caller of the public method gave it.
+    cdef Waiter new_waiter(self, object timeout, str phase, Waiter previous):
+        # `timeout` as the caller of the public method gave it. A wait that goes on where `previous` ended has its deadline.
         cdef Waiter waiter
         cdef double seconds
         cdef double now
 
         self.check_loop()
-        if timeout is _DEFAULT_TIMEOUT:
+        if previous is not None and previous.deadline:
+            seconds = 0.0
+        elif timeout is _DEFAULT_TIMEOUT:
             seconds = self._timeout or -1.0
         elif timeout is None:
             seconds = -1.0
@@ -174,6 +187,9 @@ cdef class Endpoint:
             waiter.phase = phase
             waiter.started = now
             waiter.deadline = now + seconds
+            if previous is not None and previous.deadline:
+                waiter.started = previous.started
+                waiter.deadline = previous.deadline
             self.arm_timer(waiter.deadline, now)
         return waiter
 
@@ -197,7 +213,10 @@ cdef class Endpoint:
         if self.timer is not None:
             if self._timer_at <= deadline:
                 return Status.OK
+        # In nobody's context: it serves all tasks, and would keep alive what the first of them has in its own.
+        timer = self.loop.call_later(max(0.0, deadline - now), self.on_timer, context=PyContext_New())
+        if self.timer is not None:
             self.timer.cancel()
-        self.timer = self.loop.call_later(max(0.0, deadline - now), self.on_timer)
+        self.timer = timer
         self._timer_at = deadline
         return Status.OK

@@ -8,8 +8,7 @@ So no pointer is kept across it, and bytes that somebody else has taken meanwhil
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.time cimport monotonic
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
 from pepperpy.network._endpoint cimport Endpoint
@@ -97,17 +96,24 @@ cdef class FrameReader:
         buffer = receiver._buffer
         self._start_taking(receiver)
         if receiver._destination is not None:
-            messages.append(self._claim(receiver))
+            messages = [None]
+            messages[0] = self._claim(receiver)
         if self._runs_python:
             return self._take_with_python(receiver, True, messages)
-        found = framer.look(buffer)
-        # Nothing below runs Python code, so the bytes stay where they are.
-        head = buffer.head
-        while found == Look.FOUND or found == Look.SKIP:
-            if found == Look.FOUND:
-                messages.append(framer.message(head + at))
-            at += framer.end
-            found = framer.locate(head + at, buffer.length - at, 0)
+        try:
+            found = framer.look(buffer)
+            # Nothing below runs Python code, so the bytes stay where they are.
+            head = buffer.head
+            while found == Look.FOUND or found == Look.SKIP:
+                if found == Look.FOUND:
+                    messages.append(framer.message(head + at))
+                at += framer.end
+                found = framer.locate(head + at, buffer.length - at, 0)
+        except MemoryError:
+            # What could not be made is left to the next call.
+            if not messages:
+                raise
+            framer.scanned = 0
         buffer.discard(at)
         buffer._scanned = framer.scanned
         if messages:
@@ -239,33 +245,31 @@ cdef class FrameReader:
             Framer framer = self._framer
             Py_ssize_t count
             Destination destination = None
+            bytes lead
+            long long position
             Waiter waiter
-            Waiter before
 
         if type(stream) is not Receiver:
             return stream.wait_framed(self.wait, timeout)
         receiver = <Receiver>stream
         buffer = receiver._buffer
         count = framer.wanted if framer.runs_python else framer.wake_at(buffer.length)
+        position = _position(receiver)
         if count <= buffer.length:
+            lead = PyBytes_FromStringAndSize(buffer.head, framer.lead)
             destination = Destination(framer.wanted - framer.lead + framer.copied, 2 * buffer.length)
             destination.owner = FRAMED
-            destination.lead = PyBytes_FromStringAndSize(buffer.head, framer.lead)
+            destination.lead = lead
             destination.copied = framer.copied
-        waiter = receiver._wait(None, count, timeout)
-        if destination is not None:
-            memcpy(destination._start, PyBytes_AS_STRING(destination.lead), destination.copied)
-            buffer.discard(framer.lead)
+        waiter = receiver._wait(None, count, timeout, previous if isinstance(previous, Waiter) else None)
+        # Where garbage was collected meanwhile, and its end took bytes, there is another message now.
+        if destination is not None and _position(receiver) == position:
+            memcpy(destination._start, PyBytes_AS_STRING(lead), destination.copied)
+            buffer.discard(PyBytes_GET_SIZE(lead))
             destination.filled = destination.copied + buffer.length
             buffer.move_to(destination._start + destination.copied, buffer.length)
             receiver._destination = destination
         receiver._wanted_frame = framer
-        if isinstance(previous, Waiter):
-            before = previous
-            if before.deadline:
-                waiter.started = before.started
-                waiter.deadline = before.deadline
-                receiver._endpoint.arm_timer(waiter.deadline, monotonic())
         return waiter
 
 

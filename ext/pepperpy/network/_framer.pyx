@@ -43,7 +43,10 @@ cdef class Framer:
     cdef Py_ssize_t missing(self, ReceiveBuffer buffer) noexcept:
         # Asked inside of a read callback, where no Python code may run: with how many bytes the reader is to be woken;
         # 0: now, there is something for it, or it has to look itself.
-        if self.runs_python or self.look(buffer) != Look.MORE:
+        try:
+            if self.runs_python or self.look(buffer) != Look.MORE:
+                return 0
+        except MemoryError:
             return 0
         return self.wake_at(buffer.length)
 

@@ -28,6 +28,7 @@ cdef class ReceiveBuffer:
         Py_ssize_t _capacity
         # Set while head points into the scratch, between accept() and settle().
         ReceiveScratch _lender
+        bint _has_lost               # bytes for which there was no memory
         # The first `_scanned` unread bytes hold nothing new for `_searcher`, which is a separator (none starts there) or a
         # framer: a slow drip is searched once, not over and over.
         Py_ssize_t _scanned
@@ -49,7 +50,7 @@ cdef class ReceiveBuffer:
     cdef Status _change_searcher(self, object searcher) noexcept
     # Bytes out.
     cdef bytes take(self, Py_ssize_t n)
-    cdef list take_lines(self, Py_ssize_t limit)
+    cdef Status take_lines(self, list lines, Py_ssize_t limit) except Status.ERROR
     cdef void move_to(self, char* target, Py_ssize_t n) noexcept
     cdef void discard(self, Py_ssize_t n) noexcept
 

@@ -96,6 +96,8 @@ cdef class ReceiveBuffer:
         cdef ReceiveBuffer alive = self
 
         if lender is None:
+            if self._has_lost:
+                raise MemoryError("no memory for received bytes")
             return Status.OK
         try:
             if self.length:
@@ -103,9 +105,11 @@ cdef class ReceiveBuffer:
             else:
                 self.head = NULL
         except MemoryError:
-            # The caller ends the connection. Lost bytes are better than those of another one, which come here next.
+            # The receiver ends the connection, as it settles. Lost bytes are better than those of another one, which come
+            # here next.
             self.head = NULL
             self.length = self._scanned = 0
+            self._has_lost = True
             raise
         finally:
             alive._lender = None
@@ -204,11 +208,10 @@ cdef class ReceiveBuffer:
         self.discard(n)
         return data
 
-    cdef list take_lines(self, Py_ssize_t limit):
-        # Every complete line on hand, up to the first that exceeds `limit` bytes.
+    cdef Status take_lines(self, list lines, Py_ssize_t limit) except Status.ERROR:
+        # Appends every complete line on hand, up to the first that exceeds `limit` bytes.
         # Requires find_end(b"\\n") just before, which has found one and left `_scanned` in front of its end.
         cdef:
-            list lines = []
             const char* start = self.head
             const char* at = start + self._scanned
             const char* end = start + self.length
@@ -221,7 +224,7 @@ cdef class ReceiveBuffer:
             lines.append(PyBytes_FromStringAndSize(start, at - start))
             start = at
         self.discard(start - self.head)
-        return lines
+        return Status.OK
 
     cdef void move_to(self, char* target, Py_ssize_t n) noexcept:
         # Requires 0 <= n <= length, and room for n bytes at target.

@@ -82,6 +82,6 @@ cdef class Receiver:
     cdef Py_ssize_t _missing(self) noexcept
     cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1
     cdef Status _grow_destination(self, Py_ssize_t arrived) except Status.ERROR
-    cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout)
+    cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout, Waiter previous)
     cdef Status _give_back(self) except Status.ERROR
     cdef Status _resume_reading(self) except Status.ERROR

@@ -185,7 +185,11 @@ cdef class Receiver:
             raise RuntimeError("get_buffer() before connection_made()")
         if self._scratch.borrower is not None:
             # Only a re-entrant loop reads again while a reader still looks at the last read.
-            self._scratch.borrower.settle()
+            try:
+                self._scratch.borrower.settle()
+            except MemoryError:
+                # Its connection's affair, which meets it when it settles itself.
+                pass
         if self._destination is not None and self._destination.room() >= self._least_direct:
             return PyMemoryView_FromObject(self._destination)
         return self._area
@@ -371,12 +375,15 @@ cdef class Receiver:
 
     def take_lines(self):
         """All complete lines on hand, at least one; at the end the unfinished one, then `[]`; None if none is on hand."""
+        # Made first: making it may collect garbage, whose end runs anything, also with this connection.
+        cdef list lines = []
         cdef Py_ssize_t end
 
         self._start_taking()
         end = self._buffer.find_end(NEWLINE)
         if 0 < end <= self._max_message_size:
-            return self._took(self._buffer.take_lines(self._max_message_size))
+            self._buffer.take_lines(lines, self._max_message_size)
+            return self._took(lines)
         if end or self._buffer.length >= self._max_message_size:
             self._too_large(self._max_message_size)
         if self._nothing_on_hand():
@@ -433,7 +440,7 @@ cdef class Receiver:
         return False
 
     cdef object _incomplete(self, object expected, str end="the separator"):
-        cdef bytes partial = self._buffer.take(self._buffer.length)
+        cdef bytes partial = PyBytes_FromStringAndSize(self._buffer.head, self._buffer.length)
 
         details = {"received": len(partial)}
         if expected is not None:
@@ -443,6 +450,7 @@ cdef class Receiver:
             IncompleteReadError, f"the peer ended the stream after {len(partial)} bytes, before {end}", "receive", details
         )
         error.partial = partial
+        self._buffer.discard(min(PyBytes_GET_SIZE(partial), self._buffer.length))
         self.tell_at_eof()
         raise error
 
@@ -458,7 +466,7 @@ cdef class Receiver:
 
     def wait(self, timeout):
         """An awaitable that ends when there is at least one byte, or no more can come."""
-        return self._wait(None, 1, timeout)
+        return self._wait(None, 1, timeout, None)
 
     def wait_exactly(self, Py_ssize_t size, timeout):
         """As `wait`, for `size` bytes; `take_exactly(size)` has just returned None."""
@@ -468,7 +476,7 @@ cdef class Receiver:
         if size - self._buffer.length >= OWN_MEMORY_FROM:
             # Memory that is not yet filled is not yet resident either; an absurd size fails here, and nothing is lost.
             destination = Destination(size, size)
-        waiter = self._wait(None, size, timeout)
+        waiter = self._wait(None, size, timeout, None)
         if destination is not None:
             destination.filled = self._buffer.length
             self._buffer.move_to(destination._start, destination.filled)
@@ -477,18 +485,19 @@ cdef class Receiver:
 
     def wait_until(self, separator, max_size, timeout):
         """As `wait`, for `separator`; `take_until(separator, max_size)` has just returned None."""
-        return self._wait(_as_separator(separator), self._max_message_size if max_size is None else max_size, timeout)
+        return self._wait(_as_separator(separator), self._max_message_size if max_size is None else max_size, timeout, None)
 
     def wait_line(self, timeout):
         """As `wait`, for a newline."""
-        return self._wait(NEWLINE, self._max_message_size, timeout)
+        return self._wait(NEWLINE, self._max_message_size, timeout, None)
 
-    cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout):
+    cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout, Waiter previous):
+        # What fails does so before the waiter is in its place: one that nobody awaits would refuse all others.
         cdef Waiter waiter
 
         if self.limited_elsewhere and timeout is _DEFAULT_TIMEOUT:
             timeout = None
-        waiter = self._endpoint.new_waiter(None if self.eof else timeout, "receive")
+        waiter = self._endpoint.new_waiter(None if self.eof else timeout, "receive", previous)
         if self.eof:
             # Nothing can come: this is the one turn of the loop before a take returns the end again.
             self._endpoint.loop.call_soon(self._turn_passed, waiter)
@@ -514,19 +523,26 @@ cdef class Receiver:
         return self._buffer.find_end(self._wanted_separator) or self._buffer.length >= self._wanted_count
 
     cdef Status _give_back(self) except Status.ERROR:
-        # The destination's reader has left without it: its bytes come first again.
+        # The destination's reader has left without it: its bytes come first again. All of them, or on an error none.
         cdef Destination destination = self._destination
+        cdef Py_ssize_t size = destination.filled - destination.copied
+        cdef Py_ssize_t lead = PyBytes_GET_SIZE(destination.lead)
 
-        self._buffer.prepend(destination._start + destination.copied, destination.filled - destination.copied)
-        destination.filled = destination.copied
-        self._buffer.prepend(PyBytes_AS_STRING(destination.lead), len(destination.lead))
+        if size + lead:
+            self._buffer._reserve(size + lead)
+        self._buffer.prepend(destination._start + destination.copied, size)
+        self._buffer.prepend(PyBytes_AS_STRING(destination.lead), lead)
         self._destination = None
         return Status.OK
 
     cdef Status _resume_reading(self) except Status.ERROR:
+        # Raises no Exception: what was taken is the caller's already. A transport that fails here takes itself for reading.
         self._reading_paused = False
         if self._endpoint.transport is not None:
-            self._endpoint.source.resume_reading()
+            try:
+                self._endpoint.source.resume_reading()
+            except Exception as error:
+                self._endpoint.break_off(error)
         return Status.OK
 
 

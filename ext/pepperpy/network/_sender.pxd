@@ -15,6 +15,9 @@ cdef class Sender:
         bint _paused                 # from the high-water mark up, until at the low one
         bint _eof_accepted           # send_eof() was called
         bint _eof_passed_on          # ... and the transport has been told
+        bint _writing                # inside of _write(): whoever sends meanwhile is gathered
+        # context_switches() when the loop was compared last.
+        unsigned long long _checked_at
         # Gathering: the first send of a turn leaves at once, the others together.
         bint _fresh                  # nothing has left since data arrived or the last turn ended
         bint _flush_scheduled
@@ -47,6 +50,9 @@ cdef class Sender:
     cdef bint _start_sending(self) except -1
     cdef Status _refuse(self) except Status.ERROR
     cdef Status _break_off(self, int error) except Status.ERROR
-    cdef Status _call_at_turn_end(self) except Status.ERROR
+    cdef Status _stop(self, object error) except Status.ERROR
+    cdef bint _write(self) except -1
+    cdef bint _call_at_turn_end(self) except -1
+    cdef Status _wake_first(self, object waiters, object error, bint direct) except Status.ERROR
     cdef Status _push(self) except Status.ERROR
     cdef Status _progressed(self, bint direct) except Status.ERROR

@@ -18,7 +18,6 @@ Accepted is accepted whole: a send waits *before* it queues, so a cancelled one 
 cimport cython
 from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_GET_SIZE
-from cpython.time cimport monotonic
 
 from pepperpy.network._endpoint cimport Endpoint, State
 from pepperpy.network._send_queue cimport SendQueue
@@ -33,6 +32,9 @@ from pepperpy.network.errors import ClosedError, UsageError
 
 cdef extern from "_platform.h":
     double coarse_monotonic() noexcept
+
+cdef extern from "_running.h":
+    unsigned long long context_switches() noexcept
 
 cdef extern from "Python.h":
     object PyBytes_FromObject(object data)
@@ -71,6 +73,10 @@ cdef Status _append(object waiters, Waiter waiter) except Status.ERROR:
     return Status.OK
 
 
+cdef object _without_done(object waiters):
+    return waiters and deque([waiter for waiter in waiters if not (<Waiter>waiter).is_done()])
+
+
 @cython.final
 cdef class Sender:
     def __cinit__(self, Endpoint endpoint not None):
@@ -78,6 +84,7 @@ cdef class Sender:
         self._queue = SendQueue()
         self._fd = -1
         self._fresh = True
+        self._checked_at = -1
         self._high = endpoint.config.send_high_water
         self._low = endpoint.config.send_low_water
 
@@ -120,13 +127,13 @@ cdef class Sender:
 
     def send_many(self, list messages):
         """Accept all of the `bytes` in `messages`, or none; see `send`."""
-        cdef bytes message
+        cdef Py_ssize_t before
 
         if not self._start_sending():
             return False
-        for message in messages:
-            self._queue.append(message)
-            self.bytes_sent += PyBytes_GET_SIZE(message)
+        before = self._queue.length
+        self._queue.append_all(messages)
+        self.bytes_sent += self._queue.length - before
         self.sends += 1
         self._push()
         return True
@@ -143,6 +150,8 @@ cdef class Sender:
         self._start_sending()
         self._eof_accepted = True
         self.flush(False)
+        if self._endpoint.broken is not None:
+            self._refuse()
 
     cdef bint _start_sending(self) except -1:
         # 1 if anything may be queued now, 0 if it has to wait.
@@ -151,9 +160,11 @@ cdef class Sender:
             self._refuse()
         if self._eof_accepted:
             raise self._endpoint.error(ClosedError, "sending side was closed by send_eof()", "send")
-        if not self._flush_scheduled:
-            # Before anything is queued. Later sends of a burst, the many, are spared it.
+        if self._checked_at != context_switches():
+            # Before anything is queued. Later sends of a burst, the many, are spared it: no other loop can have come in
+            # between. (A flush that is scheduled tells nothing: the loop that it is scheduled in may have stopped.)
             self._endpoint.check_loop()
+            self._checked_at = context_switches()
         return not self._paused
 
     cdef Status _refuse(self) except Status.ERROR:
@@ -169,67 +180,98 @@ cdef class Sender:
             if self.pending() >= self._high:
                 self._paused = True
         elif not self._flush_scheduled and not self._transport_full:
-            if self._fresh or coarse_monotonic() - self._last_write >= QUIET:
+            if self._fresh or coarse_monotonic() - self._last_write >= QUIET or not self._call_at_turn_end():
                 self._fresh = False
                 self.flush(False)
-            else:
-                self._call_at_turn_end()
         if self.bytes_sent - self._sent_before_turn >= FAIR_SHARE and not self._transport_full:
-            self._paused = True
-            self._call_at_turn_end()
+            if self._call_at_turn_end():
+                self._paused = True
         if self._endpoint.broken is not None:
             self._start_sending()
         return Status.OK
 
-    cdef Status _call_at_turn_end(self) except Status.ERROR:
+    cdef bint _call_at_turn_end(self) except -1:
+        # Whether it will be called: not where there is no memory for that.
         if not self._flush_scheduled:
+            try:
+                self._endpoint.loop.call_soon(self._turn_ended)
+            except MemoryError:
+                return False
             self._flush_scheduled = True
-            self._endpoint.loop.call_soon(self._turn_ended)
-        return Status.OK
+        return True
 
     def _turn_ended(self):
         self._flush_scheduled = False
         self._fresh = True
         self._sent_before_turn = self.bytes_sent
-        if self._endpoint.transport is not None:
+        try:
             self.flush(True)
+        except MemoryError:
+            # The connection has ended, which whoever uses it is told.
+            pass
 
     cdef Status flush(self, bint direct) except Status.ERROR:
-        # Gets rid of all that can be got rid of now.
+        # Gets rid of all that can be got rid of now. What fails ends the connection, see `broken`.
+        if (
+            self._transport_full
+            or self._writing
+            or self._endpoint.state > State.CLOSING
+            or self._endpoint.loss is not None
+            # A child process has a copy of the queue, and the same socket.
+            or self._endpoint.is_forked()
+        ):
+            return Status.OK
+        try:
+            if not self._queue.length or self._write():
+                self._progressed(direct)
+        except BaseException as error:
+            # Nobody knows what has left, or who has been told.
+            self._stop(error)
+            self._endpoint.break_off(error)
+            if isinstance(error, MemoryError) or not isinstance(error, Exception):
+                raise
+        return Status.OK
+
+    cdef bint _write(self) except -1:
+        # False if the transport has failed. That is told by connection_lost.
         cdef int error
 
-        if self._transport_full or self._endpoint.is_forked():
-            # A child process has a copy of the queue, and the same socket.
-            return Status.OK
-        if self._queue.length:
-            self._last_write = self._endpoint.last_activity = coarse_monotonic()
+        self._last_write = self._endpoint.last_activity = coarse_monotonic()
         if self._fd >= 0:
             error = self._queue.send_to(self._fd)
             if error:
                 self._break_off(error)
-        while self._queue.length and not self._transport_full:
-            piece = self._queue.take_front()
-            self._handed += len(piece)
-            self._endpoint.transport.write(piece)
-            if self._endpoint.transport.is_closing():
-                # It failed, and says so only by connection_lost: what it was given may be gone, so it still counts.
-                return Status.OK
-            if not self._transport_full:
-                self._handed = 0
-        self._progressed(direct)
-        return Status.OK
+        # A transport's code, and a collection of garbage at any allocation, may run code that sends: it does not overtake.
+        self._writing = True
+        try:
+            while self._queue.length and not self._transport_full:
+                piece = self._queue.take_front()
+                self._handed += len(piece)
+                self._endpoint.transport.write(piece)
+                if self._endpoint.transport.is_closing():
+                    # What it was given may be gone, so it still counts.
+                    return False
+                if not self._transport_full:
+                    self._handed = 0
+        finally:
+            self._writing = False
+        return True
 
     cdef Status _break_off(self, int error) except Status.ERROR:
         # Nothing can be sent any more. The transport is not told: it would close, and what the peer sent before it
         # went (the reason, often) could not be received any more. The loop will find the end of the stream by itself.
-        self._endpoint.broken = OSError(error, os.strerror(error))
-        self._endpoint.undelivered = self.pending()
-        self._queue.clear()
+        self._stop(OSError(error, os.strerror(error)))
         if self._endpoint.undelivered:
             # Not every errno means that the connection is gone, ENOBUFS for one.
             self._endpoint.reset_on_close()
         if self._endpoint.on_broken is not None:
             self._endpoint.loop.call_soon(self._endpoint.on_broken)
+        return Status.OK
+
+    cdef Status _stop(self, object error) except Status.ERROR:
+        self._endpoint.broken = error
+        self._endpoint.undelivered = self.pending()
+        self._queue.clear()
         return Status.OK
 
     cdef void transport_is_full(self) noexcept:
@@ -240,7 +282,9 @@ cdef class Sender:
         # whether the transport is closing, and would report connection_lost twice (selector_events._write_ready).
         self._transport_full = False
         self._handed = 0
-        self._call_at_turn_end()
+        # Nobody comes here again where that fails, and here nothing can be closed either: so it is tried twice.
+        if not self._call_at_turn_end() and not self._call_at_turn_end():
+            raise MemoryError("no memory to go on with sending")
         return Status.OK
 
     cdef void data_arrived(self) noexcept:
@@ -248,25 +292,37 @@ cdef class Sender:
 
     cdef Status _progressed(self, bint direct) except Status.ERROR:
         # The queue has become shorter: tells everybody whom that concerns.
-        cdef Waiter waiter
-
         if self._endpoint.broken is not None:
             self.end(direct)
         if self._paused and self.pending() <= self._low:
             self._paused = False
         # Each task that is woken may send again, so everything is looked at anew in each round.
         while self._flushing and (<Waiter>self._flushing[0]).target <= self.bytes_sent - self.pending():
-            (<Waiter>self._flushing.popleft()).wake(direct)
+            self._wake_first(self._flushing, None, direct)
         while self._held_back and not self._paused:
-            waiter = self._resuming = self._held_back.popleft()
-            waiter.wake(direct)
+            self._resuming = self._held_back[0]
+            self._wake_first(self._held_back, None, direct)
         if not self.pending() and (self._eof_accepted or self._endpoint.state == State.CLOSING):
             self._endpoint.loop.call_soon(self._finish)
         return Status.OK
 
+    cdef Status _wake_first(self, object waiters, object error, bint direct) except Status.ERROR:
+        # Wakes the first, or fails it with `error`. If that is what fails, it stays.
+        cdef Waiter waiter = waiters.popleft()
+
+        try:
+            if error is None:
+                waiter.wake(direct)
+            else:
+                waiter.fail(error, direct)
+        except BaseException:
+            waiters.appendleft(waiter)
+            raise
+        return Status.OK
+
     def _finish(self):
         # All that was accepted has left: so may the end of the stream, or the connection.
-        if self._endpoint.transport is None or self.pending():
+        if self._endpoint.state > State.CLOSING or self.pending():
             return
         if self._endpoint.state == State.CLOSING:
             # Once only: a second close() makes asyncio's TLS transport forget what abort() needs.
@@ -282,12 +338,8 @@ cdef class Sender:
 
     def wait(self, timeout, Waiter previous):
         """An awaitable that ends when another `send` is worth trying; the deadline is that of the `previous` one."""
-        cdef Waiter waiter = self._endpoint.new_waiter(timeout, "send")
+        cdef Waiter waiter = self._endpoint.new_waiter(timeout, "send", previous)
 
-        if previous is not None and previous.deadline:
-            waiter.started = previous.started
-            waiter.deadline = previous.deadline
-            self._endpoint.arm_timer(waiter.deadline, monotonic())
         if self._held_back is None:
             self._held_back = deque()
         _append(self._held_back, waiter)
@@ -306,7 +358,7 @@ cdef class Sender:
             self._refuse()
         if not self.pending():
             return None
-        waiter = self._endpoint.new_waiter(timeout, "flush")
+        waiter = self._endpoint.new_waiter(timeout, "flush", None)
         waiter.target = self.bytes_sent
         if self._flushing is None:
             self._flushing = deque()
@@ -316,23 +368,17 @@ cdef class Sender:
     cdef double expire(self, double now) except -1:
         # Fails who is due, drops who is done, and returns the earliest deadline of the others, or 0.
         cdef double earliest = 0.0
-        cdef list due = []
+        cdef double deadline
         cdef Waiter waiter
 
-        for waiters in (self._held_back, self._flushing):
-            for _ in range(len(waiters) if waiters is not None else 0):
-                waiter = waiters.popleft()
-                if waiter.is_done():
-                    continue
-                if waiter.deadline and waiter.deadline <= now:
-                    due.append(waiter)
-                    continue
-                waiters.append(waiter)
-                if waiter.deadline and (not earliest or waiter.deadline < earliest):
-                    earliest = waiter.deadline
-        # Last, because the tasks that run now may change both queues.
-        for waiter in due:
-            self._endpoint.expire(waiter, now)
+        self._held_back = _without_done(self._held_back)
+        self._flushing = _without_done(self._flushing)
+        # Of copies: the tasks that run now may change both.
+        for waiters in (list(self._held_back or ()), list(self._flushing or ())):
+            for waiter in waiters:
+                deadline = self._endpoint.expire(waiter, now)
+                if deadline and (not earliest or deadline < earliest):
+                    earliest = deadline
         return earliest
 
     # ---- Ending ----
@@ -361,29 +407,24 @@ cdef class Sender:
 
     cdef Status close_when_empty(self) except Status.ERROR:
         # disconnect(): what was accepted leaves, then the transport closes; who is held back has sent nothing.
-        cdef Waiter waiter
-
         while self._held_back:
-            waiter = self._held_back.popleft()
-            waiter.wake(False)
+            self._wake_first(self._held_back, None, False)
         self.flush(False)
         return Status.OK
 
     cdef Status end(self, bint direct) except Status.ERROR:
         # Nothing more will leave. Who is held back finds out by trying again, who flushes is told.
-        cdef Waiter waiter
-
         self._fd = -1
         if self._endpoint.broken is None:
             self._endpoint.undelivered = max(self.pending(), self._endpoint.stuck)
         self._queue.clear()
         self._handed = 0
         while self._flushing:
-            waiter = self._flushing.popleft()
-            if not waiter.is_done():
+            error = None
+            if not (<Waiter>self._flushing[0]).is_done():
                 self.told = True
-                waiter.fail(self._endpoint.refusal(), direct)
+                error = self._endpoint.refusal()
+            self._wake_first(self._flushing, error, direct)
         while self._held_back:
-            waiter = self._held_back.popleft()
-            waiter.wake(direct)
+            self._wake_first(self._held_back, None, direct)
         return Status.OK

@@ -19,7 +19,6 @@ from pepperpy.network._endpoint cimport Endpoint, State
 from pepperpy.network._receiver cimport Receiver
 from pepperpy.network._sender cimport Sender
 
-from pepperpy.network._waiter import reraise
 from pepperpy.network.errors import ConnectionLostError
 
 import asyncio
@@ -59,16 +58,16 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
     # ---- What the loop calls ----
 
     def connection_made(self, transport):
-        fd = -1
-        tls = transport.get_extra_info("sslcontext") is not None
-        if not tls:
-            sock = transport.get_extra_info("socket")
-            if sock is not None:
-                fd = sock.fileno()
         self.endpoint.open(asyncio.get_running_loop(), transport)
         self.endpoint.sender = self.sender
         self.endpoint.on_timer = self._timer_fired
         try:
+            fd = -1
+            tls = transport.get_extra_info("sslcontext") is not None
+            if not tls:
+                sock = transport.get_extra_info("socket")
+                if sock is not None:
+                    fd = sock.fileno()
             # From 0 bytes on: then pause_writing and resume_writing say whether the transport holds any at all.
             transport.set_write_buffer_limits(high=0)
             self.receiver.open()
@@ -77,7 +76,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 self.endpoint.tls = True
                 self.receiver.start_tls()
         except BaseException as error:
-            self._break_off(error)
+            self.endpoint.break_off(error)
 
     def get_buffer(self, sizehint):
         return self.receiver.next_buffer()
@@ -87,7 +86,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.sender.data_arrived()
             self.receiver.received(nbytes)
         except BaseException as error:
-            self._break_off(error)
+            self.endpoint.break_off(error)
 
     def eof_received(self):
         if self.endpoint.tls:
@@ -103,7 +102,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 return False
             self._end_of_stream()
         except BaseException as error:
-            self._break_off(error)
+            self.endpoint.break_off(error)
         # Half-closed: sending goes on until disconnect().
         return True
 
@@ -120,7 +119,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 exc = _truncated()
         if endpoint.loss is None:
             endpoint.loss = exc
-        endpoint.close(State.CLOSED if endpoint.state == State.CLOSING else State.LOST)
+        endpoint.close(State.LOST if endpoint.state == State.OPEN or endpoint.state == State.LOST else State.CLOSED)
         on_end, self._on_end = self._on_end, None
         try:
             if on_end is not None:
@@ -128,15 +127,20 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 on_end(self)
         finally:
             try:
-                try:
-                    self.sender.end(True)
-                finally:
-                    self.receiver.end(True)
-            finally:
-                endpoint.on_timer = endpoint.on_broken = self.receiver.on_at_eof = None
-                for closed in self._closed or ():
-                    if not closed.done():
-                        closed.set_result(None)
+                self._tell_all()
+            except MemoryError:
+                # Nobody comes here again. What has been done is not done twice.
+                self._tell_all()
+
+    def _tell_all(self):
+        try:
+            self.sender.end(True)
+        finally:
+            self.receiver.end(True)
+        self.endpoint.on_timer = self.endpoint.on_broken = self.receiver.on_at_eof = None
+        for closed in self._closed or ():
+            if not closed.done():
+                closed.set_result(None)
 
     def pause_writing(self):
         self.sender.transport_is_full()
@@ -163,7 +167,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 return
             self._end_of_stream()
         except BaseException as error:
-            self._break_off(error)
+            self.endpoint.break_off(error)
 
     def _may_be_cut_off(self):
         # Whether the end of the stream counts without close_notify, too. Not of a plain one whose handshake is under way.
@@ -192,12 +196,6 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 return True
             self.receiver.received(n)
 
-    def _break_off(self, error):
-        self.endpoint.break_off(error)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            # A signal that came while this code ran: not the connection's doing alone.
-            self.endpoint.loop.call_soon(reraise, error)
-
     def _timer_fired(self):
         cdef double now = monotonic()
         cdef double deadline
@@ -206,9 +204,15 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             return
         # First of all, because a task that is failed below may wait again at once and needs a timer then.
         self.endpoint.timer = None
-        for deadline in (self.receiver.expire(now), self.sender.expire(now)):
-            if deadline and self.endpoint.transport is not None:
-                self.endpoint.arm_timer(deadline, now)
+        if self.endpoint.abort_failed:
+            self.connection_lost(self.endpoint.loss)
+            return
+        try:
+            for deadline in (self.receiver.expire(now), self.sender.expire(now)):
+                if deadline and self.endpoint.transport is not None:
+                    self.endpoint.arm_timer(deadline, now)
+        except BaseException as error:
+            self.endpoint.break_off(error)
 
     # ---- What NetworkClient calls ----
 
@@ -347,9 +351,13 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         """Begin to close: accept and hand out nothing more, send what was accepted."""
         if self.endpoint.state == State.OPEN:
             self.endpoint.state = State.CLOSING
-            self.receiver.discard_all()
-            self.receiver.end(False)
-            self.sender.close_when_empty()
+            try:
+                self.receiver.discard_all()
+                self.receiver.end(False)
+                self.sender.close_when_empty()
+            except BaseException:
+                self.abort()
+                raise
 
     def abort(self):
         """Close at once; what was accepted and has not left is dropped, and the peer reset then. Safe in any state."""
@@ -358,11 +366,16 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.endpoint.check_user()
         if self.endpoint.loop.is_closed():
             return self._forget()
-        if self.endpoint.state == State.OPEN:
-            self.endpoint.state = State.CLOSING
-            self.receiver.discard_all()
-            self.receiver.end(False)
-        self.endpoint.abort_transport()
+        was_open = self.endpoint.state == State.OPEN
+        if self.endpoint.state != State.LOST:
+            # From here on nothing leaves, though the transport is there until connection_lost.
+            self.endpoint.state = State.CLOSED
+        try:
+            if was_open:
+                self.receiver.discard_all()
+                self.receiver.end(False)
+        finally:
+            self.endpoint.abort_transport()
 
     def drop(self, error):
         """Close at once, because nobody can tell any more what comes: as lost where somebody watches for that."""

@@ -29,7 +29,7 @@ cdef class Waiter:
         return self._done
 
     cdef Status _call_back(self, bint direct) except Status.ERROR
-    cdef int _run_now(self, object callback, object context) except -1
+    cdef int _run_now(self) except -1
     cdef void _abandon(self) noexcept
 
 

@@ -12,10 +12,15 @@ wake-up loses nothing.
 
 cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
 
 from pepperpy.network._status cimport Status
 
 import asyncio
+
+cdef extern from "_running.h":
+    PyObject* leave_context() noexcept
+    void return_to_context(PyObject* context) noexcept
 
 cdef object _current_task = asyncio.current_task
 cdef object _CancelledError = asyncio.CancelledError
@@ -37,9 +42,8 @@ cdef class Waiter:
     # ---- What the protocol does ----
 
     cdef Status wake(self, bint direct) except Status.ERROR:
-        # Ends the wait; the task goes on, at once where that is allowed.
+        # Ends the wait; the task goes on, at once where that is allowed. If this raises, it waits as before.
         if not self._done:
-            self._done = True
             self._call_back(direct)
         return Status.OK
 
@@ -51,36 +55,53 @@ cdef class Waiter:
         return Status.OK
 
     cdef Status _call_back(self, bint direct) except Status.ERROR:
-        callback, context, more = self._callback, self._context, self._more_callbacks
-        self._callback = self._context = self._more_callbacks = None
-        if callback is None:
-            return Status.OK
-        if direct and more is None and _current_task(self._loop) is None and self._run_now(callback, context):
-            return Status.OK
-        self._loop.call_soon(callback, self, context=context)
-        if more is not None:
-            for callback, context in more:
+        # From here on nobody wakes it again, whatever runs meanwhile.
+        self._done = True
+        try:
+            if self._callback is not None:
+                if direct and self._more_callbacks is None and _current_task(self._loop) is None and self._run_now():
+                    return Status.OK
+                self._loop.call_soon(self._callback, self, context=self._context)
+                self._callback = self._context = None
+            while self._more_callbacks:
+                callback, context = self._more_callbacks[0]
                 self._loop.call_soon(callback, self, context=context)
+                self._more_callbacks.pop(0)
+        except BaseException:
+            self._done = False
+            raise
         return Status.OK
 
-    cdef int _run_now(self, object callback, object context) except -1:
-        # 0 if the context is in use, which only its owner's own trickery can bring about.
+    cdef int _run_now(self) except -1:
+        # 0 if the task has not run: its context is in use, which only its owner's own trickery can bring about, or there
+        # is no memory to begin.
         # The task may let go of the connection and of this waiter while it runs.
         cdef Waiter alive = self
-        loop = self._loop
+        cdef PyObject* outside
+        loop, callback, context = self._loop, self._callback, self._context
 
+        # What the task runs may be the loop again (nest_asyncio does so), which may find this connection readable: the
+        # handle of that callback is already running, in a context of its own that is entered only once.
+        outside = leave_context()
         try:
-            PyContext_Enter(context)
-        except RuntimeError:
-            return 0
-        try:
-            callback(alive)
-        except BaseException as error:
-            # A task lets only KeyboardInterrupt and SystemExit out. uvloop would swallow them here, in a read
-            # callback; out of a loop callback both loops let them end the run.
-            loop.call_soon(reraise, error)
+            try:
+                PyContext_Enter(context)
+            except RuntimeError:
+                return 0
+            self._callback = self._context = None
+            try:
+                callback(alive)
+            except BaseException as error:
+                if isinstance(error, MemoryError) and not alive.left:
+                    self._callback, self._context = callback, context
+                    return 0
+                # A task lets only KeyboardInterrupt and SystemExit out. uvloop would swallow them here, in a read
+                # callback; out of a loop callback both loops let them end the run.
+                loop.call_soon(reraise, error)
+            finally:
+                PyContext_Exit(context)
         finally:
-            PyContext_Exit(context)
+            return_to_context(outside)
         return 1
 
     # ---- What asyncio's tasks do ----
@@ -113,10 +134,14 @@ cdef class Waiter:
     def cancel(self, msg=None):
         if self._done:
             return False
-        self._done = self._cancelled = True
+        self._cancelled = True
         self._cancel_message = msg
-        # A task cancels from inside another task or a callback: never run it from here.
-        self._call_back(False)
+        try:
+            # A task cancels from inside another task or a callback: never run it from here.
+            self._call_back(False)
+        except BaseException:
+            self._cancelled = False
+            raise
         return True
 
     def cancelled(self):
