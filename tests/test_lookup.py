@@ -391,3 +391,28 @@ async def test_a_system_without_threads_is_an_error_that_may_pass(
             await NetworkClient(NetworkConfig("host.test", 1, retries=1, retry_delay=0)).connect()
         assert caught.value.details["attempt"] == 2
     assert await lookup.look_up("host.test", 1)
+
+
+async def test_a_loop_with_a_lookup_of_its_own_is_asked_by_both_clients_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    async def own(host: str, port: int, **_: object) -> list[object]:
+        asked.append(host)
+        if host == "gone.test":
+            return []
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", own)
+    async with echo_server() as port:
+        for _ in range(2):
+            async with NetworkClient(NetworkConfig("tcp.test", port)) as client:
+                await client.send(b"x")
+                assert await client.receive() == b"x"
+        with pytest.raises(ConnectError, match=r"'gone\.test' has no address"):
+            await NetworkClient(NetworkConfig("gone.test", port)).connect()
+    async with http_peer(OK) as peer, HTTPClient() as http:
+        await http.get(f"http://http.test:{peer.port}/")
+    # uvloop's sock_connect(), which aiohttp calls, asks for the address again.
+    assert [host for host in asked if host != "127.0.0.1"] == ["tcp.test", "tcp.test", "gone.test", "http.test"]

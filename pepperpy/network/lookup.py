@@ -55,8 +55,9 @@ _names = _Names()
 async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
     """The addresses of `host` with `port` in them, in the system's order of preference (RFC 6724).
 
-    No time limit of its own. An IP address is returned as it is, without a thread. On every event loop it is
-    `socket.getaddrinfo` that is asked, or what stands in for it at the call; an address that has a port keeps it.
+    No time limit of its own. An IP address is returned as it is, without a thread. A loop that has a `getaddrinfo` of
+    its own, by a subclass or on the object, is asked each time. On every other one it is `socket.getaddrinfo`, or what
+    stands in for it at the call; an address that has a port keeps it.
 
     Raises:
         OSError: `socket.gaierror` if the name is unknown, or is no host name; or the system is short of something.
@@ -65,6 +66,9 @@ async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
     """
     if (numeric := _numeric(host, port)) is not None:
         return [numeric]
+    loop = asyncio.get_running_loop()
+    if _has_its_own(loop):
+        return await _ask_loop(loop, host, port, flags)
     key = host, flags, socket.getaddrinfo
     until, addresses = _names.answers.get(key, (0.0, []))
     if time.monotonic() >= until:
@@ -110,6 +114,24 @@ def _scope(zone: str, host: str) -> int:
         if zone.isdecimal() and zone.isascii() and 0 < (number := int(zone)) < 1 << 32:
             return number
         raise OSError(errno.ENODEV, f"{host!r}: this machine has no interface {zone!r}") from None
+
+
+def _has_its_own(loop: asyncio.AbstractEventLoop) -> bool:
+    if "getaddrinfo" in getattr(loop, "__dict__", ()):
+        return True
+    maker = next(kind for kind in type(loop).__mro__ if "getaddrinfo" in vars(kind))
+    # winloop is uvloop's counterpart on Windows.
+    return maker.__module__.partition(".")[0] not in ("asyncio", "uvloop", "winloop")
+
+
+async def _ask_loop(loop: asyncio.AbstractEventLoop, host: str, port: int, flags: int) -> list[AddressInfo]:
+    try:
+        addresses: list[Any] = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from None
+    if not addresses:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} has no address")
+    return addresses
 
 
 class _Lookup:
