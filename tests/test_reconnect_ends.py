@@ -119,6 +119,15 @@ async def test_a_server_that_never_says_anything_is_connected_to_again() -> None
         assert client.stats.retries == 0
 
 
+async def test_the_time_in_which_a_connection_proves_itself_is_none_of_the_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attempt, "PROBATION_S", 0.3)
+    async with mortal_and_client(silence, connect_timeout=0.2) as (server, client):
+        server.drop()
+        await until(lambda: client.stats.connects == 2, "a new connection")
+
+
 async def test_a_byte_of_the_server_proves_the_connection_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello")

@@ -68,9 +68,9 @@ async def attempt(config: NetworkConfig, tried: connect.Tried, *, again: bool) -
                 if config.on_connect is not None:
                     phase = "on_connect not done"
                     protocol = await _set_up(protocol, config.on_connect)
-                if again:
-                    await _prove(protocol)
-                return protocol
+            if again:
+                await _prove(protocol)
+            return protocol
         except _SetUpFailed as failed:
             error = failed.args[0]
             default = _may_pass_from_on_connect
