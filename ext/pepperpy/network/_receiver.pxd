@@ -85,3 +85,4 @@ cdef class Receiver:
     cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout, Waiter previous)
     cdef Status _give_back(self) except Status.ERROR
     cdef Status _resume_reading(self) except Status.ERROR
+    cdef Status _resume_source(self) except Status.ERROR

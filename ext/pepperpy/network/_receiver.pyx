@@ -11,6 +11,7 @@ One task at a time: a connection that somebody waits on refuses every other read
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit, PyContext_New
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -540,9 +541,19 @@ cdef class Receiver:
         self._reading_paused = False
         if self._endpoint.transport is not None:
             try:
-                self._endpoint.source.resume_reading()
+                self._resume_source()
             except Exception as error:
                 self._endpoint.break_off(error)
+        return Status.OK
+
+    cdef Status _resume_source(self) except Status.ERROR:
+        # In nobody's context: the loop's new handle keeps it until the connection ends.
+        context = PyContext_New()
+        PyContext_Enter(context)
+        try:
+            self._endpoint.source.resume_reading()
+        finally:
+            PyContext_Exit(context)
         return Status.OK
 
 

@@ -252,6 +252,9 @@ cdef class Sender:
                     # What it was given may be gone, so it still counts.
                     return False
                 if not self._transport_full:
+                    if self._fd >= 0 and self._endpoint.transport.get_write_buffer_size():
+                        # Its pause_writing() failed, which both loops only report; the next bytes would overtake these.
+                        raise MemoryError("no memory to wait for the transport")
                     self._handed = 0
         finally:
             self._writing = False
