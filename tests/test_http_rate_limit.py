@@ -52,6 +52,19 @@ async def cancel(tasks: list[asyncio.Task[None]]) -> None:
     assert all(task.cancelled() for task in tasks)
 
 
+def end_pause(limiter: RateLimiter, host: str = "a") -> None:
+    """As if the time of the pause had passed now: no test has to be quicker than a pause that really passes."""
+    gate, now = limiter._gates[host], asyncio.get_running_loop().time()
+    gate.opens = now
+    limiter._arm(gate, now)
+
+
+async def end_pause_when_somebody_waits(limiter: RateLimiter, host: str = "a") -> None:
+    while not limiter._gates[host].waiting:
+        await asyncio.sleep(0)
+    end_pause(limiter, host)
+
+
 # ---- The limit ----
 
 
@@ -264,15 +277,19 @@ async def test_a_deadline_that_has_passed_fails_even_if_the_turn_is_now() -> Non
 async def test_a_request_cancelled_while_it_waits_or_in_the_moment_of_its_turn_counts_nothing(mode: Mode) -> None:
     for number, cancelled, wait in ((1, True, 0.0), (2, False, HOUR)):
         limiter = RateLimiter(ONE_AN_HOUR)
-        limiter.pause("a", 0.005)
+        limiter.pause("a", 2 * HOUR)
+        ending = asyncio.create_task(end_pause_when_somebody_waits(limiter))
         outcome = await cancelled_at(limiter.acquire("a", None), number, mode)
         assert (outcome.suspensions, outcome.cancelled) == (1, cancelled)
+        ending.cancel()  # who is cancelled at once has waited unseen
+        await asyncio.wait([ending])
+        end_pause(limiter)
         assert await wait_of(limiter) == pytest.approx(wait, abs=60)
 
 
 async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_it_to_the_next() -> None:
     limiter, left = RateLimiter(ONE_AN_HOUR), []
-    limiter.pause("a", 0.005)
+    limiter.pause("a", 2 * HOUR)
 
     async def wait_for_the_next() -> None:
         outcome = await cancelled_at(limiter.acquire("a", None), 1, Mode.SAME_TICK)
@@ -281,6 +298,9 @@ async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_it_to_the_next()
     first = asyncio.create_task(wait_for_the_next())
     await asyncio.sleep(0)
     second = start(limiter, "a", 1, left)
+    while len(limiter._gates["a"].waiting) < 2:
+        await asyncio.sleep(0)
+    end_pause(limiter)
     # It would take an hour.
     await asyncio.wait_for(asyncio.gather(first, *second), 30)
     assert left == [("a", 0)]
@@ -451,11 +471,13 @@ async def test_a_pause_fails_at_once_who_cannot_leave_before_its_deadline_any_mo
 async def test_a_prolonged_pause_fails_who_is_too_late_when_the_first_would_have_ended() -> None:
     loop = asyncio.get_running_loop()
     limiter = RateLimiter(RateLimit(1000))
-    limiter.pause("a", 0.01)
+    limiter.pause("a", 60)
     hopeless = asyncio.create_task(limiter.acquire("a", loop.time() + 1800))
     patient = asyncio.create_task(limiter.acquire("a", None))
     await asyncio.sleep(0)
     limiter.pause("a", HOUR)
+    assert not hopeless.done()
+    limiter._serve(limiter._gates["a"])  # what the timer does at the end of the first pause
     with pytest.raises(NetworkTimeoutError):
         await asyncio.wait_for(hopeless, 30)
     assert not patient.done()
