@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 DEBUG = bool(os.environ.get("NET_DEBUG"))
 # Those with a .pxd, which others are compiled against; and those that are only imported.
 SHARED = ("_endpoint", "_framer", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_waiter")
-MODULES = (*SHARED, "_frame_reader", "_framers", "_stream_protocol", "_stuffing")
+MODULES = (*SHARED, "_frame_reader", "_framers", "_own_framers", "_stream_protocol", "_stuffing")
 SOURCES = "ext/pepperpy/network"
 
 directives = {

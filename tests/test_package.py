@@ -12,8 +12,8 @@ import pytest
 import pepperpy.network
 
 COMPILED = (
-    *("_endpoint", "_frame_reader", "_framer", "_framers", "_receive_buffer", "_receiver", "_send_queue", "_sender"),
-    *("_stream_protocol", "_stuffing", "_waiter"),
+    *("_endpoint", "_frame_reader", "_framer", "_framers", "_own_framers", "_receive_buffer", "_receiver"),
+    *("_send_queue", "_sender", "_stream_protocol", "_stuffing", "_waiter"),
 )
 
 
@@ -51,6 +51,7 @@ def test_there_is_a_typed_face_for_every_compiled_module_that_python_code_uses()
         "_frame_reader",
         "_framer",
         "_framers",
+        "_own_framers",
         "_receiver",
         "_sender",
         "_stream_protocol",

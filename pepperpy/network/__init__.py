@@ -44,7 +44,18 @@ from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
     from pepperpy.network.framed import Framed
-    from pepperpy.network.framing import COBS, SLIP, Codec, Delimited, Fixed, LengthPrefixed, Netstring
+    from pepperpy.network.framing import (
+        COBS,
+        NO_MESSAGE,
+        SLIP,
+        Codec,
+        Decoder,
+        Delimited,
+        Fixed,
+        IncrementalCodec,
+        LengthPrefixed,
+        Netstring,
+    )
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
     from pepperpy.network.http.call import Timings
     from pepperpy.network.http.client import HTTPClient, HTTPStats
@@ -73,6 +84,7 @@ _LAZY_MODULES = {
     "BearerAuth": "http.auth",
     "COBS": "framing",
     "Codec": "framing",
+    "Decoder": "framing",
     "Delimited": "framing",
     "DownloadResult": "http.download",
     "Fixed": "framing",
@@ -82,6 +94,7 @@ _LAZY_MODULES = {
     "HTTPResponse": "http.response",
     "HTTPStats": "http.client",
     "HTTPStream": "http.stream",
+    "IncrementalCodec": "framing",
     "Interceptor": "http.interceptors",
     "JSONCodec": "http.codec",
     "JSONLines": "serialized",
@@ -89,6 +102,7 @@ _LAZY_MODULES = {
     "MapResult": "http.mapping",
     "Mapped": "serialized",
     "MsgPack": "serialized",
+    "NO_MESSAGE": "framing",
     "Netstring": "framing",
     "NetworkPool": "pool",
     "PoolStats": "pool",
@@ -117,6 +131,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "COBS",
+    "NO_MESSAGE",
     "SLIP",
     "Auth",
     "BasicAuth",
@@ -127,6 +142,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLostError",
     "DecodeError",
+    "Decoder",
     "Default",
     "Delimited",
     "DownloadResult",
@@ -139,6 +155,7 @@ __all__ = [
     "HTTPStatusError",
     "HTTPStream",
     "IncompleteReadError",
+    "IncrementalCodec",
     "IntegrityError",
     "Interceptor",
     "InvalidRequestError",

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 from pepperpy.network._framer import Framer
 
 class LengthFramer(Framer):
@@ -9,10 +7,9 @@ class FixedFramer(Framer):
     def __init__(self, limit: int) -> None: ...
 
 class SeparatorFramer(Framer):
-    def __init__(self, limit: int, separators: tuple[bytes, ...], keep: bool, skip_blank: bool) -> None: ...
+    def __init__(
+        self, limit: int, separators: tuple[bytes, ...], keep: bool, skip_blank: bool, any_newline: bool = False
+    ) -> None: ...
 
 class NetstringFramer(Framer):
     def __init__(self, limit: int) -> None: ...
-
-class PythonFramer(Framer):
-    def __init__(self, limit: int, decode: Callable[[bytes, int], object]) -> None: ...

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from pepperpy.network._frame_reader import END, WAIT, FrameReader
 from pepperpy.network._framer import Framer
-from pepperpy.network._framers import PythonFramer
+from pepperpy.network._own_framers import FeedFramer, PythonFramer
 from pepperpy.network.config import Default
-from pepperpy.network.framing import Codec, FrameCodec, M, check_max_size
+from pepperpy.network.framing import NO_MESSAGE, Codec, FrameCodec, IncrementalCodec, M, check_max_size
 from pepperpy.network.serialized import MappedCodec
 
 if TYPE_CHECKING:
@@ -26,28 +26,52 @@ class Framed(Generic[M]):
     A receive raises, besides what `NetworkClient.receive` does:
         IncompleteReadError: The peer ended its stream inside a message; `partial` hands over what came of it, once.
         MessageTooLargeError: The next message exceeds the codec's `max_size` (default `config.max_message_size`).
-            `details["limit"]` and, where the peer declared it, `details["size"]` are bytes. Nothing was consumed.
+            `details["limit"]` and, where the peer declared it, `details["size"]` are bytes. Nothing was consumed. With
+            `on_overflow="discard"` never: such a message is consumed as it comes, and the next one is received.
         ProtocolError: What comes next is no message of the codec, or its `decode` raised any `Exception`, which is the
             cause. Nothing was consumed. The stream cannot be read on: each further receive raises the same, unless the
             bytes are taken with the client's own methods.
         DecodeError: The codec found a message and could make no value of it, whatever `Exception` was the cause. It was
             consumed: `content` holds its bytes, and the next receive gives the next message.
 
-    Cancellation, timeout: Nothing was consumed; the next receive gives the message.
+    Cancellation, timeout: Nothing was consumed, but for what is discarded; the next receive gives the message.
     """
 
     __slots__ = ("_client", "_encode", "_reader", "_take", "codec")
 
-    def __init__(self, client: NetworkClient, codec: Codec[M]) -> None:
-        """Args: client: Connected or not. codec: One of this package, or an object with the methods of `Codec`."""
+    def __init__(
+        self,
+        client: NetworkClient,
+        codec: Codec[M] | IncrementalCodec[M],
+        *,
+        on_overflow: Literal["raise", "discard"] = "raise",
+    ) -> None:
+        """Args:
+        client: Connected or not.
+        codec: One of this package, or an object with the methods of `Codec` or of `IncrementalCodec`.
+        on_overflow: See `NetworkClient.framed`.
+        """
         self._client = client
         self.codec = codec
-        self._reader = FrameReader(*_framer_of(codec, client.config.max_message_size))
+        framer, loads = _framer_of(codec, client.config.max_message_size)
+        if on_overflow not in ("raise", "discard"):
+            raise ValueError(f'on_overflow must be "raise" or "discard", not {on_overflow!r}')
+        if on_overflow == "discard" and isinstance(framer, (PythonFramer, FeedFramer)):
+            raise ValueError(
+                'on_overflow="discard" is for codecs of this package; one of your own returns (NO_MESSAGE, end) instead'
+            )
+        self._reader = FrameReader(framer, loads, on_overflow == "discard")
         self._take = self._reader.take
         self._encode = codec.encode
 
     def __repr__(self) -> str:
         return f"Framed({self._client!r}, {self.codec!r})"
+
+    @property
+    def discarded(self) -> int:
+        """Messages that were too large and have been discarded (`on_overflow="discard"`), also those still coming."""
+        count: int = self._reader.discarded
+        return count
 
     # ---- Sending ----
 
@@ -127,7 +151,9 @@ class Framed(Generic[M]):
         return result
 
 
-def _framer_of(codec: Codec[Any], max_message_size: int) -> tuple[Framer, Callable[[bytes], Any] | None]:
+def _framer_of(
+    codec: Codec[Any] | IncrementalCodec[Any], max_message_size: int
+) -> tuple[Framer, Callable[[bytes], Any] | None]:
     """Who finds the messages of `codec`, and what is made of each."""
     if isinstance(codec, type):
         raise TypeError(f"codec must be an object, not the class {codec.__name__}")
@@ -140,7 +166,10 @@ def _framer_of(codec: Codec[Any], max_message_size: int) -> tuple[Framer, Callab
     limit = max_message_size if max_size is None else max_size
     if isinstance(codec, FrameCodec):
         return codec._framer(limit), loads
-    for method in ("encode", "decode"):
-        if not callable(getattr(codec, method, None)):
-            raise TypeError(f"codec must have the methods encode() and decode(), not be {codec!r}")
-    return PythonFramer(limit, codec.decode), loads
+    decode: Any = getattr(codec, "decode", None)
+    decoder: Any = getattr(codec, "decoder", None)
+    if not callable(getattr(codec, "encode", None)) or not (callable(decode) or callable(decoder)):
+        raise TypeError(f"codec must have the methods encode() and decode() (or decoder()), not be {codec!r}")
+    if callable(decoder):
+        return FeedFramer(limit, decoder, NO_MESSAGE), loads
+    return PythonFramer(limit, decode, NO_MESSAGE), loads

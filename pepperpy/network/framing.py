@@ -13,10 +13,11 @@ works as well: `codec.encode(message)` and `codec.decode(data, start)`, as `Code
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
 
 from pepperpy.network._framer import Framer
 from pepperpy.network._framers import FixedFramer, LengthFramer, NetstringFramer, SeparatorFramer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pepperpy.network.tcp import BytesLike
 
 M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
 
 # Below this a header is joined with its message: a copy costs less than one more piece for the kernel. As _send_queue.
 _SMALL = 8 * 1024
@@ -36,8 +38,21 @@ _DEFAULT_MAX_SIZE = 16 * MIB
 _LARGEST_ADJUST = 2**28
 
 
+class NoMessage(enum.Enum):
+    """The type of `NO_MESSAGE`."""
+
+    NO_MESSAGE = "bytes that are no message"
+
+
+# What the answer of a codec of your own has in place of a message, for bytes that are to be consumed and carry none.
+NO_MESSAGE: Final = NoMessage.NO_MESSAGE
+
+
 class Codec(Protocol[M]):
     """What a codec of your own has: these two methods, and no base class.
+
+    It needs no state. One that keeps some, because its messages are long and nothing says how long, has `decoder()` in
+    place of `decode()`: see `IncrementalCodec`.
 
     The limit of its messages is its attribute `max_size` (bytes, or None) if it has one, else
     `NetworkConfig.max_message_size`.
@@ -46,19 +61,55 @@ class Codec(Protocol[M]):
     def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
         """The bytes that `message` becomes, in one piece or several. What it raises, `Framed.send` raises."""
 
-    def decode(self, data: bytes, start: int) -> tuple[M, int] | int | None:
+    def decode(self, data: bytes, start: int) -> tuple[M | NoMessage, int] | int | None:
         """The first message in `data[start:]`, which is never empty, and the index behind its last byte.
 
-        Where it is not whole yet: how many bytes from `start` on it needs at least, or None if that is not known.
-        Then it is called again when so many (or any more) have come, so a message that comes in very small pieces
-        costs little only if its size is known early. Bytes are consumed only once the whole message was returned.
-        An int above the limit is a `MessageTooLargeError`; so is a message that is not whole at the limit.
+        `(NO_MESSAGE, end)`: The bytes up to there are no message, and are consumed: a heartbeat, say, or a message that
+        is too large for the codec. `end` may lie behind what has come; then the rest is consumed as it comes. The end
+        of the stream behind such bytes, or in the middle of them, is a clean one.
+
+        Where the message is not whole yet: how many bytes from `start` on it needs at least, or None if that is not
+        known. Then it is called again when so many (or any more) have come. Bytes are consumed only once the whole
+        message was returned. An int above the limit is a `MessageTooLargeError`; so is a message that is not whole at
+        the limit. Where the answer was None, line ends alone (CR, LF) that are left at the end of the stream are no
+        message that was cut off, and the end is a clean one.
+
+        Who answers None to 64 KiB or more is asked again when a quarter more has come, or after as long as the answer
+        took: a long message costs a few times of what it would cost in one piece.
 
         Whatever `Exception` it raises means that the bytes are no message, and becomes a `ProtocolError` with that
         exception as its cause; a `NetworkError` passes as it is. Nothing is consumed: nobody knows where the message
         ends. A codec that can tell the messages apart and then fails at one should be `Mapped`: that one message
         is consumed, and the next one may be good.
         """
+
+
+class Decoder(Protocol[M_co]):
+    """What finds one message: a codec's `decoder()` makes one for each, and keeps what it likes in it."""
+
+    def feed(self, data: bytes, start: int) -> tuple[M_co | NoMessage, int] | int | None:
+        """As `Codec.decode`, but `data[start:]` is what has come since the last call, never empty.
+
+        So each byte of a message is given once. `end` is an index of this `data`, and may be `start` where the message
+        turns out to have ended before; an int says how many bytes from `start` on are still needed.
+
+        The bytes are consumed when the message was returned, and not before: a receive that is cancelled has taken
+        nothing. If other receives take some of them, a new decoder is fed with the rest from its first byte.
+        """
+
+
+class IncrementalCodec(Protocol[M]):
+    """A codec of your own that keeps state: no byte of a message is looked at twice, however small its pieces are.
+
+    `max_size`, and what an exception means, are as in `Codec`. The message being received is held twice, in the receive
+    buffer and in the decoder, if that keeps its bytes.
+    """
+
+    def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
+        """As `Codec.encode`."""
+
+    def decoder(self) -> Decoder[M]:
+        """A new decoder, for one message."""
 
 
 class FrameCodec:
@@ -157,12 +208,15 @@ class LengthPrefixed(FrameCodec):
 class Delimited(FrameCodec):
     r"""A separator ends the message, which does not contain it. The last message of a stream is no exception.
 
+    `Delimited((b"\r\n", b"\r", b"\n"))` are lines of any kind, also mixed: a CR ends its line at once, and an LF right
+    behind it belongs to it, whenever it comes. These three go together; for any others the rule below holds.
+
     Attributes:
         separator: One or more bytes, or a tuple of such: a message then ends where the first of them ends (of those
             that end there, the longest is meant, so `(b"\n", b"\r\n")` are lines of either kind), and is sent with
             the first in the tuple. None may occur in another but at its end, for that one would never be found.
         max_size: Bytes of the longest message without its separator; default `NetworkConfig.max_message_size`.
-        keep: Whether a received message still has its separator.
+        keep: Whether a received message still has its separator. Of lines of any kind, the first byte of it.
     """
 
     separator: bytes | tuple[bytes, ...] = b"\n"
@@ -179,7 +233,7 @@ class Delimited(FrameCodec):
                 raise TypeError(f"separator must be bytes or a tuple of bytes, not {separator!r}")
             if not separator:
                 raise ValueError("separator must have 1 byte or more, not 0")
-            for other in separators:
+            for other in () if self._any_newline else separators:
                 if other in separator[:-1]:
                     raise ValueError(f"separator {separator!r} would never be found: {other!r} ends before it does")
         if not isinstance(self.keep, bool):
@@ -190,16 +244,29 @@ class Delimited(FrameCodec):
     def _separators(self) -> tuple[bytes, ...]:
         return self.separator if isinstance(self.separator, tuple) else (self.separator,)
 
+    @property
+    def _any_newline(self) -> bool:
+        return len(self._separators) == 3 and {*self._separators} == {b"\r\n", b"\r", b"\n"}
+
     def encode(self, message: BytesLike) -> list[bytes]:
         content = self._content(message)
         frame = content + self._separators[0]
         for separator in self._separators:
             # Also one that begins in the message and ends in the separator behind it.
-            if separator in frame[:-1]:
+            if separator in (content if self._any_newline else frame[:-1]):
                 raise ValueError(f"message of {len(content)} bytes contains the separator {separator!r}")
         return [frame]
 
+    def decode(self, data: bytes, start: int = 0) -> tuple[bytes, int] | int:
+        if not (self._any_newline and 0 < start < len(data) and data[start - 1 : start + 1] == b"\r\n"):
+            return FrameCodec.decode(self, data, start)
+        # The LF of the line before.
+        found = FrameCodec.decode(self, data, start + 1)
+        return found if isinstance(found, tuple) else found + 1
+
     def _framer(self, limit: int) -> Framer:
+        if self._any_newline:
+            return SeparatorFramer(limit, (b"\r", b"\n"), self.keep, False, True)
         return SeparatorFramer(limit, tuple(sorted(self._separators, key=len, reverse=True)), self.keep, False)
 
 

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic
 from pepperpy.network._framer import Framer
 from pepperpy.network._framers import SeparatorFramer
 from pepperpy.network.errors import not_installed
-from pepperpy.network.framing import Codec, Delimited, FrameCodec, LengthPrefixed, M
+from pepperpy.network.framing import (
+    NO_MESSAGE,
+    Codec,
+    Delimited,
+    FrameCodec,
+    IncrementalCodec,
+    LengthPrefixed,
+    M,
+    NoMessage,
+)
 
 if TYPE_CHECKING:
     from pepperpy.network.http.codec import JSONCodec
@@ -22,16 +31,19 @@ class MappedCodec(Generic[M]):
     """The base of codecs that put a value of yours into each frame."""
 
     __slots__ = ()
-    frames: Codec[bytes]
+    frames: Codec[bytes] | IncrementalCodec[bytes]
 
     def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
         """The frame of what `message` becomes. Raises what the two raise that make it."""
         return self.frames.encode(self._dump(message))
 
-    def decode(self, data: bytes, start: int = 0) -> tuple[M, int] | int | None:
+    def decode(self, data: bytes, start: int = 0) -> tuple[M | NoMessage, int] | int | None:
         """As the `decode` of the frames. ValueError: What is in the frame is no such value."""
-        found = self.frames.decode(data, start)
-        return (self._loads()(found[0]), found[1]) if isinstance(found, tuple) else found
+        decode: Any = getattr(self.frames, "decode", None) or self.frames.decoder().feed  # type: ignore[union-attr]
+        found = decode(data, start)
+        if not isinstance(found, tuple) or found[0] is NO_MESSAGE:
+            return found  # type: ignore[no-any-return]
+        return self._loads()(found[0]), found[1]
 
     def _dump(self, message: M) -> bytes:
         raise NotImplementedError
@@ -51,7 +63,7 @@ class Mapped(MappedCodec[M]):
             `MemoryError`) becomes a `DecodeError` of that one message, which is consumed.
     """
 
-    frames: Codec[bytes]
+    frames: Codec[bytes] | IncrementalCodec[bytes]
     # A partial shows its arguments, and one may be a key.
     dumps: Callable[[M], bytes] = field(repr=False)
     loads: Callable[[bytes], M] = field(repr=False)
@@ -135,7 +147,7 @@ class MsgPack(MappedCodec[Any]):
 
     type: Any = None
     _: KW_ONLY
-    frames: Codec[bytes] = _FRAMES
+    frames: Codec[bytes] | IncrementalCodec[bytes] = _FRAMES
 
     def __post_init__(self) -> None:
         _msgpack()

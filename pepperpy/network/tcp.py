@@ -10,7 +10,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Never, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import Default, NetworkConfig, check_config
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pepperpy.network.connecting import Connecting
     from pepperpy.network.framed import Framed
-    from pepperpy.network.framing import Codec, M
+    from pepperpy.network.framing import Codec, IncrementalCodec, M
     from pepperpy.network.pipeline import Pipeline
     from pepperpy.network.reconnect import Supervisor
     from pepperpy.network.request import Exchanges
@@ -625,11 +625,19 @@ class NetworkClient:
         """
         return _Lines(self, timeout)
 
-    def framed(self, codec: Codec[M]) -> Framed[M]:
-        """This connection's messages, told apart by `codec`: `LengthPrefixed`, `JSONLines`, ... or one of your own."""
+    def framed(
+        self, codec: Codec[M] | IncrementalCodec[M], *, on_overflow: Literal["raise", "discard"] = "raise"
+    ) -> Framed[M]:
+        """This connection's messages, told apart by `codec`: `LengthPrefixed`, `JSONLines`, ... or one of your own.
+
+        Args:
+            on_overflow: What becomes of a message beyond `max_size`. "raise": each receive raises
+                `MessageTooLargeError`. "discard": it is consumed as it comes, never held, and counted in
+                `Framed.discarded`; the next one is received.
+        """
         from pepperpy.network.framed import Framed
 
-        return Framed(self, codec)
+        return Framed(self, codec, on_overflow=on_overflow)
 
     def __aiter__(self) -> NetworkClient:
         """Iterate over chunks of up to 64 KiB as they come, until the end of the stream."""
@@ -695,7 +703,7 @@ class NetworkClient:
 
     def pipeline(
         self,
-        codec: Codec[M],
+        codec: Codec[M] | IncrementalCodec[M],
         *,
         key: Callable[[M], Hashable] | None = None,
         request_key: Callable[[M], Hashable] | None = None,

@@ -44,11 +44,17 @@ cdef class FrameReader:
         Framer _framer
         object _loads
         bint _runs_python
+        bint _discards               # what is too large
+        readonly long long discarded # messages
+        # While the framer is unfinished: with what, and from where in its stream on. None otherwise.
+        ReceiveBuffer _unfinished
+        long long _place
 
-    def __cinit__(self, Framer framer not None, loads):
+    def __cinit__(self, Framer framer not None, loads, bint discards=False):
         self._framer = framer
         self._loads = loads
         self._runs_python = loads is not None or framer.runs_python
+        self._discards = discards
 
     def take(self, stream):
         """The next message, WAIT if it is not on hand, END at the end of the stream."""
@@ -66,6 +72,8 @@ cdef class FrameReader:
         self._start_taking(receiver)
         if receiver._destination is not None:
             return receiver._took(self._claim(receiver))
+        if self._unfinished is not None and self._go_on(receiver) == Look.MORE:
+            return self._none_found(receiver, Look.MORE)
         if self._runs_python:
             messages = self._take_with_python(receiver, False, [])
             return messages[0] if type(messages) is list else messages
@@ -74,10 +82,17 @@ cdef class FrameReader:
             if found == Look.FOUND:
                 message = framer.message(buffer.head)
                 buffer.discard(framer.end)
+                if framer.unfinished:
+                    self._begin_unfinished(receiver)
                 return receiver._took(message)
+            if found == Look.TOO_LARGE and self._discards:
+                found = self._give_up(buffer, 0)
             if found != Look.SKIP:
                 return self._none_found(receiver, found)
             buffer.discard(framer.end)
+            if framer.unfinished:
+                self._begin_unfinished(receiver)
+                return self._none_found(receiver, Look.MORE)
 
     def take_all(self, stream):
         """All complete messages on hand, at least one, in a list; WAIT if there is none, END at the end of the stream."""
@@ -88,6 +103,7 @@ cdef class FrameReader:
             Framer framer = self._framer
             Py_ssize_t at = 0
             const char* head
+            bint unfinished = False
             Look found
 
         if type(stream) is not Receiver:
@@ -98,16 +114,27 @@ cdef class FrameReader:
         if receiver._destination is not None:
             messages = [None]
             messages[0] = self._claim(receiver)
+        elif self._unfinished is not None and self._go_on(receiver) == Look.MORE:
+            return self._none_found(receiver, Look.MORE)
         if self._runs_python:
             return self._take_with_python(receiver, True, messages)
         try:
             found = framer.look(buffer)
             # Nothing below runs Python code, so the bytes stay where they are.
             head = buffer.head
-            while found == Look.FOUND or found == Look.SKIP:
+            while True:
                 if found == Look.FOUND:
                     messages.append(framer.message(head + at))
+                elif found == Look.TOO_LARGE and self._discards:
+                    found = self._give_up(buffer, at)
+                if found != Look.FOUND and found != Look.SKIP:
+                    break
                 at += framer.end
+                if framer.unfinished:
+                    unfinished = True
+                    found = Look.MORE
+                    framer.scanned = 0
+                    break
                 found = framer.locate(head + at, buffer.length - at, 0)
         except MemoryError:
             # What could not be made is left to the next call.
@@ -116,6 +143,8 @@ cdef class FrameReader:
             framer.scanned = 0
         buffer.discard(at)
         buffer._scanned = framer.scanned
+        if unfinished:
+            self._begin_unfinished(receiver)
         if messages:
             return receiver._took(messages)
         return self._none_found(receiver, found)
@@ -126,6 +155,35 @@ cdef class FrameReader:
         if receiver._waiter is not None:
             receiver._end_wait(FRAMED if receiver._wanted_frame is self._framer else -1)
         return Status.OK
+
+    cdef Look _give_up(self, ReceiveBuffer buffer, Py_ssize_t at) except Look.ERROR:
+        # The message at `at`, which is too large, is discarded.
+        cdef Look found = self._framer.give_up(buffer.head + at, buffer.length - at)
+
+        if found == Look.SKIP:
+            self.discarded += 1
+        return found
+
+    cdef Status _begin_unfinished(self, Receiver receiver) except Status.ERROR:
+        self._unfinished = receiver._buffer
+        self._place = _position(receiver)
+        return Status.OK
+
+    cdef Look _go_on(self, Receiver receiver) except Look.ERROR:
+        # Consumes what still belongs to what was consumed last. MORE: and there is more of it to come.
+        cdef Framer framer = self._framer
+        cdef ReceiveBuffer buffer = receiver._buffer
+        cdef Look found = Look.SKIP
+
+        # What somebody else has taken a part of is his, and another connection has nothing to do with it.
+        if self._unfinished is buffer and self._place == _position(receiver):
+            found = framer.pass_over(buffer.head, buffer.length)
+            buffer.discard(framer.end)
+            self._place += framer.end
+        if found == Look.SKIP:
+            self._unfinished = None
+            framer.unfinished = False
+        return found
 
     cdef object _claim(self, Receiver receiver):
         # The large message that this reader has waited for; in memory of its own, it is no longer in the buffer.
@@ -153,6 +211,7 @@ cdef class FrameReader:
             Py_ssize_t scanned
             Py_ssize_t at = 0
             Py_ssize_t end
+            bint unfinished = False
             Look found
 
         buffer.search_for(framer)
@@ -163,6 +222,8 @@ cdef class FrameReader:
                 found = framer.locate(buffer.head + at, buffer.length - at, scanned)
                 scanned = framer.scanned
                 self._check(receiver, position)
+                if found == Look.TOO_LARGE and self._discards:
+                    found = self._give_up(buffer, at)
                 if found != Look.FOUND and found != Look.SKIP:
                     break
                 end = framer.end
@@ -180,13 +241,19 @@ cdef class FrameReader:
                 break
             at += end
             scanned = max(0, scanned - end)
+            if framer.unfinished:
+                unfinished = True
+                found = Look.MORE
+                break
             if found == Look.FOUND and not all:
                 break
         buffer.discard(at)
         buffer._scanned = scanned
+        if unfinished:
+            self._begin_unfinished(receiver)
         return receiver._took(messages) if messages else self._none_found(receiver, found)
 
-    cdef object _load(self, Receiver receiver, bytes content, long long position, Py_ssize_t end):
+    cdef object _load(self, Receiver receiver, object content, long long position, Py_ssize_t end):
         # Whatever the function raises, the message is consumed, up to `end`: it was whole, so the next one may be good, and
         # one that can never be loaded must not be met for ever. Not so where the program is being stopped.
         try:
@@ -198,6 +265,8 @@ cdef class FrameReader:
             )
             failure.content = content
             receiver._buffer.discard(end)
+            if end and self._framer.unfinished:
+                self._begin_unfinished(receiver)
             receiver.tell_at_eof()
             raise failure from error
         self._check(receiver, position)
@@ -216,7 +285,13 @@ cdef class FrameReader:
         if found == Look.MORE:
             if not receiver._nothing_on_hand():
                 return _WAIT
-            if receiver._buffer.length:
+            if self._unfinished is receiver._buffer or framer.is_nothing(receiver._buffer.head, receiver._buffer.length):
+                # The end of the stream finishes it.
+                receiver._buffer.discard(receiver._buffer.length)
+                self._unfinished = None
+                framer.unfinished = False
+                receiver.tell_at_eof()
+            elif receiver._buffer.length:
                 receiver._incomplete(None, "the end of a message")
             return _END
         if found == Look.TOO_LARGE:
@@ -253,7 +328,12 @@ cdef class FrameReader:
             return stream.wait_framed(self.wait, timeout)
         receiver = <Receiver>stream
         buffer = receiver._buffer
-        count = framer.wanted if framer.runs_python else framer.wake_at(buffer.length)
+        if self._unfinished is not None:
+            count = buffer.length + 1
+        elif framer.runs_python:
+            count = framer.wanted
+        else:
+            count = framer.wake_at(buffer.length)
         position = _position(receiver)
         if count <= buffer.length:
             lead = PyBytes_FromStringAndSize(buffer.head, framer.lead)
@@ -269,7 +349,10 @@ cdef class FrameReader:
             destination.filled = destination.copied + buffer.length
             buffer.move_to(destination._start + destination.copied, buffer.length)
             receiver._destination = destination
-        receiver._wanted_frame = framer
+        if self._unfinished is None:
+            receiver._wanted_frame = framer
+            if framer.runs_python and framer.pause:
+                receiver.look_in(waiter, framer.pause)
         return waiter
 
 

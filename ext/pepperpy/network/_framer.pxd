@@ -6,7 +6,7 @@ cdef enum Look:
     ERROR = -1    # an exception is set
     MORE          # no complete message: `wanted` bytes are worth another look
     FOUND         # a message, which ends at `end`
-    SKIP          # the first `end` bytes are no message and carry nothing
+    SKIP          # the first `end` bytes are no message
     TOO_LARGE     # a message beyond `limit`; its `declared` size, if it is known
     MALFORMED     # no message and never one: `fault`, and `cause` if there is one
 
@@ -23,6 +23,10 @@ cdef class Framer:
         # is behind the first `lead`.
         Py_ssize_t lead
         Py_ssize_t copied
+        # With FOUND and SKIP: what comes next may belong to it as well; pass_over() is asked about that, not locate().
+        bint unfinished
+        Py_ssize_t left              # ... so many bytes of it, in the framers that know
+        double pause                 # with MORE: seconds until another look is due, with whatever has come; 0: none is
         object declared              # int or None
         str fault
         object cause
@@ -31,6 +35,10 @@ cdef class Framer:
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR
     cdef object message(self, const char* data)
+    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR
+    cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept
+    cdef Look skip(self, object size, Py_ssize_t n) except Look.ERROR
+    cdef bint is_nothing(self, const char* data, Py_ssize_t n) noexcept
 
     cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR
     cdef Py_ssize_t missing(self, ReceiveBuffer buffer) noexcept

@@ -2,7 +2,8 @@
 
 `locate()` looks at bytes that somebody else owns and says where the first message in them ends; `message()`, right
 after it, makes that message out of the same bytes. Neither consumes anything, so the same question gets the same
-answer until somebody does. What need not be looked at again is remembered with the buffer, next to the position of
+answer until somebody does. What has been consumed may be `unfinished`: the rest of a message that is discarded, or the
+newline behind a carriage return, is still to come. Then `pass_over()` is asked first, each time with what has come. What need not be looked at again is remembered with the buffer, next to the position of
 its searches for a separator, and so it stays true whatever other receives take out of the same buffer in between.
 
 Sizes that a peer declares are compared with `limit` before anything is computed with them: no more memory is ever
@@ -30,6 +31,28 @@ cdef class Framer:
 
     cdef object message(self, const char* data):
         raise NotImplementedError
+
+    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+        # Right after TOO_LARGE: the message is to be discarded. SKIP: what is on hand of it is its first `end` bytes. MORE and
+        # MALFORMED: as from locate().
+        raise NotImplementedError
+
+    cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept:
+        # SKIP: with these first `end` bytes (or none) it is finished. MORE: and it is still unfinished. Its caller consumes them.
+        self.end = min(self.left, n)
+        self.left -= self.end
+        return Look.MORE if self.left else Look.SKIP
+
+    cdef Look skip(self, object size, Py_ssize_t n) except Look.ERROR:
+        # SKIP of a frame of `size` bytes, of which `n` are on hand.
+        self.end = min(size, n)
+        self.left = min(size - self.end, LARGEST)
+        self.unfinished = self.left > 0
+        return Look.SKIP
+
+    cdef bint is_nothing(self, const char* data, Py_ssize_t n) noexcept:
+        # Whether these bytes, which are no whole message, may be left at the end of the stream.
+        return False
 
     cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR:
         # locate() in what a connection has on hand.

@@ -1,4 +1,4 @@
-"""Where a message ends by its length, by a separator, or by a user's own rule. `framing.py` names and documents them.
+"""Where a message ends by its length or by a separator. `framing.py` names and documents them.
 
 A message is the frame without what frames it: without its length field, its separator (unless kept), its netstring's
 digits and comma. Nothing is trusted: see _framer.pyx for how sizes are checked.
@@ -8,9 +8,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy
 
-from pepperpy.network._framer cimport Framer, Look, words_of
-
-from pepperpy.network.errors import NetworkError
+from pepperpy.network._framer cimport Framer, Look
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -18,6 +16,8 @@ cdef extern from "Python.h":
 cdef enum:
     # 64 bits in groups of 7 (protobuf's encoding, "Base 128 Varints").
     LONGEST_VARINT = 10
+    # Digits of the largest number of 64 bits; a netstring's may be discarded without an end, but not longer.
+    LONGEST_NUMBER = 20
 
 
 @cython.final
@@ -85,6 +85,9 @@ cdef class LengthFramer(Framer):
             return Look.MORE
         return Look.FOUND
 
+    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+        return self.skip(self.declared - self._offset + self._rest, n)
+
     cdef object message(self, const char* data):
         cdef bytes message
 
@@ -110,7 +113,10 @@ cdef class FixedFramer(Framer):
 
 @cython.final
 cdef class SeparatorFramer(Framer):
-    """A message ends where the first of the separators ends; the longest that ends there is its separator."""
+    """A message ends where the first of the separators ends; the longest that ends there is its separator.
+
+    With `any_newline` the separators are CR and LF, and an LF right behind a CR belongs to it, whenever it comes.
+    """
     cdef:
         tuple _separators            # of bytes, the longest first; none of them can be found inside of another but at its end
         bytes _only                  # the separator, if there is one only
@@ -118,9 +124,11 @@ cdef class SeparatorFramer(Framer):
         bint _is_last[256]           # whether a separator ends with this byte
         bint _keep
         bint _skip_blank
+        bint _any_newline
+        bint _discarding             # while unfinished: up to a separator; otherwise an LF, if it is there
         Py_ssize_t _size             # of the message that was found
 
-    def __cinit__(self, limit, tuple separators, bint keep, bint skip_blank):
+    def __cinit__(self, limit, tuple separators, bint keep, bint skip_blank, bint any_newline=False):
         cdef bytes separator
 
         if not all(separators):
@@ -132,18 +140,16 @@ cdef class SeparatorFramer(Framer):
         self._longest = len(separators[0])
         self._keep = keep
         self._skip_blank = skip_blank
+        self._any_newline = any_newline
         for separator in separators:
             self._is_last[<unsigned char>PyBytes_AS_STRING(separator)[len(separator) - 1]] = True
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
         # `scanned`: no separator ends within so many bytes.
-        cdef Py_ssize_t size = 0     # of the separator
+        cdef Py_ssize_t size         # of the separator
 
         self.scanned = scanned
-        if self._only is not None:
-            size = self._find_only(data, n)
-        else:
-            size = self._find_any(data, n)
+        size = self._find(data, n)
         if not size:
             self.wanted = n + 1
             # The earliest end would be that of one byte more.
@@ -160,10 +166,51 @@ cdef class SeparatorFramer(Framer):
         return Look.FOUND
 
     cdef object message(self, const char* data):
-        return PyBytes_FromStringAndSize(data, self.end if self._keep else self._size)
+        if self._keep:
+            # Of CR LF only the CR: whether the LF has come yet makes no difference.
+            return PyBytes_FromStringAndSize(data, self._size + 1 if self._any_newline else self.end)
+        return PyBytes_FromStringAndSize(data, self._size)
+
+    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+        self.unfinished = False
+        if not self._find(data, n):
+            self._discard_all(n)
+        return Look.SKIP
+
+    cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept:
+        if not self._discarding:
+            self.end = n and data[0] == c"\n"
+            return Look.SKIP if n else Look.MORE
+        self.scanned = 0
+        self.unfinished = self._discarding = False
+        if not self._find(data, n):
+            self._discard_all(n)
+        return Look.MORE if self.unfinished else Look.SKIP
+
+    cdef void _discard_all(self, Py_ssize_t n) noexcept:
+        # But for what may be the beginning of a separator.
+        self.end = max(0, n - self._longest + 1)
+        self.unfinished = self._discarding = True
+
+    cdef Py_ssize_t _find(self, const char* data, Py_ssize_t n) noexcept:
+        # From `scanned` on: the separator's size and `end`, or 0. Either way `scanned`: right before the last byte of what
+        # was found.
+        cdef Py_ssize_t size
+
+        if self._only is not None:
+            return self._find_only(data, n)
+        size = self._find_any(data, n)
+        if self._any_newline:
+            self.unfinished = self._discarding = False
+            if size and data[self.scanned] == c"\r":
+                if self.end == n:
+                    self.unfinished = True
+                elif data[self.end] == c"\n":
+                    self.end += 1
+                    return 2
+        return size
 
     cdef Py_ssize_t _find_only(self, const char* data, Py_ssize_t n) noexcept:
-        # The separator's size and `end`, or 0. Either way `scanned`: right before the last byte of what was found.
         cdef const char* wanted = PyBytes_AS_STRING(self._only)
         cdef Py_ssize_t size = self._longest
         cdef const char* at
@@ -181,7 +228,6 @@ cdef class SeparatorFramer(Framer):
         return 0
 
     cdef Py_ssize_t _find_any(self, const char* data, Py_ssize_t n) noexcept:
-        # As _find_only().
         cdef bytes separator
         cdef Py_ssize_t size
 
@@ -241,67 +287,19 @@ cdef class NetstringFramer(Framer):
             return Look.MALFORMED
         return Look.FOUND
 
+    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+        cdef Py_ssize_t i = 0
+
+        while i < n and c"0" <= data[i] <= c"9":
+            i += 1
+        if i > LONGEST_NUMBER or (i < n and data[i] != c":"):
+            self.fault = "a netstring does not start with its length and a colon"
+            return Look.MALFORMED
+        if i == n:
+            self.wanted = n + 1
+            return Look.MORE
+        # Its comma is discarded with it, unseen.
+        return self.skip(i + 1 + int(data[:i]) + 1, n)
+
     cdef object message(self, const char* data):
         return PyBytes_FromStringAndSize(data + self._colon + 1, self.end - self._colon - 2)
-
-
-@cython.final
-cdef class PythonFramer(Framer):
-    """Asks the `decode` of a user's codec, which gets a copy of what is on hand and can do no harm."""
-    cdef:
-        object _decode
-        bytes _seen                  # its last bytes are the first `scanned` on hand; None: to be copied anew
-        object _message
-
-    def __cinit__(self, limit, decode):
-        self._decode = decode
-        self.runs_python = True
-
-    cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
-        # `data` is copied first of all: `decode`, and the end of a message that nobody took, may run anything.
-        cdef Py_ssize_t start
-        cdef bytes seen = self._seen
-
-        if n and (scanned < n or seen is None):
-            seen = PyBytes_FromStringAndSize(data, n)
-        self._seen = self._message = None
-        self.scanned = n
-        if not n:
-            self.wanted = 1
-            return Look.MORE
-        start = PyBytes_GET_SIZE(seen) - n
-        try:
-            answer = self._decode(seen, start)
-        except NetworkError:
-            raise
-        except Exception as error:
-            self.fault = f"decode() of the codec: {words_of(error)}"
-            self.cause = error
-            return Look.MALFORMED
-        self._seen = seen
-        if type(answer) is tuple and len(answer) == 2:
-            message, end = answer
-            if type(end) is not int or not start < end <= start + n:
-                raise TypeError(f"decode() must return an end from {start + 1} to {start + n}, not {end!r}")
-            self._message = message
-            self.end = end - start
-            return Look.FOUND
-        if answer is None:
-            self.wanted = n + 1
-        elif type(answer) is not int or answer <= n:
-            raise TypeError(
-                f"decode() must return (message, end), None, or an int above the {n} bytes that it was given, not {answer!r}"
-            )
-        elif answer > self.limit:
-            self.declared = answer
-            return Look.TOO_LARGE
-        else:
-            self.wanted = answer
-        if n >= self.limit:
-            self.declared = None
-            return Look.TOO_LARGE
-        return Look.MORE
-
-    cdef object message(self, const char* data):
-        message, self._message = self._message, None
-        return message

@@ -54,6 +54,9 @@ cdef class Receiver:
         bytes _wanted_separator
         Framer _wanted_frame
         Py_ssize_t _wanted_count     # with a separator: how many bytes without one end the wait as well
+        # When the reader is to be woken with more than `_looked_at` bytes, though fewer than that; 0: never.
+        double _look_at
+        Py_ssize_t _looked_at
         readonly long long bytes_received
         readonly long long receives
         public bint limited_elsewhere    # request() limits the whole exchange: no default timeout for its parts
@@ -71,6 +74,7 @@ cdef class Receiver:
     cdef Status read_to_the_end(self) except Status.ERROR
     cdef double expire(self, double now) except -1
 
+    cdef Status look_in(self, Waiter waiter, double seconds) except Status.ERROR
     cdef Status _start_taking(self) except Status.ERROR
     cdef Status _start_taking_exactly(self, Py_ssize_t n) except Status.ERROR
     cdef Status _end_wait(self, Py_ssize_t n) except Status.ERROR

@@ -14,6 +14,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit, PyContext_New
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
+from cpython.time cimport monotonic
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.string cimport memcpy, memmove
 
@@ -298,7 +299,35 @@ cdef class Receiver:
         return Status.OK
 
     cdef double expire(self, double now) except -1:
-        return self._endpoint.expire(self._waiter, now)
+        cdef double due
+        cdef double look_at = self._look_at
+
+        if look_at and look_at <= now:
+            self._look_at = look_at = 0
+            # From now on any byte will do.
+            self._wanted_count = self._looked_at + 1
+            if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
+                self._waiter.wake(True)
+                return 0.0
+        due = self._endpoint.expire(self._waiter, now)
+        return min(due, look_at) if due and look_at else max(due, look_at)
+
+    cdef Status look_in(self, Waiter waiter, double seconds) except Status.ERROR:
+        # The reader that has just begun to wait, with `waiter`, is to look again after so many seconds, if anything has come;
+        # at once when something comes, where that is not possible.
+        cdef double now = monotonic()
+        cdef double then = now + seconds
+
+        self._looked_at = self._buffer.length
+        if not waiter.deadline or then < waiter.deadline:
+            try:
+                self._endpoint.arm_timer(then, now)
+                self._look_at = then
+                return Status.OK
+            except MemoryError:
+                pass
+        self._wanted_count = self._looked_at + 1
+        return Status.OK
 
     # ---- Taking ----
 
@@ -508,6 +537,7 @@ cdef class Receiver:
         self._wanted_separator = separator
         self._wanted_frame = None
         self._wanted_count = count
+        self._look_at = 0
         self._waiter = waiter
         return waiter
 

@@ -48,6 +48,17 @@ cdef class StuffingFramer(Framer):
             return Look.TOO_LARGE
         return Look.FOUND
 
+    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+        if self.pass_over(data, n) == Look.MORE:
+            self.unfinished = True
+        return Look.SKIP
+
+    cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept:
+        cdef const char* at = <const char*>memchr(data, self._delimiter, n) if n else NULL
+
+        self.end = n if at is NULL else at - data + 1
+        return Look.MORE if at is NULL else Look.SKIP
+
     cdef object message(self, const char* data):
         cdef bytes message = PyBytes_FromStringAndSize(NULL, self._size)
         if self._size:
