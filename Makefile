@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check debug-test bench bench-quick bench-ratios bench-guard clean
+.PHONY: demo test check debug-test sanitize bench bench-quick bench-ratios bench-guard clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -27,6 +27,29 @@ debug-test: servers
 	$(PYTHON) -m venv $(VENV)-debug
 	NET_DEBUG=1 $(VENV)-debug/bin/pip install --quiet --disable-pip-version-check --force-reinstall '.[test]'
 	cd tests && ../$(VENV)-debug/bin/python -m pytest $(ARGS)
+
+# The tests of the core on a build with AddressSanitizer, UndefinedBehaviorSanitizer, bounds checks and assertions: some
+# minutes. Everything: make sanitize ARGS=. (with the tests folder as the current one). Left out are tests that are
+# marked time_bound, with the reason; tests/support/tiers.py. Only the extension is instrumented, so PYTHONMALLOC=malloc
+# lets AddressSanitizer see what the extension has of Python's memory; leaks are the interpreter's, and not looked at.
+SANITIZED := $(notdir $(wildcard $(patsubst %,tests/test_%*.py,receive send cancellation fram properties faults regressions \
+	pipeline request backoff torture allocat)))
+REPORTS := $(CURDIR)/build/sanitize/report
+sanitize: servers
+	@command -v gcc >/dev/null || $(MAKE) --no-print-directory debian PACKAGES="gcc libc6-dev"
+	@$(PYTHON) -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \
+		|| $(MAKE) --no-print-directory debian PACKAGES="python3-venv python3-dev"
+	$(PYTHON) -m venv $(VENV)-sanitize
+	NET_SANITIZE=1 CC=gcc $(VENV)-sanitize/bin/pip install --quiet --disable-pip-version-check '.[test]'
+	NET_SANITIZE=1 CC=gcc $(VENV)-sanitize/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	rm -f $(REPORTS)*
+	cd tests && \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1:log_path=$(REPORTS) \
+		UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORTS) \
+		../$(VENV)-sanitize/bin/python -m pytest -m 'not time_bound' -o timeout=600 $(or $(ARGS),$(SANITIZED)) \
+		|| { cat $(REPORTS)* 2>/dev/null; false; }
+	@! ls $(REPORTS)* 2>/dev/null
 
 # Everything beside its peers, under 40 minutes; see benchmarks/README.md. A part: make bench ARGS="-k 'echo_64 and not trio'"
 # In an environment of its own: the tests would meet the plugins that some peers bring.

@@ -27,7 +27,7 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.tiers import NIGHTLY, NIGHTLY_LIMIT
-from support.watchdog import Watchdog, abandon, limit_of
+from support.watchdog import Watchdog, abandon, limit_of, open_sockets
 
 if TYPE_CHECKING:
     from support.nginx import Nginx
@@ -115,20 +115,31 @@ def run(
         loop.set_exception_handler(lambda _, context: loop_errors.append(context))
         # Debug mode logs what held the loop up. That a machine is busy is no finding, and some tests look at the log.
         loop.slow_callback_duration = 1e9
+        sockets = open_sockets()  # the loop's own
+        task, over = asyncio.current_task(), False
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            task.cancel()
+
+        # Some: what pytest-timeout raises at that moment may hit the first, and the test's cleaning up may hang, too.
+        timers = [loop.call_later(limit + more, end) for more in range(5)] if limit else []
         try:
-            async with asyncio.timeout(limit or None) as over:
-                await function()
-        except TimeoutError as error:
-            if over.expired():
+            await function()
+        except asyncio.CancelledError as error:
+            if over:
                 raise AssertionError(f"the test is not done after {limit:g} s") from error
             raise
         finally:
+            for timer in timers:
+                timer.cancel()
             # What the test has closed may need a turn or two to be gone.
             for _ in range(3):
                 await asyncio.sleep(0)
             tasks_left.extend(repr(task) for task in asyncio.all_tasks() - {asyncio.current_task()})
             if tasks_left or sys.exception() is not None:
-                await abandon()
+                await abandon(sockets)
 
     failure: BaseException | None = None
     # debug=True on uvloop would only slow it down: its debug mode checks no more than the thread.

@@ -75,10 +75,15 @@ class Watchdog:
         os.write(self._stderr, text.encode())
 
 
-async def abandon() -> None:
-    """End what a failed test has left: servers, transports, tasks and sockets; what was there before it is frozen.
+def open_sockets() -> set[socket.socket]:
+    """The sockets that were made since the last `gc.freeze()` and are open."""
+    return {thing for thing in gc.get_objects() if issubclass(type(thing), socket.socket) and thing.fileno() >= 0}
 
-    Sockets, because who failed keeps them alive in his traceback: a later test would be told that they were not closed.
+
+async def abandon(sockets: set[socket.socket]) -> None:
+    """End what a failed test has left: servers, transports, tasks and all sockets but these.
+
+    Sockets, because the traceback of the failure keeps them alive: a later test would be told of those not closed.
     """
     loop = asyncio.get_running_loop()
     for thing in gc.get_objects():
@@ -96,6 +101,5 @@ async def abandon() -> None:
         await asyncio.wait(tasks, timeout=1)
     for _ in range(3):
         await asyncio.sleep(0)
-    for thing in gc.get_objects():
-        if isinstance(thing, socket.socket):
-            thing.close()
+    for left in open_sockets() - sockets:
+        left.close()
