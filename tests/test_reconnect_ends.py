@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 
 import pytest
 from support.cancelling import Mode, cancelled_at, until
@@ -122,8 +121,8 @@ async def test_a_server_that_never_says_anything_is_connected_to_again() -> None
 async def test_the_time_in_which_a_connection_proves_itself_is_none_of_the_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attempt, "PROBATION_S", 0.3)
-    async with mortal_and_client(silence, connect_timeout=0.2) as (server, client):
+    monkeypatch.setattr(attempt, "PROBATION_S", 0.6)
+    async with mortal_and_client(silence, connect_timeout=0.5) as (server, client):
         server.drop()
         await until(lambda: client.stats.connects == 2, "a new connection")
 
@@ -135,13 +134,12 @@ async def test_a_byte_of_the_server_proves_the_connection_at_once(monkeypatch: p
 
     async with mortal_and_client(greet) as (server, client):
         assert await client.receive() == b"hello"
-        monkeypatch.setattr(attempt, "PROBATION_S", 0.5)
-        started = time.monotonic()
+        # Longer than the receive waits.
+        monkeypatch.setattr(attempt, "PROBATION_S", 60)
         server.drop()
         with pytest.raises(ConnectionLostError):
             await client.receive()
         assert await client.receive() == b"hello"
-        assert time.monotonic() - started < 0.4
 
 
 @pytest.mark.parametrize("end", ["disconnect", "abort"])
