@@ -18,10 +18,14 @@ import ssl
 import sys
 import threading
 
-from workloads import HEADER_BYTES, LAST_MESSAGE, LINE
+from workloads import HEADER_BYTES, LARGE_RECORD, LAST_MESSAGE, LINE
 
 RECORD = len(LINE).to_bytes(HEADER_BYTES, "big") + LINE
-BLOCKS = {"lines": LINE * (1 << 14), "records": RECORD * (1 << 14)}  # 1 MiB
+BLOCKS = {
+    "lines": LINE * (1 << 14),
+    "records": RECORD * (1 << 14),
+    "large_records": LARGE_RECORD.to_bytes(HEADER_BYTES, "big") + LINE * (LARGE_RECORD // len(LINE)),
+}  # 1 MiB each
 
 
 def flood(connection: socket.socket, block: bytes) -> None:

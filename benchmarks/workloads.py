@@ -8,6 +8,7 @@ LINE = b"x" * 63 + b"\n"
 LAST_MESSAGE = b"how many?\n"  # ends what the sink counts; in no other message
 HEADER_BYTES = 4  # of a record, big-endian: how many bytes follow
 BULK_PIECE = 4 << 20
+LARGE_RECORD = 1 << 20
 SEND_PIECE = 256 << 10
 
 
@@ -65,6 +66,14 @@ def _tcp() -> list[Workload]:
         Workload("receive_records", "receive_records", "records", "length-prefixed record of 64 bytes in, by batch"),
         Workload(
             "receive_bulk", "receive_bulk", "lines", "byte in, by pieces of exactly 4 MiB", BULK_PIECE, unit="bytes"
+        ),
+        Workload(
+            "receive_large_record",
+            "receive_large_record",
+            "large_records",
+            "byte in, by length-prefixed records of 1 MiB",
+            LARGE_RECORD,
+            unit="bytes",
         ),
         Workload("receive_stream", "receive_stream", "lines", "byte in, as they come", unit="bytes"),
         Workload("send_small", "send", "sink", "message of 64 bytes out"),

@@ -75,6 +75,17 @@ async def receive_bulk(job: Job) -> None:
         client.abort()
 
 
+async def receive_large_record(job: Job) -> None:
+    async with _client(job) as client:
+        framed = client.framed(LengthPrefixed(HEADER_BYTES))
+        with job.measure() as clock:
+            while clock.running():
+                record = await framed.receive()
+                clock.operations += len(record)
+        assert record == LINE * (job.size // len(LINE))
+        client.abort()
+
+
 async def receive_stream(job: Job) -> None:
     received = 0
     async with _client(job) as client:
