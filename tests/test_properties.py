@@ -31,6 +31,7 @@ from support.oracle import (
 from support.tiers import by_tier
 
 from pepperpy.network import BusyError, NetworkConfig, NetworkTimeoutError
+from pepperpy.network.last_turns import LAST_TURNS
 
 KIB = 1024
 PLAY = settings(
@@ -239,9 +240,8 @@ class Receiving(RuleBasedStateMachine):
 
     @rule()
     def turn(self) -> None:
-        self.bench.turn()
-        # A wake-up out of a callback of this turn runs in the next one.
-        self.bench.turn()
+        # A wake-up out of a callback of a turn runs in the next one.
+        self.bench.turn(LAST_TURNS + 4 if self.timed else 2)
         over = self.timed or self.given_up or self.lets_loop_run
         assert self.reader is None or not over, "a receive outlived its end"
 

@@ -16,6 +16,7 @@ from support.oracle import ReceivedStream, SentStream, check_counters, differenc
 from support.tiers import by_tier
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkConfig, NetworkTimeoutError
+from pepperpy.network.last_turns import LAST_TURNS
 
 SIZES = st.one_of(
     st.integers(0, 20),
@@ -177,7 +178,7 @@ class Sending(RuleBasedStateMachine):
 
     @rule()
     def turn(self) -> None:
-        self.bench.turn(2)
+        self.bench.turn(LAST_TURNS + 4 if self.timed else 2)
         self.stream.turned()
         self.look()
         if not self.transport.closing and not self.vanished:
@@ -262,7 +263,10 @@ class Sending(RuleBasedStateMachine):
 
     def finish(self) -> None:
         """To a peer that reads on everything comes, and nobody is left waiting."""
-        for _ in range(300):
+        for turn in range(3000):
+            over = self.transport.lost or self.vanished or self.failed
+            if turn >= 300 and (over or len(self.transport.wire) == len(self.stream.accepted)):
+                break
             if not self.transport.lost:
                 with self.bench.inside():
                     self.transport.peer_takes(10**7)

@@ -14,6 +14,7 @@ from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ClosedError, ConnectionLostError, TLSError
 from pepperpy.network.lookup import forget
 from pepperpy.network.tcp import NetworkClient
+from pepperpy.network.watchdog import time_limit
 
 # Seconds that a new connection of a reconnecting client lives before anybody uses it, unless a byte comes. A server
 # that is killed accepts up to its end, and then resets: within 0.2 ms (measured, Linux, 14 of 40 kills of a Python
@@ -63,7 +64,7 @@ async def attempt(config: NetworkConfig, tried: connect.Tried, *, again: bool) -
         phase = "no answer"
         default = backoff.may_pass if target.unix_path is None else _may_pass_of_unix_socket
         try:
-            async with asyncio.timeout(limit):
+            with time_limit(limit):
                 protocol = await connect.open_connection(target, tried)
                 if config.on_connect is not None:
                     phase = "on_connect not done"

@@ -16,6 +16,7 @@ from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import Default, NetworkConfig, check_timeout
 from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
 from pepperpy.network.steady_loop import steady
+from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
     from pepperpy.network.tcp import NetworkClient
@@ -94,7 +95,7 @@ async def upgrade(
 
     waiter = start_flush()
     try:
-        async with asyncio.timeout(seconds):
+        with time_limit(seconds):
             try:
                 while waiter is not None:
                     # Others may have sent more meanwhile, or have begun with TLS.

@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkTimeoutError
+from pepperpy.network.last_turns import after_last_turns
 
 if TYPE_CHECKING:
     from pepperpy.network.request import Exchanges
     from pepperpy.network.tcp import NetworkClient
-
-# Seconds between the end of `heartbeat_timeout` and the verdict: uvloop runs timers before it reads, so after a task
-# that has held up the loop, an answer that is there would be found too late. One turn of the loop is needed; arbitrary.
-GRACE = 0.01
 
 
 class Heartbeat:
@@ -41,10 +38,12 @@ class Heartbeat:
         self._started = time.monotonic()
         self._received = 0  # bytes, when the last heartbeat began
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self._timer = self._loop.call_later(self._interval, self._look)
 
     def stop(self) -> None:
         """End it; a callable that is running is cancelled."""
+        self._stopped = True
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
@@ -64,7 +63,7 @@ class Heartbeat:
         else:
             self._received = self._protocol.receiver.bytes_received
             # Before the task: an eager task factory begins that at once, and it may put off the verdict.
-            self._arm(self._timeout, lambda: self._arm(GRACE, self._judge))
+            self._arm(self._timeout, self._judge_late)
             self._task = self._loop.create_task(self._beat(client.config, client._exchanges_of()))
 
     async def _beat(self, config: NetworkConfig, exchanges: Exchanges) -> None:
@@ -86,6 +85,10 @@ class Heartbeat:
             if self._protocol.is_open and not self._protocol.peer_ended:
                 self._protocol.lose(error)
 
+    def _judge_late(self) -> None:
+        # An answer that is there counts, although the loop was held up and has not read it yet.
+        after_last_turns(self._loop, lambda: self._stopped, self._judge)
+
     def _judge(self) -> None:
         if not self._protocol.is_open or self._protocol.peer_ended:
             return
@@ -93,7 +96,7 @@ class Heartbeat:
         assert task is not None
         if not task.done() and client is not None and client._exchanges_of().served is client:
             # Its request has to wait for one of the client's.
-            self._arm(self._timeout, self._judge)
+            self._arm(self._timeout, self._judge_late)
             return
         self._task = None
         if task.done() and self._protocol.receiver.bytes_received > self._received:

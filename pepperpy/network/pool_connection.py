@@ -19,6 +19,7 @@ from pepperpy.network._waiter import Waiter
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkError, UsageError
 from pepperpy.network.tcp import NetworkClient
+from pepperpy.network.watchdog import time_limit
 
 logger = logging.getLogger("pepperpy.network.pool")
 
@@ -151,7 +152,7 @@ class Maker:
         assert self._check is not None
         client = connection.client
         try:
-            async with asyncio.timeout(self._check_timeout):
+            with time_limit(self._check_timeout):
                 result = await self._check(client)
         except Exception as error:
             client.abort()

@@ -21,6 +21,7 @@ from pepperpy.network.errors import (
     NetworkTimeoutError,
     UsageError,
 )
+from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
@@ -408,7 +409,8 @@ class NetworkClient:
                 protocol.abort()
 
             # asyncio.wait() with a timeout would do the same for 20 to 60 us more.
-            timer = asyncio.get_running_loop().call_later(self.config.close_timeout, give_up)
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(self.config.close_timeout, after_last_turns, loop, closed.done, give_up)
             protocol.close()
             try:
                 await closed

@@ -8,9 +8,12 @@ looks after the earliest; when that fires too early, it moves itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
+
+from pepperpy.network.last_turns import LAST_TURNS
 
 
 class Watchdog:
@@ -50,15 +53,18 @@ class Watchdog:
 
     def _look(self) -> None:
         # A timer may fire a little early, by the clock's resolution: as asyncio, which then takes it for due.
-        now = self._loop.time() + 0.001
-        next_end = math.inf
-        for limit in list(self._watched):
-            if limit.ends_at <= now:
-                self._watched.discard(limit)
-                limit.expire()
-            else:
-                next_end = min(next_end, limit.ends_at)
-        self._look_at(next_end)
+        self._judge(self._loop.time() + 0.001, LAST_TURNS)
+
+    def _judge(self, now: float, turns: int) -> None:
+        # Ends what was due at `now`, but only after so many turns of the loop: see last_turns.py.
+        due = [limit for limit in self._watched if limit.ends_at <= now]
+        if due and turns:
+            self._loop.call_soon(self._judge, now, turns - 1)
+            return
+        for limit in due:
+            self._watched.discard(limit)
+            limit.expire()
+        self._look_at(min((limit.ends_at for limit in self._watched), default=math.inf))
 
 
 class Limit:
@@ -90,3 +96,18 @@ class Limit:
         # As asyncio.timeout: who was also cancelled from outside stays cancelled.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise self._error() from error
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """A block of its own that may last so long, None for ever, and then raises `TimeoutError`.
+
+    As `asyncio.timeout()`, but what has arrived in time counts, however long the loop was held up (see last_turns.py).
+    """
+    watchdog = Watchdog(asyncio.get_running_loop())
+    try:
+        with watchdog.limit(math.inf if seconds is None else seconds):
+            yield
+    finally:
+        # Ends its timer.
+        watchdog.close()

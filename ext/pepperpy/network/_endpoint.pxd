@@ -51,5 +51,6 @@ cdef class Endpoint:
     cdef object refusal(self)
     cdef object error(self, object kind, str what, str phase, dict more=*, object cause=*)
     cdef Waiter new_waiter(self, object timeout, str phase, Waiter previous)
+    cdef bint is_due(self, Waiter waiter, double now) noexcept
     cdef double expire(self, Waiter waiter, double now) except -1
     cdef Status arm_timer(self, double deadline, double now) except Status.ERROR

@@ -193,6 +193,9 @@ cdef class Endpoint:
             self.arm_timer(waiter.deadline, now)
         return waiter
 
+    cdef bint is_due(self, Waiter waiter, double now) noexcept:
+        return waiter is not None and waiter.deadline != 0.0 and waiter.deadline <= now and not waiter.is_done()
+
     cdef double expire(self, Waiter waiter, double now) except -1:
         # Fails the waiter if it is due. Otherwise its deadline, or 0 if it has none (any more).
         if waiter is None or waiter.deadline == 0.0 or waiter.is_done():

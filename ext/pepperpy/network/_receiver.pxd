@@ -72,6 +72,7 @@ cdef class Receiver:
     cdef Status tell_at_eof(self) except Status.ERROR
     cdef Status discard_all(self) except Status.ERROR
     cdef Status read_to_the_end(self) except Status.ERROR
+    cdef bint is_due(self, double now) noexcept
     cdef double expire(self, double now) except -1
 
     cdef Status look_in(self, Waiter waiter, double seconds) except Status.ERROR

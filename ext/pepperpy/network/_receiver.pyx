@@ -298,6 +298,9 @@ cdef class Receiver:
             self._resume_reading()
         return Status.OK
 
+    cdef bint is_due(self, double now) noexcept:
+        return self._endpoint.is_due(self._waiter, now)
+
     cdef double expire(self, double now) except -1:
         cdef double due
         cdef double look_at = self._look_at

@@ -42,6 +42,7 @@ cdef class Sender:
     cdef Status transport_is_empty(self) except Status.ERROR
     cdef Status end(self, bint direct) except Status.ERROR
     cdef Status close_when_empty(self) except Status.ERROR
+    cdef bint is_due(self, double now) except -1
     cdef double expire(self, double now) except -1
 
     cdef inline Py_ssize_t pending(self) noexcept:

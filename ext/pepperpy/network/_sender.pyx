@@ -368,6 +368,15 @@ cdef class Sender:
         _append(self._flushing, waiter)
         return waiter
 
+    cdef bint is_due(self, double now) except -1:
+        cdef Waiter waiter
+
+        for waiters in (self._held_back, self._flushing):
+            for waiter in waiters or ():
+                if self._endpoint.is_due(waiter, now):
+                    return True
+        return False
+
     cdef double expire(self, double now) except -1:
         # Fails who is due, drops who is done, and returns the earliest deadline of the others, or 0.
         cdef double earliest = 0.0

@@ -20,6 +20,7 @@ from pepperpy.network._receiver cimport Receiver
 from pepperpy.network._sender cimport Sender
 
 from pepperpy.network.errors import ConnectionLostError
+from pepperpy.network.last_turns import LAST_TURNS
 
 import asyncio
 import errno
@@ -197,9 +198,6 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.receiver.received(n)
 
     def _timer_fired(self):
-        cdef double now = monotonic()
-        cdef double deadline
-
         if self.endpoint.is_forked():
             return
         # First of all, because a task that is failed below may wait again at once and needs a timer then.
@@ -207,10 +205,19 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         if self.endpoint.abort_failed:
             self.connection_lost(self.endpoint.loss)
             return
+        self._look_at_deadlines(monotonic(), LAST_TURNS)
+
+    def _look_at_deadlines(self, double now, int turns):
+        # Fails what was due at `now`, but only after so many turns of the loop: see last_turns.py.
+        cdef double deadline
+
         try:
+            if turns and (self.receiver.is_due(now) or self.sender.is_due(now)):
+                self.endpoint.loop.call_soon(self._look_at_deadlines, now, turns - 1)
+                return
             for deadline in (self.receiver.expire(now), self.sender.expire(now)):
                 if deadline and self.endpoint.transport is not None:
-                    self.endpoint.arm_timer(deadline, now)
+                    self.endpoint.arm_timer(deadline, monotonic())
         except BaseException as error:
             self.endpoint.break_off(error)
 
