@@ -129,9 +129,10 @@ class NetworkConfig:
             that refuses, a `ca_file` or `client_cert` that cannot be used (ValueError); and of what `on_connect`
             raises, each OSError of the system, which has an `errno`.
         on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
-            when `connect()` begins, "connected", "lost", and "closed" at the end: a `connect()` that failed,
-            `disconnect()`, `abort()`, or a reconnecting client that has given up. In their order, but the client may be
-            further already. What it raises goes to the loop's exception handler and changes nothing.
+            when `connect()` begins, "connected", "lost" (also when the peer has ended its stream and every byte is
+            taken), and "closed" at the end: a `connect()` that failed, `disconnect()`, `abort()`, or a reconnecting
+            client that has given up. In their order, but the client may be further already. What it
+            raises goes to the loop's exception handler and changes nothing.
         reconnect: Make a new connection when one is lost; see `NetworkClient`. The peer's end of stream counts as loss.
         reconnect_attempts: Attempts, one after the other, until the client gives up; 1 or more. None never does.
             Connections that ended at once, or were lost again too soon, count (see `reconnect.py`).

@@ -155,7 +155,8 @@ class BusyError(NetworkError, RuntimeError):
 class UsageError(NetworkError, RuntimeError):
     """The client was used from another thread, event loop or process than the one it was connected in.
 
-    Or asked for what its connection cannot do: an end of one direction over TLS, TLS over TLS.
+    Or asked for what its connection cannot do: an end of one direction over TLS, TLS over TLS. Or told to connect again
+    while bytes of a stream that the peer has ended are on hand.
     """
 
 
