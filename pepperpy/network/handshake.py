@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pepperpy.network import tls
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import Default, NetworkConfig, check_timeout
+from pepperpy.network.detached import detached
 from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
 from pepperpy.network.steady_loop import steady
 from pepperpy.network.watchdog import time_limit
@@ -40,18 +41,20 @@ async def connect_transport(
     try:
         if context is not None and (fast := fast_transports(context)) is not None:
             with _as_tls_error(config.tls_name):
-                await fast.create_connection(
-                    steady(loop),
-                    lambda: protocol,
-                    sock=sock,
-                    ssl=context,
-                    server_hostname=config.tls_name,
-                    ssl_handshake_timeout=_NO_LIMIT,
-                    ssl_shutdown_timeout=_shutdown_timeout(config),
+                await detached(
+                    fast.create_connection(
+                        steady(loop),
+                        lambda: protocol,
+                        sock=sock,
+                        ssl=context,
+                        server_hostname=config.tls_name,
+                        ssl_handshake_timeout=_NO_LIMIT,
+                        ssl_shutdown_timeout=_shutdown_timeout(config),
+                    )
                 )
                 _check_peer(protocol, config)
         else:
-            await loop.create_connection(lambda: protocol, sock=sock)
+            await detached(loop.create_connection(lambda: protocol, sock=sock))
             if context is not None:
                 await start_tls(protocol, config, context, config.tls_name)
         # All transports switch TCP_NODELAY on. One that is lost again has no socket.
@@ -135,13 +138,15 @@ async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ss
             raise TLSError(f"the peer sent {early} plain bytes before TLS began", {"received": early}, cause)
         plain = protocol.start_tls()
         with _as_tls_error(name):
-            transport = await over(
-                plain,
-                protocol,
-                context,
-                server_hostname=name,
-                ssl_handshake_timeout=_NO_LIMIT,
-                ssl_shutdown_timeout=_shutdown_timeout(config),
+            transport = await detached(
+                over(
+                    plain,
+                    protocol,
+                    context,
+                    server_hostname=name,
+                    ssl_handshake_timeout=_NO_LIMIT,
+                    ssl_shutdown_timeout=_shutdown_timeout(config),
+                )
             )
             if transport is None or plain.is_closing():
                 # asyncio calls it a success when the transport is aborted meanwhile.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import time
 import weakref
@@ -39,7 +40,7 @@ class Heartbeat:
         self._received = 0  # bytes, when the last heartbeat began
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self._timer = self._loop.call_later(self._interval, self._look)
+        self._arm(self._interval, self._look)
 
     def stop(self) -> None:
         """End it; a callable that is running is cancelled."""
@@ -49,7 +50,8 @@ class Heartbeat:
             self._task.cancel()
 
     def _arm(self, delay: float, callback: Callable[[], None]) -> None:
-        self._timer = self._loop.call_later(delay, callback)
+        # In nobody's context, and so is the task that the timer makes.
+        self._timer = self._loop.call_later(delay, callback, context=contextvars.Context())
 
     def _look(self) -> None:
         client = self._client()

@@ -23,7 +23,7 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.framing import M
 from pepperpy.network.request import Refusal, Turns, drop, fail, refusal, request_limit
-from pepperpy.network.watchdog import Watchdog
+from pepperpy.network.watchdog import watchdog_of
 
 if TYPE_CHECKING:
     from pepperpy.network.framed import Framed
@@ -130,7 +130,7 @@ class Pipeline(Generic[M]):
             await self._client._supervisor.catch_up(self._client, Default.TIMEOUT, "pipeline")
         self._protocol = self._client._protocol
         self._protocol.check_user()
-        self._watchdog = Watchdog(asyncio.get_running_loop())
+        self._watchdog = watchdog_of(asyncio.get_running_loop())
         self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._client._where}")
         # One that is cancelled before its first step ends nothing by itself.
         self._reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import math
 import threading
@@ -16,6 +17,7 @@ from collections import Counter, OrderedDict
 
 from pepperpy.network.backoff import Backoff
 from pepperpy.network.config import NetworkConfig
+from pepperpy.network.detached import detached_task
 from pepperpy.network.errors import ClosedError, ConnectError, PoolTimeoutError, UsageError
 from pepperpy.network.pool_connection import Maker, PooledConnection
 
@@ -186,7 +188,8 @@ class Slots:
         return len(self.lent) + len(self.idle) + len(self.preparing) - self._min_size
 
     def _begin(self, idle: PooledConnection | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._prepare(idle), name=f"pool of {self._where}: prepare")
+        # In nobody's context: the connection may be lent to anybody, again and again.
+        task = detached_task(asyncio.get_running_loop(), self._prepare(idle), f"pool of {self._where}: prepare")
         self.preparing[task] = idle
         task.add_done_callback(self._prepared)
 
@@ -257,8 +260,8 @@ class Slots:
 
     def disconnect(self, connection: PooledConnection) -> None:
         connection.unwatch()
-        task = asyncio.get_running_loop().create_task(
-            connection.client.disconnect(), name=f"pool of {self._where}: close"
+        task = detached_task(
+            asyncio.get_running_loop(), connection.client.disconnect(), f"pool of {self._where}: close"
         )
         self.closing[task] = connection
         task.add_done_callback(self._disconnected)
@@ -282,7 +285,8 @@ class Slots:
             if self._timer is not None:
                 self._timer.cancel()
             assert self._loop is not None
-            self._timer, self._timer_at = self._loop.call_at(when, self._look), when
+            # In nobody's context, as all that the pool does on its own.
+            self._timer, self._timer_at = self._loop.call_at(when, self._look, context=contextvars.Context()), when
 
     def _look(self) -> None:
         self._timer, self._timer_at = None, math.inf

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import copy
 import logging
 import os
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.backoff import Backoff, Outages
 from pepperpy.network.config import NetworkConfig, State
+from pepperpy.network.detached import detached, detached_task
 from pepperpy.network.errors import (
     ClosedError,
     ConnectError,
@@ -202,7 +204,7 @@ class Supervisor:
         changed = self._changed
         while True:
             # Unlike `await`, this leaves the future alone when the task is cancelled.
-            await asyncio.wait([changed], timeout=remaining(deadline))
+            await detached(asyncio.wait([changed], timeout=remaining(deadline)))
             if changed.done():
                 return
             # uvloop's timers may come a millisecond early.
@@ -229,7 +231,7 @@ class Supervisor:
         client = self._client()
         if client is not None and client.config.on_state is not None:
             # Never from in here: it may call anything, also out of the middle of a transport's callback.
-            self._loop.call_soon(_tell, self._client, state)
+            self._loop.call_soon(_tell, self._client, state, context=contextvars.Context())
 
     def _finish(self, error: NetworkError) -> None:
         self._end = error
@@ -262,7 +264,7 @@ class Supervisor:
                 self._retry = 0
                 self._tried = {}
             assert self._loop is not None
-            self._task = self._loop.create_task(self._reconnect())
+            self._task = detached_task(self._loop, self._reconnect())
             self._task.add_done_callback(self._reconnect_ended)
         self._become("lost")
 

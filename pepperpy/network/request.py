@@ -29,7 +29,7 @@ from pepperpy.network.errors import (
     ProtocolError,
 )
 from pepperpy.network.pending import PendingReceiver
-from pepperpy.network.watchdog import Limit, Watchdog
+from pepperpy.network.watchdog import Limit, Watchdog, watchdog_of
 
 if TYPE_CHECKING:
     from pepperpy.network._stream_protocol import StreamProtocol
@@ -53,7 +53,7 @@ class Exchanges:
         self._protocol = protocol
         self._turns = Turns(1)
         self.served: NetworkClient | None = None  # whose exchange is under way
-        self._watchdog = Watchdog(asyncio.get_running_loop())
+        self._watchdog = watchdog_of(asyncio.get_running_loop())
 
     # The client is passed in, and kept only meanwhile: a cycle would put off the warning about an unclosed one.
     async def run(

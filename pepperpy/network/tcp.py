@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import ssl
 import time
@@ -410,7 +411,9 @@ class NetworkClient:
 
             # asyncio.wait() with a timeout would do the same for 20 to 60 us more.
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(self.config.close_timeout, after_last_turns, loop, closed.done, give_up)
+            timer = loop.call_later(
+                self.config.close_timeout, after_last_turns, loop, closed.done, give_up, context=contextvars.Context()
+            )
             protocol.close()
             try:
                 await closed

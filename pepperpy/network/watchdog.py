@@ -9,25 +9,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from pepperpy.network.last_turns import LAST_TURNS
 
+_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Watchdog] = weakref.WeakKeyDictionary()
+
+
+def watchdog_of(loop: asyncio.AbstractEventLoop) -> Watchdog:
+    """The one that all connections of a loop share: so a connection that ends leaves no timer of its own behind."""
+    watchdog = _of_loops.get(loop)
+    if watchdog is None:
+        watchdog = _of_loops[loop] = Watchdog(loop)
+    return watchdog
+
 
 class Watchdog:
-    """Makes the limits of one client or connection, in one event loop."""
+    """Makes limits of calls in one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        # Weak: a loop's own must not keep it.
+        self._loop_of = weakref.ref(loop)
         self._watched: set[Limit] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = math.inf
 
     def limit(self, seconds: float, error: Callable[[], TimeoutError] = TimeoutError) -> Limit:
         """A block that may last so long, and then raises `error()`: `with watchdog.limit(1.5):`."""
-        return Limit(self, self._loop.time() + seconds, error)
+        return Limit(self, self._loop().time() + seconds, error)
 
     def close(self) -> None:
         """End all blocks that are running, as if their time had come."""
@@ -48,18 +61,26 @@ class Watchdog:
     def _look_at(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if when == math.inf else self._loop.call_at(when, self._look)
+            self._timer = None
+        if when != math.inf:
+            # In nobody's context: it serves all calls, and would keep alive what the first of them has in its own.
+            self._timer = self._loop().call_at(when, self._look, context=contextvars.Context())
         self._looks_at = when
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop_of()
+        assert loop is not None, "it runs"
+        return loop
 
     def _look(self) -> None:
         # A timer may fire a little early, by the clock's resolution: as asyncio, which then takes it for due.
-        self._judge(self._loop.time() + 0.001, LAST_TURNS)
+        self._judge(self._loop().time() + 0.001, LAST_TURNS)
 
     def _judge(self, now: float, turns: int) -> None:
         # Ends what was due at `now`, but only after so many turns of the loop: see last_turns.py.
         due = [limit for limit in self._watched if limit.ends_at <= now]
         if due and turns:
-            self._loop.call_soon(self._judge, now, turns - 1)
+            self._loop().call_soon(self._judge, now, turns - 1)
             return
         for limit in due:
             self._watched.discard(limit)
