@@ -368,6 +368,23 @@ async def test_on_state_tells_of_the_end_when_the_last_byte_is_taken() -> None:
     assert states == ["connecting", "connected", "lost", "connecting", "connected", "closed"]
 
 
+async def test_on_state_waits_for_the_last_byte(over: str, tmp_path: Path) -> None:
+    states: list[str] = []
+
+    def note(client: NetworkClient, state: str) -> None:
+        states.append(state)
+
+    async with client_over(over, tmp_path, last_words(b"last words"), on_state=note) as client:
+        await ended(client)
+        await asyncio.sleep(0.01)  # over TLS the loop closes the connection then
+        assert states == ["connecting", "connected"]
+        assert await client.receive() == b"last words"
+        await asyncio.sleep(0)
+        assert states == ["connecting", "connected", "lost"]
+        await client.connect()
+        assert await client.receive() == b"last words"
+
+
 async def test_on_state_tells_of_the_end_of_an_idle_connection_once(over: str, tmp_path: Path) -> None:
     states: list[str] = []
 

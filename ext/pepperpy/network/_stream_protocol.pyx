@@ -121,7 +121,10 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         if endpoint.loss is None:
             endpoint.loss = exc
         endpoint.close(State.LOST if endpoint.state == State.OPEN or endpoint.state == State.LOST else State.CLOSED)
-        on_end, self._on_end = self._on_end, None
+        on_end = None
+        if self.receiver.on_at_eof is None or not self.is_connected:
+            on_end, self._on_end = self._on_end, None
+        # Else what came before the end of a TLS stream is still to be taken, and on_end is called then.
         try:
             if on_end is not None:
                 # Before the tasks that wait: what they call next may meet the next connection.
@@ -138,7 +141,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.sender.end(True)
         finally:
             self.receiver.end(True)
-        self.endpoint.on_timer = self.endpoint.on_broken = self.receiver.on_at_eof = None
+        self.endpoint.on_timer = self.endpoint.on_broken = None
+        if self._on_end is None:
+            self.receiver.on_at_eof = None
         for closed in self._closed or ():
             if not closed.done():
                 closed.set_result(None)
