@@ -15,7 +15,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from pepperpy.network.config import Default, NetworkConfig
+from pepperpy.network.checks import Default
+from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import (
     BusyError,
     ClosedError,

@@ -2,7 +2,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pepperpy.network._framer import Framer
-from pepperpy.network.tcp import Timeout
+from pepperpy.network.checks import Timeout
 
 WAIT: object
 END: object

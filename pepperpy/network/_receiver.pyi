@@ -1,5 +1,5 @@
 from pepperpy.network._waiter import Waiter
-from pepperpy.network.tcp import BytesLike, Timeout
+from pepperpy.network.checks import BytesLike, Timeout
 
 class Receiver:
     """One connection's receiving side: the buffer, the one task that waits for bytes, flow control."""

@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 
 from pepperpy.network._waiter import Waiter
-from pepperpy.network.tcp import BytesLike, Timeout
+from pepperpy.network.checks import BytesLike, Timeout
 
 class Sender:
     """One connection's sending side: what is accepted, when it leaves, who is held back."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import errno
 import inspect
-import math
 import os
 import socket
 import ssl
@@ -16,7 +14,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pepperpy.network import tls
-from pepperpy.network.hosts import check_host, shown
+from pepperpy.network.checks import Default, check_bool, check_int, check_seconds, check_size, check_timeout, shown
+from pepperpy.network.hosts import check_host
 from pepperpy.network.proxy import read_proxy
 
 if TYPE_CHECKING:
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
 
 KIB = 1024
 MIB = 1024 * KIB
-
-
-class Default(enum.Enum):
-    """Stands for "as configured" where None already means "no limit"; the value says by which fields."""
-
-    TIMEOUT = "NetworkConfig.timeout"
-    KEEPALIVE = "keepalive_idle + keepalive_count * keepalive_interval"
 
 
 State = Literal["connecting", "connected", "lost", "closed"]
@@ -198,42 +190,41 @@ class NetworkConfig:
             check_host("host", self.host)
             if self.port == 0 and self.port is not False:
                 raise ValueError(f"port must be given, from 1 to 65535: NetworkConfig({self.host!r}, 6379)")
-            _check_int("port", self.port, 1, 65535)
+            check_int("port", self.port, 1, 65535)
         else:
             _check_unix(self)
         if self.proxy is not None:
             read_proxy(self.proxy)
         tls.check_fields(self)
         check_timeout("timeout", self.timeout, zero=False)
-        _check_int("retries", self.retries, 0)
-        _check_seconds("retry_delay", self.retry_delay, zero=True)
-        _check_seconds("max_retry_delay", self.max_retry_delay, zero=True)
+        check_int("retries", self.retries, 0)
+        check_seconds("retry_delay", self.retry_delay, zero=True)
+        check_seconds("max_retry_delay", self.max_retry_delay, zero=True)
         if self.connect_timeout is not Default.TIMEOUT:
             check_timeout("connect_timeout", self.connect_timeout, zero=False)
-        _check_seconds("close_timeout", self.close_timeout, zero=True)
-        _check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay, zero=True)
+        check_seconds("close_timeout", self.close_timeout, zero=True)
+        check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay, zero=True)
         if self.local_address is not None:
             _check_local_address(self.local_address)
         for name in ("nodelay", "reconnect"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+            check_bool(name, getattr(self, name))
         check_keepalive(self)
         _check_socket_options(self.socket_options)
         for direction in ("receive", "send"):
             high = getattr(self, f"{direction}_high_water")
             low = getattr(self, f"{direction}_low_water")
-            _check_int(f"{direction}_high_water", high, 1, sys.maxsize)
-            _check_int(f"{direction}_low_water", low, 0)
+            check_size(f"{direction}_high_water", high)
+            check_int(f"{direction}_low_water", low, 0)
             if low >= high:
                 raise ValueError(f"{direction}_low_water must be below {direction}_high_water={high}, not {low}")
-        _check_int("max_message_size", self.max_message_size, 1, sys.maxsize)
+        check_size("max_message_size", self.max_message_size)
         _check_hosts(self.hosts)
         for name in _CALLABLES:
             _check_callable(name, getattr(self, name), plain=name in ("may_pass", "on_state"))
         if self.reconnect_attempts is not None:
-            _check_int("reconnect_attempts", self.reconnect_attempts, 1)
-        _check_seconds("heartbeat_interval", self.heartbeat_interval, zero=False)
-        _check_seconds("heartbeat_timeout", self.heartbeat_timeout, zero=False)
+            check_int("reconnect_attempts", self.reconnect_attempts, 1)
+        check_seconds("heartbeat_interval", self.heartbeat_interval, zero=False)
+        check_seconds("heartbeat_timeout", self.heartbeat_timeout, zero=False)
 
     def replace(self, **changes: Any) -> NetworkConfig:
         """A copy with some fields changed; validated like a new one. An unknown field raises `TypeError`."""
@@ -332,12 +323,11 @@ class KeepaliveSettings(Protocol):
 
 def check_keepalive(config: KeepaliveSettings) -> None:
     """Refuse what no system takes."""
-    if not isinstance(config.keepalive, bool):
-        raise TypeError(f"keepalive must be True or False, not {config.keepalive!r}")
+    check_bool("keepalive", config.keepalive)
     # Linux: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL are 32767 s, MAX_TCP_KEEPCNT is 127 (include/net/tcp.h).
-    _check_int("keepalive_idle", config.keepalive_idle, 1, 32767)
-    _check_int("keepalive_interval", config.keepalive_interval, 1, 32767)
-    _check_int("keepalive_count", config.keepalive_count, 1, 127)
+    check_int("keepalive_idle", config.keepalive_idle, 1, 32767)
+    check_int("keepalive_interval", config.keepalive_interval, 1, 32767)
+    check_int("keepalive_count", config.keepalive_count, 1, 127)
     if config.user_timeout is not Default.KEEPALIVE:
         check_timeout("user_timeout", config.user_timeout, zero=False)
         if isinstance(config.user_timeout, (int, float)) and config.user_timeout > _MAX_USER_TIMEOUT:
@@ -359,31 +349,6 @@ def check_config(owner: str, config: object, more: bool = False) -> None:
         if isinstance(config, str) and "://" in config:
             example = "NetworkConfig.from_url(...)"
         raise TypeError(f"config must be {kind}: {owner}({example})")
-
-
-def check_timeout(name: str, value: object, *, zero: bool) -> None:
-    """Refuse what is neither None nor a finite number of seconds above 0 (or from 0, where `zero`)."""
-    if value is not None:
-        _check_seconds(name, value, zero=zero, hint="; None waits for ever")
-
-
-def _check_seconds(name: str, value: object, *, zero: bool, hint: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {shown(value)}{hint}")
-    try:
-        value = float(value)
-    except OverflowError:
-        value = math.inf
-    if not (math.isfinite(value) and (value >= 0 if zero else value > 0)):
-        raise ValueError(f"{name} must be {'0 or more' if zero else 'more than 0'} seconds, not {shown(value)}{hint}")
-
-
-def _check_int(name: str, value: object, low: int, high: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {shown(value)}")
-    if value < low or (high is not None and value > high):
-        limits = f"from {low} to {high}" if high is not None else f"{low} or more"
-        raise ValueError(f"{name} must be {limits}, not {shown(value)}")
 
 
 def _check_unix(config: NetworkConfig) -> None:
@@ -410,7 +375,7 @@ def _check_local_address(value: object) -> None:
             f"local_address must be a tuple (host, port), where port 0 lets the system choose, not {shown(value)}"
         )
     check_host("local_address host", value[0])
-    _check_int("local_address port", value[1], 0, 65535)
+    check_int("local_address port", value[1], 0, 65535)
 
 
 def _check_hosts(hosts: object) -> None:
@@ -418,7 +383,7 @@ def _check_hosts(hosts: object) -> None:
         raise TypeError(f'hosts must be a tuple of pairs, such as (("b.example", 6379),), not {shown(hosts)}')
     for host, port in hosts:
         check_host("hosts: host", host)
-        _check_int("hosts: port", port, 1, 65535)
+        check_int("hosts: port", port, 1, 65535)
 
 
 def _check_callable(name: str, value: object, *, plain: bool) -> None:

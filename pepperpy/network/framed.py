@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal
 from pepperpy.network._frame_reader import END, WAIT, FrameReader
 from pepperpy.network._framer import Framer
 from pepperpy.network._own_framers import FeedFramer, PythonFramer
-from pepperpy.network.config import Default
+from pepperpy.network.checks import Default, Timeout
 from pepperpy.network.framing import NO_MESSAGE, Codec, FrameCodec, IncrementalCodec, M, check_max_size
 from pepperpy.network.serialized import MappedCodec
 
 if TYPE_CHECKING:
-    from pepperpy.network.tcp import NetworkClient, Timeout
+    from pepperpy.network.tcp import NetworkClient
 
 
 class Framed(Generic[M]):

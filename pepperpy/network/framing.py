@@ -17,15 +17,13 @@ import enum
 import sys
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from pepperpy.network._framer import Framer
 from pepperpy.network._framers import FixedFramer, LengthFramer, NetstringFramer, SeparatorFramer
 from pepperpy.network._stuffing import COBSFramer, SLIPFramer, cobs_encode
+from pepperpy.network.checks import BytesLike, check_bool, check_int, check_size
 from pepperpy.network.config import MIB
-
-if TYPE_CHECKING:
-    from pepperpy.network.tcp import BytesLike
 
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
@@ -177,8 +175,8 @@ class LengthPrefixed(FrameCodec):
             raise ValueError(f'size must be 1, 2, 3, 4, 8 or "varint", not {self.size!r}')
         if self.byteorder not in ("big", "little"):
             raise ValueError(f'byteorder must be "big" or "little", not {self.byteorder!r}')
-        _check_int("offset", self.offset, 0, 65535)
-        _check_int("adjust", self.adjust, -_LARGEST_ADJUST, _LARGEST_ADJUST)
+        check_int("offset", self.offset, 0, 65535)
+        check_int("adjust", self.adjust, -_LARGEST_ADJUST, _LARGEST_ADJUST)
         check_max_size(self.max_size)
 
     def encode(self, message: BytesLike) -> list[bytes]:
@@ -236,8 +234,7 @@ class Delimited(FrameCodec):
             for other in () if self._any_newline else separators:
                 if other in separator[:-1]:
                     raise ValueError(f"separator {separator!r} would never be found: {other!r} ends before it does")
-        if not isinstance(self.keep, bool):
-            raise TypeError(f"keep must be True or False, not {self.keep!r}")
+        check_bool("keep", self.keep)
         check_max_size(self.max_size)
 
     @property
@@ -277,7 +274,7 @@ class Fixed(FrameCodec):
     size: int
 
     def __post_init__(self) -> None:
-        _check_int("size", self.size, 1, sys.maxsize // 4)
+        check_int("size", self.size, 1, sys.maxsize // 4)
 
     @property
     def max_size(self) -> int:  # type: ignore[override]  # it is no setting here
@@ -374,11 +371,4 @@ def _varint(number: int) -> bytes:
 
 def check_max_size(value: object) -> None:
     if value is not None:
-        _check_int("max_size", value, 1, sys.maxsize)
-
-
-def _check_int(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be from {low} to {high}, not {value!r}")
+        check_size("max_size", value)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from pepperpy.network import tls
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.config import Default, NetworkConfig, check_timeout
+from pepperpy.network.checks import Timeout, seconds_of
+from pepperpy.network.config import NetworkConfig
 from pepperpy.network.detached import detached
 from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
 from pepperpy.network.steady_loop import steady
@@ -71,12 +72,11 @@ async def upgrade(
     client: NetworkClient,
     context: ssl.SSLContext | None,
     server_hostname: str | None,
-    timeout: float | Default | None,
+    timeout: Timeout,
 ) -> None:
     """`NetworkClient.start_tls()`, which documents it."""
     protocol, config = client._protocol, client.config
-    seconds = config.timeout if isinstance(timeout, Default) else timeout
-    check_timeout("timeout", seconds, zero=True)
+    seconds = seconds_of(timeout, config.timeout)
     if context is None:
         context = tls.context_of(config)
     elif not isinstance(context, ssl.SSLContext):

@@ -6,6 +6,8 @@ import ipaddress
 import re
 from urllib.parse import unquote
 
+from pepperpy.network.checks import shown
+
 
 def check_host(name: str, value: object) -> None:
     """Refuse what is no host name or address; the error begins with `name`, and shows nothing that may be a secret.
@@ -66,9 +68,3 @@ def plain_host(host: str) -> str:
     address, percent, zone = host.partition("%25")
     # An unescaped "%" is taken, too, as that RFC advises.
     return f"{address}%{unquote(zone)}" if percent and zone and ":" in address else host
-
-
-def shown(value: object) -> str:
-    """The value in an error message. A URL given in the place of something else may hold a password before its "@"."""
-    text = repr(value)
-    return type(value).__name__ if "@" in text else text

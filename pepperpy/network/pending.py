@@ -14,23 +14,20 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network._frame_reader import WAIT
-from pepperpy.network.config import Default, NetworkConfig, check_timeout
+from pepperpy.network.checks import BytesLike, Timeout, seconds_of
+from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import BusyError, ConnectionLostError
 
 if TYPE_CHECKING:
     from pepperpy.network._sender import Sender
     from pepperpy.network._stream_protocol import StreamProtocol
     from pepperpy.network.reconnect import Supervisor
-    from pepperpy.network.tcp import BytesLike, Timeout
 
 
 def deadline_of(timeout: Timeout, config: NetworkConfig) -> float:
     """When a call with this `timeout` ends, in seconds of `time.monotonic()`; infinite for no limit."""
-    if isinstance(timeout, Default):
-        timeout = config.timeout
-    else:
-        check_timeout("timeout", timeout, zero=True)
-    return math.inf if timeout is None else time.monotonic() + timeout
+    seconds = seconds_of(timeout, config.timeout)
+    return math.inf if seconds is None else time.monotonic() + seconds
 
 
 def remaining(deadline: float) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn
 
-from pepperpy.network.config import Default, _check_int
+from pepperpy.network.checks import Default, Timeout, check_int
 from pepperpy.network.errors import (
     ClosedError,
     ConnectionLostError,
@@ -27,7 +27,7 @@ from pepperpy.network.watchdog import watchdog_of
 
 if TYPE_CHECKING:
     from pepperpy.network.framed import Framed
-    from pepperpy.network.tcp import NetworkClient, Timeout
+    from pepperpy.network.tcp import NetworkClient
 
 
 class Pipeline(Generic[M]):
@@ -79,11 +79,11 @@ class Pipeline(Generic[M]):
         max_in_flight: int = 64,
         max_abandoned: int | None = None,
     ) -> None:
-        _check_int("max_in_flight", max_in_flight, 1)
+        check_int("max_in_flight", max_in_flight, 1)
         if max_abandoned is None:
             max_abandoned = max_in_flight // 2
         # Fewer than all, or none could be sent any more that finds out.
-        _check_int("max_abandoned", max_abandoned, 0, max_in_flight - 1)
+        check_int("max_abandoned", max_abandoned, 0, max_in_flight - 1)
         if request_key is not None and key is None:
             raise TypeError("request_key needs key: without it nothing tells which reply has the id")
         if is_push is not None and on_push is None:

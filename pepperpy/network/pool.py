@@ -11,12 +11,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
 
-from pepperpy.network.config import Default, NetworkConfig, _check_int, _check_seconds, check_config
-from pepperpy.network.config import check_timeout as check_limit
+from pepperpy.network.checks import Default, Timeout, check_int, check_seconds, seconds_of
+from pepperpy.network.checks import check_timeout as check_limit
+from pepperpy.network.config import NetworkConfig, check_config
 from pepperpy.network.errors import UsageError
 from pepperpy.network.pool_connection import Check, Maker, PooledConnection
 from pepperpy.network.pool_slots import Slots
-from pepperpy.network.tcp import NetworkClient, Timeout
+from pepperpy.network.tcp import NetworkClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,8 @@ class NetworkPool:
             TypeError, ValueError: An argument of a wrong type, out of range, or a field of `config` that is refused.
         """
         check_config("NetworkPool", config)
-        _check_int("min_size", min_size, 0)
-        _check_int("max_size", max_size, 1)
+        check_int("min_size", min_size, 0)
+        check_int("max_size", max_size, 1)
         if min_size > max_size:
             raise ValueError(f"min_size must be at most max_size={max_size}, not {min_size}")
         check_limit("max_idle", max_idle, zero=False)
@@ -123,8 +124,8 @@ class NetworkPool:
                 raise ValueError(f"{name} is for single clients, and must be left out of the configuration of a pool")
         if check is not None and not callable(check):
             raise TypeError(f"check must be an async function of a client, or None, not {type(check).__name__}")
-        _check_seconds("check_after", check_after, zero=True)
-        _check_seconds("check_timeout", check_timeout, zero=False)
+        check_seconds("check_after", check_after, zero=True)
+        check_seconds("check_timeout", check_timeout, zero=False)
         self.config = config
         self.min_size = min_size
         self.max_size = max_size
@@ -170,11 +171,7 @@ class NetworkPool:
 
         Cancellation: Nothing is taken; what was begun for this task serves the next. Leaving the block never waits.
         """
-        if isinstance(timeout, Default):
-            timeout = self.config.timeout
-        else:
-            check_limit("timeout", timeout, zero=True)
-        return _Loan(self._slots, timeout)
+        return _Loan(self._slots, seconds_of(timeout, self.config.timeout))
 
     async def __aenter__(self) -> NetworkPool:
         """Open `min_size` connections. Raises what `acquire` does if one cannot be opened; the pool is closed then."""
@@ -200,11 +197,7 @@ class NetworkPool:
 
         Cancellation: All connections are aborted.
         """
-        if isinstance(timeout, Default):
-            timeout = self.config.close_timeout
-        else:
-            check_limit("timeout", timeout, zero=True)
-        await self._slots.close(timeout)
+        await self._slots.close(seconds_of(timeout, self.config.close_timeout))
 
     def abort(self) -> None:
         """Close at once: all connections are aborted, lent ones too. Never waits; a second call does nothing.

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pepperpy.network.config import Default, check_timeout
+from pepperpy.network.checks import BytesLike, Timeout, seconds_of
 from pepperpy.network.errors import (
     BusyError,
     ClosedError,
@@ -33,7 +33,7 @@ from pepperpy.network.watchdog import Limit, Watchdog, watchdog_of
 
 if TYPE_CHECKING:
     from pepperpy.network._stream_protocol import StreamProtocol
-    from pepperpy.network.tcp import BytesLike, NetworkClient, Timeout
+    from pepperpy.network.tcp import NetworkClient
 
 T = TypeVar("T")
 
@@ -231,12 +231,9 @@ def drop(client: NetworkClient, protocol: StreamProtocol, reason: BaseException)
 
 def request_limit(watchdog: Watchdog, client: NetworkClient, timeout: Timeout) -> Limit:
     """The time of one whole call."""
-    if isinstance(timeout, Default):
-        timeout = client.config.timeout
-    else:
-        check_timeout("timeout", timeout, zero=True)
+    seconds = seconds_of(timeout, client.config.timeout)
     return watchdog.limit(
-        math.inf if timeout is None else timeout, functools.partial(_timed_out, client, time.monotonic())
+        math.inf if seconds is None else seconds, functools.partial(_timed_out, client, time.monotonic())
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from pepperpy.network._framer import Framer
 from pepperpy.network._framers import SeparatorFramer
+from pepperpy.network.checks import BytesLike
 from pepperpy.network.errors import not_installed
 from pepperpy.network.framing import (
     NO_MESSAGE,
@@ -24,7 +25,6 @@ from pepperpy.network.framing import (
 
 if TYPE_CHECKING:
     from pepperpy.network.http.codec import JSONCodec
-    from pepperpy.network.tcp import BytesLike
 
 
 class MappedCodec(Generic[M]):

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.config import Default, NetworkConfig, check_config
+from pepperpy.network.checks import BytesLike, Default, Timeout
+from pepperpy.network.config import NetworkConfig, check_config
 from pepperpy.network.errors import (
     BusyError,
     ConnectionLostError,
@@ -26,9 +27,6 @@ from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
-    # collections.abc.Buffer is new in Python 3.12; type checkers know this name without its being installed.
-    from typing_extensions import Buffer
-
     from pepperpy.network.connecting import Connecting
     from pepperpy.network.framed import Framed
     from pepperpy.network.framing import Codec, IncrementalCodec, M
@@ -36,13 +34,8 @@ if TYPE_CHECKING:
     from pepperpy.network.reconnect import Supervisor
     from pepperpy.network.request import Exchanges
 
-    BytesLike = Buffer
-else:
-    BytesLike = bytes | bytearray | memoryview
-
 logger = logging.getLogger("pepperpy.network.tcp")
 
-Timeout = float | Default | None
 T = TypeVar("T")
 
 

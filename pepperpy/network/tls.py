@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
+from pepperpy.network.checks import check_bool
 from pepperpy.network.printable import printable
 from pepperpy.network.tls_files import (
     Authorities,
@@ -90,8 +91,7 @@ def check_fields(config: Any) -> None:
     if not isinstance(config.tls, (bool, ssl.SSLContext)):
         raise TypeError(f"tls must be True, False or an ssl.SSLContext, not {config.tls!r}")
     for name in ("verify_ssl", "system_trust", "tls_ignore_unexpected_eof"):
-        if not isinstance(getattr(config, name), bool):
-            raise TypeError(f"{name} must be True or False, not {getattr(config, name)!r}")
+        check_bool(name, getattr(config, name))
     if config.ca_file is not None and not isinstance(config.ca_file, (str, os.PathLike)):
         raise TypeError(f"ca_file must be a path, not {config.ca_file!r}")
     certificate_parts(config.client_cert)

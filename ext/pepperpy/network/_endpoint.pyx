@@ -22,7 +22,7 @@ import socket
 import struct
 
 from pepperpy.network._waiter import reraise
-from pepperpy.network.config import Default, check_timeout
+from pepperpy.network.checks import Default, check_timeout
 from pepperpy.network.errors import (
     ClosedError, ConnectionLostError, NetworkTimeoutError, NotConnectedError, UsageError,
 )

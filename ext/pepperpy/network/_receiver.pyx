@@ -23,7 +23,7 @@ from pepperpy.network._receive_buffer cimport OWN_MEMORY_FROM, ReceiveBuffer, sc
 from pepperpy.network._status cimport Status
 from pepperpy.network._waiter cimport Waiter
 
-from pepperpy.network.config import Default
+from pepperpy.network.checks import Default
 from pepperpy.network.errors import BusyError, IncompleteReadError, MessageTooLargeError
 
 cdef extern from "_platform.h":

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
-from pepperpy.network.config import _check_seconds
+from pepperpy.network.checks import check_seconds
 from pepperpy.network.errors import ClosedError, NetworkError, UsageError
 from pepperpy.network.http.checks import plain, token_text
 
@@ -119,7 +119,7 @@ class RefreshingAuth(Auth):
             raise TypeError(f"scheme must be a str, not {type(scheme).__name__}")
         if not _SCHEME.fullmatch(scheme):
             raise ValueError(f"scheme must be a token (RFC 9110), not {scheme!r}")
-        _check_seconds("leeway", leeway, zero=True)
+        check_seconds("leeway", leeway, zero=True)
         self._fetch = fetch
         self._scheme = plain(scheme)
         self._leeway = leeway
@@ -216,7 +216,7 @@ class RefreshingAuth(Auth):
         header = f"{self._scheme} {token_text('what fetch returns as the token', token)}"
         if lifetime is None:
             return header, math.inf
-        _check_seconds("the lifetime that fetch returns", lifetime, zero=False)
+        check_seconds("the lifetime that fetch returns", lifetime, zero=False)
         return header, float(lifetime)  # type: ignore[arg-type]
 
 

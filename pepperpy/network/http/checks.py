@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from aiohttp import ClientTimeout
 from yarl import URL
 
-from pepperpy.network.config import check_timeout
+from pepperpy.network.checks import check_timeout
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.proxy import read_proxy, require_socks
 

@@ -16,7 +16,7 @@ from aiohttp import ClientTimeout
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
-from pepperpy.network.config import _check_int
+from pepperpy.network.checks import check_int
 from pepperpy.network.errors import ClosedError, NotConnectedError, UsageError
 from pepperpy.network.http import wire as wires
 from pepperpy.network.http.arguments import explains_arguments, unknown_argument
@@ -548,7 +548,7 @@ class HTTPClient:
         Cancellation, leaving the loop early, or an error of `urls` itself: the other requests are cancelled. Use
         `contextlib.aclosing` where you may leave early, or that happens only when the generator is collected.
         """
-        _check_int("concurrency", concurrency, 1)
+        check_int("concurrency", concurrency, 1)
         if errors not in ("return", "raise"):
             raise ValueError(f"errors must be 'return' or 'raise', not {errors!r}")
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from aiohttp import ClientTimeout
 
-from pepperpy.network.config import KIB, MIB, Default, _check_int, _check_seconds, check_keepalive, check_timeout
+from pepperpy.network.checks import Default, check_bool, check_int, check_seconds, check_timeout
+from pepperpy.network.config import KIB, MIB, check_keepalive
 from pepperpy.network.http.arguments import explains_arguments
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
@@ -160,26 +161,25 @@ class HTTPConfig:
         for name in ("connect_timeout", "read_timeout", "deadline"):
             check_timeout(name, getattr(self, name), zero=False)
         for name in ("close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"):
-            _check_seconds(name, getattr(self, name), zero=True)
+            check_seconds(name, getattr(self, name), zero=True)
         check_keepalive(self)
-        _check_int("retries", self.retries, 0)
+        check_int("retries", self.retries, 0)
         self._set("retry_statuses", frozenset(_items("retry_statuses", self.retry_statuses)))
         for status in self.retry_statuses:
-            _check_int("retry_statuses", status, 400, 599)
+            check_int("retry_statuses", status, 400, 599)
         if isinstance(self.retry_budget, bool) or not isinstance(self.retry_budget, (int, float)):
             raise TypeError(f"retry_budget must be a number, not {self.retry_budget!r}")
         if not 0 <= self.retry_budget <= 10:
             raise ValueError(f"retry_budget must be from 0 to 10, not {self.retry_budget!r}")
         check_verify(self.verify_ssl)
         for name in ("trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+            check_bool(name, getattr(self, name))
         if self.ca_file is not None and not isinstance(self.ca_file, (str, os.PathLike)):
             raise TypeError(f"ca_file must be a path, not {self.ca_file!r}")
         certificate_parts(self.client_cert)
         if self.proxy is not None:
             self._set("proxy", check_proxy(self.proxy))
-        _check_int("max_redirects", self.max_redirects, 0)
+        check_int("max_redirects", self.max_redirects, 0)
         secret_headers = _items("secret_headers", self.secret_headers)
         for name in secret_headers:
             if not isinstance(name, str):
@@ -187,10 +187,10 @@ class HTTPConfig:
         self._set("secret_headers", frozenset(name.lower() for name in secret_headers))
         for name in ("max_response_size", "max_connections_per_host"):
             if getattr(self, name) is not None:
-                _check_int(name, getattr(self, name), 1)
+                check_int(name, getattr(self, name), 1)
         for name in ("max_line_size", "max_connections"):
-            _check_int(name, getattr(self, name), 1)
-        _check_int("max_error_body", self.max_error_body, 0)
+            check_int(name, getattr(self, name), 1)
+        check_int("max_error_body", self.max_error_body, 0)
         if self.rate_limit is not None and not isinstance(self.rate_limit, RateLimit):
             try:
                 self._set("rate_limit", RateLimit(self.rate_limit))

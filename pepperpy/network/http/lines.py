@@ -7,7 +7,7 @@ of a shared AMD EPYC, in chunks of 64 KiB: 15 million lines of 15 bytes a second
 
 from __future__ import annotations
 
-from pepperpy.network.config import _check_int
+from pepperpy.network.checks import check_int
 from pepperpy.network.errors import MessageTooLargeError
 
 
@@ -21,7 +21,7 @@ class LineSplitter:
     """
 
     def __init__(self, max_size: int) -> None:
-        _check_int("max_size", max_size, 1)
+        check_int("max_size", max_size, 1)
         self._max_size = max_size
         self._pending = bytearray()
         # Bytes of the line that was too large; 0 while none was.

@@ -11,7 +11,7 @@ from aiohttp import ClientTimeout
 from multidict import CIMultiDict
 from yarl import URL
 
-from pepperpy.network.config import _check_int, check_timeout
+from pepperpy.network.checks import check_bool, check_int, check_timeout
 from pepperpy.network.errors import InvalidRequestError, also
 from pepperpy.network.http import wire as wires
 from pepperpy.network.http.arguments import unknown_argument
@@ -226,17 +226,16 @@ class Prepare:
         if "auth" in options:
             auth = as_auth(options["auth"])
         if "retries" in options:
-            _check_int("retries", options["retries"], 0)
+            check_int("retries", options["retries"], 0)
             call.retries = options["retries"]
         for name in ("allow_redirects", "raise_for_status"):
-            if not isinstance(value := options.get(name, True), bool):
-                raise TypeError(f"{name} must be True or False, not {value!r}")
+            check_bool(name, options.get(name, True))
         if "raise_for_status" in options:
             call.raise_for_status = options["raise_for_status"]
         if "allow_redirects" in options:
             call.options = {**call.options, "allow_redirects": options["allow_redirects"]}
         if options.get("max_response_size") is not None:
-            _check_int("max_response_size", options["max_response_size"], 1)
+            check_int("max_response_size", options["max_response_size"], 1)
         if options.get("cookies") is not None:
             call.options = {**call.options, "cookies": check_cookies(options["cookies"])}
         return deadline, auth

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
-from pepperpy.network.config import _check_int
+from pepperpy.network.checks import check_int
 from pepperpy.network.errors import NetworkTimeoutError
 
 # Seconds. Both loops have timers of whole milliseconds; uvloop's may also be half a one early.
@@ -51,7 +51,7 @@ class RateLimit:
         # The interval is what is computed with: of the least numbers above 0 it is infinite, of the greatest ints 0.
         if not (self.rate > 0 and 0 < 1 / self.rate < math.inf):
             raise ValueError(f"rate must be more than 0 requests per second and finite, not {self.rate!r}")
-        _check_int("burst", self.burst, 1, sys.maxsize)
+        check_int("burst", self.burst, 1, sys.maxsize)
         if not isinstance(self.per, str):
             raise TypeError(f"per must be 'client' or 'host', not {self.per!r}")
         if self.per not in ("client", "host"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pepperpy.network.config import _check_int
+from pepperpy.network.checks import check_int
 from pepperpy.network.http.lines import too_large
 
 _BOM = b"\xef\xbb\xbf"
@@ -53,7 +53,7 @@ class EventParser:
     """
 
     def __init__(self, max_size: int) -> None:
-        _check_int("max_size", max_size, 1)
+        check_int("max_size", max_size, 1)
         self.last_event_id = ""
         self.retry: int | None = None
         self._max_size = max_size

@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp.http_exceptions import BadHttpMessage, TransferEncodingError
 from multidict import CIMultiDict
 
-from pepperpy.network.config import _check_int
+from pepperpy.network.checks import check_int
 from pepperpy.network.errors import (
     ConnectError,
     ConnectionLostError,
@@ -109,7 +109,7 @@ class Reply:
         delay: Delay = 0.0,
         then_fail: BodyFailure | type[NetworkError] | None = None,
     ) -> None:
-        _check_int("status", status, 200, 599)
+        check_int("status", status, 200, 599)
         self.status = status
         self.delay = check_delay("delay", delay)
         self.then_fail = None if then_fail is None else kind_of("then_fail", then_fail, BODY_FAULTS)

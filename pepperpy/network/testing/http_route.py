@@ -8,7 +8,7 @@ from typing import TypeAlias, Unpack
 
 import aiohttp
 
-from pepperpy.network.config import _check_int
+from pepperpy.network.checks import check_int
 from pepperpy.network.errors import NetworkError
 from pepperpy.network.testing.http_match import Matcher
 from pepperpy.network.testing.http_reply import Delay, Failure, FailureKind, Reply, ReplyOptions
@@ -78,7 +78,7 @@ class Route:
 
     def _add(self, answer: Reply | Failure | Function, times: int | None) -> Route:
         if times is not None:
-            _check_int("times", times, 1)
+            check_int("times", times, 1)
         self._sequence.append((answer, times))
         return self
 

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from pepperpy.network import connect
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.config import NetworkConfig, _check_int
+from pepperpy.network.checks import check_int
+from pepperpy.network.config import NetworkConfig
 
 Opener: TypeAlias = Callable[[NetworkConfig], Awaitable[StreamProtocol] | None]
 """Opens one connection in place of the network, or returns None where it is not concerned."""
@@ -62,7 +63,7 @@ def connect_failures(
     Raises:
         AssertionError: At the end of the block: fewer attempts came.
     """
-    _check_int("count", count, 1)
+    check_int("count", count, 1)
     if error is not None and not isinstance(error, OSError):
         raise TypeError(f"error must be an OSError, not {error!r}")
     failure = error or ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

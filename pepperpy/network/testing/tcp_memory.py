@@ -18,7 +18,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.config import KIB, NetworkConfig, _check_int
+from pepperpy.network.checks import check_int
+from pepperpy.network.config import KIB, NetworkConfig
 from pepperpy.network.tcp import NetworkClient
 from pepperpy.network.testing.tcp_connect import opening_by
 
@@ -51,7 +52,7 @@ async def memory_pair(
     Raises:
         ValueError: A configuration has `tls`, `proxy`, `unix_path` or `hosts`, which mean nothing in memory.
     """
-    _check_int("capacity", capacity, 1)
+    check_int("capacity", capacity, 1)
     config = config or NetworkConfig("memory", 1)
     for each in (config, other or config):
         for name in ("tls", "proxy", "unix_path", "hosts"):

@@ -9,7 +9,8 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn, TypeAlias
 
-from pepperpy.network.config import NetworkConfig, check_timeout
+from pepperpy.network.checks import check_timeout
+from pepperpy.network.config import NetworkConfig
 from pepperpy.network.testing.tcp_reset import before_reset, reset_on_close
 
 HOST = "127.0.0.1"

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar
 
-from pepperpy.network.config import NetworkConfig, _check_int, check_timeout
+from pepperpy.network.checks import check_int, check_timeout
+from pepperpy.network.config import NetworkConfig
 from pepperpy.network.lookup import look_up
 from pepperpy.network.testing.tcp_peer import HOST
 from pepperpy.network.testing.tcp_reset import before_reset, reset_on_close
@@ -54,7 +55,7 @@ class Faults:
     _AFTER: ClassVar = ("stall_after", "end_after", "close_after", "reset_after")
 
     def __post_init__(self) -> None:
-        _check_int("slice_size", self.slice_size, 1)
+        check_int("slice_size", self.slice_size, 1)
         if self.bandwidth is not None and not (isinstance(self.bandwidth, (int, float)) and self.bandwidth > 0):
             raise ValueError(f"bandwidth must be a number of bytes per second above 0, not {self.bandwidth!r}")
         for name in ("latency", "end_delay"):
@@ -63,7 +64,7 @@ class Faults:
             check_timeout(name, getattr(self, name), zero=True)
         for name in (*self._AFTER, "corrupt_at"):
             if getattr(self, name) is not None:
-                _check_int(name, getattr(self, name), 0)
+                check_int(name, getattr(self, name), 0)
 
     def _events(self) -> list[tuple[int, str]]:
         found = [(offset, name) for name in self._AFTER if (offset := getattr(self, name)) is not None]
