@@ -24,7 +24,7 @@ from support.tls_peer import use_transport
 
 from pepperpy.network import ConnectError, NetworkClient, NetworkConfig
 from pepperpy.network.lookup import AddressInfo, look_up
-from pepperpy.network.proxy import read_proxy
+from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.race import interleaved, race
 
 FIRST, SECOND, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pepperpy.network import tls
 from pepperpy.network.checks import Default, check_bool, check_int, check_seconds, check_size, check_timeout, shown
 from pepperpy.network.hosts import check_host
-from pepperpy.network.proxy import read_proxy
+from pepperpy.network.proxy_url import read_proxy
 
 if TYPE_CHECKING:
     from pepperpy.network.tcp import NetworkClient

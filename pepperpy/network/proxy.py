@@ -12,13 +12,12 @@ import errno
 import re
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
-from pepperpy.network.errors import ProxyError, not_installed
-from pepperpy.network.hosts import plain_host
+from pepperpy.network.errors import ProxyError
 from pepperpy.network.lookup import forget, look_up
 from pepperpy.network.printable import printable
+from pepperpy.network.proxy_url import ProxyURL, read_proxy, require_socks
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
@@ -31,56 +30,6 @@ MAX_ANSWER = 16 * 1024
 # SOCKS4 (91: refused or failed), and gateways' statuses (RFC 9110), by which a proxy says that its way out is gone.
 # Anything else, wrong credentials say, is there to stay.
 PASSING_STATUSES = frozenset({1, 3, 4, 5, 6, 91, 502, 503, 504})
-
-
-class ProxyURL(NamedTuple):
-    """What the URL of a proxy says."""
-
-    scheme: str
-    host: str
-    port: int
-    user: str | None
-    password: str | None
-
-    @property
-    def shown(self) -> str:
-        """The URL without its secrets."""
-        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{'' if self.user is None else '***@'}{host}:{self.port}"
-
-
-def read_proxy(url: object) -> ProxyURL:
-    """Take a proxy's URL apart.
-
-    Raises:
-        TypeError: Not a string.
-        ValueError: Not such a URL. No message shows what may be a password.
-    """
-    if not isinstance(url, str):
-        raise TypeError(f"proxy must be a str, not {type(url).__name__}")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("proxy must have the form scheme://user:password@host:port, percent-encoded") from None
-    if parts.scheme not in ("socks5", "socks5h", "socks4", "socks4a", "http"):
-        # Not the scheme that it has: without "://" that may be a user's name.
-        raise ValueError("proxy must start with socks5h://, socks5://, socks4a://, socks4:// or http://")
-    if not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"proxy must have the form {parts.scheme}://user:password@host:port, percent-encoded")
-    user = None if parts.username is None else unquote(parts.username)
-    password = None if parts.password is None else unquote(parts.password)
-    for text in (user or "", password or ""):
-        # RFC 1929 counts them in one byte; RFC 7617 allows no control characters.
-        if len(text.encode()) > 255 or re.search(r"[\x00-\x1f\x7f]", text):
-            raise ValueError("proxy must have a user and a password of at most 255 bytes, without control characters")
-    if parts.scheme == "http" and ":" in (user or ""):
-        raise ValueError("proxy must have a user without colon (RFC 7617)")
-    if parts.scheme.startswith("socks") and not f"{user}{password}".isascii():
-        raise ValueError("proxy must have a user and a password of ASCII: SOCKS has no word for another encoding")
-    if parts.scheme.startswith("socks5") and (user is None) != (password is None):
-        raise ValueError("proxy must have both user and password, or neither (RFC 1929)")
-    return ProxyURL(parts.scheme, plain_host(host), port, user, password)
 
 
 async def open_tunnel(
@@ -123,14 +72,6 @@ def _check_name(host: str) -> None:
         flaw = str(error)
     if flaw is not None:
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {flaw}")
-
-
-def require_socks() -> None:
-    """Raises: what `not_installed()` makes, unless python-socks is installed."""
-    try:
-        import python_socks.async_.asyncio  # noqa: F401
-    except ImportError as error:
-        raise not_installed("a SOCKS proxy", "python-socks") from error
 
 
 async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> None:

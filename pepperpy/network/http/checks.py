@@ -17,7 +17,7 @@ from yarl import URL
 
 from pepperpy.network.checks import check_timeout
 from pepperpy.network.http.redact import redact_url
-from pepperpy.network.proxy import read_proxy, require_socks
+from pepperpy.network.proxy_url import read_proxy, require_socks
 
 Params: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 """Query parameters: a mapping (a multidict too, or the query of a `yarl.URL`) or pairs of name and value."""
