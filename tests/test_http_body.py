@@ -22,9 +22,9 @@ from aiohttp import web
 
 from pepperpy.network import InvalidRequestError
 from pepperpy.network.http.body import MAX_PIECE, Body, make_body
-from pepperpy.network.http.codec import JSONCodec, default_codec
 from pepperpy.network.http.sources import CHUNK
 from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.json_codec import JSONCodec, default_codec
 
 OCTETS = "application/octet-stream"
 FORM = "application/x-www-form-urlencoded"

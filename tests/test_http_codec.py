@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from support.tiers import by_tier
 
 from pepperpy.network import HTTPConfig
-from pepperpy.network.http import codec as codec_module
-from pepperpy.network.http.codec import JSONCodec, builtin_codec, decode_as, default_codec
+from pepperpy.network import json_codec as codec_module
+from pepperpy.network.json_codec import JSONCodec, builtin_codec, decode_as, default_codec
 
 CODECS = [builtin_codec(name) for name in ("msgspec", "orjson", "stdlib")]
 SECRET = "s3cr3t"

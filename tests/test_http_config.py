@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from pepperpy.network import HTTPConfig, RateLimit
 from pepperpy.network.http.auth import BasicAuth, BearerAuth
-from pepperpy.network.http.codec import JSONCodec, default_codec
+from pepperpy.network.json_codec import JSONCodec, default_codec
 
 CANARY = "s3cr3t"
 INF, NAN = float("inf"), float("nan")

@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
     from pepperpy.network.http.call import Timings
     from pepperpy.network.http.client import HTTPClient, HTTPStats
-    from pepperpy.network.http.codec import JSONCodec, RequestData
     from pepperpy.network.http.config import HTTPConfig
     from pepperpy.network.http.download import DownloadResult
     from pepperpy.network.http.interceptors import Interceptor
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     from pepperpy.network.http.response import HTTPResponse
     from pepperpy.network.http.sse import ServerSentEvent
     from pepperpy.network.http.stream import HTTPStream
+    from pepperpy.network.json_codec import JSONCodec, RequestData
     from pepperpy.network.pipeline import Pipeline
     from pepperpy.network.pool import NetworkPool, PoolStats
     from pepperpy.network.serialized import JSONLines, Mapped, MsgPack
@@ -97,7 +97,7 @@ _LAZY_MODULES = {
     "HTTPStream": "http.stream",
     "IncrementalCodec": "framing",
     "Interceptor": "http.interceptors",
-    "JSONCodec": "http.codec",
+    "JSONCodec": "json_codec",
     "JSONLines": "serialized",
     "LengthPrefixed": "framing",
     "MapResult": "http.mapping",
@@ -109,7 +109,7 @@ _LAZY_MODULES = {
     "PoolStats": "pool",
     "RateLimit": "http.rate_limit",
     "RefreshingAuth": "http.auth",
-    "RequestData": "http.codec",
+    "RequestData": "json_codec",
     "RequestOptions": "http.prepare",
     "Pipeline": "pipeline",
     "SLIP": "framing",

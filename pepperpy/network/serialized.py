@@ -24,7 +24,7 @@ from pepperpy.network.framing import (
 )
 
 if TYPE_CHECKING:
-    from pepperpy.network.http.codec import JSONCodec
+    from pepperpy.network.json_codec import JSONCodec
 
 
 class MappedCodec(Generic[M]):
@@ -121,13 +121,13 @@ class JSONLines(MappedCodec[Any]):
             return codec.dumps(msgspec.to_builtins(message, str_keys=True))
 
     def _loads(self) -> Callable[[bytes], Any]:
-        from pepperpy.network.http.codec import decode_as
+        from pepperpy.network.json_codec import decode_as
 
         codec = self._json()
         return codec.loads if self.type is None else functools.partial(decode_as, type=self.type, codec=codec)
 
     def _json(self) -> JSONCodec:
-        from pepperpy.network.http.codec import default_codec
+        from pepperpy.network.json_codec import default_codec
 
         return default_codec() if self.codec is None else self.codec
 

@@ -24,7 +24,7 @@ from pepperpy.network.http.sources import OCTETS, BytesSource, encode, guess_typ
 from pepperpy.network.http.upload import BodyFailed, Progress, Source, UploadPayload, words
 
 if TYPE_CHECKING:
-    from pepperpy.network.http.codec import JSONCodec
+    from pepperpy.network.json_codec import JSONCodec
 
 # Larger bytes aiohttp sends in one piece too, but with a ResourceWarning (payload.py, TOO_LARGE_BYTES_BODY).
 MAX_PIECE = MIB

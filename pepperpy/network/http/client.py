@@ -22,7 +22,6 @@ from pepperpy.network.http import wire as wires
 from pepperpy.network.http.arguments import explains_arguments, unknown_argument
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import Params, param_pairs
-from pepperpy.network.http.codec import RequestData, default_codec
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.download import Download, DownloadResult
 from pepperpy.network.http.engine import Counters, Engine
@@ -32,6 +31,7 @@ from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare, RequestOptions
 from pepperpy.network.http.response import HTTPResponse, read_start, status_error
 from pepperpy.network.http.stream import HTTPStream
+from pepperpy.network.json_codec import RequestData, default_codec
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ from pepperpy.network.http.checks import (
     check_proxy,
     check_verify,
 )
-from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.rate_limit import RateLimit
 from pepperpy.network.http.redact import redact_headers, redact_url
+from pepperpy.network.json_codec import JSONCodec
 from pepperpy.network.tls import certificate_parts
 
 

@@ -34,11 +34,11 @@ from pepperpy.network.http.checks import (
     plain,
     url_text,
 )
-from pepperpy.network.http.codec import JSONCodec
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.sources import file_words
+from pepperpy.network.json_codec import JSONCodec
 
 
 class RequestOptions(TypedDict, total=False):

@@ -12,7 +12,6 @@ from multidict import CIMultiDictProxy
 
 from pepperpy.network.errors import DecodeError, HTTPStatusError, ResponseTooLargeError
 from pepperpy.network.http.call import Call, Timings
-from pepperpy.network.http.codec import JSONCodec, decode_as
 from pepperpy.network.http.content import (
     as_unicode,
     content_length,
@@ -21,6 +20,7 @@ from pepperpy.network.http.content import (
     readable_headers,
     readable_reason,
 )
+from pepperpy.network.json_codec import JSONCodec, decode_as
 from pepperpy.network.printable import printable
 
 

@@ -33,7 +33,7 @@ from pepperpy.network.errors import (
     TLSError,
 )
 from pepperpy.network.http.checks import check_headers
-from pepperpy.network.http.codec import default_codec
+from pepperpy.network.json_codec import default_codec
 from pepperpy.network.testing.http_request import MockRequest
 
 Delay: TypeAlias = float | asyncio.Event

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from yarl import URL
 
-from pepperpy.network.http.codec import default_codec
 from pepperpy.network.http.redact import redact_url
+from pepperpy.network.json_codec import default_codec
 
 if TYPE_CHECKING:
     from pepperpy.network.testing.http_route import Route
