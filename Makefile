@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check debug-test bench bench-quick bench-ratios bench-guard clean
+.PHONY: demo test check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -23,10 +23,39 @@ check: $(VENV)/installed-test
 	$(BIN)/mypy pepperpy
 
 # The whole suite on a build with bounds checks and assertions, which stays out of the source tree.
-debug-test: servers
+debug-test: build-needs servers
 	$(PYTHON) -m venv $(VENV)-debug
 	NET_DEBUG=1 $(VENV)-debug/bin/pip install --quiet --disable-pip-version-check --force-reinstall '.[test]'
 	cd tests && ../$(VENV)-debug/bin/python -m pytest $(ARGS)
+
+# The tests of the core on a build with AddressSanitizer, UndefinedBehaviorSanitizer, bounds checks and assertions: some
+# minutes. Everything: make sanitize ARGS=. (with the tests folder as the current one). Left out are tests that are
+# marked time_bound, with the reason; tests/support/tiers.py. Only the extension is instrumented, so PYTHONMALLOC=malloc
+# lets AddressSanitizer see what the extension has of Python's memory; leaks are the interpreter's, and not looked at.
+SANITIZED := $(notdir $(wildcard $(patsubst %,tests/test_%*.py,receive send cancellation fram properties faults regressions \
+	pipeline request backoff torture allocat)))
+REPORTS := $(CURDIR)/build/sanitize/report
+sanitize: build-needs servers
+	$(PYTHON) -m venv $(VENV)-sanitize
+	NET_SANITIZE=1 CC=gcc $(VENV)-sanitize/bin/pip install --quiet --disable-pip-version-check '.[test]'
+	rm -f $(REPORTS)*
+	cd tests && \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1:log_path=$(REPORTS) \
+		UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORTS) \
+		../$(VENV)-sanitize/bin/python -m pytest -m 'not time_bound' -o timeout=600 $(or $(ARGS),$(SANITIZED)) \
+		|| { cat $(REPORTS)* 2>/dev/null; false; }
+	@! ls $(REPORTS)* 2>/dev/null
+
+# Hours: all tests in their long form (tests/support/tiers.py: thousands of games, every allocation failed once), as they
+# are built for users, with assertions, and under the sanitizers; the demo 50 times; the instruction counts.
+nightly: export NIGHTLY = 1
+nightly:
+	$(MAKE) --no-print-directory test
+	$(MAKE) --no-print-directory debug-test
+	$(MAKE) --no-print-directory sanitize ARGS=.
+	for run in $$(seq 50); do $(MAKE) --no-print-directory demo >build/demo.log 2>&1 || { cat build/demo.log; exit 1; }; done
+	$(MAKE) --no-print-directory bench-guard
 
 # Everything beside its peers, under 40 minutes; see benchmarks/README.md. A part: make bench ARGS="-k 'echo_64 and not trio'"
 # In an environment of its own: the tests would meet the plugins that some peers bring.
@@ -51,9 +80,7 @@ bench-guard: $(VENV)/installed-test
 	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory debian PACKAGES=valgrind
 	$(BIN)/python benchmarks/guard.py $(ARGS)
 
-$(VENV)/installed: $(SOURCES)
-	@$(PYTHON) -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \
-		|| $(MAKE) --no-print-directory debian PACKAGES="python3-venv python3-dev"
+$(VENV)/installed: $(SOURCES) | build-needs
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
@@ -61,6 +88,14 @@ $(VENV)/installed: $(SOURCES)
 $(VENV)/installed-%: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
+
+.PHONY: build-needs
+build-needs:
+	@missing=; \
+	command -v gcc >/dev/null || missing="gcc libc6-dev"; \
+	$(PYTHON) -c 'import ensurepip, os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null \
+		|| missing="$$missing python3-venv python3-dev"; \
+	test -z "$$missing" || $(MAKE) --no-print-directory debian PACKAGES="$$missing"
 
 # The other end of the tests. Debian has nginx where only root's PATH looks.
 .PHONY: servers debian

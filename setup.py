@@ -5,8 +5,12 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-# NET_DEBUG=1 builds with bounds checks and assertions, for the test suite.
-DEBUG = bool(os.environ.get("NET_DEBUG"))
+# NET_DEBUG=1 builds with bounds checks and assertions, for the test suite; NET_SANITIZE=1 also with AddressSanitizer
+# and UndefinedBehaviorSanitizer, whose libraries are then to be preloaded (Makefile).
+SANITIZE = bool(os.environ.get("NET_SANITIZE"))
+DEBUG = SANITIZE or bool(os.environ.get("NET_DEBUG"))
+# A folder for each: neither Cython nor setuptools notices that directives or flags have changed.
+BUILD = "build/sanitize" if SANITIZE else "build/debug" if DEBUG else "build"
 # Those with a .pxd, which others are compiled against; and those that are only imported.
 SHARED = ("_endpoint", "_framer", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_waiter")
 MODULES = (*SHARED, "_frame_reader", "_framers", "_own_framers", "_stream_protocol", "_stuffing")
@@ -25,6 +29,11 @@ if os.name == "nt":
     flags = []
 else:
     flags = ["-O0", "-g"] if DEBUG else ["-O2", "-g0", "-Wall", "-Wsign-compare", "-Wno-unused-variable"]
+link_flags = []
+if SANITIZE:
+    link_flags = ["-fsanitize=address,undefined"]
+    # -fno-wrapv: CPython's own -fwrapv, which distutils passes on, defines what a signed overflow does.
+    flags = ["-O1", "-g", "-fno-omit-frame-pointer", *link_flags, "-fno-sanitize-recover=undefined", "-fno-wrapv"]
 
 setup(
     ext_modules=cythonize(
@@ -37,12 +46,13 @@ setup(
                 + [f"{SOURCES}/{module}.pxd" for module in SHARED],
                 define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", None)],
                 extra_compile_args=flags,
+                extra_link_args=link_flags,
             )
             for name in MODULES
         ],
         include_path=["ext"],
-        # One folder a mode: Cython does not notice that directives have changed.
-        build_dir="build/cython-debug" if DEBUG else "build/cython",
+        build_dir=f"{BUILD}/cython",
         compiler_directives=directives,
-    )
+    ),
+    options={"build": {"build_base": BUILD}},
 )

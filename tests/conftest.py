@@ -4,7 +4,8 @@ A test fails, besides by its own assertions, if the loop's exception handler was
 descriptor is still open, or anything was reported as unraisable (pytest turns that into a warning, and warnings are
 errors here).
 
-How much the tests do, every day, at night and under the sanitizers, is written in support/tiers.py.
+How much the tests do, every day, at night and under the sanitizers, is written in support/tiers.py; how one that does
+not end is ended, in support/watchdog.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.tiers import NIGHTLY, NIGHTLY_LIMIT
+from support.watchdog import Watchdog, abandon, limit_of, open_sockets
 
 if TYPE_CHECKING:
     from support.nginx import Nginx
@@ -40,6 +42,30 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 settings.register_profile("everyday", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("nightly", max_examples=3000, deadline=None, print_blob=True)
 settings.load_profile("nightly" if NIGHTLY else "everyday")
+
+
+watchdog = pytest.StashKey[Watchdog]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("grace", "seconds beyond its time limit after which a test ends the run", default="20")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[watchdog] = Watchdog(float(config.getini("grace")))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    item.config.stash[watchdog].begin(limit_of(item))
+    try:
+        return (yield)
+    finally:
+        item.config.stash[watchdog].end()
+
+
+def pytest_enter_pdb(config: pytest.Config) -> None:
+    config.stash[watchdog].end()
 
 
 @pytest.hookimpl(trylast=True)
@@ -65,13 +91,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    run(LOOPS[pyfuncitem.callspec.params["loop_name"]], lambda: pyfuncitem.obj(**arguments))
+    loop_factory = LOOPS[pyfuncitem.callspec.params["loop_name"]]
+    run(loop_factory, lambda: pyfuncitem.obj(**arguments), limit_of(pyfuncitem), pyfuncitem.config.stash[watchdog])
     return True
 
 
-def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], function: Callable[[], Any]) -> None:
-    """Run one coroutine function on a new loop and check that it leaves nothing behind."""
+def run(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+    function: Callable[[], Awaitable[Any]],
+    limit: float,
+    watchdog: Watchdog,
+) -> None:
+    """Run one coroutine function on a new loop, `limit` seconds at most, and check that it leaves nothing behind."""
     gc.collect()
+    # What is here belongs to pytest, the fixtures and the modules: the test need not look at it again and again.
+    gc.freeze()
     descriptors = open_descriptors()
     loop_errors: list[dict[str, Any]] = []
     tasks_left: list[str] = []
@@ -81,18 +115,44 @@ def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], function: Callabl
         loop.set_exception_handler(lambda _, context: loop_errors.append(context))
         # Debug mode logs what held the loop up. That a machine is busy is no finding, and some tests look at the log.
         loop.slow_callback_duration = 1e9
-        await function()
-        # What the test has closed may need a turn or two to be gone.
-        for _ in range(3):
-            await asyncio.sleep(0)
-        tasks_left.extend(repr(task) for task in asyncio.all_tasks() - {asyncio.current_task()})
+        sockets = open_sockets()  # the loop's own
+        task, over = asyncio.current_task(), False
 
+        def end() -> None:
+            nonlocal over
+            over = True
+            task.cancel()
+
+        # Some: what pytest-timeout raises at that moment may hit the first, and the test's cleaning up may hang, too.
+        timers = [loop.call_later(limit + more, end) for more in range(5)] if limit else []
+        try:
+            await function()
+        except asyncio.CancelledError as error:
+            if over:
+                raise AssertionError(f"the test is not done after {limit:g} s") from error
+            raise
+        finally:
+            for timer in timers:
+                timer.cancel()
+            # What the test has closed may need a turn or two to be gone.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            tasks_left.extend(repr(task) for task in asyncio.all_tasks() - {asyncio.current_task()})
+            if tasks_left or sys.exception() is not None:
+                await abandon(sockets)
+
+    failure: BaseException | None = None
     # debug=True on uvloop would only slow it down: its debug mode checks no more than the thread.
-    with asyncio.Runner(loop_factory=loop_factory, debug=loop_factory is not uvloop.new_event_loop) as runner:
+    runner = asyncio.Runner(loop_factory=loop_factory, debug=loop_factory is not uvloop.new_event_loop)
+    try:
         runner.run(checked())
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        with watchdog.closing(failure):
+            runner.close()
     gc.collect()
-    # What is left belongs to pytest and the modules: later tests need not look at it again and again.
-    gc.freeze()
     assert not loop_errors, f"the loop's exception handler was called: {loop_errors}"
     assert not tasks_left, f"tasks are still alive: {tasks_left}"
     left = open_descriptors() - descriptors

@@ -173,6 +173,7 @@ async def test_a_sender_that_others_overtake_can_be_cancelled_at_each_of_its_sus
     assert points >= 1
 
 
+@pytest.mark.time_bound("sends race with a limit of 4 ms, and one of them is to win")
 async def test_a_send_whose_time_ends_when_there_is_room_has_sent_all_or_nothing() -> None:
     loop = asyncio.get_running_loop()
     stream, timeouts, accepted = CounterStream(), 0, 0

@@ -125,6 +125,30 @@ async def test_an_address_that_failed_is_used_again_where_no_other_answers() -> 
             assert accepted == [FIRST] * 4
 
 
+async def test_an_address_that_failed_is_used_again_where_the_others_are_silent() -> None:
+    verdicts = iter([EOFError("not yet"), None])
+
+    async def works_the_second_time(connection: NetworkClient) -> None:
+        if (error := next(verdicts)) is not None:
+            raise error
+
+    with contextlib.ExitStack() as stack:
+        [port] = stack.enter_context(reserved_ports(1))
+        stack.enter_context(names({"db.example": [FIRST, SECOND]}))
+        deaf = stack.enter_context(socket.socket())
+        deaf.bind((SECOND, port))
+        deaf.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex((SECOND, port))
+        async with serving(port, FIRST, echo, []):
+            settings = {"retries": 2, "retry_delay": 0, "connect_timeout": 0.4, "on_connect": works_the_second_time}
+            async with NetworkClient(NetworkConfig("db.example", port, **settings)) as client:
+                assert client.remote_address == (FIRST, port)
+                assert client.stats.retries == 2
+
+
 async def test_a_reconnecting_client_leaves_an_address_that_hangs_up_for_the_next() -> None:
     accepted: list[str] = []
     with reserved_ports(1) as [port], names({"db.example": [FIRST, SECOND]}) as asked:

@@ -121,7 +121,7 @@ async def test_disconnect_returns_when_the_sockets_are_closed() -> None:
         client = NetworkClient(config)
         connecting = asyncio.create_task(client.connect())
         await _is_in(client, "in the handshake", before)
-        await asyncio.gather(client.disconnect(), client.disconnect())
+        await client.disconnect()
         assert open_sockets() == before
         await asyncio.wait([connecting])
         assert isinstance(connecting.exception(), ClosedError)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,9 @@ OK = answering(response())
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingNames]:
     names = HangingNames()
     monkeypatch.setattr(socket, "getaddrinfo", names)
+    # Threads of the test before wait a little for more to do.
+    while lookup._threads._threads:
+        time.sleep(0.001)
     yield names
     names.go_on.set()
 

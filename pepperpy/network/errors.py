@@ -47,7 +47,8 @@ class NetworkError(Exception):
     Args:
         message: What happened, in words; never empty (the class name stands in for an empty one).
         details: Facts for programs: `host`, `port`, `phase`, `attempt` (counted from 1), `elapsed` (seconds),
-            for HTTP `method` and `url` (without secrets), and what the subclass adds. Only what is known is present.
+            for HTTP `method` and `url` (without password and query values), and what the subclass adds. Only what is
+            known is present.
         cause: The error underneath; becomes `__cause__`.
     """
 
@@ -242,7 +243,7 @@ class HTTPStatusError(NetworkError):
         reason: The reason phrase; may be empty.
         headers: The response's headers, a case-insensitive mapping.
         method: The request's method.
-        url: The URL that answered, without secrets.
+        url: The URL that answered, without password and query values; its path is shown as it is.
         body: The start of the response's body, at most `HTTPConfig.max_error_body` bytes.
     """
 

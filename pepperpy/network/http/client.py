@@ -84,8 +84,8 @@ class HTTPClient:
         ClosedError: The client was closed before or meanwhile.
         UsageError: Another event loop than the one that the client was opened in, or a forked process.
 
-    All are `NetworkError`; once a call has begun with `details` `method`, `url` (without secrets), `phase`, `attempt`
-    and `elapsed`. Failures that may pass are tried again as `HTTPConfig` says.
+    All are `NetworkError`; once a call has begun with `details` `method`, `url` (without password and query values, but
+    with its path), `phase`, `attempt` and `elapsed`. Failures that may pass are tried again as `HTTPConfig` says.
 
     Cancellation: The connection of a request that was cancelled is closed, never reused. Whether the request was
     carried out is not known.

@@ -52,8 +52,9 @@ class HTTPConfig:
 
         timeout: Seconds for one attempt, from its start to the last byte of the body, or an `aiohttp.ClientTimeout`.
             Streams and downloads have no such limit, because their size is not known. None: no limit.
-        connect_timeout: Seconds for one attempt to connect, TLS included; waiting for one of `max_connections`
-            does not count. 10: a SYN that is lost three times is still answered after 7 s (RFC 6298).
+        connect_timeout: Seconds for one attempt to connect: name lookup, all addresses, a proxy's answer to CONNECT and
+            TLS together; waiting for one of `max_connections` does not count. 10: a SYN that is lost three times is
+            still answered after 7 s (RFC 6298).
         read_timeout: Seconds without a byte from the server. aiohttp's default is no limit.
         deadline: Seconds for a whole call: all attempts, the waits between them, and the body. None: no limit.
         close_timeout: Seconds that `close()` gives connections to end in order before it aborts them.
