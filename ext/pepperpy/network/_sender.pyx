@@ -226,7 +226,8 @@ cdef class Sender:
                 self._progressed(direct)
         except BaseException as error:
             # Nobody knows what has left, or who has been told.
-            self._stop(error)
+            if self._endpoint.broken is None:
+                self._stop(error)
             self._endpoint.break_off(error)
             if isinstance(error, MemoryError) or not isinstance(error, Exception):
                 raise
