@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 
 from pepperpy.network import NetworkClient
+from support.processes import reserved_ports
 
 REDIS = shutil.which("redis-server")
 
@@ -21,16 +21,22 @@ def redis_server(**options: object) -> Iterator[int]:
     Needed: `make test` installs it, so its absence is a failure.
     """
     assert REDIS, "redis-server is not installed; `make test` installs it"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(str(options.pop("port", probe.getsockname()[1])))
-    with tempfile.TemporaryDirectory() as folder:
-        options = {"port": port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": folder} | options
+    with contextlib.ExitStack() as stack:
+        if "port" not in options:
+            [options["port"]] = stack.enter_context(reserved_ports(1))
+        port = int(str(options["port"]))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        options = {"bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": folder} | options
         command = [REDIS, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
+            said = []
             for line in process.stdout:
+                said.append(line)
                 if "ready to accept connections" in line.lower():
                     break
+            else:
+                raise AssertionError("redis-server does not start: " + "".join(said))
             try:
                 yield port
             finally:
