@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pepperpy.network import tls
 from pepperpy.network.checks import Default, check_bool, check_int, check_seconds, check_size, check_timeout, shown
+from pepperpy.network.config_url import read_url
 from pepperpy.network.hosts import check_host
 from pepperpy.network.proxy_url import read_proxy
 
@@ -300,10 +301,7 @@ class NetworkConfig:
             TypeError: `url` is not a string.
             ValueError: Not such a URL, an unknown or doubled field, or a value out of range.
         """
-        # Imported here, because it reads the fields of this class.
-        from pepperpy.network.config_url import read_url
-
-        return cls(**read_url(url))
+        return cls(**read_url(url, {field.name: str(field.type) for field in dataclasses.fields(cls)}))
 
 
 class KeepaliveSettings(Protocol):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from pepperpy.network.config import NetworkConfig
 from pepperpy.network.hosts import plain_host
 
 
-def read_url(url: str) -> dict[str, Any]:
-    """The fields that `url` sets. Raises what `NetworkConfig.from_url()` documents, and never shows a password."""
+def read_url(url: str, types: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that `url` sets. Raises what `NetworkConfig.from_url()` documents, and never shows a password.
+
+    Args:
+        types: Of each field of the configuration, its type as it is written in the class.
+    """
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
     try:
@@ -27,17 +29,18 @@ def read_url(url: str) -> dict[str, Any]:
     if (read_place := _SCHEMES.get(parts.scheme)) is None:
         raise ValueError(f"url must start with tcp://, tls:// or unix://{_not(url)}")
     fields = read_place(url, parts)
+    readers = {name: _READERS[kind] for name, kind in types.items() if kind in _READERS and name not in _ELSEWHERE}
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise ValueError("url must have a query of the form field=value&field=value") from None
     for name, text in pairs:
-        if name not in _FIELDS:
+        if name not in readers:
             shown = repr(name) if "@" not in url or name in _ELSEWHERE else "***"
-            raise ValueError(f"url has an unknown field {shown}; known are {', '.join(_FIELDS)}")
+            raise ValueError(f"url has an unknown field {shown}; known are {', '.join(readers)}")
         if name in fields:
             raise ValueError(f"url has the field {name!r} twice")
-        fields[name] = _from_text(name, text)
+        fields[name] = _from_text(name, text, readers[name])
     return fields
 
 
@@ -82,18 +85,13 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 # The place is what stands before the query, and a proxy may have a password, which no URL here may show.
 _ELSEWHERE = ("host", "port", "unix_path", "proxy")
-_FIELDS = {
-    field.name: _READERS[str(field.type)]
-    for field in dataclasses.fields(NetworkConfig)
-    if str(field.type) in _READERS and field.name not in _ELSEWHERE
-}
 
 
-def _from_text(name: str, text: str) -> Any:
+def _from_text(name: str, text: str, read: Callable[[str], Any]) -> Any:
     if text.lower() == "none":
         return None
     try:
-        return _FIELDS[name](text)
+        return read(text)
     except (ValueError, KeyError):
         shown = "***" if "@" in text else repr(text)
         raise ValueError(f"url has {name}={shown}, which cannot be read") from None

@@ -1,4 +1,4 @@
-"""From a name to a connected socket: lookup, racing, socket options. One attempt; retries are tcp.py's."""
+"""From a name or a path to a connected socket: lookup, racing, socket options. One attempt; retries are tcp.py's."""
 
 from __future__ import annotations
 
@@ -9,38 +9,12 @@ import socket
 import struct
 from typing import Any
 
-from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import KeepaliveSettings, NetworkConfig, unanswered_timeout
-from pepperpy.network.handshake import connect_transport
 from pepperpy.network.lookup import AddressInfo, forget, look_up
-from pepperpy.network.proxy import open_tunnel
 from pepperpy.network.race import race
-from pepperpy.network.tls import context_of
 
 # For each (host, port), the addresses that have accepted since something last came of it.
 Tried = dict[tuple[str, int], set[Any]]
-
-
-async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol:
-    """Set up one connection. No time limit of its own. `tried` is as for `open_tcp()`.
-
-    Raises:
-        OSError: Of the lookup or of the addresses; where several failed differently, one error names them all.
-        ProxyError: The proxy could not be reached, or refused.
-        TLSError: The handshake failed, or the certificate was refused.
-        UsageError: What the configuration asks for needs a package that is not installed.
-        ValueError: A file of the configuration cannot be used.
-
-    Cancellation: No socket is left open.
-    """
-    context = context_of(config) if config.tls else None
-    if config.unix_path is not None:
-        sock = await _open_unix(config, config.unix_path)
-    elif config.proxy is not None:
-        sock = await open_tunnel(config, config.proxy, config.host, config.port, tried)
-    else:
-        sock = await open_tcp(config, config.host, config.port, tried)
-    return await connect_transport(config, sock, context)
 
 
 async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | None = None) -> socket.socket:
@@ -136,7 +110,8 @@ def _set_done(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _open_unix(config: NetworkConfig, path: str) -> socket.socket:
+async def open_unix(config: NetworkConfig, path: str) -> socket.socket:
+    """A socket connected to a Unix socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _set_options(sock, config)

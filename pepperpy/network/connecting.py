@@ -23,6 +23,7 @@ from pepperpy.network.errors import (
 
 if TYPE_CHECKING:
     from pepperpy.network._stream_protocol import StreamProtocol
+    from pepperpy.network.attempt import Lend
     from pepperpy.network.config import NetworkConfig
     from pepperpy.network.connect import Tried
     from pepperpy.network.tcp import NetworkClient
@@ -33,10 +34,11 @@ logger = logging.getLogger("pepperpy.network.tcp")
 class Connecting:
     """Made by the task that connects."""
 
-    def __init__(self, client: NetworkClient) -> None:
+    def __init__(self, client: NetworkClient, lend: Lend) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._client = client
+        self._lend = lend
         self._config = client.config
         self._loop = asyncio.get_running_loop()
         self._owner = (threading.get_ident(), os.getpid())
@@ -117,7 +119,7 @@ class Connecting:
         while True:
             attempt_started = time.monotonic()
             try:
-                protocol = await attempt(config, tried, again=False)
+                protocol = await attempt(config, tried, self._lend, again=False)
             except AttemptFailed as failed:
                 elapsed = time.monotonic() - started
                 if number > config.retries or not failed.may_pass:

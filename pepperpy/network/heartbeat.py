@@ -16,6 +16,7 @@ from pepperpy.network.errors import NetworkTimeoutError
 from pepperpy.network.last_turns import after_last_turns
 
 if TYPE_CHECKING:
+    from pepperpy.network.attempt import Lend
     from pepperpy.network.request import Exchanges
     from pepperpy.network.tcp import NetworkClient
 
@@ -29,10 +30,11 @@ class Heartbeat:
     too while a `request()` waits for its reply: the peer takes its time for that, and can be asked nothing else.
     """
 
-    def __init__(self, client: NetworkClient, protocol: StreamProtocol) -> None:
+    def __init__(self, client: NetworkClient, protocol: StreamProtocol, lend: Lend) -> None:
         # Weak: a timer must not keep a client alive that everybody else has forgotten.
         self._client = weakref.ref(client)
         self._protocol = protocol
+        self._lend = lend
         self._interval = client.config.heartbeat_interval
         self._timeout = client.config.heartbeat_timeout
         self._loop = asyncio.get_running_loop()
@@ -69,15 +71,13 @@ class Heartbeat:
             self._task = self._loop.create_task(self._beat(client.config, client._exchanges_of()))
 
     async def _beat(self, config: NetworkConfig, exchanges: Exchanges) -> None:
-        from pepperpy.network.attempt import lent
-
         assert config.heartbeat is not None
         if exchanges.served is not None:
             self._timer.cancel()
             self._arm(self._interval, self._look)
             return
         try:
-            with lent(self._protocol) as connection:
+            with self._lend(self._protocol) as connection:
                 # Its requests and the client's take turns.
                 connection._exchanges = exchanges
                 result = config.heartbeat(connection)

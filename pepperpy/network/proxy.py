@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pepperpy.network.connect import Tried, open_tcp
 from pepperpy.network.errors import ProxyError
 from pepperpy.network.lookup import forget, look_up
 from pepperpy.network.printable import printable
@@ -21,7 +22,6 @@ from pepperpy.network.proxy_url import ProxyURL, read_proxy, require_socks
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
-    from pepperpy.network.connect import Tried
 
 # Bytes of the answer to CONNECT, of which one line matters. Arbitrary; nginx and tinyproxy need less than 300.
 MAX_ANSWER = 16 * 1024
@@ -44,8 +44,6 @@ async def open_tunnel(
 
     Failure and cancellation: No socket is left open.
     """
-    from pepperpy.network.connect import open_tcp
-
     proxy = read_proxy(url)
     _check_name(host)
     negotiate = _connect_http if proxy.scheme == "http" else _connect_socks

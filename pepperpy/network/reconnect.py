@@ -43,6 +43,7 @@ from pepperpy.network.lookup import forget
 from pepperpy.network.pending import Pending, PendingReceiver, PendingSender, deadline_of, remaining
 
 if TYPE_CHECKING:
+    from pepperpy.network.attempt import Lend
     from pepperpy.network.connect import Tried
     from pepperpy.network.tcp import NetworkClient
 
@@ -54,8 +55,9 @@ _outages = Outages()
 class Supervisor:
     """Watches over the connections of one client. Belongs to the thread and loop in which the client connected."""
 
-    def __init__(self, client: NetworkClient) -> None:
+    def __init__(self, client: NetworkClient, lend: Lend) -> None:
         self._client = weakref.ref(client)
+        self._lend = lend
         self._state: State = "closed"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner = (threading.get_ident(), os.getpid())
@@ -99,7 +101,7 @@ class Supervisor:
                 setattr(client, "_" + pending.side, pending)
         self._stop_heartbeat()
         if client.config.heartbeat is not None:
-            self._heartbeat = Heartbeat(client, protocol)
+            self._heartbeat = Heartbeat(client, protocol, self._lend)
         self._become("connected")
         protocol.watch(self._ended, self.config.reconnect)
 
@@ -321,7 +323,7 @@ class Supervisor:
         del client
         began = time.monotonic()
         try:
-            protocol = await attempt(config, self._tried, again=True)
+            protocol = await attempt(config, self._tried, self._lend, again=True)
         except AttemptFailed as failed:
             client = self._client()
             if client is None or self._task is not asyncio.current_task():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import ssl
 import time
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
@@ -254,7 +255,7 @@ class NetworkClient:
         # Imported on first use: it brings more modules than the rest of the package.
         from pepperpy.network.connecting import Connecting
 
-        self._connecting = connecting = Connecting(self)
+        self._connecting = connecting = Connecting(self, lent)
         try:
             protocol, latency = await connecting.run()
         except BaseException as error:
@@ -306,7 +307,7 @@ class NetworkClient:
         # Imported where it is needed.
         from pepperpy.network.reconnect import Supervisor
 
-        return Supervisor(self)
+        return Supervisor(self, lent)
 
     def _take_over(self, protocol: StreamProtocol, latency: float) -> None:
         self._connect_latency = latency
@@ -751,6 +752,17 @@ class NetworkClient:
 
     def _details(self, phase: str) -> dict[str, Any]:
         return self.config.place | {"phase": phase}
+
+
+@contextlib.contextmanager
+def lent(protocol: StreamProtocol) -> Iterator[NetworkClient]:
+    """A client of its own for a connection that belongs to another one, until the end of the block."""
+    client = NetworkClient(protocol.config)
+    client._use(protocol)
+    try:
+        yield client
+    finally:
+        client._use(StreamProtocol(protocol.config))
 
 
 class _Lines:

@@ -9,10 +9,11 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeAlias
 
-from pepperpy.network import connect
+from pepperpy.network import attempt
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.checks import check_int
 from pepperpy.network.config import NetworkConfig
+from pepperpy.network.connect import Tried
 
 Opener: TypeAlias = Callable[[NetworkConfig], Awaitable[StreamProtocol] | None]
 """Opens one connection in place of the network, or returns None where it is not concerned."""
@@ -20,10 +21,10 @@ Opener: TypeAlias = Callable[[NetworkConfig], Awaitable[StreamProtocol] | None]
 # Those whose blocks the process is in; the last one is asked first. Blocks of different tasks may end in another order
 # than they began.
 _active: list[Opener] = []
-_open_for_real = connect.open_connection
+_open_for_real = attempt.open_connection
 
 
-async def _open(config: NetworkConfig, tried: connect.Tried) -> StreamProtocol:
+async def _open(config: NetworkConfig, tried: Tried) -> StreamProtocol:
     for opener in reversed(_active):
         if (opening := opener(config)) is not None:
             return await opening
@@ -34,13 +35,13 @@ async def _open(config: NetworkConfig, tried: connect.Tried) -> StreamProtocol:
 def opening_by(opener: Opener) -> Iterator[None]:
     """A block in which each attempt to connect asks `opener` first, in the whole process."""
     _active.append(opener)
-    connect.open_connection = _open
+    attempt.open_connection = _open
     try:
         yield
     finally:
         _active.remove(opener)
         if not _active:
-            connect.open_connection = _open_for_real
+            attempt.open_connection = _open_for_real
 
 
 @contextlib.contextmanager
