@@ -267,18 +267,17 @@ async def test_other_exceptions_pass_a_limit_as_they_are() -> None:
     dog.close()
 
 
-async def test_many_limits_share_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    timers = []
-
+async def test_many_limits_share_one_timer() -> None:
     class Loop:
-        time = staticmethod(loop.time)
+        time = staticmethod(asyncio.get_running_loop().time)
 
-        def call_at(self, when: float, function: Any) -> asyncio.TimerHandle:
-            timers.append(when)
-            return loop.call_at(when, function)
+        def call_at(self, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
+            timers.append(arguments[0])
+            return asyncio.get_running_loop().call_at(*arguments, **options)
 
-    dog = Watchdog(Loop())  # type: ignore[arg-type]
+    timers: list[float] = []
+    loop = Loop()
+    dog = Watchdog(loop)  # type: ignore[arg-type]
     for _ in range(1000):
         with dog.limit(60):
             pass

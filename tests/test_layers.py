@@ -20,7 +20,7 @@ PACKAGE = "pepperpy.network"
 STOREYS = {
     "ground": (
         "errors printable checks hosts proxy_url tls_files tls config config_url json_codec backoff last_turns"
-        " detached watchdog daemon_threads lookup steady_loop",
+        " detached timers watchdog daemon_threads lookup steady_loop",
         "",
     ),
     "core": ("_*", "ground"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 from typing import Any
 
@@ -348,7 +349,7 @@ async def test_surplus_connections_are_closed_when_they_have_been_idle_for_too_l
         assert pool.stats.dropped == {"idle": 2}
         assert server.accepted == 3
         await until(lambda: len(server.open) == 1, "the server has seen it")
-        assert pool._slots._timer is None, "nothing will fall due"
+        assert pool._slots._timer is not None and pool._slots._timer.at == math.inf, "nothing will fall due"
 
 
 async def test_a_connection_that_is_used_is_never_idle_for_too_long() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import math
 import threading
@@ -20,6 +19,7 @@ from pepperpy.network.config import NetworkConfig
 from pepperpy.network.detached import detached_task
 from pepperpy.network.errors import ClosedError, ConnectError, PoolTimeoutError, UsageError
 from pepperpy.network.pool_connection import Maker, PooledConnection
+from pepperpy.network.timers import Timer
 
 logger = logging.getLogger("pepperpy.network.pool")
 
@@ -49,9 +49,7 @@ class Slots:
         self.closing: dict[asyncio.Task[None], PooledConnection] = {}
         # Who waits, since when, until when. A plain dict is slow at its front.
         self.waiting: OrderedDict[asyncio.Future[PooledConnection | BaseException], tuple[float, float]] = OrderedDict()
-        # One timer for all that falls due; it moves itself when it fires too early.
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
+        self._timer: Timer | None = None  # made with the first call, which knows the loop
         self._refill_at = -math.inf  # not before, because a connection failed
         self._refill_failures = 0
         self._refill_backoff = Backoff(config.retry_delay, config.max_retry_delay)
@@ -71,7 +69,7 @@ class Slots:
         if self._loop is not loop:
             if self._loop is not None:
                 raise UsageError(f"{self._where}: the pool belongs to another event loop", self._details)
-            self._loop = loop
+            self._loop, self._timer = loop, Timer(loop, self._look)
             self._thread = threading.get_ident()
         if self.closed:
             raise self._closed_error()
@@ -281,17 +279,11 @@ class Slots:
 
     def _arm(self, when: float) -> None:
         """See to it that `_look` is called then, or before."""
-        if when < self._timer_at and not self.closed:
-            if self._timer is not None:
-                self._timer.cancel()
-            assert self._loop is not None
-            # In nobody's context, as all that the pool does on its own.
-            self._timer, self._timer_at = self._loop.call_at(when, self._look, context=contextvars.Context()), when
+        if not self.closed:
+            assert self._timer is not None
+            self._timer.look_by(when)
 
-    def _look(self) -> None:
-        self._timer, self._timer_at = None, math.inf
-        # As asyncio, which takes a timer for due a little early, by the clock's resolution.
-        now = self._now() + 0.001
+    def _look(self, now: float) -> float:
         due = math.inf
         for waiter, (since, until) in list(self.waiting.items()):
             if until > now:
@@ -316,8 +308,7 @@ class Slots:
             due = min(due, self.idle[0].idle_since + self._max_idle)
         if self._surplus() < 0:
             due = min(due, self._refill_at)
-        if due < math.inf:
-            self._arm(due)
+        return math.inf if self.closed else due
 
     # ---- Opening and closing all ----
 
@@ -380,8 +371,7 @@ class Slots:
         """Lend nothing more; what is idle or lent stays as it is."""
         self.closed = True
         if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            self._timer.end()
         if self._loop is not None and self._loop.is_closed():
             return
         while (first := self._first_waiting()) is not None:

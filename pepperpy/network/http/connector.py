@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import select
 import socket
 import ssl
@@ -35,6 +36,7 @@ from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.resolver import Resolver
 from pepperpy.network.http.socks import connect_through, is_socks
 from pepperpy.network.lookup import AddressInfo
+from pepperpy.network.timers import Timer
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
@@ -175,8 +177,8 @@ _feed_data: Any = ResponseHandler.feed_data
 class GuardedHandler(ResponseHandler):
     """aiohttp's protocol of one connection; ends it when the server only sends interim responses.
 
-    Its read timeout has one timer, which moves itself when it fires too early; aiohttp sets one anew for each request
-    and each piece of a response (3 us each).
+    Its read timeout has one timer, which moves itself (timers.py); aiohttp sets one anew for each request and each
+    piece of a response (3 us each).
     """
 
     def __init__(self, connector: GuardedConnector, loop: asyncio.AbstractEventLoop) -> None:
@@ -187,7 +189,7 @@ class GuardedHandler(ResponseHandler):
         self._interim_count = 0
         self._poll: Any = None
         self._silent_since: float | None = None  # None: nobody waits for the server
-        self._silence_timer: asyncio.TimerHandle | None = None
+        self._silence_timer = Timer(loop, self._look_at_silence)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -200,9 +202,7 @@ class GuardedHandler(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._poll = None
-        if self._silence_timer is not None:
-            self._silence_timer.cancel()
-            self._silence_timer = None
+        self._silence_timer.end()
         self._connector.lost(self)
 
     def close(self) -> None:
@@ -255,26 +255,20 @@ class GuardedHandler(ResponseHandler):
             self._silent_since = None
             return
         now = self._silent_since = self._loop.time()
-        timer = self._silence_timer
-        if timer is None or timer.when() > now + timeout:
-            if timer is not None:
-                timer.cancel()
-            self._silence_timer = self._loop.call_at(now + timeout, self._look_at_silence)
+        self._silence_timer.look_by(now + timeout)
 
     def _drop_timeout(self) -> None:
         self._silent_since = None
 
-    def _look_at_silence(self) -> None:
-        self._silence_timer = None
+    def _look_at_silence(self, now: float) -> float:
         if self._silent_since is None or not self._read_timeout:
-            return
+            return math.inf
         ends_at = self._silent_since + self._read_timeout
-        # A timer may fire a little early, by the clock's resolution.
-        if ends_at <= self._loop.time() + 0.001:
-            self._silent_since = None
-            self._on_read_timeout()
-        else:
-            self._silence_timer = self._loop.call_at(ends_at, self._look_at_silence)
+        if ends_at > now:
+            return ends_at
+        self._silent_since = None
+        self._on_read_timeout()
+        return math.inf
 
 
 def _serves(transport: asyncio.Transport, handler: GuardedHandler) -> bool:

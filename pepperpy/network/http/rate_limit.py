@@ -13,6 +13,7 @@ would pass unused, and a client whose requests have all timed out would stand st
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import sys
 from collections import OrderedDict
@@ -205,7 +206,9 @@ class RateLimiter:
             queue.timer = None
         if queue.waiting:
             when = max(queue.turn(now), now + _TICK)
-            queue.timer = asyncio.get_running_loop().call_at(when, self._serve, queue)
+            # In nobody's context: a pause may be long, and would keep what its first request has in its own.
+            loop = asyncio.get_running_loop()
+            queue.timer = loop.call_at(when, self._serve, queue, context=contextvars.Context())
 
     def _serve(self, queue: _Queue) -> None:
         """Let through whose turn it is: from a gate into the line, from the line out."""

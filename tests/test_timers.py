@@ -1,0 +1,117 @@
+"""`Timer`: it moves itself, runs in nobody's context, and keeps nobody alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import math
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from pepperpy.network.timers import Timer
+
+user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
+
+
+class Owner:
+    """Notes when its timer looks, and lets `answer` say when to look again."""
+
+    def __init__(self, answer: Callable[[float], float] = lambda now: math.inf) -> None:
+        self.answer = answer
+        self.looks: list[float] = []
+        self.looked = asyncio.Event()
+        self.seen_user: str | None = None
+        self.timer = Timer(asyncio.get_running_loop(), self.look)
+
+    def look(self, now: float) -> float:
+        self.looks.append(now)
+        self.seen_user = user.get(None)
+        self.looked.set()
+        return self.answer(now)
+
+
+async def test_it_looks_by_the_earliest_time_and_not_at_the_later_ones() -> None:
+    owner, now = Owner(), asyncio.get_running_loop().time()
+    owner.timer.look_by(now + 60)
+    owner.timer.look_by(now + 0.01)
+    owner.timer.look_by(now + 30)
+    assert owner.timer.at == now + 0.01
+    await owner.looked.wait()
+    assert len(owner.looks) == 1 and owner.looks[0] >= now + 0.01
+    assert owner.timer.at == math.inf
+
+
+async def test_it_is_set_again_for_what_is_left() -> None:
+    ends = asyncio.get_running_loop().time() + 0.02
+    done = asyncio.Event()
+
+    def answer(now: float) -> float:
+        if ends > now:
+            return ends
+        done.set()
+        return math.inf
+
+    owner = Owner(answer)
+    owner.timer.look_by(ends - 0.01)
+    await done.wait()
+    assert len(owner.looks) == 2 and owner.looks[1] >= ends
+
+
+async def test_it_looks_in_nobodys_context() -> None:
+    owner = Owner()
+    user.set("somebody")
+    owner.timer.look_by(asyncio.get_running_loop().time())
+    await owner.looked.wait()
+    assert owner.seen_user is None
+
+
+async def test_it_does_not_look_once_it_is_ended_and_may_be_set_again() -> None:
+    owner, now = Owner(), asyncio.get_running_loop().time()
+    owner.timer.look_by(now)
+    owner.timer.end()
+    assert owner.timer.at == math.inf
+    later = Owner()
+    later.timer.look_by(now)
+    await later.looked.wait()
+    assert owner.looks == []
+    owner.timer.look_by(now)
+    await owner.looked.wait()
+
+
+async def test_it_keeps_no_owner_alive() -> None:
+    owner = Owner()
+    timer, gone = owner.timer, weakref.ref(owner)
+    timer.look_by(asyncio.get_running_loop().time())
+    del owner
+    gc.collect()
+    assert gone() is None
+    other = Owner()
+    other.timer.look_by(asyncio.get_running_loop().time())
+    await other.looked.wait()
+    assert timer.at == math.inf, "it has fired, and set itself for nothing"
+
+
+async def test_an_owner_that_fails_is_reported_and_may_set_it_again() -> None:
+    def fail(now: float) -> float:
+        raise LookupError("not there")
+
+    owner, reported = Owner(fail), []
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+    try:
+        owner.timer.look_by(loop.time())
+        await owner.looked.wait()
+        await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(handler)
+    assert [type(error) for error in reported] == [LookupError]
+    assert owner.timer.at == math.inf
+
+
+async def test_a_function_that_nobody_owns_is_refused() -> None:
+    with pytest.raises(TypeError):
+        Timer(asyncio.get_running_loop(), lambda now: math.inf)
