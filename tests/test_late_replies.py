@@ -10,32 +10,12 @@ from typing import Any
 
 import pytest
 from support.cancelling import until
+from support.held_up import LIMIT_S, hold_up
 from support.servers import peer_and_client
 from support.tls_peer import TRANSPORTS, tls_peer_and_client, use_transport
 
 from pepperpy.network import Delimited, NetworkClient, NetworkConfig, NetworkPool
 from pepperpy.network.watchdog import time_limit
-
-LIMIT_S = 0.05
-
-
-async def hold_up(meanwhile: Callable[[], object]) -> None:
-    """Hold the loop up for longer than the limit, in a read callback: uvloop looks at its timers right after those."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-
-        def hog() -> None:
-            loop.remove_reader(ours)
-            meanwhile()
-            time.sleep(2 * LIMIT_S)
-            done.set_result(None)
-
-        loop.add_reader(ours, hog)
-        theirs.send(b"x")
-        await done
-
 
 RECEIVES: dict[str, tuple[Callable[[NetworkClient], Any], bytes]] = {
     "receive": (lambda client: client.receive(timeout=LIMIT_S), b"reply"),

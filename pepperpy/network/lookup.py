@@ -164,6 +164,9 @@ class _Lookup:
         outcome: list[AddressInfo] | BaseException
         try:
             outcome = _ask(*self._key)
+        except StopIteration as error:
+            # Of a stand-in. A coroutine that raises it ends with this as well, and no future takes it.
+            outcome = RuntimeError(f"getaddrinfo raised {error!r}")
         except BaseException as error:
             outcome = error.with_traceback(None)
         # RuntimeError: the loop is closed, and nobody waits any more.
@@ -180,12 +183,18 @@ class _Lookup:
             if isinstance(outcome, list):
                 waiter.set_result(outcome)
             else:
-                # Each its own: an exception collects the tracebacks of all its raises.
-                waiter.set_exception(type(outcome)(*outcome.args) if isinstance(outcome, OSError) else outcome)
+                waiter.set_exception(_for_one(outcome))
 
     def _leave(self) -> None:
         if _names.lookups.get(self._key) is self:
             del _names.lookups[self._key]
+
+
+def _for_one(error: BaseException) -> BaseException:
+    """The error for one of those who wait: an exception collects the tracebacks of all its raises."""
+    kind = type(error)
+    # Not of a stand-in's own class, whose constructor may want something else than its `args`.
+    return kind(*error.args) if isinstance(error, OSError) and kind.__module__ in ("builtins", "socket") else error
 
 
 def _ask(host: str, flags: int, getaddrinfo: Callable[..., Any]) -> list[AddressInfo]:

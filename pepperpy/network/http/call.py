@@ -248,16 +248,8 @@ class Call:
         self._dns_at = monotonic()
 
     async def send_dns_resolvehost_end(self, host: str) -> None:
-        # A lookup goes on when its attempt has timed out, and may end during a later one.
-        if self.phase == "dns":
-            self.phase = "connect"
-            self.dns_s = monotonic() - self._dns_at
-
-    async def send_dns_cache_hit(self, host: str) -> None:
-        pass
-
-    async def send_dns_cache_miss(self, host: str) -> None:
-        pass
+        self.phase = "connect"
+        self.dns_s = monotonic() - self._dns_at
 
 
 # The call that the running task is making; what aiohttp calls back into has no other way to know.

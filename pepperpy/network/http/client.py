@@ -29,7 +29,7 @@ from pepperpy.network.http.interceptors import after_response, before_request
 from pepperpy.network.http.mapping import MapResult, map_bounded
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare, RequestOptions
-from pepperpy.network.http.response import HTTPResponse, read_start, status_error
+from pepperpy.network.http.response import HTTPResponse, status_error
 from pepperpy.network.http.stream import HTTPStream
 from pepperpy.network.json_codec import RequestData, default_codec
 
@@ -450,7 +450,7 @@ class HTTPClient:
             try:
                 raw, _ = await engine.run(call, None, auth, whole=False)
                 if raw.status >= 400 and call.raise_for_status:
-                    raise status_error(raw, await read_start(raw, config.max_error_body), call)
+                    raise status_error(raw, await engine.read_error(raw), call)
             except BaseException:
                 if call.body is not None:
                     await call.body.close()

@@ -35,8 +35,10 @@ from pepperpy.network.http.call import current_call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.resolver import Resolver
 from pepperpy.network.http.socks import connect_through, is_socks
+from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.lookup import AddressInfo
 from pepperpy.network.timers import Timer
+from pepperpy.network.watchdog import time_limit
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
@@ -110,11 +112,12 @@ class GuardedConnector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> ResponseHandler:
         # One limit for the lookup, all addresses, the proxy's answer and TLS. aiohttp gives it to each address anew,
-        # and none to the lookup and to the proxy's answer.
+        # and none to the lookup and to the proxy's answer. 0 is its other word for no limit.
+        seconds = timeout.sock_connect or None
         host = (req.url if req.proxy is None else req.proxy).raw_host or ""
         try:
-            async with asyncio.timeout(timeout.sock_connect):
-                return await super()._create_connection(req, traces, timeout)
+            with time_limit(seconds):
+                return await super()._create_connection(req, traces, aiohttp.ClientTimeout())
         except BaseException:
             self._names.failed(host)
             raise
@@ -261,13 +264,13 @@ class GuardedHandler(ResponseHandler):
         self._silent_since = None
 
     def _look_at_silence(self, now: float) -> float:
-        if self._silent_since is None or not self._read_timeout:
+        since = self._silent_since
+        if since is None or not self._read_timeout:
             return math.inf
-        ends_at = self._silent_since + self._read_timeout
+        ends_at = since + self._read_timeout
         if ends_at > now:
             return ends_at
-        self._silent_since = None
-        self._on_read_timeout()
+        after_last_turns(self._loop, lambda: self._silent_since != since, self._on_read_timeout)
         return math.inf
 
 

@@ -30,7 +30,7 @@ from pepperpy.network.http.content import content_length, readable_headers
 from pepperpy.network.http.dates import parse_date
 from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.part_file import PartFile
-from pepperpy.network.http.response import check_announced, read_start, status_error, too_large
+from pepperpy.network.http.response import check_announced, status_error, too_large
 from pepperpy.network.http.sources import file_words
 from pepperpy.network.http.translate import FAILURES, translate
 from pepperpy.network.http.upload import Progress
@@ -193,7 +193,7 @@ class Download:
                     f"asked for {asked}, the server answered with {raw.headers.get('Content-Range', 'no range')!r:.60}"
                 )
                 raise self._call.error(ProtocolError, text)
-            raise status_error(raw, await read_start(raw, self._call.config.max_error_body), self._call)
+            raise status_error(raw, await self._engine.read_error(raw), self._call)
         # The file has changed, and the server does not do as If-Range says; or its ranges cannot be used.
         self._started_over = True
         self._call.extra_attempts += 1

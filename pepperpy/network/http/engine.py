@@ -129,6 +129,13 @@ class Engine:
                 raise failure
             await self._wait(call, delay, why)
 
+    async def read_error(self, raw: Any) -> bytes:
+        """The start of a body that explains an error, of a call whose body is not read by `run()`.
+
+        As much as comes within the client's `timeout`: a server may send a byte from time to time, and for ever.
+        """
+        return await read_start(raw, self._config.max_error_body, self._total)
+
     async def wait_to_retry(self, call: Call, failure: NetworkError) -> None:
         """Wait until a call whose body broke off may be run again; raise `failure` if it may not."""
         if self.closing:

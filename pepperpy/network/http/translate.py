@@ -100,7 +100,7 @@ def may_help(error: NetworkError) -> bool:
 def _timed_out(error: Exception, call: Call) -> NetworkError:
     if call.phase == "queue":
         return call.error(PoolTimeoutError, "no connection became free in time", error, limit="max_connections")
-    if isinstance(error, aiohttp.ConnectionTimeoutError) or call.phase == "dns":
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
         limit = "connect_timeout"
     elif isinstance(error, aiohttp.SocketTimeoutError):
         limit = "read_timeout"
