@@ -20,11 +20,14 @@ BUSY, FINAL = [502, 503, 504], [400, 403, 407, 429, 500]
 
 @contextlib.asynccontextmanager
 async def proxy_answering(*statuses: int) -> AsyncIterator[HTTPPeer]:
-    """A proxy whose first answers are these; then it is one."""
+    """A proxy whose first answers are these, 0 for none; then it is one."""
     left = list(statuses)
 
     async def handler(connection: Connection) -> None:
         request = await connection.read_head()
+        if left and not left[0]:
+            left.pop(0)
+            return
         if left:
             await connection.send(response(b"", "Connection: close", status=f"{left.pop(0)} Status"))
             return
@@ -45,7 +48,7 @@ async def once(*pieces: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
-@pytest.mark.parametrize("status", BUSY)
+@pytest.mark.parametrize("status", [*BUSY, 0])
 async def test_http_asks_a_busy_proxy_again_whatever_the_method_and_the_body(status: int) -> None:
     async with http_peer(answering(response()), certificate=server_cert()) as server:
         for method, body in (("GET", None), ("POST", b"ab"), ("PATCH", once(b"a", b"b"))):
@@ -66,6 +69,31 @@ async def test_http_takes_another_refusal_for_final(status: int) -> None:
             await client.get("https://host.example/")
         assert (caught.value.details["status"], caught.value.details["attempt"]) == (status, 1)
         assert len(proxy.requests) == 1
+
+
+async def test_a_proxy_that_hangs_up_is_an_error_of_the_proxys() -> None:
+    async with proxy_answering(0, 0) as proxy, HTTPClient(HTTPConfig(proxy=proxy.url, retries=1)) as client:
+        text = "the proxy closed the connection instead of answering"
+        with no_retry_waits(), pytest.raises(ProxyError, match=text) as caught:
+            await client.post("https://host.example/", data=b"x")
+        assert caught.value.details["attempt"] == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "the proxy's answer is not HTTP"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            "the proxy's answer cannot be",
+        ),
+    ],
+)
+async def test_a_proxy_that_does_not_answer_as_one_is_no_fault_of_the_server(answer: bytes, text: str) -> None:
+    async with http_peer(answering(answer)) as proxy, HTTPClient(HTTPConfig(proxy=proxy.url)) as client:
+        with pytest.raises(ProxyError, match=text) as caught:
+            await client.get("https://host.example/")
+        assert caught.value.details["attempt"] == 1
 
 
 async def test_a_proxy_that_stays_busy_is_an_error_with_its_status() -> None:

@@ -140,7 +140,8 @@ def _bad_response(error: aiohttp.ClientResponseError, call: Call) -> NetworkErro
         )
     # Not aiohttp's own words in full: they quote what came, which may be a cookie.
     reason = printable(error.message.partition("\n")[0].partition(": ")[0].rstrip(":.")) or "no reason was given"
-    return call.error(ProtocolError, f"the server's answer is not HTTP: {reason}", HttpProcessingError(message=reason))
+    kind, who = _whose_answer(call)
+    return call.error(kind, f"the {who}'s answer is not HTTP: {reason}", HttpProcessingError(message=reason))
 
 
 def _bad_body(error: aiohttp.ClientPayloadError, call: Call) -> NetworkError:
@@ -151,7 +152,13 @@ def _bad_body(error: aiohttp.ClientPayloadError, call: Call) -> NetworkError:
         return call.error(IncompleteReadError, "the body ended before it was whole", _quiet(cause))
     if str(error).startswith("Cannot follow redirect"):
         return call.error(RedirectError, "redirected with a body that can be read only once, and was", error)
-    return call.error(ProtocolError, f"the response cannot be read: {_words(error)}", _quiet(error))
+    kind, who = _whose_answer(call)
+    return call.error(kind, f"the {who}'s answer cannot be read: {_words(error)}", _quiet(error))
+
+
+def _whose_answer(call: Call) -> tuple[type[NetworkError], str]:
+    # While connecting, only a proxy answers: to CONNECT.
+    return (ProxyError, "proxy") if call.phase == "connect" else (ProtocolError, "server")
 
 
 def _lost(error: Exception, call: Call) -> NetworkError:
@@ -163,6 +170,9 @@ def _lost(error: Exception, call: Call) -> NetworkError:
     if isinstance(cause, ssl.SSLError):
         # With TLS 1.3 the server looks at the client's certificate when the client takes the handshake for done.
         return call.error(TLSError, tls.describe_failure(cause), cause)
+    if isinstance(error, aiohttp.ServerDisconnectedError) and call.phase == "connect":
+        text = "the proxy closed the connection instead of answering"
+        return call.error(ProxyError, text, ConnectionResetError(errno.ECONNRESET, text))
     if not call.connected:
         return call.error(ConnectError, f"cannot connect: {_words(cause)}", cause)
     if isinstance(error, aiohttp.ServerDisconnectedError):
