@@ -210,7 +210,19 @@ class ProtocolError(NetworkError, ValueError):
 
 
 class RedirectError(NetworkError, ValueError):
-    """A redirect was not followed: too many, to no usable address, or from https to http."""
+    """A redirect was not followed: too many, to no usable address, or from https to http.
+
+    Attributes:
+        location: Where it leads, as the server wrote it: an app's address with a code, perhaps. Not in the message.
+        history: The redirects up to this one, oldest first, as `HTTPResponse.history`. A pickled error has none.
+    """
+
+    location: str = ""
+    history: tuple[Any, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, parts, state = super().__reduce__()
+        return make, parts, {**state, "history": ()}
 
 
 class ResponseTooLargeError(NetworkError, ValueError):

@@ -7,7 +7,7 @@ error can say in which phase it happened, and a retry whether anything was sent.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
@@ -17,9 +17,10 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from pepperpy.network.errors import NetworkError, RedirectError
+from pepperpy.network.errors import NetworkError
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.redact import is_secret_header, redact_url
+from pepperpy.network.http.redact import redact_url
+from pepperpy.network.http.redirects import Hop
 
 if TYPE_CHECKING:
     from pepperpy.network.http.body import Body
@@ -28,9 +29,6 @@ Error = TypeVar("Error", bound=NetworkError)
 
 # RFC 9110, section 9.2.2, and RFC 10008 (QUERY): sending them twice does what sending them once does.
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
-
-# aiohttp itself drops these when a redirect leaves the origin, and puts the new origin's cookies in.
-_DROPPED_BY_AIOHTTP = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +58,28 @@ class Call:
     __slots__ = (
         "_create_at",
         "_dns_at",
-        "_hop_url",
-        "_left_origin",
         "attempt",
         "attempt_at",
         "body",
         "config",
         "connected",
         "connected_at",
+        "cookies",
         "deadline_at",
         "dns_s",
         "done_at",
         "dropped_headers",
+        "ends_at",
         "extra_attempts",
+        "follow_redirects",
         "head_at",
         "headers",
-        "hops",
+        "history",
+        "hop",
         "host",
         "method",
         "options",
+        "params",
         "phase",
         "raise_for_status",
         "reauthorized",
@@ -105,10 +106,14 @@ class Call:
         self.host = url.raw_host or ""
         self.started_at = monotonic()
         self.deadline_at: float | None = None
-        # What ClientSession.request takes beside method, URL, headers, body and timeout.
+        # What the wire takes beside method, URL, headers, cookies, body and timeout.
         self.options = options
         self.total = total  # seconds for one attempt
-        self.timeout = timeout  # its other limits; `total` in it only for a stream
+        self.ends_at: float | None = None  # when this attempt at a stream ends, its body included
+        self.timeout = timeout  # the other limits of an attempt
+        self.params: list[tuple[str, str]] | None = None  # added to the URL
+        self.cookies: Mapping[str, str] | None = None
+        self.follow_redirects = config.max_redirects > 0
         self.headers: CIMultiDict[str] | None = None
         self.body: Body | None = None
         self.dropped_headers: Collection[str] = ()
@@ -127,10 +132,9 @@ class Call:
         self.attempt_at = monotonic()
         self.connected = False
         self.reused = False
-        self.hops = 0
         self.dns_s = 0.0
         self.connected_at = self.head_at = self._create_at = self._dns_at = 0.0
-        self._left_origin = False
+        self.history: Sequence[Any] = ()  # the redirects so far: answers of the wire
         self.phase = "queue"
 
     @property
@@ -162,11 +166,25 @@ class Call:
             body=self.done_at - self.head_at if self.done_at and self.head_at else 0.0,
         )
 
-    def limit_stream(self, seconds: float) -> None:
-        """Give the next attempt and the body that is read after it so long."""
+    def begin_hop(self) -> None:
+        """Set up the first request of an attempt. Its headers are complete by now."""
+        url = self.url if self.params is None else self.url.extend_query(self.params)
+        self.hop = Hop(self.method, url, self.headers, self.body, self.cookies, self.dropped_headers)
+
+    def time_limits(self) -> aiohttp.ClientTimeout:
+        """What is left for the next request of this attempt, and for a stream's body.
+
+        Raises:
+            TimeoutError: Nothing.
+        """
         given = self.timeout
-        self.timeout = aiohttp.ClientTimeout(
-            total=seconds,
+        if self.ends_at is None:
+            return given
+        left = self.ends_at - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return aiohttp.ClientTimeout(
+            total=left,
             connect=given.connect,
             sock_connect=given.sock_connect,
             sock_read=given.sock_read,
@@ -196,34 +214,6 @@ class Call:
             # A traceback would show it.
             cause = aiohttp.ClientError(f"{type(cause).__name__} (its text held a URL)")
         return kind(message, facts | details, cause)
-
-    # ---- Redirects ----
-
-    def check_hop(self, request: aiohttp.ClientRequest) -> None:
-        """Called with each request that aiohttp is about to send: the first one, and one for each redirect.
-
-        Raises:
-            RedirectError: From https to http.
-        """
-        self.hops += 1
-        if self.hops > 1:
-            self._check_redirect(request)
-        for name in self.dropped_headers:
-            request.headers.popall(name, None)
-        self._hop_url = request.url
-
-    def _check_redirect(self, request: aiohttp.ClientRequest) -> None:
-        before, after = self._hop_url, request.url
-        if before.scheme == "https" and after.scheme == "http" and not self.config.allow_downgrade:
-            to = redact_url(str(after))
-            raise self.error(RedirectError, f"redirected from https to {to}; allow_downgrade=True would follow")
-        if before.origin() != after.origin():
-            self._left_origin = True
-        if self._left_origin:
-            # aiohttp takes Authorization and Cookie away by itself, but starts each hop from the same other headers.
-            for name in set(request.headers):
-                if name.lower() not in _DROPPED_BY_AIOHTTP and is_secret_header(name, self.config.secret_headers):
-                    request.headers.popall(name, None)
 
     # ---- What aiohttp's connector reports (the methods of aiohttp's Trace) ----
 

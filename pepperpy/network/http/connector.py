@@ -91,7 +91,8 @@ class GuardedConnector(aiohttp.TCPConnector):
                 connection.protocol.may_upgrade = "Upgrade" in req.headers  # a WebSocket's
             _speak_to_server(req)
             return connection
-        call.check_hop(req)
+        for name in call.hop.left_out:
+            req.headers.popall(name, None)
         call.phase = "queue"
         while True:
             call.reused = False

@@ -25,7 +25,8 @@ from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.dates import retry_after
 from pepperpy.network.http.rate_limit import RateLimiter
-from pepperpy.network.http.response import is_known_to_fit, read_body, read_start
+from pepperpy.network.http.redirects import NotFollowed, location_of
+from pepperpy.network.http.response import is_known_to_fit, read_body, read_start, redirect_error
 from pepperpy.network.http.translate import FAILURES, may_help, translate
 from pepperpy.network.http.wire import Wire
 from pepperpy.network.watchdog import Watchdog
@@ -82,7 +83,7 @@ class Engine:
             watched = seconds
             if not whole and seconds is not None:
                 # The time runs on while the caller has the stream: there is no task to end, but aiohttp's reading.
-                call.limit_stream(seconds)
+                call.ends_at = monotonic() + seconds
                 watched = None
             elif not whole and call.body is None:
                 # Until the head has come, a server may take as long as for a whole call; an upload takes what it takes.
@@ -90,7 +91,10 @@ class Engine:
             before = current_call.set(call)
             try:
                 with self._watchdog.limit(math.inf if watched is None else watched):
+                    call.begin_hop()
                     raw = await self.wire.send(call)
+                    if 300 < raw.status < 309 and call.follow_redirects:
+                        raw = await self._follow(call, raw)
                     call.head_at = monotonic()
                     delay = self._delay_after_status(call, raw, auth) if raw.status >= 400 else None
                     if delay is None:
@@ -135,6 +139,25 @@ class Engine:
         As much as comes within the client's `timeout`: a server may send a byte from time to time, and for ever.
         """
         return await read_start(raw, self._config.max_error_body, self._total)
+
+    async def _follow(self, call: Call, raw: Any) -> Any:
+        """The answer at the end of the redirects; what time is left for all of them is the attempt's."""
+        history: list[Any] = []
+        while (location := location_of(raw.status, raw.headers)) is not None:
+            history.append(raw)
+            call.history = history
+            raw.release()  # its body is not read
+            why = f"more than {self._config.max_redirects} redirects"
+            if len(history) <= self._config.max_redirects:
+                try:
+                    call.hop = call.hop.next(raw.status, location, self._config)
+                except NotFollowed as error:
+                    why = str(error)
+                else:
+                    raw = await self.wire.send(call)
+                    continue
+            raise redirect_error(why, location, call)
+        return raw
 
     async def wait_to_retry(self, call: Call, failure: NetworkError) -> None:
         """Wait until a call whose body broke off may be run again; raise `failure` if it may not."""
@@ -200,7 +223,7 @@ class Engine:
     def _delay_after_status(self, call: Call, raw: Any, auth: Auth | None) -> float | None:
         """Seconds until the next attempt, or None if this answer is final."""
         status = raw.status
-        if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and call.hops <= 1:
+        if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and not call.history:
             sent = "" if call.headers is None else call.headers.get("Authorization", "")
             # Whatever the method: a request that was refused for its token was not carried out. After a redirect it is
             # another request that was refused, perhaps for a token that was not sent there on purpose.

@@ -86,11 +86,7 @@ class Prepare:
         # The engine's watchdog looks after the total, aiohttp after the rest.
         self._total = limits.total
         self._timeout = _without_total(limits)
-        self._options: dict[str, Any] = {
-            # aiohttp counts the last redirect that it refuses.
-            "max_redirects": config.max_redirects + 1,
-            "allow_redirects": config.max_redirects > 0,
-        }
+        self._options: dict[str, Any] = {}
         if config.proxy is not None:
             self._options["proxy"] = config.proxy
         self._auth: Auth | None = config.auth
@@ -135,7 +131,7 @@ class Prepare:
             deadline = config.deadline
             auth = self._auth if self._origin is None or self._auth is None else self._auth_for(target)
             if params is not None or config.params:
-                call.options = {**call.options, "params": self._merged(params)}
+                call.params = self._merged(params)
             if headers is not None:
                 self._set_headers(call, headers)
             if proxy is not None:
@@ -233,11 +229,11 @@ class Prepare:
         if "raise_for_status" in options:
             call.raise_for_status = options["raise_for_status"]
         if "allow_redirects" in options:
-            call.options = {**call.options, "allow_redirects": options["allow_redirects"]}
+            call.follow_redirects = options["allow_redirects"]
         if options.get("max_response_size") is not None:
             check_int("max_response_size", options["max_response_size"], 1)
         if options.get("cookies") is not None:
-            call.options = {**call.options, "cookies": check_cookies(options["cookies"])}
+            call.cookies = check_cookies(options["cookies"])
         return deadline, auth
 
     def _set_body(self, call: Call, json: Any, options: RequestOptions) -> None:

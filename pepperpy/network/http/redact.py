@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 
 # A header with one of these in its name is never shown, nor sent across origins by a redirect. More than has to be, but
 # no list of the names in use is ever whole. Not an author's name, and not Idempotency-Key, which retries are about.
+# DPoP (RFC 9449) and its like prove who holds a token; CSRF and XSRF belong to one site.
 _SECRET_WORD = re.compile(
-    "(?!idempotency-key$)(?:.*)(?:auth(?!or(?!i))|cookie|credential|jwt|key|passw|secret|session|signature|token)",
+    "(?!idempotency-key$)(?:.*)(?:auth(?!or(?!i))|cookie|credential|csrf|dpop|hmac|jwt|key|passphrase|passw|secret|session"
+    r"|signature|token|xsrf|\b(?:otp|pop|proof|sign)\b)",
     re.IGNORECASE,
 )
 

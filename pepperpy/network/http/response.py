@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from http.cookies import SimpleCookie
 from typing import Any
 
 import aiohttp
 from multidict import CIMultiDictProxy
 
-from pepperpy.network.errors import DecodeError, HTTPStatusError, ResponseTooLargeError
+from pepperpy.network.errors import DecodeError, HTTPStatusError, RedirectError, ResponseTooLargeError
 from pepperpy.network.http.call import Call, Timings
 from pepperpy.network.http.content import (
     as_unicode,
     content_length,
     encoding_of,
     parse_content_type,
+    readable,
     readable_headers,
     readable_reason,
 )
-from pepperpy.network.json_codec import JSONCodec, decode_as
+from pepperpy.network.json_codec import JSONCodec, decode_as, default_codec
 from pepperpy.network.printable import printable
 
 
@@ -73,7 +75,7 @@ class ResponseHead:
     @property
     def history(self) -> tuple[HTTPResponse, ...]:
         """The redirects that led here, oldest first; their bodies were not read."""
-        return tuple(HTTPResponse(raw, b"", self._call, self._codec, self._strict) for raw in self._raw.history)
+        return _responses(self._call, self._raw, self._codec, self._strict)
 
     @property
     def attempts(self) -> int:
@@ -170,6 +172,20 @@ def status_error(raw: Any, body: bytes, call: Call) -> HTTPStatusError:
     error.headers = readable_headers(raw.headers)
     error.body = body
     return error
+
+
+def redirect_error(text: str, location: str, call: Call) -> RedirectError:
+    """The error for a redirect that is not followed; `call.history` ends with it."""
+    error = call.error(RedirectError, text)
+    error.location = readable(location)
+    error.history = _responses(call, None, call.config.json_codec or default_codec(), call.config.strict_content_type)
+    return error
+
+
+def _responses(call: Call, last: Any, codec: JSONCodec, strict: bool) -> tuple[HTTPResponse, ...]:
+    """The redirects that led to `last`."""
+    before = itertools.takewhile(lambda raw: raw is not last, call.history)
+    return tuple(HTTPResponse(raw, b"", call, codec, strict) for raw in before)
 
 
 def _is_json(content_type: str) -> bool:

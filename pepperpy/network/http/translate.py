@@ -27,7 +27,6 @@ from pepperpy.network.errors import (
     PoolTimeoutError,
     ProtocolError,
     ProxyError,
-    RedirectError,
     TLSError,
     UploadError,
 )
@@ -59,8 +58,6 @@ def translate(error: Exception, call: Call) -> NetworkError:
         return _not_connected(error, call)
     if isinstance(error, aiohttp.ClientResponseError):
         return _bad_response(error, call)
-    if isinstance(error, aiohttp.RedirectClientError):
-        return call.error(RedirectError, "redirected to something that is no HTTP URL", error)
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return call.error(TLSError, "the certificate does not have the expected fingerprint", error)
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -132,8 +129,6 @@ def _not_connected(error: aiohttp.ClientConnectorError, call: Call) -> NetworkEr
 def _bad_response(error: aiohttp.ClientResponseError, call: Call) -> NetworkError:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return call.error(ProxyError, f"the proxy answered {error.status}", error, status=error.status)
-    if isinstance(error, aiohttp.TooManyRedirects):
-        return call.error(RedirectError, f"more than {len(error.history) - 1} redirects", error)
     if isinstance(error.__cause__ and error.__cause__.__cause__, ContentEncodingError):
         return call.error(
             ProtocolError, "the body is not compressed as announced, or in an unknown way", error.__cause__
@@ -150,8 +145,6 @@ def _bad_body(error: aiohttp.ClientPayloadError, call: Call) -> NetworkError:
         return call.error(ProtocolError, "the body is not compressed as announced", _quiet(cause))
     if isinstance(cause, (ContentLengthError, TransferEncodingError)):
         return call.error(IncompleteReadError, "the body ended before it was whole", _quiet(cause))
-    if str(error).startswith("Cannot follow redirect"):
-        return call.error(RedirectError, "redirected with a body that can be read only once, and was", error)
     kind, who = _whose_answer(call)
     return call.error(kind, f"the {who}'s answer cannot be read: {_words(error)}", _quiet(error))
 

@@ -33,7 +33,7 @@ class Wire(Protocol):
         """Pooled connections that were not fit for use."""
 
     def send(self, call: Call) -> Awaitable[Any]:
-        """One attempt: the response, its head read, its body not. What it raises `translate()` understands."""
+        """Send `call.hop`: the response, its head read, its body not. What it raises `translate()` understands."""
 
     async def close(self, timeout: float) -> None:
         """End all connections, in order for `timeout` seconds, then at once."""
@@ -93,16 +93,25 @@ class AiohttpWire:
         return self.connector.discarded
 
     async def send(self, call: Call) -> aiohttp.ClientResponse:
-        self._cookies.prepare_for(call.url)
+        hop = call.hop
+        if not call.history:
+            self._cookies.prepare_for(hop.url)
         data = None
-        if call.body is not None:
+        if hop.body is not None:
             try:
-                data = call.body.payload()
+                data = hop.body.payload()
             except OSError as error:
                 raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
         try:
             return await self.session.request(
-                call.method, call.url, headers=call.headers, data=data, timeout=call.timeout, **call.options
+                hop.method,
+                hop.url,
+                headers=hop.headers,
+                cookies=hop.cookies,
+                data=data,
+                timeout=call.time_limits(),
+                allow_redirects=False,
+                **call.options,
             )
         except UNEXPECTED as error:
             if not call.connected:

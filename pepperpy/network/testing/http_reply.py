@@ -222,7 +222,7 @@ class Fault:
     reused: bool = False
 
 
-def request_info(request: MockRequest) -> aiohttp.RequestInfo:
+def _request_info(request: MockRequest) -> aiohttp.RequestInfo:
     return aiohttp.RequestInfo(request.target, request.method, request.headers, request.target)
 
 
@@ -247,7 +247,7 @@ def _reset(request: MockRequest) -> Exception:
 
 
 def _not_http(request: MockRequest) -> Exception:
-    error = aiohttp.ClientResponseError(request_info(request), (), status=400, message="Bad status line")
+    error = aiohttp.ClientResponseError(_request_info(request), (), status=400, message="Bad status line")
     error.__cause__ = BadHttpMessage("Bad status line")
     return error
 

@@ -29,7 +29,6 @@ class MockResponse:
         self.method = request.method
         self.url = request.target
         self.headers = CIMultiDictProxy(reply.headers)
-        self.history: tuple[MockResponse, ...] = ()
         self.cookies = SimpleCookie()
         for line in reply.headers.getall("Set-Cookie", []):
             self.cookies.load(line)

@@ -1,7 +1,6 @@
-"""What stands in for aiohttp below `HTTPClient`: carries requests to a `MockHTTP`, follows redirects, keeps cookies.
+"""What stands in for aiohttp below `HTTPClient`: carries requests to a `MockHTTP`, and keeps cookies.
 
-Rules that are aiohttp's in production (which redirect becomes a GET, what another origin does not get) are written down
-here once more; tests/test_testing_agreement.py holds the two together.
+tests/test_testing_agreement.py holds the two together.
 """
 
 from __future__ import annotations
@@ -11,24 +10,21 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from http.cookies import SimpleCookie
 from time import monotonic
-from types import SimpleNamespace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 from multidict import CIMultiDict
-from yarl import URL
 
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.redirects import Hop
 from pepperpy.network.http.upload import BodyFailed
 from pepperpy.network.http.wire import Cookies
-from pepperpy.network.testing.http_reply import FAULTS, Delay, Failure, Reply, request_info
+from pepperpy.network.testing.http_reply import FAULTS, Delay, Failure, Reply
 from pepperpy.network.testing.http_request import MockRequest
 from pepperpy.network.testing.http_response import MockResponse
 
 T = TypeVar("T")
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Answers(Protocol):
@@ -67,86 +63,39 @@ class MockWire:
         self.closed = True
 
     async def send(self, call: Call) -> MockResponse:
-        self._cookies.prepare_for(call.url)
+        hop = call.hop
+        if not call.history:
+            self._cookies.prepare_for(hop.url)
         payload: Any = None
-        if call.body is not None:
+        if hop.body is not None:
             try:
-                payload = call.body.payload()
+                payload = hop.body.payload()
             except OSError as error:
                 raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
-        return await self._follow(call, payload)
+        request = MockRequest(hop.method, hop.url.with_fragment(None), self._headers(hop, payload), call.attempt)
+        response = await self._exchange(call, request, payload)
+        self._jar.update_cookies_from_headers(response.headers.getall("Set-Cookie", []), hop.url)
+        return response
 
-    # ---- Redirects ----
-
-    async def _follow(self, call: Call, payload: Any) -> MockResponse:
-        method, options = call.method, call.options
-        url = call.url.extend_query(options.get("params") or [])
-        cookies = options.get("cookies") or {}
-        headers = CIMultiDict(self._config.headers)
-        headers.update(call.headers or {})
-        credentials: str | None = None
-        history: list[MockResponse] = []
-        while True:
-            if url.raw_user is not None or url.raw_password is not None:
-                credentials = aiohttp.encode_basic_auth(url.user or "", url.password or "", "latin1")
-                url = url.with_user(None)
-            if credentials is not None and "Authorization" in headers:
-                raise ValueError("the request has both an Authorization header and credentials in its URL")
-            url = url.with_fragment(None)
-            hop = SimpleNamespace(url=url, headers=self._headers(method, url, headers, cookies, credentials, payload))
-            call.check_hop(cast(aiohttp.ClientRequest, hop))
-            request = MockRequest(method, url, hop.headers, call.attempt)
-            response = await self._exchange(call, request, payload)
-            self._jar.update_cookies_from_headers(response.headers.getall("Set-Cookie", []), url)
-            location = response.headers.get("Location") or response.headers.get("URI")
-            redirected = response.status in _REDIRECTS and options.get("allow_redirects", True)
-            if redirected:
-                history.append(response)
-                if len(history) >= options["max_redirects"]:
-                    raise aiohttp.TooManyRedirects(request_info(request), tuple(cast(Any, history)))
-            if not redirected or location is None:
-                response.history = tuple(history)
-                return response
-            response.close()
-            if (response.status == 303 and method != "HEAD") or (response.status in (301, 302) and method == "POST"):
-                method, payload = "GET", None
-                headers.popall("Content-Length", None)
-            elif isinstance(payload, aiohttp.Payload) and payload.consumed:
-                # In words of aiohttp's, by which translate() knows it.
-                raise aiohttp.ClientPayloadError("Cannot follow redirect with a consumed request body")
-            target = _redirect_target(url, location)
-            if target.origin() != url.origin():
-                credentials, cookies = None, {}
-                for name in ("Authorization", "Cookie", "Proxy-Authorization"):
-                    headers.popall(name, None)
-            url = target
-
-    def _headers(
-        self,
-        method: str,
-        url: URL,
-        given: CIMultiDict[str],
-        cookies: dict[str, str],
-        credentials: str | None,
-        payload: Any,
-    ) -> CIMultiDict[str]:
-        headers: CIMultiDict[str] = CIMultiDict({"Host": url.host_port_subcomponent or ""})
-        headers.update(given)
+    def _headers(self, hop: Hop, payload: Any) -> CIMultiDict[str]:
+        headers: CIMultiDict[str] = CIMultiDict({"Host": hop.url.host_port_subcomponent or ""})
+        headers.update(self._config.headers)
+        headers.update(hop.headers or {})
         sent = SimpleCookie(headers.get("Cookie", ""))
-        sent.update(self._jar.filter_cookies(url))
-        for name, value in cookies.items():
+        sent.update(self._jar.filter_cookies(hop.url))
+        for name, value in (hop.cookies or {}).items():
             sent[name] = value
         if sent:
             headers["Cookie"] = "; ".join(f"{name}={morsel.coded_value}" for name, morsel in sorted(sent.items()))
-        if credentials is not None:
-            headers["Authorization"] = credentials
         if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
             size = 0 if payload is None else len(payload) if isinstance(payload, bytes) else payload.size
             if size is None:
                 headers["Transfer-Encoding"] = "chunked"
-            elif payload is not None or method not in ("GET", "HEAD", "OPTIONS", "TRACE"):
+            elif payload is not None or hop.method not in ("GET", "HEAD", "OPTIONS", "TRACE"):
                 headers["Content-Length"] = str(size)
-        if method in ("POST", "PUT", "PATCH"):
+        for name in hop.left_out:
+            headers.popall(name, None)
+        if hop.method in ("POST", "PUT", "PATCH"):
             headers.setdefault("Content-Type", "application/octet-stream")
         return headers
 
@@ -221,8 +170,8 @@ def _limits(call: Call, virtual: bool) -> Iterator[tuple[float, Exception]]:
         yield call.timeout.sock_read, aiohttp.SocketTimeoutError("Timeout on reading data from socket")
     if not call.connected and call.timeout.sock_connect:
         yield call.timeout.sock_connect, aiohttp.ConnectionTimeoutError("Connection timeout")
-    if call.timeout.total is not None:  # of a stream
-        yield call.attempt_at + call.timeout.total - monotonic(), TimeoutError()
+    if call.ends_at is not None:  # of a stream
+        yield call.ends_at - monotonic(), TimeoutError()
     if virtual:
         if call.total is not None:
             yield call.attempt_at + call.total - monotonic(), TimeoutError()
@@ -239,17 +188,8 @@ def _move_into_the_past(call: Call, seconds: float) -> None:
         call.head_at -= seconds
     if call.deadline_at is not None:
         call.deadline_at -= seconds
-
-
-def _redirect_target(url: URL, location: str) -> URL:
-    try:
-        target = url.join(URL(location))
-        if target.scheme not in ("http", "https"):
-            raise aiohttp.NonHttpUrlRedirectClientError(location)
-        target.origin()
-    except ValueError as error:
-        raise aiohttp.InvalidUrlRedirectClientError(location, "not a URL") from error
-    return target
+    if call.ends_at is not None:
+        call.ends_at -= seconds
 
 
 async def _receive(request: MockRequest, payload: Any) -> None:

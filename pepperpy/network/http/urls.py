@@ -1,0 +1,108 @@
+"""URLs as they were given. What is encoded properly stays, byte for byte; what cannot be sent is encoded.
+
+Servers sign URLs as bytes: one that is decoded and encoded anew (`%2F`, `%7E`, `+`) is another one to them. `yarl.URL`
+does that, so it is given here what needs nothing more. It still reads the host: IDNA, IPv6, the port.
+"""
+
+from __future__ import annotations
+
+import re
+
+from yarl import URL
+
+# RFC 3986, appendix B. Matches any string.
+_PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
+# What RFC 3986 has in no path, query or fragment, except brackets: those are sent as they are, as by browsers. A "%"
+# that begins no escape as well.
+_UNSENDABLE = re.compile(r"[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+|%(?![0-9A-Fa-f]{2})")
+# In a host name these are refused: yarl leaves some of them out without a word.
+_NOT_IN_AUTHORITY = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
+
+# RFC 1035, section 2.3.4, in the letters of a URL: 255 bytes with the lengths of the labels.
+MAX_NAME = 253
+MAX_LABEL = 63
+
+
+def parse(text: str) -> URL:
+    """An absolute URL.
+
+    Raises:
+        ValueError: There is no scheme or authority, or no such host or port.
+    """
+    scheme, authority, path, query, fragment = _split(text)
+    if scheme is None or authority is None:
+        raise ValueError("the URL is not absolute")
+    return _url(_origin(scheme, authority), path, query, fragment)
+
+
+def join(base: URL, reference: str) -> URL:
+    """What `reference` leads to from `base`, an absolute URL of HTTP without user info (RFC 3986, section 5.2).
+
+    Raises:
+        ValueError: To no URL of HTTP.
+    """
+    scheme, authority, path, query, fragment = _split(reference)
+    if scheme is not None and scheme.lower() not in ("http", "https"):
+        raise ValueError("the URL is none of HTTP")
+    if authority is not None:
+        return _url(_origin(scheme or base.scheme, authority), path, query, fragment)
+    # "http:path" is relative, as browsers have it.
+    if scheme is not None and scheme.lower() != base.scheme:
+        raise ValueError("the URL has no host")
+    if not path:
+        path = base.raw_path
+        query = query or (f"?{base.raw_query_string}" if base.raw_query_string else None)
+    elif not path.startswith("/"):
+        path = f"{base.raw_path.rpartition('/')[0]}/{path}"
+    return _url(str(base.origin()).removesuffix("/"), path, query, fragment)
+
+
+def _split(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:
+    parts = _PARTS.fullmatch(text)
+    assert parts is not None  # the pattern takes any string
+    scheme, authority, path, query, fragment = parts.groups()
+    return scheme, authority, path, query, fragment
+
+
+def _origin(scheme: str, authority: str) -> str:
+    """`scheme://authority` with the host as it is looked up."""
+    if _NOT_IN_AUTHORITY.search(authority):
+        raise ValueError("the host has a character that no host has")
+    host = authority.rpartition("@")[2]
+    if not host.startswith("["):
+        # Before IDNA, whose time grows with the square of the length.
+        name = host.partition(":")[0].removesuffix(".")
+        if not name:
+            raise ValueError("the URL has no host")
+        if len(name) > MAX_NAME or max(map(len, name.split("."))) > MAX_LABEL:
+            raise ValueError(f"the host has more than {MAX_NAME} characters, or {MAX_LABEL} between two dots")
+    try:
+        return str(URL(f"{scheme}://{authority}")).removesuffix("/")
+    except LookupError as error:  # yarl 1.25, for "http://]x[@"
+        raise ValueError("the host cannot be read") from error
+
+
+def _url(origin: str, path: str, query: str | None, fragment: str | None) -> URL:
+    if "/." in path:
+        path = _without_dots(path)
+    rest = f"{path or '/'}{query or ''}{fragment or ''}"
+    return URL(origin + _UNSENDABLE.sub(_encoded, rest), encoded=True)
+
+
+def _encoded(found: re.Match[str]) -> str:
+    # Bytes of a header that are no UTF-8 came as surrogates, and go as the bytes that they were.
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape"))
+
+
+def _without_dots(path: str) -> str:
+    """RFC 3986, section 5.2.4, of a path that begins with a slash."""
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments[1:]:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)

@@ -1,0 +1,140 @@
+"""What of a URL goes out as it was given, what is encoded, and where a reference leads."""
+
+from __future__ import annotations
+
+import pytest
+from yarl import URL
+
+from pepperpy.network.http import urls
+from pepperpy.network.http.urls import join, parse
+
+AS_GIVEN = [
+    "/a%2Fb",
+    "/a%2fb",
+    "/%7Euser/%41",
+    "/me%40example.com",
+    "/q?sig=aZ%2F0%2B9%3D%7E&x=%41+%20",
+    "/list[]?a[]=1&b=2;c=3",
+    "/x?url=http://other/?a=b",
+    "/a//b/",
+    "/!$&'()*+,;=:@",
+    "/%E4%BD%A0",
+    "/%FF",
+]
+ENCODED = [
+    ("/a b", "/a%20b"),
+    ("/caf\u00e9?q=\u4e2d", "/caf%C3%A9?q=%E4%B8%AD"),
+    ("/100%", "/100%25"),
+    ("/%zz%4", "/%25zz%254"),
+    ('/"<>\\^`{|}', "/%22%3C%3E%5C%5E%60%7B%7C%7D"),
+    ("/a%2Fb c%7E", "/a%2Fb%20c%7E"),
+    ("", "/"),
+    ("?q=1", "/?q=1"),
+    ("/a/./b/../c", "/a/c"),
+    ("/../../c/..", "/"),
+    ("/a/%2E%2E/b", "/a/%2E%2E/b"),
+]
+
+
+@pytest.mark.parametrize("target", AS_GIVEN)
+def test_what_is_encoded_properly_stays_as_it_is(target: str) -> None:
+    assert parse(f"http://host{target}").raw_path_qs == target
+    assert join(URL("http://host/x"), target).raw_path_qs == target
+
+
+@pytest.mark.parametrize(("given", "sent"), ENCODED)
+def test_what_cannot_be_sent_is_encoded(given: str, sent: str) -> None:
+    assert parse(f"http://host{given}").raw_path_qs == sent
+
+
+def test_bytes_that_are_no_utf_8_are_encoded_as_they_were() -> None:
+    location = b"/caf\xe9".decode("utf-8", "surrogateescape")
+    assert join(URL("http://host/"), location).raw_path_qs == "/caf%E9"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("HTTP://EXAMPLE.com:80/", "example.com", 80),
+        ("https://b\u00fccher.example/", "xn--bcher-kva.example", 443),
+        ("http://[::0001]:8080/", "::1", 8080),
+        ("http://user:p%40ss@host:81/", "host", 81),
+        ("http://h:/", "h", 80),
+    ],
+)
+def test_the_host_is_read(text: str, host: str, port: int) -> None:
+    url = parse(text)
+    assert (url.raw_host, url.port, url.scheme) == (host, port, text.partition(":")[0].lower())
+
+
+def test_user_and_password_are_read() -> None:
+    url = parse("http://us%65r:p%40ss@host/")
+    assert (url.user, url.password) == ("user", "p@ss")
+
+
+# RFC 3986, section 5.4, with the base of a server that redirects.
+BASE = URL("http://a/b/c/d;p?q")
+REFERENCES = {
+    "g": "http://a/b/c/g",
+    "./g": "http://a/b/c/g",
+    "g/": "http://a/b/c/g/",
+    "/g": "http://a/g",
+    "//g": "http://g/",
+    "?y": "http://a/b/c/d;p?y",
+    "g?y": "http://a/b/c/g?y",
+    "": "http://a/b/c/d;p?q",
+    ";x": "http://a/b/c/;x",
+    "g;x?y#s": "http://a/b/c/g;x?y#s",
+    "..": "http://a/b/",
+    "../g": "http://a/b/g",
+    "../..": "http://a/",
+    "../../../g": "http://a/g",
+    "/./g": "http://a/g",
+    "g..": "http://a/b/c/g..",
+    "./../g": "http://a/b/g",
+    "g;x=1/../y": "http://a/b/c/y",
+    "g?y/../x": "http://a/b/c/g?y/../x",
+    "http:g": "http://a/b/c/g",
+    "https://g:8443/%2F?%7E": "https://g:8443/%2F?%7E",
+}
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_reference_leads_where_rfc_3986_says(reference: str) -> None:
+    assert str(join(BASE, reference)) == REFERENCES[reference]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://]x[@",
+        "http://][@h/",
+        "//]x[@",
+        "http://[x]y[@z",
+        "http://[::1/",
+        "http://",
+        "http:///path",
+        "http://:80/",
+        "http://h:99999999999999999999/",
+        "http://h:x/",
+        "http://" + "a" * 64 + ".com/",
+        "http://" + "a." * 127 + "com/",
+        "http://" + "\u4e2d" * 254 + "/",
+        "http://exa\tmple.com/",
+        "http://exa\udce9mple.com/",
+        "https:x",
+        "mailto:me@example.com",
+        "localhost:8080/x",
+    ],
+)
+def test_what_leads_nowhere_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        join(BASE, text)
+
+
+@pytest.mark.parametrize("host", ["\u4e2d" * 2600, "a." * 127 + "com", "\u4e2d" * 64])
+def test_a_host_name_that_is_too_long_is_refused_before_idna(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IDNA takes seconds for the first one, all of them in one step of the event loop."""
+    monkeypatch.setattr(urls, "URL", None)
+    with pytest.raises(ValueError, match="the host has more than 253 characters, or 63 between two dots"):
+        parse(f"http://{host}/")
