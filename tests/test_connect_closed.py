@@ -193,6 +193,43 @@ async def test_on_connect_that_does_not_mind_makes_no_connection(how: str) -> No
         assert heard == ["connecting", "closed", "connecting", "connected", "closed"]
 
 
+@pytest.mark.parametrize("before", ["connecting", "reconnecting"])
+async def test_a_disconnect_that_still_waits_leaves_alone_what_is_connected_meanwhile(before: str) -> None:
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def does_not_mind(connection: NetworkClient) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await go_on.wait()
+
+    async with mortal_server(silence) as server:
+        client = reconnecting(server.port)
+        connecting = None
+        if before == "reconnecting":
+            await client.connect()
+            client.config = client.config.replace(on_connect=does_not_mind)
+            server.drop()
+        else:
+            client.config = client.config.replace(on_connect=does_not_mind)
+            connecting = asyncio.create_task(client.connect())
+        await begun.wait()
+        disconnecting = asyncio.create_task(client.disconnect())
+        await asyncio.sleep(0)
+        client.config = client.config.replace(on_connect=None)
+        await client.connect()
+        assert not disconnecting.done()
+        go_on.set()
+        await disconnecting
+        assert client.is_connected
+        if connecting is not None:
+            with pytest.raises(ClosedError):
+                await connecting
+        await client.disconnect()
+        assert not client.is_connected
+
+
 @pytest.mark.parametrize("how", ENDS)
 @pytest.mark.parametrize("then", ["returns", "fails"])
 async def test_on_connect_may_close_its_client(how: str, then: str) -> None:
@@ -265,6 +302,18 @@ def test_a_client_whose_loop_ended_while_it_connected_can_connect_in_another() -
             await client.disconnect()
 
     asyncio.run(again())
+
+
+def test_disconnect_waits_for_no_connect_whose_loop_was_closed_in_its_middle() -> None:
+    with _connecting_to("waiting to try again") as config:
+        client = NetworkClient(config.replace(close_timeout=60))
+        loop = asyncio.new_event_loop()
+        connecting = loop.create_task(client.connect())
+        loop.run_until_complete(asyncio.sleep(0.02))
+        assert not connecting.done()
+        connecting._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+        asyncio.run(asyncio.wait_for(client.disconnect(), 10))
 
 
 async def test_the_errors_of_a_connect_that_nobody_closes_stay_as_they_are() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import socket
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+from support.cancelling import open_sockets, until
 from support.certificates import server_cert, server_context
 from support.servers import client_of, echo_server
 from support.tls_peer import tls_client_of
@@ -155,3 +158,30 @@ async def test_a_pool_keeps_nothing_of_the_tasks_that_it_served() -> None:
         reference = await carrying(use)
         assert pool.stats.idle == 1
         assert await is_gone(reference)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_connect_that_was_cancelled_keeps_its_client_for_no_garbage_collection(tls: bool) -> None:
+    # The handshake waits for ever; without TLS it is on_connect that does.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fields = {"tls": True, "verify_ssl": False} if tls else {"on_connect": lambda c: c.receive(timeout=None)}
+
+        async def cancelled() -> weakref.ref[NetworkClient]:
+            client = client_of(listener.getsockname()[1], connect_timeout=60, **fields)
+            connecting = asyncio.create_task(client.connect())
+            before = open_sockets()
+            await until(lambda: open_sockets() > before, "it has a socket")
+            for _ in range(5):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            assert connecting.cancelled()
+            return weakref.ref(client)
+
+        gc.collect()
+        gc.disable()
+        try:
+            reference = await cancelled()
+            await until(lambda: reference() is None, "nobody holds the client")
+        finally:
+            gc.enable()

@@ -42,7 +42,7 @@ class Connecting:
         self._config = client.config
         self._loop = asyncio.get_running_loop()
         self._owner = (threading.get_ident(), os.getpid())
-        self._task = task
+        self._task: asyncio.Task[object] | None = task  # None once it has ended
         self._cancellations = task.cancelling()  # those from before, which are nobody's business here
         self._closed = False
         self._cancelled = False
@@ -66,11 +66,14 @@ class Connecting:
         except BaseException as error:
             if not self._cancelled:
                 raise
+            assert self._task is not None
             others = self._task.uncancel() > self._cancellations
             if others and isinstance(error, asyncio.CancelledError):
                 raise
             raise self._closed_error() from None
         finally:
+            # A task that was cancelled keeps the frames of this call: a cycle, with the client in it.
+            self._task = None
             if self._ended is not None and not self._ended.done():
                 self._ended.set_result(None)
 
@@ -85,7 +88,7 @@ class Connecting:
     def close(self) -> None:
         """End it, wherever it is; the task gets `ClosedError`."""
         self._closed = True
-        if self._cancelled or self._loop.is_closed() or self._task is asyncio.current_task():
+        if self._cancelled or self._task is None or self._loop.is_closed() or self._task is asyncio.current_task():
             return
         # As asyncio.timeout() does it, which takes the cancellation back in the same way.
         self._cancelled = True
@@ -93,7 +96,7 @@ class Connecting:
 
     async def wait_ended(self, seconds: float) -> None:
         """After `close()`, until its sockets are closed; not if that takes longer."""
-        if self._task is asyncio.current_task() or self._task.done():
+        if self._task is None or self._loop.is_closed() or self._task is asyncio.current_task():
             return
         if self._ended is None:
             self._ended = self._loop.create_future()

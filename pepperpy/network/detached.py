@@ -36,6 +36,9 @@ def detached(coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
         except StopIteration as stop:
             result: T = stop.value
             return result
+        finally:
+            # An error that is thrown in has this frame in its traceback: a cycle, with all that the callers hold.
+            value = None
         try:
             value = yield future
             step = coroutine.send

@@ -387,11 +387,16 @@ class NetworkClient:
         """
         connecting = self._stop_connecting()
         supervisor = self._supervisor
-        if supervisor is not None:
-            await supervisor.disconnect()
-        if connecting is not None:
-            await connecting.wait_ended(self.config.close_timeout)
+        # While this waits, another task may connect anew: that connection is not the one to close.
         protocol = self._protocol
+        try:
+            if supervisor is not None:
+                await supervisor.disconnect()
+            if connecting is not None:
+                await connecting.wait_ended(self.config.close_timeout)
+        except asyncio.CancelledError:
+            protocol.abort()
+            raise
         timed_out = False
         closed = protocol.wait_closed()
         if closed is not None:
