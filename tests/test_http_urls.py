@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from support.http_faults import answering, response
+from support.http_peer import http_peer
 from yarl import URL
 
+from pepperpy.network import HTTPClient, HTTPConfig, InvalidRequestError
 from pepperpy.network.http import urls
 from pepperpy.network.http.urls import join, parse
+from pepperpy.network.testing import MockHTTP
 
 AS_GIVEN = [
     "/a%2Fb",
@@ -79,7 +85,7 @@ REFERENCES = {
     "./g": "http://a/b/c/g",
     "g/": "http://a/b/c/g/",
     "/g": "http://a/g",
-    "//g": "http://g/",
+    "//g": "http://g",
     "?y": "http://a/b/c/d;p?y",
     "g?y": "http://a/b/c/g?y",
     "": "http://a/b/c/d;p?q",
@@ -138,3 +144,33 @@ def test_a_host_name_that_is_too_long_is_refused_before_idna(host: str, monkeypa
     monkeypatch.setattr(urls, "URL", None)
     with pytest.raises(ValueError, match="the host has more than 253 characters, or 63 between two dots"):
         parse(f"http://{host}/")
+
+
+SIGNED = "/b%2Fucket/me%40x/%7Efile?sig=aZ%2F0%2B9%3D%7E&x=%41&list[]=1"
+
+
+@pytest.mark.parametrize("with_base", [False, True])
+async def test_a_signed_url_is_sent_byte_for_byte(with_base: bool) -> None:
+    async with http_peer(answering(response())) as peer:
+        async with HTTPClient(HTTPConfig(peer.url + "/api%2F1" if with_base else None)) as client:
+            answer = await client.request("GET", SIGNED if with_base else f"{peer.url}/api%2F1{SIGNED}")
+            await client.get(answer.url, {"page": 2, "q": "a/b &"})
+        sent = [request.target for request in peer.requests]
+        assert sent == [f"/api%2F1{SIGNED}", f"/api%2F1{SIGNED}&page=2&q=a/b+%26"]
+
+
+@pytest.mark.parametrize("host", ["\u4e2d" * 2600, "a" * 64 + ".example"])
+async def test_a_host_name_that_is_too_long_cannot_be_asked(host: str) -> None:
+    async with HTTPClient() as client:
+        with pytest.raises(InvalidRequestError, match="url has a host or a port that cannot be used"):
+            await client.get(f"http://{host}/")
+    with pytest.raises(ValueError, match="base_url has a host or a port that cannot be used"):
+        HTTPConfig(f"http://{host}/")
+
+
+@pytest.mark.parametrize("pattern", ["path%40x.*sig=%2F", "path@x.*sig=/"])
+async def test_a_pattern_of_a_mock_is_searched_for_in_the_url_as_sent_and_in_its_usual_spelling(pattern: str) -> None:
+    with MockHTTP() as mock:
+        mock.get(re.compile(pattern)).reply(text="ok")
+        async with HTTPClient() as client:
+            assert await client.get("http://host/path%40x?sig=%2F") == "ok"

@@ -16,6 +16,7 @@ from aiohttp import ClientTimeout
 from yarl import URL
 
 from pepperpy.network.checks import check_timeout
+from pepperpy.network.http import urls
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.proxy_url import read_proxy, require_socks
 
@@ -40,14 +41,14 @@ def is_http(url: str) -> bool:
 
 
 def parse_url(name: str, url: str) -> URL:
-    """`url`, which is to be an absolute one of HTTP. The error repeats nothing of it."""
+    """`url`, which is to be an absolute one of HTTP, as it was given. The error repeats nothing of it."""
     if found := _CONTROL.search(url):
         raise ValueError(f"{name} has the character {found.group()!r}")
     if not is_http(url):
         raise ValueError(f"{name} must start with http:// or https://")
     try:
-        return check_url(name, URL(url))
-    except (ValueError, LookupError):  # yarl 1.25 raises IndexError for "http://]x[@"
+        return check_url(name, urls.parse(url))
+    except ValueError:
         # yarl's own words may repeat the credentials.
         raise ValueError(f"{name} has a host or a port that cannot be used") from None
 

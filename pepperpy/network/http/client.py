@@ -243,7 +243,9 @@ class HTTPClient:
 
         Args:
             method: Any token; upper-cased.
-            url: Absolute, or appended to `base_url`. A `yarl.URL` made with `encoded=True` is sent as it is.
+            url: Absolute, or appended to `base_url`. What is percent-encoded in a str is sent byte for byte, so signed
+                URLs work; what cannot be sent is encoded. A `yarl.URL` is sent as it is; made without `encoded=True`,
+                it has another spelling of `%2F` and the like already.
             params: Query parameters, beside those in `url`: a mapping (a multidict, the query of a `yarl.URL`) or pairs
                 of name and value. A list repeats the name, None leaves it out.
             headers: Headers of this request; None removes one that would be sent by default.

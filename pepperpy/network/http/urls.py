@@ -54,7 +54,7 @@ def join(base: URL, reference: str) -> URL:
         query = query or (f"?{base.raw_query_string}" if base.raw_query_string else None)
     elif not path.startswith("/"):
         path = f"{base.raw_path.rpartition('/')[0]}/{path}"
-    return _url(str(base.origin()).removesuffix("/"), path, query, fragment)
+    return _url(str(base.origin()), path, query, fragment)
 
 
 def _split(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:
@@ -77,7 +77,7 @@ def _origin(scheme: str, authority: str) -> str:
         if len(name) > MAX_NAME or max(map(len, name.split("."))) > MAX_LABEL:
             raise ValueError(f"the host has more than {MAX_NAME} characters, or {MAX_LABEL} between two dots")
     try:
-        return str(URL(f"{scheme}://{authority}")).removesuffix("/")
+        return str(URL(f"{scheme}://{authority}"))
     except LookupError as error:  # yarl 1.25, for "http://]x[@"
         raise ValueError("the host cannot be read") from error
 
@@ -85,7 +85,7 @@ def _origin(scheme: str, authority: str) -> str:
 def _url(origin: str, path: str, query: str | None, fragment: str | None) -> URL:
     if "/." in path:
         path = _without_dots(path)
-    rest = f"{path or '/'}{query or ''}{fragment or ''}"
+    rest = f"{path}{query or ''}{fragment or ''}"
     return URL(origin + _UNSENDABLE.sub(_encoded, rest), encoded=True)
 
 

@@ -85,9 +85,12 @@ class Matcher:
         if self._method is not None and request.method != self._method:
             return "another method"
         if self._pattern is not None:
-            # Quoted once more, because a `URL` made with encoded=True is sent as it was given.
-            url = URL(str(request.target))
-            found = self._pattern.search(str(url)) if self._searches else self._pattern.fullmatch(_address(url))
+            # One spelling of all that mean the same: `%7E` is `~`. A pattern may also be written for the URL as sent.
+            url = URL(request.url)
+            if self._searches:
+                found = self._pattern.search(request.url) or self._pattern.search(str(url))
+            else:
+                found = self._pattern.fullmatch(_address(url))
             if found is None:
                 return "another URL"
             request.path_params = {
