@@ -1,4 +1,4 @@
-"""One timer for the time limits of many calls: the attempts of an HTTP client, the requests on a connection.
+"""One timer for the time limits of many calls: of an HTTP client, or of all TCP clients of a loop.
 
 A timer of its own for each costs as much as a tenth of a small HTTP request (aiohttp's `total`, asyncio.timeout: see
 docs/architecture.md). Nearly all limits are never reached, so each block only notes when it must be over, and one timer
@@ -8,10 +8,9 @@ looks after the earliest (timers.py).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 
 from pepperpy.network.last_turns import LAST_TURNS
@@ -21,7 +20,7 @@ _of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Watchdog] = weak
 
 
 def watchdog_of(loop: asyncio.AbstractEventLoop) -> Watchdog:
-    """The one that all connections of a loop share: so a connection that ends leaves no timer of its own behind."""
+    """The one that all TCP clients of a loop share: so what has ended leaves no timer of its own behind."""
     watchdog = _of_loops.get(loop)
     if watchdog is None:
         watchdog = _of_loops[loop] = Watchdog(loop)
@@ -114,16 +113,9 @@ class Limit:
             raise self._error() from error
 
 
-@contextlib.contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """A block of its own that may last so long, None for ever, and then raises `TimeoutError`.
+def time_limit(seconds: float | None) -> Limit:
+    """A block that may last so long, None for ever, and then raises `TimeoutError`: `with time_limit(1.5):`.
 
     As `asyncio.timeout()`, but what has arrived in time counts, however long the loop was held up (see last_turns.py).
     """
-    watchdog = Watchdog(asyncio.get_running_loop())
-    try:
-        with watchdog.limit(math.inf if seconds is None else seconds):
-            yield
-    finally:
-        # Ends its timer.
-        watchdog.close()
+    return watchdog_of(asyncio.get_running_loop()).limit(math.inf if seconds is None else seconds)
