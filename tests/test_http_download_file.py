@@ -171,14 +171,14 @@ async def test_a_file_with_another_checksum_is_not_put_in_place(target: Path) ->
 @pytest.mark.parametrize(
     "checksum, error",
     [
-        ("", ValueError),
-        ("0" * 64, ValueError),
-        ("sha256", ValueError),
-        ("sha256:", ValueError),
-        ("sha256:" + "0" * 63, ValueError),
-        ("sha256:" + "g" * 64, ValueError),
-        ("crc32:00000000", ValueError),
-        ("shake_128:00", ValueError),
+        ("", InvalidRequestError),
+        ("0" * 64, InvalidRequestError),
+        ("sha256", InvalidRequestError),
+        ("sha256:", InvalidRequestError),
+        ("sha256:" + "0" * 63, InvalidRequestError),
+        ("sha256:" + "g" * 64, InvalidRequestError),
+        ("crc32:00000000", InvalidRequestError),
+        ("shake_128:00", InvalidRequestError),
         (b"sha256:" + b"0" * 64, TypeError),
     ],
 )

@@ -30,6 +30,7 @@ from pepperpy.network import (
     HTTPConfig,
     HTTPStatusError,
     IncompleteReadError,
+    InvalidRequestError,
     NetworkError,
     ProtocolError,
     ProxyError,
@@ -251,3 +252,23 @@ async def test_a_cancellation_is_never_wrapped() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert client.stats.in_flight == 0
+
+
+async def test_a_refused_connection_is_called_refused_and_with_its_address() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        for config in (ONCE, ONCE.replace(proxy=f"http://127.0.0.1:{port}")):
+            error = await failure_of(f"http://127.0.0.1:{port}/x", config)
+            assert f"('127.0.0.1', {port}): Connection refused" in error.message
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433"])
+async def test_an_address_that_is_not_written_as_one_is_named(host: str) -> None:
+    error = await failure_of(f"http://joe:canary@{host}/?key=canary")
+    assert type(error) is InvalidRequestError
+    assert "its host is not a canonical IPv4 address" in error.message
+    assert "canary" not in "".join(traceback.format_exception(error))
+    async with http_peer(answering(response(b"", f"Location: http://{host}/", status="302 Found"))) as peer:
+        error = await failure_of(peer.url, kept=True)
+    assert type(error) is RedirectError

@@ -11,7 +11,7 @@ import pytest
 from support.http_faults import answering, response
 from support.http_peer import Connection, http_peer
 
-from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, NetworkError
+from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, InvalidRequestError, NetworkError
 
 
 class Held:
@@ -133,7 +133,11 @@ async def test_a_cancelled_consumer_cancels_the_requests() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [({"concurrency": 0}, ValueError), ({"concurrency": "2"}, TypeError), ({"errors": "ignore"}, ValueError)],
+    [
+        ({"concurrency": 0}, InvalidRequestError),
+        ({"concurrency": "2"}, TypeError),
+        ({"errors": "x"}, InvalidRequestError),
+    ],
 )
 async def test_a_bad_argument_is_refused_by_name(arguments: Any, error: type[Exception]) -> None:
     async with HTTPClient() as client:

@@ -257,4 +257,5 @@ def as_auth(value: Any) -> Auth | None:
         return RefreshingAuth(value)
     # The class with its module: aiohttp has a BasicAuth too.
     given = f"{value!r} itself" if isinstance(value, type) else f"an object of {type(value)!r}"
-    raise TypeError(f"auth must be an Auth, (user, password) or a callable that gives a token, not {given}")
+    taken = "an Auth such as BearerAuth(token), (user, password) or a callable that gives a token"
+    raise TypeError(f"auth must be {taken}, not {given}")

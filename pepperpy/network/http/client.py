@@ -17,7 +17,7 @@ from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
 from pepperpy.network.checks import check_int
-from pepperpy.network.errors import ClosedError, NotConnectedError, UsageError
+from pepperpy.network.errors import ClosedError, InvalidRequestError, NotConnectedError, UsageError
 from pepperpy.network.http import wire as wires
 from pepperpy.network.http.arguments import explains_arguments, unknown_argument
 from pepperpy.network.http.call import Call
@@ -550,9 +550,12 @@ class HTTPClient:
         Cancellation, leaving the loop early, or an error of `urls` itself: the other requests are cancelled. Use
         `contextlib.aclosing` where you may leave early, or that happens only when the generator is collected.
         """
-        check_int("concurrency", concurrency, 1)
+        try:
+            check_int("concurrency", concurrency, 1)
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from None
         if errors not in ("return", "raise"):
-            raise ValueError(f"errors must be 'return' or 'raise', not {errors!r}")
+            raise InvalidRequestError(f"errors must be 'return' or 'raise', not {errors!r}")
 
         async def fetch(url: str | URL) -> HTTPResponse:
             return await self.request(method, url, **arguments)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http.threads import done, in_thread
 
 
@@ -24,7 +25,8 @@ class PartFile:
     the file, except `write()`; `discard()` is due after each that was cancelled or raised something.
 
     Raises:
-        TypeError, ValueError: `path` is none, or `checksum` is not `algorithm:hex` with one of hashlib's algorithms.
+        TypeError, InvalidRequestError: `path` is none, or `checksum` is not `algorithm:hex` with one of hashlib's
+            algorithms.
     """
 
     def __init__(self, path: str | os.PathLike[str], checksum: str | None) -> None:
@@ -155,7 +157,8 @@ def parse_checksum(checksum: object) -> tuple[str, str]:
     size = hashlib.new(algorithm, usedforsecurity=False).digest_size if algorithm in known else 0
     if not size:
         names = ", ".join(sorted(name for name in known if not name.startswith("shake")))
-        raise ValueError(f"checksum must be 'algorithm:hex' with one of {names}, not {checksum!r:.150}")
+        raise InvalidRequestError(f"checksum must be 'algorithm:hex' with one of {names}, not {checksum!r:.150}")
     if not re.fullmatch(f"[0-9a-f]{{{2 * size}}}", digest):
-        raise ValueError(f"checksum must have {2 * size} hexadecimal digits after {algorithm}:, not {checksum!r:.150}")
+        text = f"checksum must have {2 * size} hexadecimal digits after {algorithm}:, not {checksum!r:.150}"
+        raise InvalidRequestError(text)
     return algorithm, digest

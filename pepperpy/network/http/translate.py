@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 
@@ -27,6 +28,7 @@ from pepperpy.network.errors import (
     PoolTimeoutError,
     ProtocolError,
     ProxyError,
+    RedirectError,
     TLSError,
     UploadError,
 )
@@ -65,7 +67,11 @@ def translate(error: Exception, call: Call) -> NetworkError:
     if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
         return _lost(error, call)
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-        return call.error(InvalidRequestError, "the URL cannot be used", error)
+        if call.history:
+            return call.error(RedirectError, "redirected to a URL that cannot be used", error)
+        # aiohttp says so of a host like 127.1. Its own text repeats the URL.
+        why = error.description if isinstance(error, aiohttp.InvalidURL) else None
+        return call.error(InvalidRequestError, f"the URL cannot be used{f': its host {why}' if why else ''}", error)
     if isinstance(error, RuntimeError) and "closed" in str(error).lower():
         return call.error(ClosedError, "the stream was left, or the client was closed", error)
     if isinstance(error, ValueError):
@@ -187,6 +193,10 @@ def _quiet(error: aiohttp.ClientPayloadError | HttpProcessingError) -> Exception
 def _words(error: BaseException) -> str:
     """What an operating system error says; never empty, never a URL."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        text = error.strerror
+        if not error.errno or isinstance(error, (socket.gaierror, ssl.SSLError)) or os.strerror(error.errno) in text:
+            return text
+        # asyncio says which call failed, and not why.
+        return f"{text}: {os.strerror(error.errno)}"
     text = str(error)
     return printable(text) if text and "://" not in text else type(error).__name__
