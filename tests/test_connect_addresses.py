@@ -354,3 +354,12 @@ def test_a_link_local_address_connects_by_its_zone_alone_and_in_a_race(loop_name
     if "Operation not permitted" in done.stderr:
         pytest.skip(f"this system gives no network namespace: {done.stderr.strip()}")
     assert done.stdout == "alone fe80::1, in a race fe80::2\n", done.stderr
+
+
+async def test_a_name_to_connect_from_that_is_unknown_is_named_with_its_field() -> None:
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    with names({"here.test": unknown}):
+        client = client_of(1, local_address=("here.test", 0))
+        with pytest.raises(ConnectError, match=r"not known: local_address \('here\.test', 0\)") as caught:
+            await client.connect()
+    assert isinstance(caught.value.__cause__, socket.gaierror)

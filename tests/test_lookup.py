@@ -420,3 +420,13 @@ async def test_a_loop_with_a_lookup_of_its_own_is_asked_by_both_clients_each_tim
         await http.get(f"http://http.test:{peer.port}/")
     # uvloop's sock_connect(), which aiohttp calls, asks for the address again.
     assert [host for host in asked if host != "127.0.0.1"] == ["tcp.test", "tcp.test", "gone.test", "http.test"]
+
+
+def test_a_lookup_that_outlived_its_loop_is_not_kept(names: HangingNames) -> None:
+    async def give_up(host: str) -> None:
+        with pytest.raises(NetworkTimeoutError):
+            await NetworkClient(NetworkConfig(host, 1, connect_timeout=0.01, retries=0)).connect()
+
+    for number in range(4):
+        asyncio.run(give_up(f"hanging-loop{number}.test"))
+    assert len(lookup._names.lookups) <= 1

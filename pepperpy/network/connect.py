@@ -26,15 +26,16 @@ async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | N
     """
     loop = asyncio.get_running_loop()
     addresses = await look_up(host, port)
-    local = None if config.local_address is None else await look_up(*config.local_address)
+    local = None if config.local_address is None else await _look_up_local(*config.local_address)
+    if len(addresses) == 1:
+        try:
+            return await _connect(loop, _new_socket(config, addresses[0], local), addresses[0][4])
+        except BaseException:
+            forget(host)
+            raise
 
     async def connect(address: AddressInfo) -> socket.socket:
         return await _connect(loop, _new_socket(config, address, local), address[4])
-
-    async def first_of(addresses: list[AddressInfo]) -> tuple[socket.socket, AddressInfo]:
-        if len(addresses) == 1:
-            return await connect(addresses[0]), addresses[0]
-        return await race(connect, addresses, config.happy_eyeballs_delay)
 
     used = set() if tried is None else tried.setdefault((host, port), set())
     fresh = [address for address in addresses if address[4] not in used]
@@ -42,15 +43,23 @@ async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | N
         used.clear()
         fresh = addresses
     try:
-        sock, (*_, address) = await first_of(fresh)
+        sock, (*_, address) = await race(connect, fresh, config.happy_eyeballs_delay)
     except BaseException as error:
         used.clear()
         forget(host)
         if len(fresh) == len(addresses) or not isinstance(error, OSError):
             raise
-        sock, (*_, address) = await first_of([address for address in addresses if address not in fresh])
+        rest = [address for address in addresses if address not in fresh]
+        sock, (*_, address) = await race(connect, rest, config.happy_eyeballs_delay)
     used.add(address)
     return sock
+
+
+async def _look_up_local(host: str, port: int) -> list[AddressInfo]:
+    try:
+        return await look_up(host, port)
+    except OSError as error:
+        raise type(error)(error.errno, f"{error.strerror}: local_address {(host, port)}") from None
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
@@ -167,21 +176,22 @@ def _bind(sock: socket.socket, local: list[AddressInfo]) -> None:
     raise failure
 
 
+# None where the system has no such option. macOS calls the idle time TCP_KEEPALIVE.
+_KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+_KEEPINTVL = getattr(socket, "TCP_KEEPINTVL", None)
+_KEEPCNT = getattr(socket, "TCP_KEEPCNT", None)
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+
 def set_keepalive(sock: socket.socket, config: KeepaliveSettings) -> None:
     """Have the system find dead peers as configured."""
     if config.keepalive:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # macOS calls the idle time TCP_KEEPALIVE.
-        _set_where_known(sock, ("TCP_KEEPIDLE", "TCP_KEEPALIVE"), config.keepalive_idle)
-        _set_where_known(sock, ("TCP_KEEPINTVL",), config.keepalive_interval)
-        _set_where_known(sock, ("TCP_KEEPCNT",), config.keepalive_count)
-    if (seconds := unanswered_timeout(config)) is not None:
-        _set_where_known(sock, ("TCP_USER_TIMEOUT",), max(1, round(seconds * 1000)))
-
-
-def _set_where_known(sock: socket.socket, names: tuple[str, ...], value: int) -> None:
-    for name in names:
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            return
+        if _KEEPIDLE is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, config.keepalive_idle)
+        if _KEEPINTVL is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _KEEPINTVL, config.keepalive_interval)
+        if _KEEPCNT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _KEEPCNT, config.keepalive_count)
+    if _USER_TIMEOUT is not None and (seconds := unanswered_timeout(config)) is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, round(seconds * 1000)))

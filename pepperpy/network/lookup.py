@@ -72,9 +72,13 @@ async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
     key = host, flags, socket.getaddrinfo
     until, addresses = _names.answers.get(key, (0.0, []))
     if time.monotonic() >= until:
-        lookup = _names.lookups.get(key)
-        if lookup is None or not lookup.can_be_joined:
-            lookup = _names.lookups[key] = _Lookup(key)
+        lookups = _names.lookups
+        if lookups and next(iter(lookups.values())).loop is not loop:
+            # All are of one loop. Those of another one, which has ended with them under way, can wake nobody.
+            lookups.clear()
+        lookup = lookups.get(key)
+        if lookup is None or time.monotonic() >= lookup.joined_until:
+            lookup = lookups[key] = _Lookup(key, loop)
         addresses = await lookup.answer()
     return [
         (family, kind, proto, name, (address[0], address[1] or port, *address[2:]))
@@ -137,20 +141,15 @@ async def _ask_loop(loop: asyncio.AbstractEventLoop, host: str, port: int, flags
 class _Lookup:
     """One getaddrinfo, and who waits for it in this loop."""
 
-    def __init__(self, key: _Key) -> None:
+    def __init__(self, key: _Key, loop: asyncio.AbstractEventLoop) -> None:
         self._key = key
-        self._loop = asyncio.get_running_loop()
-        self._joined_until = time.monotonic() + JOINED_S
+        self.loop = loop
+        self.joined_until = time.monotonic() + JOINED_S
         self._waiters: set[asyncio.Future[list[AddressInfo]]] = set()
         self._job = _threads.submit(self._run)
 
-    @property
-    def can_be_joined(self) -> bool:
-        # One of a loop that has ended, in this thread, cannot wake anybody.
-        return self._loop is asyncio.get_running_loop() and time.monotonic() < self._joined_until
-
     async def answer(self) -> list[AddressInfo]:
-        waiter: asyncio.Future[list[AddressInfo]] = self._loop.create_future()
+        waiter: asyncio.Future[list[AddressInfo]] = self.loop.create_future()
         self._waiters.add(waiter)
         try:
             return await waiter
@@ -171,7 +170,7 @@ class _Lookup:
             outcome = error.with_traceback(None)
         # RuntimeError: the loop is closed, and nobody waits any more.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._done, outcome)
+            self.loop.call_soon_threadsafe(self._done, outcome)
 
     def _done(self, outcome: list[AddressInfo] | BaseException) -> None:
         self._leave()
