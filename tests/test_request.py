@@ -116,8 +116,8 @@ async def test_a_request_cancelled_while_it_waits_for_its_turn_has_not_happened(
             for task in tasks[1:]:
                 assert await cancel_now(task, mode, lambda: None)
             assert await cancel_now(tasks[0], mode, end)
-            assert client._exchanges is not None
-            assert not client._exchanges._turns._waiting, "who gives up leaves something behind"
+            assert client._link.exchanges is not None
+            assert not client._link.exchanges._turns._waiting, "who gives up leaves something behind"
             await still_usable(peer, client)
 
 
@@ -467,8 +467,8 @@ async def test_an_unclosed_client_that_made_requests_is_reported_at_once() -> No
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 forgotten = NetworkClient(client.config)
-                forgotten._use(client._protocol)
-                forgotten._exchanges = client._exchanges
+                forgotten._link.use(client._protocol)
+                forgotten._link.exchanges = client._link.exchanges
                 del forgotten
             assert [warning.category for warning in caught] == [ResourceWarning]
         finally:

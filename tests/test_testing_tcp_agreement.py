@@ -52,8 +52,8 @@ def counts(client: NetworkClient) -> tuple[int, ...]:
 def uncounted(*clients: NetworkClient) -> None:
     """Leave out of the comparison what is not certain: how much each client has sent and received so far."""
     for client in clients:
-        received, sent, receives, sends = client._totals()
-        client._past = (-received, -sent, -receives, -sends)
+        received, sent, receives, sends = client._link.totals()
+        client._link.past = (-received, -sent, -receives, -sends)
 
 
 @contextlib.asynccontextmanager
@@ -67,8 +67,8 @@ async def tcp_pair(config: NetworkConfig) -> AsyncIterator[tuple[NetworkClient, 
         await a.connect()
         accepted, _ = await loop.sock_accept(listener)
     _, protocol = await loop.connect_accepted_socket(lambda: StreamProtocol(config), accepted)
-    b._use(protocol)
-    b._connects += 1
+    b._link.use(protocol)
+    b._link.connects += 1
     try:
         yield a, b
     finally:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pepperpy.network.attempt import Lend
     from pepperpy.network.config import NetworkConfig
     from pepperpy.network.connect import Tried
-    from pepperpy.network.tcp import NetworkClient
+    from pepperpy.network.link import Link
 
 logger = logging.getLogger("pepperpy.network.tcp")
 
@@ -34,12 +34,12 @@ logger = logging.getLogger("pepperpy.network.tcp")
 class Connecting:
     """Made by the task that connects."""
 
-    def __init__(self, client: NetworkClient, lend: Lend) -> None:
+    def __init__(self, link: Link, lend: Lend) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._client = client
+        self._link = link
         self._lend = lend
-        self._config = client.config
+        self._config = link.config
         self._loop = asyncio.get_running_loop()
         self._owner = (threading.get_ident(), os.getpid())
         self._task: asyncio.Task[object] | None = task  # None once it has ended
@@ -82,8 +82,8 @@ class Connecting:
         running = asyncio._get_running_loop()
         foreign = running is not None and running is not self._loop and not self._loop.is_closed()
         if foreign or self._owner != (threading.get_ident(), os.getpid()):
-            message = f"{self._config.address}: connecting in another thread, loop or process; close it there"
-            raise UsageError(message, self._config.place | {"phase": "connect"})
+            what = "connecting in another thread, loop or process; close it there"
+            raise self._link.error(UsageError, what, "connect")
 
     def close(self) -> None:
         """End it, wherever it is; the task gets `ClosedError`."""
@@ -106,7 +106,7 @@ class Connecting:
     async def _close_ended(self) -> None:
         # What is left of a connection whose peer has ended its stream. Before the attempts, because there are servers
         # that take one connection at a time. Nothing is left to send, so the peer sees an orderly end.
-        protocol = self._client._protocol
+        protocol = self._link.protocol
         if protocol.is_open:
             closed = protocol.wait_closed()
             protocol.abort()
@@ -142,11 +142,10 @@ class Connecting:
                 raise self._closed_error()
             await asyncio.sleep(delay)
             number += 1
-            self._client._retries += 1
+            self._link.retries += 1
 
     def _closed_error(self) -> ClosedError:
-        message = f"{self._config.address}: closed while connecting"
-        return ClosedError(message, self._config.place | {"phase": "connect"})
+        return self._link.error(ClosedError, "closed while connecting", "connect")
 
 
 def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:

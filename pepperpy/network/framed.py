@@ -13,6 +13,7 @@ from pepperpy.network.framing import NO_MESSAGE, Codec, FrameCodec, IncrementalC
 from pepperpy.network.serialized import MappedCodec
 
 if TYPE_CHECKING:
+    from pepperpy.network.link import Link
     from pepperpy.network.tcp import NetworkClient
 
 
@@ -37,23 +38,26 @@ class Framed(Generic[M]):
     Cancellation, timeout: Nothing was consumed, but for what is discarded; the next receive gives the message.
     """
 
-    __slots__ = ("_client", "_encode", "_reader", "_take", "codec")
+    __slots__ = ("_client", "_encode", "_link", "_reader", "_take", "codec")
 
     def __init__(
         self,
         client: NetworkClient,
         codec: Codec[M] | IncrementalCodec[M],
+        link: Link,
         *,
         on_overflow: Literal["raise", "discard"] = "raise",
     ) -> None:
         """Args:
         client: Connected or not.
         codec: One of this package, or an object with the methods of `Codec` or of `IncrementalCodec`.
+        link: The client's.
         on_overflow: See `NetworkClient.framed`.
         """
         self._client = client
+        self._link = link
         self.codec = codec
-        framer, loads = _framer_of(codec, client.config.max_message_size)
+        framer, loads = _framer_of(codec, link.config.max_message_size)
         if on_overflow not in ("raise", "discard"):
             raise ValueError(f'on_overflow must be "raise" or "discard", not {on_overflow!r}')
         if on_overflow == "discard" and isinstance(framer, (PythonFramer, FeedFramer)):
@@ -95,7 +99,7 @@ class Framed(Generic[M]):
         # Not by Iterable: any bytes-like object is one.
         pieces: Any = (encoded,) if isinstance(encoded, (bytes, bytearray, memoryview)) else encoded
         try:
-            return self._client._sender.immutable(pieces)
+            return self._link.sender.immutable(pieces)
         except TypeError as error:
             kind = type(encoded).__name__
             raise TypeError(
@@ -103,7 +107,7 @@ class Framed(Generic[M]):
             ) from error
 
     async def _send(self, pieces: list[bytes], timeout: Timeout) -> None:
-        sender = self._client._sender
+        sender = self._link.sender
         waiter = None
         while not sender.send_many(pieces):
             waiter = sender.wait(timeout, waiter)
@@ -116,7 +120,7 @@ class Framed(Generic[M]):
 
         None may be a message too, such as JSON's null: then `async for` and `receive_batch()` tell them apart.
         """
-        receiver = self._client._receiver
+        receiver = self._link.receiver
         waiter = None
         while (message := self._take(receiver)) is WAIT:
             waiter = self._reader.wait(receiver, timeout, waiter)
@@ -128,7 +132,7 @@ class Framed(Generic[M]):
 
         Several times faster than one by one. An error comes only when there is no message in front of it.
         """
-        receiver = self._client._receiver
+        receiver = self._link.receiver
         waiter = None
         while (messages := self._reader.take_all(receiver)) is WAIT:
             waiter = self._reader.wait(receiver, timeout, waiter)
@@ -140,7 +144,7 @@ class Framed(Generic[M]):
         return self
 
     async def __anext__(self) -> M:
-        receiver = self._client._receiver
+        receiver = self._link.receiver
         waiter = None
         while (message := self._take(receiver)) is WAIT:
             waiter = self._reader.wait(receiver, Default.TIMEOUT, waiter)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pepperpy.network import tls
 from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network.checks import Timeout, seconds_of
+from pepperpy.network.checks import Timeout
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.detached import detached
 from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
@@ -21,7 +21,7 @@ from pepperpy.network.steady_loop import steady
 from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
-    from pepperpy.network.tcp import NetworkClient
+    from pepperpy.network.link import Link
 
 # The loops end a handshake after 60 seconds unless told otherwise; it is for the caller to bound it.
 _NO_LIMIT = 365 * 86400.0
@@ -69,14 +69,14 @@ async def connect_transport(
 
 
 async def upgrade(
-    client: NetworkClient,
+    link: Link,
     context: ssl.SSLContext | None,
     server_hostname: str | None,
     timeout: Timeout,
 ) -> None:
     """`NetworkClient.start_tls()`, which documents it."""
-    protocol, config = client._protocol, client.config
-    seconds = seconds_of(timeout, config.timeout)
+    protocol, config = link.protocol, link.config
+    seconds = link.seconds(timeout)
     if context is None:
         context = tls.context_of(config)
     elif not isinstance(context, ssl.SSLContext):
@@ -84,16 +84,15 @@ async def upgrade(
     name = config.tls_name if server_hostname is None else server_hostname
     if context.check_hostname and not name:
         raise ValueError("server_hostname must name whom the certificate is for, unless the context checks no name")
-    details = config.place | {"phase": "start_tls"}
 
     def start_flush() -> Awaitable[None] | None:
         # Raises what is due without a connection.
         waiter = protocol.sender.start_flush(None)
         if protocol.is_tls:
-            raise UsageError(f"{config.address}: TLS is in use already, or has begun", details)
-        if client._protocol is not protocol:
+            raise link.error(UsageError, "TLS is in use already, or has begun", "start_tls")
+        if link.protocol is not protocol:
             # Lent by a pool, and somebody else's by now.
-            raise ClosedError(f"{config.address}: TLS was not begun: the connection was given back", details)
+            raise link.error(ClosedError, "TLS was not begun: the connection was given back", "start_tls")
         return waiter
 
     waiter = start_flush()
@@ -107,15 +106,15 @@ async def upgrade(
                 await start_tls(protocol, config, context, name)
             except asyncio.CancelledError as error:
                 # The time limit comes as one, too. What is being closed in order goes on with that.
-                if protocol.state == "open" and client._protocol is protocol:
+                if protocol.state == "open" and link.protocol is protocol:
                     _give_up(protocol, error)
                 raise
     except TLSError as error:
-        message = f"{config.address}: {error}; the connection was closed"
-        raise TLSError(message, details | error.details, error.__cause__) from error.__cause__
+        what, cause = f"{error}; the connection was closed", error.__cause__
+        raise link.error(TLSError, what, "start_tls", cause, **error.details) from cause
     except TimeoutError as error:
-        message = f"{config.address}: TLS did not start within {seconds} s; the connection was closed"
-        raise NetworkTimeoutError(message, details | {"elapsed": seconds}, error) from error
+        what = f"TLS did not start within {seconds} s; the connection was closed"
+        raise link.error(NetworkTimeoutError, what, "start_tls", error, elapsed=seconds) from error
 
 
 async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ssl.SSLContext, name: str) -> None:

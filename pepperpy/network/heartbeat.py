@@ -14,11 +14,11 @@ from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkTimeoutError
 from pepperpy.network.last_turns import after_last_turns
+from pepperpy.network.request import Exchanges, exchanges_of
 
 if TYPE_CHECKING:
     from pepperpy.network.attempt import Lend
-    from pepperpy.network.request import Exchanges
-    from pepperpy.network.tcp import NetworkClient
+    from pepperpy.network.link import Link
 
 
 class Heartbeat:
@@ -30,13 +30,13 @@ class Heartbeat:
     too while a `request()` waits for its reply: the peer takes its time for that, and can be asked nothing else.
     """
 
-    def __init__(self, client: NetworkClient, protocol: StreamProtocol, lend: Lend) -> None:
+    def __init__(self, link: Link, protocol: StreamProtocol, lend: Lend) -> None:
         # Weak: a timer must not keep a client alive that everybody else has forgotten.
-        self._client = weakref.ref(client)
+        self._link = weakref.ref(link)
         self._protocol = protocol
         self._lend = lend
-        self._interval = client.config.heartbeat_interval
-        self._timeout = client.config.heartbeat_timeout
+        self._interval = link.config.heartbeat_interval
+        self._timeout = link.config.heartbeat_timeout
         self._loop = asyncio.get_running_loop()
         self._started = time.monotonic()
         self._received = 0  # bytes, when the last heartbeat began
@@ -56,8 +56,8 @@ class Heartbeat:
         self._timer = self._loop.call_later(delay, callback, context=contextvars.Context())
 
     def _look(self) -> None:
-        client = self._client()
-        if client is None or not self._protocol.is_open or self._protocol.peer_ended:
+        link = self._link()
+        if link is None or not self._protocol.is_open or self._protocol.peer_ended:
             return
         idle = time.monotonic() - max(self._started, self._protocol.last_activity)
         if self._protocol.receiver.reading_paused:
@@ -68,7 +68,7 @@ class Heartbeat:
             self._received = self._protocol.receiver.bytes_received
             # Before the task: an eager task factory begins that at once, and it may put off the verdict.
             self._arm(self._timeout, self._judge_late)
-            self._task = self._loop.create_task(self._beat(client.config, client._exchanges_of()))
+            self._task = self._loop.create_task(self._beat(link.config, exchanges_of(link)))
 
     async def _beat(self, config: NetworkConfig, exchanges: Exchanges) -> None:
         assert config.heartbeat is not None
@@ -77,9 +77,9 @@ class Heartbeat:
             self._arm(self._interval, self._look)
             return
         try:
-            with self._lend(self._protocol) as connection:
+            with self._lend(self._protocol) as (connection, link):
                 # Its requests and the client's take turns.
-                connection._exchanges = exchanges
+                link.exchanges = exchanges
                 result = config.heartbeat(connection)
                 if inspect.isawaitable(result):
                     await result
@@ -94,9 +94,9 @@ class Heartbeat:
     def _judge(self) -> None:
         if not self._protocol.is_open or self._protocol.peer_ended:
             return
-        client, task = self._client(), self._task
+        link, task = self._link(), self._task
         assert task is not None
-        if not task.done() and client is not None and client._exchanges_of().served is client:
+        if not task.done() and link is not None and exchanges_of(link).served is link:
             # Its request has to wait for one of the client's.
             self._arm(self._timeout, self._judge_late)
             return

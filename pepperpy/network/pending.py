@@ -7,38 +7,43 @@ back in its place. So a client that never reconnects runs the same code, and pay
 
 from __future__ import annotations
 
-import functools
-import math
-import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pepperpy.network._frame_reader import WAIT
-from pepperpy.network.checks import BytesLike, Timeout, seconds_of
-from pepperpy.network.config import NetworkConfig
+from pepperpy.network._receiver import Receiver
+from pepperpy.network._sender import Sender
+from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network._waiter import Waiter
+from pepperpy.network.checks import BytesLike, Timeout
 from pepperpy.network.errors import BusyError, ConnectionLostError
+from pepperpy.network.link import Link, deadline_of, remaining
 
 if TYPE_CHECKING:
-    from pepperpy.network._sender import Sender
-    from pepperpy.network._stream_protocol import StreamProtocol
     from pepperpy.network.reconnect import Supervisor
 
-
-def deadline_of(timeout: Timeout, config: NetworkConfig) -> float:
-    """When a call with this `timeout` ends, in seconds of `time.monotonic()`; infinite for no limit."""
-    seconds = seconds_of(timeout, config.timeout)
-    return math.inf if seconds is None else time.monotonic() + seconds
+D = TypeVar("D", Receiver, Sender)
+T = TypeVar("T")
 
 
-def remaining(deadline: float) -> float | None:
-    """Seconds until the deadline, as a `timeout`."""
-    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+async def catch_up(link: Link, timeout: Timeout, phase: str) -> Timeout:
+    """Before anything that sends and receives: raise a loss that is still to be told, or wait for the next connection.
+
+    Gives the seconds that are left of `timeout`.
+    """
+    receiver = link.receiver
+    return await receiver.catch_up(timeout, phase) if isinstance(receiver, PendingReceiver) else timeout
 
 
-class Pending:
+def raise_loss(link: Link) -> None:
+    """Raise the loss that a receive is still to be told of, if there is one."""
+    receiver = link.receiver
+    while isinstance(receiver, PendingReceiver) and not receiver.is_told:
+        receiver.take(65536)
+
+
+class Pending(Generic[D]):
     """What both directions have in common: whose turn it is to answer."""
-
-    side: str  # of StreamProtocol
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -48,23 +53,35 @@ class Pending:
 
     @property
     def is_told(self) -> bool:
-        return self.lost is None or getattr(self.lost, self.side).told
+        return self.lost is None or self._direction(self.lost).told
 
-    def _current(self) -> Any:
+    def stand_in(self, link: Link) -> None:
+        """Answer in place of the direction, until it has a connection again."""
+        raise NotImplementedError
+
+    def _direction(self, protocol: StreamProtocol) -> D:
+        raise NotImplementedError
+
+    def _put_back(self, link: Link) -> None:
+        raise NotImplementedError
+
+    def _current(self) -> D | None:
         """The direction that answers now, or None: wait."""
         supervisor = self._supervisor
         supervisor.check_user()
         if self.lost is not None and not supervisor.is_closed:
             if not self.is_told:
-                return getattr(self.lost, self.side)
+                return self._direction(self.lost)
             self.lost = None
-        return supervisor.next_of(self)
+        link = supervisor.connected_link()
+        if link is None:
+            return None
+        self._put_back(link)
+        return self._direction(link.protocol)
 
 
-class PendingReceiver(Pending):
-    """Stands in for a `Receiver`; each of its `take_*` and `wait_*` is here under its own name."""
-
-    side = "receiver"
+class PendingReceiver(Pending[Receiver]):
+    """Stands in for a `Receiver`."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         super().__init__(supervisor)
@@ -72,26 +89,17 @@ class PendingReceiver(Pending):
         # Of the one call that waits, from its first wait here to its end, so that it has its time once.
         self._deadline: float | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("take"):
-            return functools.partial(self._take, name)
-        if name.startswith("wait"):
-            return functools.partial(self._wait, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def stand_in(self, link: Link) -> None:
+        link.swap(receiver=self)
 
-    def take_framed(self, take: Callable[[Any], Any]) -> Any:
-        """As `take*`, for a method of a `FrameReader`, which is given the direction that answers."""
-        return self._take_by(take, WAIT)
+    def _direction(self, protocol: StreamProtocol) -> Receiver:
+        return protocol.receiver
 
-    def wait_framed(self, wait: Callable[[Any, Timeout, None], Awaitable[None]], timeout: Timeout) -> Awaitable[None]:
-        """As `wait*`, likewise."""
-        return self._wait_by(lambda receiver, left: wait(receiver, left, None), timeout)
+    def _put_back(self, link: Link) -> None:
+        link.swap(receiver=link.protocol.receiver)
 
     async def catch_up(self, timeout: Timeout, phase: str) -> float | None:
-        """Raise the loss if that is still to be told; otherwise wait for the next connection.
-
-        Gives the seconds that are left of `timeout`.
-        """
+        """See the function of that name."""
         deadline = deadline_of(timeout, self._supervisor.config)
         while (receiver := self._current()) is None:
             await self._supervisor.wait(deadline, phase)
@@ -99,15 +107,47 @@ class PendingReceiver(Pending):
             receiver.take(65536)
         return remaining(deadline)
 
-    def _take(self, name: str, *arguments: Any) -> Any:
-        return self._take_by(lambda receiver: getattr(receiver, name)(*arguments), None)
+    # ---- As a Receiver ----
 
-    def _wait(self, name: str, *arguments: Any) -> Awaitable[None]:
-        # The timeout is the last argument of each.
-        *what, timeout = arguments
-        return self._wait_by(lambda receiver, left: getattr(receiver, name)(*what, left), timeout)
+    def take(self, size: int) -> bytes | None:
+        return self._take(lambda receiver: receiver.take(size))
 
-    def _take_by(self, take: Callable[[Any], Any], nothing: object) -> Any:
+    def take_into(self, buffer: BytesLike) -> int | None:
+        return self._take(lambda receiver: receiver.take_into(buffer))
+
+    def take_exactly(self, size: int) -> bytes | None:
+        return self._take(lambda receiver: receiver.take_exactly(size))
+
+    def take_until(self, separator: BytesLike, max_size: int | None = None) -> bytes | None:
+        return self._take(lambda receiver: receiver.take_until(separator, max_size))
+
+    def take_line(self) -> bytes | None:
+        return self._take(lambda receiver: receiver.take_line())
+
+    def take_lines(self) -> list[bytes] | None:
+        return self._take(lambda receiver: receiver.take_lines())
+
+    def take_framed(self, take: Callable[[Any], Any]) -> Any:
+        """As the others, for a method of a `FrameReader`, which is given the direction that answers."""
+        return self._take(take, WAIT)
+
+    def wait(self, timeout: Timeout) -> Awaitable[None]:
+        return self._wait(lambda receiver, left: receiver.wait(left), timeout)
+
+    def wait_exactly(self, size: int, timeout: Timeout) -> Awaitable[None]:
+        return self._wait(lambda receiver, left: receiver.wait_exactly(size, left), timeout)
+
+    def wait_until(self, separator: BytesLike, max_size: int | None, timeout: Timeout) -> Awaitable[None]:
+        return self._wait(lambda receiver, left: receiver.wait_until(separator, max_size, left), timeout)
+
+    def wait_line(self, timeout: Timeout) -> Awaitable[None]:
+        return self._wait(lambda receiver, left: receiver.wait_line(left), timeout)
+
+    def wait_framed(self, wait: Callable[[Any, Timeout, None], Awaitable[None]], timeout: Timeout) -> Awaitable[None]:
+        """As the others, likewise."""
+        return self._wait(lambda receiver, left: wait(receiver, left, None), timeout)
+
+    def _take(self, take: Callable[[Receiver], T], nothing: object = None) -> T | Any:
         done = True
         try:
             receiver = self._current()
@@ -118,12 +158,11 @@ class PendingReceiver(Pending):
             if done and not self._waiting:
                 self._deadline = None
 
-    async def _wait_by(self, wait: Callable[[Any, Timeout], Awaitable[None]], timeout: Timeout) -> None:
+    async def _wait(self, wait: Callable[[Receiver, Timeout], Awaitable[None]], timeout: Timeout) -> None:
         receiver = self._current()
         if self._waiting:
-            raise BusyError(
-                *self._supervisor.words("another task is already receiving; only one at a time can", "receive")
-            )
+            what = "another task is already receiving; only one at a time can"
+            raise self._supervisor.error(BusyError, what, "receive")
         if self._deadline is None:
             self._deadline = deadline_of(timeout, self._supervisor.config)
         self._waiting = True
@@ -150,13 +189,22 @@ class Turn:
         return self._supervisor.wait(self.deadline, "send").__await__()
 
 
-class PendingSender(Pending):
+class PendingSender(Pending[Sender]):
     """Stands in for a `Sender`."""
 
-    side = "sender"
+    def stand_in(self, link: Link) -> None:
+        link.swap(sender=self)
+
+    def _direction(self, protocol: StreamProtocol) -> Sender:
+        return protocol.sender
+
+    def _put_back(self, link: Link) -> None:
+        link.swap(sender=link.protocol.sender)
+
+    # ---- As a Sender ----
 
     def send(self, data: BytesLike) -> bool:
-        sender: Sender | None = self._current()
+        sender = self._current()
         if sender is None:
             self.immutable([data])  # refuses what is not bytes-like, before any wait
             return False
@@ -166,25 +214,26 @@ class PendingSender(Pending):
         return self._supervisor.last.sender.immutable(buffers)
 
     def send_many(self, messages: list[bytes]) -> bool:
-        sender: Sender | None = self._current()
+        sender = self._current()
         return sender is not None and sender.send_many(messages)
 
     def send_eof(self) -> None:
-        sender: Sender | None = self._current()
+        sender = self._current()
         if sender is None:
-            raise ConnectionLostError(*self._supervisor.words("not connected now, so there is nothing to end", "send"))
+            what = "not connected now, so there is nothing to end"
+            raise self._supervisor.error(ConnectionLostError, what, "send")
         sender.send_eof()
 
-    def wait(self, timeout: Timeout, previous: Any) -> Any:
-        sender: Sender | None = self._current()
+    def wait(self, timeout: Timeout, previous: Turn | Waiter | None) -> Turn | Waiter:
+        sender = self._current()
         if isinstance(previous, Turn):
             timeout, previous = remaining(previous.deadline), None
         if sender is None:
             return Turn(self._supervisor, deadline_of(timeout, self._supervisor.config))
         return sender.wait(timeout, previous)
 
-    def start_flush(self, timeout: Timeout) -> Any:
-        sender: Sender | None = self._current()
+    def start_flush(self, timeout: Timeout) -> Awaitable[None] | None:
+        sender = self._current()
         if sender is None:
             return self._flush_later(deadline_of(timeout, self._supervisor.config))
         return sender.start_flush(timeout)

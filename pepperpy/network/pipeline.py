@@ -22,6 +22,8 @@ from pepperpy.network.errors import (
     UsageError,
 )
 from pepperpy.network.framing import M
+from pepperpy.network.link import Link
+from pepperpy.network.pending import catch_up
 from pepperpy.network.request import Refusal, Turns, drop, fail, refusal, request_limit
 from pepperpy.network.watchdog import watchdog_of
 
@@ -51,6 +53,7 @@ class Pipeline(Generic[M]):
         "_client",
         "_is_push",
         "_key",
+        "_link",
         "_max_abandoned",
         "_max_in_flight",
         "_on_push",
@@ -71,6 +74,7 @@ class Pipeline(Generic[M]):
         self,
         client: NetworkClient,
         framed: Framed[M],
+        link: Link,
         *,
         key: Callable[[M], Hashable] | None = None,
         request_key: Callable[[M], Hashable] | None = None,
@@ -88,10 +92,11 @@ class Pipeline(Generic[M]):
             raise TypeError("request_key needs key: without it nothing tells which reply has the id")
         if is_push is not None and on_push is None:
             raise TypeError("is_push needs on_push, which gets what it tells")
-        if client.config.heartbeat is not None and key is None and is_push is None:
+        if link.config.heartbeat is not None and key is None and is_push is None:
             raise ValueError("heartbeat needs a pipeline with key or is_push: else its answer is taken for a reply")
         self.framed = framed
         self._client = client
+        self._link = link
         self._key = key
         self._request_key = request_key or key
         self._is_push = is_push
@@ -125,13 +130,12 @@ class Pipeline(Generic[M]):
 
     async def __aenter__(self) -> Pipeline[M]:
         if self._reader is not None:
-            raise UsageError(f"{self._client._where}: a pipeline is used once; make a new one")
-        if self._client._supervisor is not None:
-            await self._client._supervisor.catch_up(self._client, Default.TIMEOUT, "pipeline")
-        self._protocol = self._client._protocol
+            raise self._error(UsageError, "a pipeline is used once; make a new one")
+        await catch_up(self._link, Default.TIMEOUT, "pipeline")
+        self._protocol = self._link.protocol
         self._protocol.check_user()
         self._watchdog = watchdog_of(asyncio.get_running_loop())
-        self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._client._where}")
+        self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._link.config.address}")
         # One that is cancelled before its first step ends nothing by itself.
         self._reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
         return self
@@ -157,7 +161,7 @@ class Pipeline(Generic[M]):
         Raises: ConnectionLostError, ClosedError: With the reason as `__cause__`.
         """
         if self._reader is None:
-            raise UsageError(f"{self._client._where}: use `async with` before the pipeline")
+            raise self._error(UsageError, "use `async with` before the pipeline")
         await asyncio.wait([self._reader])
         assert self._refusal is not None
         raise self._refusal()
@@ -184,9 +188,9 @@ class Pipeline(Generic[M]):
         No other request is affected.
         """
         if self._reader is None:
-            raise UsageError(f"{self._client._where}: use `async with` before the pipeline")
+            raise self._error(UsageError, "use `async with` before the pipeline")
         self._protocol.check_user()
-        limit = request_limit(self._watchdog, self._client, timeout)
+        limit = request_limit(self._watchdog, self._link, timeout)
         number = self._reserve(message)
         with limit:
             try:
@@ -243,11 +247,11 @@ class Pipeline(Generic[M]):
 
     def _check_connection(self) -> None:
         # `framed` would go on with a new one.
-        if self._client._protocol is not self._protocol:
+        if self._link.protocol is not self._protocol:
             raise self._error(ClosedError, "the client has connected again: begin another pipeline")
 
     def _error(self, kind: type[NetworkError], what: str) -> NetworkError:
-        return kind(f"{self._client._where}: {what}", self._client._details("request"))
+        return self._link.error(kind, what, "request")
 
     # ---- Reading ----
 
@@ -296,9 +300,9 @@ class Pipeline(Generic[M]):
         if self._reason is not None:
             return
         self._reason = reason
-        self._refusal = refusal(self._client, "pipeline ended", reason)
+        self._refusal = refusal(self._link, "pipeline ended", reason)
         if abort:
-            drop(self._client, self._protocol, reason)
+            drop(self._link, self._protocol, reason)
         for reply in self._slots.values():
             if reply is not None:
                 fail(reply, self._refusal())

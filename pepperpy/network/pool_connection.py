@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from pepperpy.network._waiter import Waiter
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkError, UsageError
-from pepperpy.network.tcp import NetworkClient
+from pepperpy.network.tcp import NetworkClient, link_of, passed_on
 from pepperpy.network.watchdog import time_limit
 
 logger = logging.getLogger("pepperpy.network.pool")
@@ -46,8 +46,8 @@ class PooledConnection:
         self.expires_at = expires_at  # not to be lent from then on; `inf` for never
         self.idle_since = 0.0
         self.used = False
-        self._protocol = client._protocol
-        self._tls = client._protocol.is_tls
+        self._protocol = link_of(client).protocol
+        self._tls = self._protocol.is_tls
         self._watch: Waiter | None = None
         self._poll: select.poll | None = None
         sock = self._protocol.extra_info("socket")
@@ -85,7 +85,7 @@ class PooledConnection:
 
     def pass_on(self) -> None:
         """Move the connection to a new client: whoever kept the old one finds that unconnected."""
-        self.client = self.client._pass_on()
+        self.client = passed_on(self.client)
 
     def watch(self, disturbed: Callable[[PooledConnection, str], object]) -> None:
         """Call `disturbed(connection, flaw)`, once, if it does not stay silent until `unwatch()`."""
@@ -156,7 +156,7 @@ class Maker:
                 result = await self._check(client)
         except Exception as error:
             client.abort()
-            logger.info("%s: an idle connection failed its check (%s)", client._where, type(error).__name__)
+            logger.info("%s: an idle connection failed its check (%s)", client.config.address, type(error).__name__)
             return False
         except BaseException:
             client.abort()

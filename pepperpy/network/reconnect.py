@@ -23,10 +23,11 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.backoff import Backoff, Outages
+from pepperpy.network.checks import Timeout
 from pepperpy.network.config import NetworkConfig, State
 from pepperpy.network.detached import detached, detached_task
 from pepperpy.network.errors import (
@@ -39,8 +40,9 @@ from pepperpy.network.errors import (
     UsageError,
 )
 from pepperpy.network.heartbeat import Heartbeat
+from pepperpy.network.link import E, Link, connection_error, deadline_of, remaining
 from pepperpy.network.lookup import forget
-from pepperpy.network.pending import Pending, PendingReceiver, PendingSender, deadline_of, remaining
+from pepperpy.network.pending import PendingReceiver, PendingSender
 
 if TYPE_CHECKING:
     from pepperpy.network.attempt import Lend
@@ -55,14 +57,16 @@ _outages = Outages()
 class Supervisor:
     """Watches over the connections of one client. Belongs to the thread and loop in which the client connected."""
 
-    def __init__(self, client: NetworkClient, lend: Lend) -> None:
+    def __init__(self, client: NetworkClient, link: Link, lend: Lend) -> None:
+        # Weak: a client that nobody uses any more ends this, and its link is as old as it.
         self._client = weakref.ref(client)
+        self._link = weakref.ref(link)
         self._lend = lend
         self._state: State = "closed"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner = (threading.get_ident(), os.getpid())
-        self.config: NetworkConfig = client.config.bare
-        self.last: StreamProtocol = client._protocol
+        self.config: NetworkConfig = link.config.bare
+        self.last: StreamProtocol = link.protocol
         self._connected_at = 0.0  # seconds of time.monotonic()
         self._retry = 0  # attempts since a connection last proved itself
         self._tried: Tried = {}  # addresses used in these
@@ -87,21 +91,21 @@ class Supervisor:
     def connect_failed(self, error: BaseException) -> None:
         """`connect()` ended without a connection."""
         if not isinstance(error, NetworkError):
-            error = NotConnectedError(*self.words(f"connect() was ended by {type(error).__name__}", "connect"))
+            error = self.error(NotConnectedError, f"connect() was ended by {type(error).__name__}", "connect")
         self._finish(error)
 
     def connected(self, protocol: StreamProtocol) -> None:
         """The client has a new connection, and uses it already."""
-        client = self._client()
-        assert client is not None
+        link = self._link()
+        assert link is not None
         self.last = protocol
         self._connected_at = time.monotonic()
         for pending in (self._receiving, self._sending):
             if not pending.is_told:
-                setattr(client, "_" + pending.side, pending)
+                pending.stand_in(link)
         self._stop_heartbeat()
-        if client.config.heartbeat is not None:
-            self._heartbeat = Heartbeat(client, protocol, self._lend)
+        if link.config.heartbeat is not None:
+            self._heartbeat = Heartbeat(link, protocol, self._lend)
         self._become("connected")
         protocol.watch(self._ended, self.config.reconnect)
 
@@ -110,12 +114,12 @@ class Supervisor:
         if self._state == "closed":
             return None
         if self._owner != (threading.get_ident(), os.getpid()):
-            raise UsageError(*self.words("connection belongs to another thread or process", "use"))
+            raise self.error(UsageError, "connection belongs to another thread or process", "use")
         self._stop_heartbeat()
         task, self._task = self._task, None
         if task is not None and not task.get_loop().is_closed():
             task.cancel()
-        self._finish(ClosedError(*self.words("connection was closed by this side", "use")))
+        self._finish(self.error(ClosedError, "connection was closed by this side", "use"))
         return task
 
     async def disconnect(self) -> None:
@@ -143,40 +147,33 @@ class Supervisor:
     def is_reconnecting(self) -> bool:
         return self._task is not None
 
-    async def wait_connected(self, client: NetworkClient, timeout: Any) -> None:
+    async def wait_connected(self, link: Link, timeout: Timeout) -> None:
         deadline = deadline_of(timeout, self.config)
-        while not client.is_connected:
+        while not link.protocol.is_connected:
             # Sending may have broken on a connection whose end has not come yet.
             going_on = (
-                client._connecting is not None
+                self._state == "connecting"
                 or self._task is not None
                 or (self.config.reconnect and self._state == "connected")
             )
             if not going_on:
-                raise self._why_not(client)
+                raise self._why_not(link.protocol)
             if self._task is not None:
                 self.check_user()
             await self.wait(deadline, "wait_connected")
-        client._protocol.check_user()
+        link.protocol.check_user()
 
-    async def catch_up(self, client: NetworkClient, timeout: Any, phase: str) -> Any:
-        """Before anything that sends and receives: see `PendingReceiver.catch_up()`."""
-        pending = client._receiver
-        return await pending.catch_up(timeout, phase) if isinstance(pending, PendingReceiver) else timeout
-
-    def _why_not(self, client: NetworkClient) -> NetworkError:
+    def _why_not(self, protocol: StreamProtocol) -> NetworkError:
         if self._end is not None:
             return copy.copy(self._end)
-        state = client._protocol.state
-        if state == "unconnected":
-            return NotConnectedError(*self.words("not connected: call connect() or use `async with` first", "use"))
-        if state in ("closing", "closed"):
-            return ClosedError(*self.words("connection was closed by this side", "use"))
-        what = "the peer has ended its stream" if client._protocol.at_eof else "connection lost"
-        loss = client._protocol.loss
-        if loss is not None:
-            what += f": {self.config.explained(loss)}"
-        return ConnectionLostError(*self.words(what, "use"), loss)
+        if protocol.state == "unconnected":
+            return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
+        if protocol.state in ("closing", "closed"):
+            return self.error(ClosedError, "connection was closed by this side", "use")
+        what = "the peer has ended its stream" if protocol.at_eof else "connection lost"
+        if protocol.loss is not None:
+            what += f": {self.config.explained(protocol.loss)}"
+        return self.error(ConnectionLostError, what, "use", protocol.loss)
 
     # ---- What the pending directions ask ----
 
@@ -187,13 +184,11 @@ class Supervisor:
     def check_user(self) -> None:
         self.last.check_user()
 
-    def next_of(self, pending: Pending) -> Any:
-        """The direction that succeeds `pending`, which is in its place from now on; None if there is none yet."""
-        client = self._client()
-        if self._state == "connected" and client is not None:
-            direction = getattr(client._protocol, pending.side)
-            setattr(client, "_" + pending.side, direction)
-            return direction
+    def connected_link(self) -> Link | None:
+        """The client's link, with a connection in it; None if there is none yet. Raises: why there will be none."""
+        link = self._link()
+        if self._state == "connected" and link is not None:
+            return link
         if self._end is not None:
             raise copy.copy(self._end)
         return None
@@ -212,12 +207,14 @@ class Supervisor:
             # uvloop's timers may come a millisecond early.
             if (now := time.monotonic()) >= deadline:
                 elapsed = round(now - started, 3)
-                message, details = self.words(f"{phase} timed out after {elapsed} s without a connection", phase)
-                raise NetworkTimeoutError(message, details | {"elapsed": elapsed})
+                what = f"{phase} timed out after {elapsed} s without a connection"
+                raise self.error(NetworkTimeoutError, what, phase, elapsed=elapsed)
 
-    def words(self, what: str, phase: str) -> tuple[str, dict[str, Any]]:
-        """Message and details of an error."""
-        return f"{self.config.address}: {what}", self.config.place | {"phase": phase}
+    def error(
+        self, kind: type[E], what: str, phase: str, cause: BaseException | None = None, /, **details: object
+    ) -> E:
+        """As `Link.error()`."""
+        return connection_error(self.config, kind, what, phase, cause, **details)
 
     # ---- Changes of state ----
 
@@ -249,19 +246,19 @@ class Supervisor:
         if protocol is not self.last:
             return
         self._stop_heartbeat()
-        client = self._client()
-        if client is None or self._state != "connected":
+        link = self._link()
+        if link is None or self._state != "connected":
             # Closed; or connect() was called when only sending had met the end of this one, and settles the rest.
             return
         if protocol.state == "closed":
             # Not by the client: by the heartbeat, which was lent the connection.
-            self._finish(ClosedError(*self.words("connection was closed by this side", "use")))
+            self._finish(self.error(ClosedError, "connection was closed by this side", "use"))
             return
         if self.config.reconnect:
             for pending in (self._receiving, self._sending):
                 if pending.is_told:
                     pending.lost = protocol
-                setattr(client, "_" + pending.side, pending)
+                pending.stand_in(link)
             if time.monotonic() - self._connected_at >= self._backoff.ceiling(max(1, self._retry)):
                 self._retry = 0
                 self._tried = {}
@@ -289,20 +286,20 @@ class Supervisor:
                     return
         except Exception as error:
             if self._task is asyncio.current_task():
-                self._give_up(ConnectError(*self.words(f"reconnecting failed: {error!r}", "connect"), error))
+                self._give_up(self.error(ConnectError, f"reconnecting failed: {error!r}", "connect", error))
         finally:
             _outages.leave(host)
 
     def _reconnect_ended(self, task: asyncio.Task[None]) -> None:
         if task is self._task and task.cancelled():
             # Not by stop(): somebody ends all tasks of the loop, maybe before this one began; or on_connect raised it.
-            self._give_up(ClosedError(*self.words("reconnecting was cancelled", "connect")))
+            self._give_up(self.error(ClosedError, "reconnecting was cancelled", "connect"))
 
     async def _pause(self, host: str) -> bool:
         limit = self.config.reconnect_attempts
         if limit is not None and self._retry >= limit:
             what = f"gave up: the connection was lost again at once, after {limit} attempts"
-            self._give_up(ConnectError(*self.words(what, "connect"), self.last.loss))
+            self._give_up(self.error(ConnectError, what, "connect", self.last.loss))
             return False
         self._retry += 1
         backoff = self._backoff
@@ -316,33 +313,34 @@ class Supervisor:
         from pepperpy.network.attempt import AttemptFailed, attempt
         from pepperpy.network.connecting import connect_error
 
-        client = self._client()
-        if client is None:
+        link = self._link()
+        if link is None:
             return True
-        config = client.config
-        del client
+        config = link.config
+        del link
         began = time.monotonic()
         try:
             protocol = await attempt(config, self._tried, self._lend, again=True)
         except AttemptFailed as failed:
-            client = self._client()
-            if client is None or self._task is not asyncio.current_task():
+            link = self._link()
+            if link is None or self._task is not asyncio.current_task():
                 return True
             if not failed.may_pass or self._retry == config.reconnect_attempts:
-                self._give_up(connect_error(client.config, failed, self._retry, time.monotonic() - started))
+                self._give_up(connect_error(config, failed, self._retry, time.monotonic() - started))
                 return True
-            client._retries += 1
+            link.retries += 1
             logger.info("reconnect to %s: attempt %d failed (%s)", host, self._retry, failed.reason)
             return False
-        client = self._client()
-        if client is None or self._task is not asyncio.current_task():
+        link = self._link()
+        if link is None or self._task is not asyncio.current_task():
             # Closed meanwhile, and on_connect did not mind being cancelled.
             protocol.abort()
             return True
         _outages.succeeded(host)
         self._task = None
         logger.info("reconnected to %s, attempt %d", host, self._retry)
-        client._take_over(protocol, time.monotonic() - began)
+        link.take_over(protocol, time.monotonic() - began)
+        self.connected(protocol)
         return True
 
     def _give_up(self, error: NetworkError) -> None:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pepperpy.network.checks import BytesLike, Timeout, seconds_of
+from pepperpy.network.checks import BytesLike, Timeout
 from pepperpy.network.errors import (
     BusyError,
     ClosedError,
@@ -28,7 +28,8 @@ from pepperpy.network.errors import (
     NetworkTimeoutError,
     ProtocolError,
 )
-from pepperpy.network.pending import PendingReceiver
+from pepperpy.network.link import Link
+from pepperpy.network.pending import raise_loss
 from pepperpy.network.watchdog import Limit, Watchdog, watchdog_of
 
 if TYPE_CHECKING:
@@ -52,13 +53,14 @@ class Exchanges:
         protocol.check_user()
         self._protocol = protocol
         self._turns = Turns(1)
-        self.served: NetworkClient | None = None  # whose exchange is under way
+        self.served: Link | None = None  # whose exchange is under way
         self._watchdog = watchdog_of(asyncio.get_running_loop())
 
     # The client is passed in, and kept only meanwhile: a cycle would put off the warning about an unclosed one.
     async def run(
         self,
         client: NetworkClient,
+        link: Link,
         data: BytesLike,
         receive: Callable[[NetworkClient], Awaitable[T]],
         timeout: Timeout,
@@ -70,61 +72,51 @@ class Exchanges:
         self._protocol.check_user()
         has_turn = accepted = False
         try:
-            with request_limit(self._watchdog, client, timeout):
+            with request_limit(self._watchdog, link, timeout):
                 await self._turns.take()
                 has_turn = True
-                self.served = client
-                self._hear_of_a_loss(client)
-                await self._send(client, data, allow_unasked)
+                self.served = link
+                # Better now than with a request on its way.
+                raise_loss(link)
+                await self._send(link, data, allow_unasked)
                 accepted = True
-                return await self._receive(client, receive)
+                return await self._receive(client, link, receive)
         except BaseException as error:
             if accepted:
-                self._drop(client, error)
+                self._drop(link, error)
             raise
         finally:
             if has_turn:
                 self.served = None
                 self._turns.give_back()
 
-    def _hear_of_a_loss(self, client: NetworkClient) -> None:
-        # A client that reconnects is told of a loss once, by a receive; better now than with a request on its way.
-        receiver = client._receiver
-        while isinstance(receiver, PendingReceiver) and not receiver.is_told:
-            receiver.take(65536)
-
-    async def _send(self, client: NetworkClient, data: BytesLike, allow_unasked: bool) -> None:
+    async def _send(self, link: Link, data: BytesLike, allow_unasked: bool) -> None:
         sender, waiter = self._protocol.sender, None
         while True:
-            self._check_silence(client, allow_unasked)
+            self._check_silence(link, allow_unasked)
             if sender.send(data):
                 return
             waiter = sender.wait(None, waiter)
             await waiter
 
-    def _check_silence(self, client: NetworkClient, allow_unasked: bool) -> None:
+    def _check_silence(self, link: Link, allow_unasked: bool) -> None:
         receiver = self._protocol.receiver
-        if client._protocol is not self._protocol and self._protocol.state == "open":
+        if link.protocol is not self._protocol and self._protocol.state == "open":
             # Lent by a pool, and somebody else's by now.
-            raise ClosedError(f"{client._where}: not sent: the connection was given back", client._details("request"))
+            raise link.error(ClosedError, "not sent: the connection was given back", "request")
         if receiver.is_busy:
-            raise BusyError(
-                f"{client._where}: another task is already receiving; its bytes would be the reply",
-                client._details("request"),
-            )
+            what = "another task is already receiving; its bytes would be the reply"
+            raise link.error(BusyError, what, "request")
         if receiver.at_eof:
-            raise ConnectionLostError(
-                f"{client._where}: the peer has ended its stream: no reply can come", client._details("request")
-            )
-        if receiver.bytes_buffered and not allow_unasked:
-            error = ProtocolError(
-                f"{client._where}: the peer sent {receiver.bytes_buffered} bytes that no request had asked for",
-                client._details("request") | {"unasked": receiver.bytes_buffered},
-            )
-            self._drop(client, error)
+            what = "the peer has ended its stream: no reply can come"
+            raise link.error(ConnectionLostError, what, "request")
+        if (unasked := receiver.bytes_buffered) and not allow_unasked:
+            what = f"the peer sent {unasked} bytes that no request had asked for"
+            error = link.error(ProtocolError, what, "request", unasked=unasked)
+            self._drop(link, error)
             raise error
 
-    async def _receive(self, client: NetworkClient, receive: Callable[[NetworkClient], Awaitable[T]]) -> T:
+    async def _receive(self, client: NetworkClient, link: Link, receive: Callable[[NetworkClient], Awaitable[T]]) -> T:
         receiver = self._protocol.receiver
         taken = receiver.bytes_received - receiver.bytes_buffered
         receiver.limited_elsewhere = True
@@ -132,26 +124,31 @@ class Exchanges:
             reply = await receive(client)
         finally:
             receiver.limited_elsewhere = False
-        if client._protocol is not self._protocol:
-            raise ClosedError(f"{client._where}: closed during a request", client._details("request"))
+        if link.protocol is not self._protocol:
+            raise link.error(ClosedError, "closed during a request", "request")
         if receiver.at_eof and receiver.bytes_received == taken:
             # receive_line() and others give b"" for that.
-            raise ConnectionLostError(
-                f"{client._where}: the peer ended its stream instead of a reply", client._details("request")
-            )
+            raise link.error(ConnectionLostError, "the peer ended its stream instead of a reply", "request")
         return reply
 
-    def _drop(self, client: NetworkClient, reason: BaseException) -> None:
+    def _drop(self, link: Link, reason: BaseException) -> None:
         loss = self._protocol.loss
-        drop(client, self._protocol, reason)
+        drop(link, self._protocol, reason)
         # The client may have connected again meanwhile, and `receive` may have read there.
-        drop(client, client._protocol, reason)
-        refuse = refusal(client, "connection dropped after a failed request", reason)
+        drop(link, link.protocol, reason)
+        refuse = refusal(link, "connection dropped after a failed request", reason)
         if loss is not None and not isinstance(reason, _PEERS_DOING):
             # Lost before: by the heartbeat, maybe, whose own request is cancelled for it.
-            message = f"{client._where}: connection lost: {client.config.explained(loss)}"
-            refuse = functools.partial(ConnectionLostError, message, client._details("request"), loss)
+            what = f"connection lost: {link.config.explained(loss)}"
+            refuse = link.maker(ConnectionLostError, what, "request", loss)
         self._turns.refuse(refuse)
+
+
+def exchanges_of(link: Link) -> Exchanges:
+    """Those of the present connection."""
+    if link.exchanges is None:
+        link.exchanges = Exchanges(link.protocol)
+    return link.exchanges
 
 
 # ---- What requests and pipelines share ----
@@ -215,33 +212,30 @@ def fail(future: asyncio.Future[Any], error: NetworkError) -> None:
         future.exception()
 
 
-def refusal(client: NetworkClient, what: str, reason: BaseException) -> Refusal:
+def refusal(link: Link, what: str, reason: BaseException) -> Refusal:
     """Makes the errors of those that cannot be served because of `reason`."""
     kind = ConnectionLostError if isinstance(reason, _PEERS_DOING) else ClosedError
-    message = f"{client._where}: {what}: {_words(reason)}"
-    return functools.partial(kind, message, client._details("request"), reason)
+    return link.maker(kind, f"{what}: {_words(reason)}", "request", reason)
 
 
-def drop(client: NetworkClient, protocol: StreamProtocol, reason: BaseException) -> None:
+def drop(link: Link, protocol: StreamProtocol, reason: BaseException) -> None:
     """Abort the connection, unless it has ended, or is being closed in order: that goes on."""
     if protocol.state == "open":
-        logger.info("%s: connection dropped after a failed request: %s", client._where, _words(reason))
-        protocol.drop(refusal(client, "connection dropped after a failed request", reason)())
+        what = "connection dropped after a failed request"
+        logger.info("%s: %s: %s", link.config.address, what, _words(reason))
+        protocol.drop(refusal(link, what, reason)())
 
 
-def request_limit(watchdog: Watchdog, client: NetworkClient, timeout: Timeout) -> Limit:
+def request_limit(watchdog: Watchdog, link: Link, timeout: Timeout) -> Limit:
     """The time of one whole call."""
-    seconds = seconds_of(timeout, client.config.timeout)
-    return watchdog.limit(
-        math.inf if seconds is None else seconds, functools.partial(_timed_out, client, time.monotonic())
-    )
+    seconds = link.seconds(timeout)
+    error = functools.partial(_timed_out, link, time.monotonic())
+    return watchdog.limit(math.inf if seconds is None else seconds, error)
 
 
-def _timed_out(client: NetworkClient, started: float) -> NetworkTimeoutError:
+def _timed_out(link: Link, started: float) -> NetworkTimeoutError:
     elapsed = round(time.monotonic() - started, 3)
-    return NetworkTimeoutError(
-        f"{client._where}: request timed out after {elapsed} s", client._details("request") | {"elapsed": elapsed}
-    )
+    return link.error(NetworkTimeoutError, f"request timed out after {elapsed} s", "request", elapsed=elapsed)
 
 
 def _words(reason: BaseException) -> str:

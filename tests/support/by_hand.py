@@ -96,7 +96,7 @@ class Workbench:
         self.transport = (SocketTransport if on_socket else MemoryTransport)(self.loop, self.protocol)
         with self.inside():
             self.transport.connect()
-        self.client._use(self.protocol)
+        self.client._link.use(self.protocol)
 
     @contextlib.contextmanager
     def inside(self, in_task: bool = False) -> Iterator[None]:

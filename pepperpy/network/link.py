@@ -1,0 +1,173 @@
+"""`Link`: the present connection of one client, for all that works on it without being the client.
+
+Requests, framed messages, the pool, the heartbeat and reconnecting get a link, and know nothing of `NetworkClient`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network.checks import BytesLike, Timeout, seconds_of
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import NetworkError
+
+if TYPE_CHECKING:
+    from pepperpy.network.request import Exchanges
+
+E = TypeVar("E", bound=NetworkError)
+
+
+class Receiving(Protocol):
+    """Who answers to a client that receives: a `Receiver`, or what stands in for it between two connections.
+
+    A take returns None where it has nothing yet; then the wait of that name is awaited, and the take asked again.
+    """
+
+    def take(self, size: int) -> bytes | None: ...
+    def take_into(self, buffer: BytesLike) -> int | None: ...
+    def take_exactly(self, size: int) -> bytes | None: ...
+    def take_until(self, separator: BytesLike, max_size: int | None = None) -> bytes | None: ...
+    def take_line(self) -> bytes | None: ...
+    def take_lines(self) -> list[bytes] | None: ...
+    def wait(self, timeout: Timeout) -> Awaitable[None]: ...
+    def wait_exactly(self, size: int, timeout: Timeout) -> Awaitable[None]: ...
+    def wait_until(self, separator: BytesLike, max_size: int | None, timeout: Timeout) -> Awaitable[None]: ...
+    def wait_line(self, timeout: Timeout) -> Awaitable[None]: ...
+
+
+class Sending(Protocol):
+    """Who answers to a client that sends: a `Sender`, or what stands in for it. False: wait, and ask again."""
+
+    def send(self, data: BytesLike) -> bool: ...
+    def immutable(self, buffers: Iterable[BytesLike]) -> list[bytes]: ...
+    def send_many(self, messages: list[bytes]) -> bool: ...
+    def send_eof(self) -> None: ...
+    # `previous` is what the wait before, of the same call, returned: they have their time together.
+    def wait(self, timeout: Timeout, previous: Any) -> Awaitable[None]: ...
+    def start_flush(self, timeout: Timeout) -> Awaitable[None] | None: ...
+
+
+class Link:
+    """A client has one link for all its life, and with each `connect()` another connection in it.
+
+    Attributes:
+        config: The client's.
+        protocol: The present connection, or the last one.
+        receiver, sender: Who answers in each direction now. Change them by `swap()`.
+        exchanges: The requests of this connection; None before the first one.
+        connects, retries, latency: Of `NetworkStats`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "config",
+        "connects",
+        "exchanges",
+        "latency",
+        "past",
+        "protocol",
+        "receiver",
+        "retries",
+        "sender",
+    )
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Without a connection."""
+        self.config = config
+        self.protocol = StreamProtocol(config)
+        self.receiver: Receiving = self.protocol.receiver
+        self.sender: Sending = self.protocol.sender
+        self.exchanges: Exchanges | None = None
+        self.connects = self.retries = 0
+        self.latency: float | None = None
+        # bytes_received, bytes_sent, receives, sends of the connections before the present one.
+        self.past = (0, 0, 0, 0)
+
+    # ---- The connection ----
+
+    def use(self, protocol: StreamProtocol) -> None:
+        """Go on with this connection, in both directions."""
+        self.protocol = protocol
+        self.exchanges = None
+        self.swap(protocol.receiver, protocol.sender)
+
+    def swap(self, receiver: Receiving | None = None, sender: Sending | None = None) -> None:
+        """Let these answer from now on; None leaves a direction as it is."""
+        if receiver is not None:
+            self.receiver = receiver
+        if sender is not None:
+            self.sender = sender
+
+    def take_over(self, protocol: StreamProtocol, latency: float) -> None:
+        """Go on with a new connection, whose attempt took `latency` seconds."""
+        self.latency = latency
+        self.past = self.totals()
+        self.use(protocol)
+        self.connects += 1
+
+    def give_to(self, other: Link) -> None:
+        """Move connection and counts to a link that has none yet, which gives its own, unconnected one.
+
+        Written out: a pool does it each time it lends. No `swap()` is told.
+        """
+        other.connects, other.retries, other.latency = self.connects, self.retries, self.latency
+        other.past, self.past = self.past, self.totals()
+        other.protocol, self.protocol = self.protocol, other.protocol
+        other.receiver, self.receiver = self.receiver, other.receiver
+        other.sender, self.sender = self.sender, other.sender
+        self.exchanges = None
+
+    def totals(self) -> tuple[int, int, int, int]:
+        """bytes_received, bytes_sent, receives, sends of all connections."""
+        receiver, sender, past = self.protocol.receiver, self.protocol.sender, self.past
+        return (
+            past[0] + receiver.bytes_received,
+            past[1] + sender.bytes_sent,
+            past[2] + receiver.receives,
+            past[3] + sender.sends,
+        )
+
+    # ---- Time and words ----
+
+    def seconds(self, timeout: Timeout) -> float | None:
+        """`timeout` as a caller gave it, in seconds; None for no limit. Raises: as `check_timeout`."""
+        return seconds_of(timeout, self.config.timeout)
+
+    def error(
+        self, kind: type[E], what: str, phase: str, cause: BaseException | None = None, /, **details: object
+    ) -> E:
+        """An error that says where, in words and in its `details`."""
+        return connection_error(self.config, kind, what, phase, cause, **details)
+
+    def maker(self, kind: type[E], what: str, phase: str, cause: BaseException | None = None) -> Callable[[], E]:
+        """Makes such an error each time: an exception collects the tracebacks of all its raises."""
+        config = self.config
+        return lambda: connection_error(config, kind, what, phase, cause)
+
+
+def connection_error(
+    config: NetworkConfig,
+    kind: type[E],
+    what: str,
+    phase: str,
+    cause: BaseException | None = None,
+    /,
+    **details: object,
+) -> E:
+    """An error about the connection to what `config` names."""
+    return kind(f"{config.address}: {what}", config.place | {"phase": phase} | details, cause)
+
+
+def deadline_of(timeout: Timeout, config: NetworkConfig) -> float:
+    """When a call with this `timeout` ends, in seconds of `time.monotonic()`; infinite for no limit."""
+    seconds = seconds_of(timeout, config.timeout)
+    return math.inf if seconds is None else time.monotonic() + seconds
+
+
+def remaining(deadline: float) -> float | None:
+    """Seconds until the deadline, as a `timeout`."""
+    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
