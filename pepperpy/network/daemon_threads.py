@@ -50,19 +50,17 @@ class DaemonThreads(Executor):
             self._queue.append((future, function, arguments))
             if self._idle >= len(self._queue):
                 self._changed.notify()
-                return future
-            if self._threads >= self._limit:
-                return future
-            self._threads += 1
-        try:
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
-        except RuntimeError as error:
-            with self._changed:
-                self._threads -= 1
-                if not self._threads and self._queue:
-                    # Nobody else takes it.
-                    self._queue.pop()
-                    raise BlockingIOError(errno.EAGAIN, f"no thread to be had: {error}") from error
+            elif self._threads < self._limit:
+                try:
+                    # Under the lock: of two that fail at once, each would leave the other's job to nobody.
+                    threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                except RuntimeError as error:
+                    if not self._threads:
+                        # Nobody else takes it.
+                        self._queue.pop()
+                        raise BlockingIOError(errno.EAGAIN, f"no thread to be had: {error}") from error
+                else:
+                    self._threads += 1
         return future
 
     def _work(self) -> None:
