@@ -7,6 +7,8 @@
         call.py                   one logical request and how far it got
         ../watchdog.py            one timer for the limits of all attempts
         redirects.py, urls.py     what a redirect asks for next; URLs as they were given
+        cookies.py                what servers set, and what is sent back
+          session_cookies.py      the same jar as aiohttp's sessions want it
         wire.py, connector.py     the seam to aiohttp: the session; its pool, and what closes its gaps
         resolver.py, socks.py     addresses from ../lookup.py; a socket through a SOCKS proxy
         translate.py              aiohttp's exceptions into this package's

@@ -27,6 +27,8 @@ Params: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Surrogates too: yarl and aiohttp leave them out without a word, and send the rest.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# A semicolon ends the cookie: what follows would be another one.
+_NOT_IN_COOKIE = re.compile(r"[\x00-\x1f;\x7f\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 # RFC 7617, section 2, and what aiohttp encodes credentials of a proxy as.
@@ -207,7 +209,7 @@ def check_cookies(cookies: object) -> dict[str, str]:
             raise TypeError(f"cookies must map str to str, not {name!r} to {type(value).__name__}")
         if not _TOKEN.fullmatch(name) or _RESERVED(name):
             raise ValueError(f"cookies has {name!r}, which is no name of a cookie (RFC 6265, 4.1.1)")
-        if found := _CONTROL.search(value):
+        if found := _NOT_IN_COOKIE.search(value):
             raise ValueError(f"cookies has the character {found.group()!r} in the value of {name!r}")
     return {plain(name): plain(value) for name, value in cookies.items()}
 

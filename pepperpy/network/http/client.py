@@ -137,7 +137,7 @@ class HTTPClient:
         if self._engine is None:
             if self._closed:
                 raise ClosedError("the client was closed; initialize() or `async with` opens it again")
-            self._engine = Engine(self.config, wires.make_wire(self.config), self._counters)
+            self._engine = Engine(self.config, wires.make_wire, self._counters)
             self._loop = loop
             self._pid = os.getpid()
         elif self._loop is not loop:

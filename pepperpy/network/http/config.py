@@ -43,9 +43,10 @@ class HTTPConfig:
         headers: Sent with every request; a request's own header replaces one of the same name, and None removes it.
         params: Query parameters of every request: a mapping or pairs of name and value, as `request()` takes them; kept
             as a dict. A request's own replace those of the same name, and None removes one.
-        cookies: Cookies to begin with, for the host of `base_url`, or without one for each that a request names; not
-            for another host that a redirect leads to. Cookies know no ports (RFC 6265, section 8.5), so a redirect to
-            another port of the host takes them along. What servers set is kept for the life of the client.
+        cookies: Cookies to begin with, for the origin of `base_url`, or without one for each that a request names; not
+            for another one that a redirect leads to, be it another port of the host. What servers set is kept until the
+            client is closed, and goes to all ports of its host, as in browsers (RFC 6265, section 8.5). Values are sent
+            as they are, byte for byte.
         auth: `(user, password)`, an `Auth`, or a callable that returns a token (see `RefreshingAuth`). With a
             `base_url` it is sent to that origin only, and never across a redirect to another origin. A URL with user
             and password in it sends those instead.

@@ -93,6 +93,8 @@ class GuardedConnector(aiohttp.TCPConnector):
             return connection
         for name in call.hop.left_out:
             req.headers.popall(name, None)
+        if call.hop.cookie is not None:
+            req.headers["Cookie"] = call.hop.cookie
         call.phase = "queue"
         while True:
             call.reused = False

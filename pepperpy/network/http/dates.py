@@ -52,6 +52,46 @@ def parse_date(text: str) -> float | None:
         return None
 
 
+# RFC 6265, section 5.1.1: a date is its parts in any order, between any of these characters.
+_DELIMITERS = re.compile(r"[\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
+_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])")
+_NUMBER = re.compile(r"([0-9]{1,4})(?![0-9])")
+
+
+def parse_cookie_date(text: str) -> float | None:
+    """Seconds since 1970 of the `Expires` of a cookie; None if it is no date.
+
+    Day, month, year and time in any order, as RFC 6265, section 5.1.1, has it, without their zone; else what
+    `parse_date()` takes, or ISO 8601, which servers send and browsers ignore.
+    """
+    if len(text) > 2 * _MAX_LENGTH:
+        return None
+    clock = day = month = year = None
+    for token in _DELIMITERS.split(text):
+        number = _NUMBER.match(token)
+        if clock is None and (found := _TIME.match(token)):
+            clock = found.groups()
+        elif day is None and number and len(number[1]) <= 2:
+            day = int(number[1])
+        elif month is None and token[:3].lower() in _MONTHS:
+            month = _MONTHS.index(token[:3].lower()) + 1
+        elif year is None and number and len(number[1]) >= 2:
+            year = int(number[1])
+    try:
+        if clock is None or day is None or month is None or year is None:
+            if (at := parse_date(text)) is not None:
+                return at
+            iso = datetime.fromisoformat(text)
+            return iso.replace(tzinfo=iso.tzinfo or UTC).timestamp()
+        if year < 100:
+            year += 1900 if year >= 70 else 2000
+        hour, minute, second = map(int, clock)
+        second = 59 if second == 60 else second  # a leap second
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait as `Retry-After` says (RFC 9110, section 10.2.3); None if it is absent or unreadable.
 

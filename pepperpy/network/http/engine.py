@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from multidict import CIMultiDict
+from yarl import URL
 
 from pepperpy.network.backoff import Backoff, RetryBudget
 from pepperpy.network.errors import (
@@ -23,9 +25,10 @@ from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call, current_call
 from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.dates import retry_after
 from pepperpy.network.http.rate_limit import RateLimiter
-from pepperpy.network.http.redirects import NotFollowed, location_of
+from pepperpy.network.http.redirects import Hop, NotFollowed, location_of
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start, redirect_error
 from pepperpy.network.http.translate import FAILURES, may_help, translate
 from pepperpy.network.http.wire import Wire
@@ -49,8 +52,13 @@ class Counters:
 class Engine:
     """Carries calls over a wire, attempt by attempt. One for each open client."""
 
-    def __init__(self, config: HTTPConfig, wire: Wire, counters: Counters) -> None:
-        self.wire = wire
+    def __init__(
+        self, config: HTTPConfig, make_wire: Callable[[HTTPConfig, CookieJar], Wire], counters: Counters
+    ) -> None:
+        self._jar = CookieJar(config.cookies)
+        self._cookie_header = CIMultiDict(config.headers).get("Cookie")
+        self._cookies_for = None if config.base_url is None else URL(config.base_url).origin()
+        self.wire = make_wire(config, self._jar)
         self.counters = counters
         self.closing = False
         self._config = config
@@ -92,7 +100,7 @@ class Engine:
             try:
                 with self._watchdog.limit(math.inf if watched is None else watched):
                     call.begin_hop()
-                    raw = await self.wire.send(call)
+                    raw = await self._send(call)
                     if 300 < raw.status < 309 and call.follow_redirects:
                         raw = await self._follow(call, raw)
                     call.head_at = monotonic()
@@ -140,6 +148,26 @@ class Engine:
         """
         return await read_start(raw, self._config.max_error_body, self._total)
 
+    async def _send(self, call: Call) -> Any:
+        """Send one request, with its cookies, and keep those of its answer."""
+        hop = call.hop
+        if self._jar or hop.cookies:
+            self._add_cookies(call, hop)
+        raw = await self.wire.send(call)
+        if "Set-Cookie" in raw.headers:
+            self._jar.update(hop.url, raw.headers.getall("Set-Cookie"))
+        return raw
+
+    def _add_cookies(self, call: Call, hop: Hop) -> None:
+        if any(name.lower() == "cookie" for name in call.dropped_headers):
+            return
+        text = None if hop.headers is None else hop.headers.get("Cookie")
+        if text is None and "cookie" not in hop.left_out:
+            text = self._cookie_header
+        # What the client was given goes to the origin of its base_url; without one, to that which the caller names.
+        given = hop.url.origin() == (self._cookies_for or call.url.origin())
+        hop.cookie = self._jar.header(hop.url, text, hop.cookies, given)
+
     async def _follow(self, call: Call, raw: Any) -> Any:
         """The answer at the end of the redirects; what time is left for all of them is the attempt's."""
         history: list[Any] = []
@@ -154,7 +182,7 @@ class Engine:
                 except NotFollowed as error:
                     why = str(error)
                 else:
-                    raw = await self.wire.send(call)
+                    raw = await self._send(call)
                     continue
             raise redirect_error(why, location, call)
         return raw

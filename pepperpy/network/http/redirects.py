@@ -59,10 +59,11 @@ class Hop:
         headers: Its own; those of the client's configuration come with them.
         body: What is sent, or None.
         cookies: Those of the request, beside the jar's.
-        left_out: Names of headers that are not sent, whoever would add them.
+        cookie: The header of that name, with what the jar has for this URL. None: what is in `headers`.
+        left_out: Names of headers that are not sent, whoever would add them; but for `cookie`.
     """
 
-    __slots__ = ("_lent_credentials", "body", "cookies", "headers", "left_out", "method", "url")
+    __slots__ = ("_lent_credentials", "body", "cookie", "cookies", "headers", "left_out", "method", "url")
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Hop:
         self.headers = headers
         self.body = body
         self.cookies = cookies
+        self.cookie: str | None = None
         self.left_out = left_out
         self._lent_credentials = False  # Authorization is of a Location's user info
 

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import aiohttp
-from yarl import URL
 
 from pepperpy.network import tls
 from pepperpy.network.config import MIB
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.connector import ALPN, GuardedConnector, switch_off_own_retry
+from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.session_cookies import SessionCookieJar
 from pepperpy.network.http.translate import UNEXPECTED, unreadable
 from pepperpy.network.http.upload import BodyFailed
 
@@ -42,32 +43,11 @@ class Wire(Protocol):
         """End all connections without a turn of the loop."""
 
 
-class Cookies:
-    """A jar into which the configured cookies come once for each origin that is asked for.
-
-    Never for another host that a redirect leads to, as other credentials (but the jar knows no ports: RFC 6265); and
-    never over what the server has set since.
-    """
-
-    def __init__(self, config: HTTPConfig) -> None:
-        # unsafe: servers that are named by their address have cookies too.
-        self.jar = aiohttp.CookieJar(unsafe=True)
-        self._first = config.cookies
-        self._base = None if config.base_url is None else URL(config.base_url).origin()
-        self._given_to: set[URL] = set()
-
-    def prepare_for(self, url: URL) -> None:
-        if self._first and (origin := url.origin()) not in self._given_to and self._base in (None, origin):
-            self._given_to.add(origin)
-            self.jar.update_cookies(self._first, response_url=origin)
-
-
 class AiohttpWire:
     """One `aiohttp.ClientSession`. Made and used inside one running loop."""
 
-    def __init__(self, config: HTTPConfig) -> None:
+    def __init__(self, config: HTTPConfig, jar: CookieJar) -> None:
         _raise_malloc_threshold()
-        self._cookies = Cookies(config)
         self.connector = GuardedConnector(
             config,
             ssl=verified(config),
@@ -78,7 +58,7 @@ class AiohttpWire:
         self.session = aiohttp.ClientSession(
             connector=self.connector,
             headers=config.headers,
-            cookie_jar=self._cookies.jar,
+            cookie_jar=SessionCookieJar(jar, config.base_url),
             timeout=config.client_timeout(config.timeout),
             trust_env=config.trust_env,
         )
@@ -94,8 +74,6 @@ class AiohttpWire:
 
     async def send(self, call: Call) -> aiohttp.ClientResponse:
         hop = call.hop
-        if not call.history:
-            self._cookies.prepare_for(hop.url)
         data = None
         if hop.body is not None:
             try:
@@ -107,7 +85,6 @@ class AiohttpWire:
                 hop.method,
                 hop.url,
                 headers=hop.headers,
-                cookies=hop.cookies,
                 data=data,
                 timeout=call.time_limits(),
                 allow_redirects=False,
@@ -147,7 +124,7 @@ class AiohttpWire:
 
 
 # What opens the wire of a client; `pepperpy.network.testing` puts its own here.
-make_wire: Callable[[HTTPConfig], Wire] = AiohttpWire
+make_wire: Callable[[HTTPConfig, CookieJar], Wire] = AiohttpWire
 
 
 def verified(config: HTTPConfig) -> Any:

@@ -16,6 +16,7 @@ from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http import wire as wires
 from pepperpy.network.http.checks import check_base_url, is_http
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.testing.http_match import Matcher, RouteOptions, RouteURL
 from pepperpy.network.testing.http_reply import Failure, Reply
@@ -214,10 +215,10 @@ class MockHTTP:
 # Those whose blocks the process is in; the last one answers. Blocks of different tasks may end in another order than
 # they began.
 _active: list[MockHTTP] = []
-_make_real_wire: Callable[[HTTPConfig], wires.Wire]
+_make_real_wire: Callable[[HTTPConfig, CookieJar], wires.Wire]
 
 
-def _make_mock_wire(config: HTTPConfig) -> wires.Wire:
+def _make_mock_wire(config: HTTPConfig, jar: CookieJar) -> wires.Wire:
     return MockWire(config, _active[-1])
 
 

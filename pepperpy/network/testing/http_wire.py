@@ -1,4 +1,4 @@
-"""What stands in for aiohttp below `HTTPClient`: carries requests to a `MockHTTP`, and keeps cookies.
+"""What stands in for aiohttp below `HTTPClient`: carries requests to a `MockHTTP`.
 
 tests/test_testing_agreement.py holds the two together.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from http.cookies import SimpleCookie
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +18,6 @@ from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.redirects import Hop
 from pepperpy.network.http.upload import BodyFailed
-from pepperpy.network.http.wire import Cookies
 from pepperpy.network.testing.http_reply import FAULTS, Delay, Failure, Reply
 from pepperpy.network.testing.http_request import MockRequest
 from pepperpy.network.testing.http_response import MockResponse
@@ -37,7 +35,7 @@ class Answers(Protocol):
 
 
 class MockWire:
-    """The `Wire` of one client: its cookies, and what waits. No connection is open, pooled or reused."""
+    """The `Wire` of one client, and what waits in it. No connection is open, pooled or reused."""
 
     session: aiohttp.ClientSession | None = None
     open_connections = 0
@@ -46,8 +44,6 @@ class MockWire:
     def __init__(self, config: HTTPConfig, mock: Answers) -> None:
         self._config = config
         self._mock = mock
-        self._cookies = Cookies(config)
-        self._jar = self._cookies.jar
         self.closed = False
         self._waiting: set[asyncio.Timeout] = set()
 
@@ -64,8 +60,6 @@ class MockWire:
 
     async def send(self, call: Call) -> MockResponse:
         hop = call.hop
-        if not call.history:
-            self._cookies.prepare_for(hop.url)
         payload: Any = None
         if hop.body is not None:
             try:
@@ -73,20 +67,12 @@ class MockWire:
             except OSError as error:
                 raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
         request = MockRequest(hop.method, hop.url.with_fragment(None), self._headers(hop, payload), call.attempt)
-        response = await self._exchange(call, request, payload)
-        self._jar.update_cookies_from_headers(response.headers.getall("Set-Cookie", []), hop.url)
-        return response
+        return await self._exchange(call, request, payload)
 
     def _headers(self, hop: Hop, payload: Any) -> CIMultiDict[str]:
         headers: CIMultiDict[str] = CIMultiDict({"Host": hop.url.host_port_subcomponent or ""})
         headers.update(self._config.headers)
         headers.update(hop.headers or {})
-        sent = SimpleCookie(headers.get("Cookie", ""))
-        sent.update(self._jar.filter_cookies(hop.url))
-        for name, value in (hop.cookies or {}).items():
-            sent[name] = value
-        if sent:
-            headers["Cookie"] = "; ".join(f"{name}={morsel.coded_value}" for name, morsel in sorted(sent.items()))
         if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
             size = 0 if payload is None else len(payload) if isinstance(payload, bytes) else payload.size
             if size is None:
@@ -95,6 +81,8 @@ class MockWire:
                 headers["Content-Length"] = str(size)
         for name in hop.left_out:
             headers.popall(name, None)
+        if hop.cookie is not None:
+            headers["Cookie"] = hop.cookie
         if hop.method in ("POST", "PUT", "PATCH"):
             headers.setdefault("Content-Type", "application/octet-stream")
         return headers
