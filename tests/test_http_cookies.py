@@ -176,6 +176,7 @@ def test_a_secure_cookie_is_not_replaced_by_who_stands_between() -> None:
 def test_the_longest_path_is_sent_first_and_then_what_was_set_first() -> None:
     lines = ["a=1; Path=/", "b=2; Path=/", "a=3; Path=/x/y", "c=4; Path=/x", "b=5; Path=/"]
     assert kept(*lines, by="http://h/x/y/z") == "a=3; c=4; a=1; b=5"
+    assert kept("a=1", "b=2", "a=3") == "a=3; b=2"
 
 
 def test_a_public_suffix_rule_can_be_given() -> None:

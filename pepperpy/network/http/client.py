@@ -44,7 +44,8 @@ class HTTPStats:
         retries: Attempts after a failure or a status, each after a wait.
         stale_retries: Attempts repeated at once because the server had closed the pooled connection.
         budget_refusals: Retries that `retry_budget` did not allow.
-        discarded_connections: Pooled connections found closed, or with bytes on them that nobody had asked for.
+        discarded_connections: Pooled connections found closed, or with bytes on them that nobody had asked for, or past
+            the time that their server keeps them (`Keep-Alive: timeout`).
         open_connections: Connections open now, in use or pooled.
         in_flight: Calls under way now; a stream until its head has come.
     """

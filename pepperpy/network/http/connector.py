@@ -7,6 +7,7 @@ itself, and a test fails (tests/test_http_gaps.py):
     ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
     ResponseHandler._payload            who waits for the rest of a body is told when the connection is closed
     ResponseHandler._upgraded, _parser  a 101 that nobody asked for does not keep its connection for ever
+    ClientRequest._continue             a body that waits for 100 (Continue) does not wait for ever
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
     TCPConnector._create_connection     one time limit for all of connecting; a failure forgets what was looked up
     TCPConnector._create_proxy_connection, _get_ssl_context, _wrap_existing_connection, ClientRequest.proxy
@@ -23,6 +24,7 @@ import math
 import select
 import socket
 import ssl
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, cast
 
@@ -33,6 +35,8 @@ from pepperpy.network import tls
 from pepperpy.network.connect import set_keepalive
 from pepperpy.network.http.call import current_call
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.content import has_token
+from pepperpy.network.http.dates import keep_alive_seconds
 from pepperpy.network.http.resolver import Resolver
 from pepperpy.network.http.socks import connect_through, is_socks
 from pepperpy.network.last_turns import after_last_turns
@@ -44,6 +48,8 @@ from pepperpy.network.watchdog import time_limit
 ALPN = ("http/1.1",)
 # Interim (1xx) responses before the final one. RFC 9110 sets no limit; aiohttp 3.14 reads 200,000 of them.
 MAX_INTERIM_RESPONSES = 8
+# Seconds that a body waits for 100 (Continue). RFC 9110, section 10.1.1: not without end; curl's figure.
+CONTINUE_WAIT = 1.0
 
 
 def switch_off_own_retry(session: aiohttp.ClientSession) -> None:
@@ -88,7 +94,7 @@ class GuardedConnector(aiohttp.TCPConnector):
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
             if isinstance(connection.protocol, GuardedHandler):
-                connection.protocol.may_upgrade = "Upgrade" in req.headers  # a WebSocket's
+                connection.protocol.begin(req, may_upgrade="Upgrade" in req.headers)  # a WebSocket's
             _speak_to_server(req)
             return connection
         for name in call.hop.left_out:
@@ -104,7 +110,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             self.discarded += 1
             connection.close()
         if isinstance(connection.protocol, GuardedHandler):
-            connection.protocol.may_upgrade = False  # nobody could use the connection then
+            connection.protocol.begin(req, may_upgrade=False)  # nobody could use the connection then
         _speak_to_server(req)
         call.connected = True
         call.connected_at = monotonic()
@@ -196,6 +202,9 @@ class GuardedHandler(ResponseHandler):
         self._poll: Any = None
         self._silent_since: float | None = None  # None: nobody waits for the server
         self._silence_timer = Timer(loop, self._look_at_silence)
+        self._idle_until = math.inf  # when the server may close it
+        self._continue: asyncio.Future[bool] | None = None  # done when the body may be sent
+        self._continue_timer = Timer(loop, self._go_on)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -209,7 +218,22 @@ class GuardedHandler(ResponseHandler):
         super().connection_lost(exc)
         self._poll = None
         self._silence_timer.end()
+        self._continue_timer.end()
         self._connector.lost(self)
+
+    def begin(self, request: aiohttp.ClientRequest, may_upgrade: bool) -> None:
+        """A request is about to be sent."""
+        self.may_upgrade = may_upgrade
+        if "Connection" in request.headers and has_token(request.headers.getall("Connection"), "close"):
+            self.force_close()
+        self._continue = getattr(request, "_continue", None)
+        if self._continue is not None:
+            self._continue_timer.look_by(self._loop.time() + CONTINUE_WAIT)
+
+    def _go_on(self, now: float) -> float:
+        if self._continue is not None and not self._continue.done():
+            self._continue.set_result(True)
+        return math.inf
 
     def close(self) -> None:
         payload = getattr(self, "_payload", None)
@@ -233,7 +257,25 @@ class GuardedHandler(ResponseHandler):
             self._interim_count += 1
             if self._interim_count > MAX_INTERIM_RESPONSES:
                 return self._refuse(f"more than {MAX_INTERIM_RESPONSES} interim (1xx) responses")
+        if code >= 200:
+            self._answered(data[0].headers, data[1])
         return _feed_data(self, data, *args)
+
+    def _answered(self, headers: Mapping[str, str], body: aiohttp.StreamReader) -> None:
+        self._idle_until = math.inf
+        if (seconds := keep_alive_seconds(headers)) is not None:
+            # The server's clock began when it had sent the last byte, and its end is on its way as long.
+            margin = min(1.0, seconds / 2)
+            body.on_eof(functools.partial(self._begin_idle, seconds - margin))
+        if (waiting := self._continue) is not None:
+            self._continue = None
+            self._continue_timer.end()
+            if not waiting.done():
+                # It did not want the body. aiohttp closes the connection then, so the answer has to be whole first.
+                body.on_eof(cast(Callable[[], None], waiting.cancel))
+
+    def _begin_idle(self, seconds: float) -> None:
+        self._idle_until = self._loop.time() + seconds
 
     def _refuse(self, what: str) -> bool:
         """End the connection; the response before this one, if it is whole, can be read all the same."""
@@ -247,8 +289,8 @@ class GuardedHandler(ResponseHandler):
         return False
 
     def has_unasked_bytes(self) -> bool:
-        """Whether something waits on this idle connection: bytes nobody asked for, or its end."""
-        if self.should_close:
+        """Whether something waits on this idle connection: bytes nobody asked for, or its end, or may do so by now."""
+        if self.should_close or self._idle_until <= self._loop.time():
             return True
         # What the kernel has and the loop has not read yet. 1 us; urllib3 and httpx ask the same question.
         return self._poll is not None and bool(self._poll.poll(0))

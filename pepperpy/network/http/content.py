@@ -6,7 +6,7 @@ What a server sent is bounded before it is looked at, and gets into nothing that
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from encodings import aliases
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -78,6 +78,11 @@ def content_length(headers: Mapping[str, str]) -> int | None:
     value = headers.get("Content-Length", "")
     # 19 digits are more than any body has.
     return int(value) if value.isdigit() and value.isascii() and len(value) <= 19 else None
+
+
+def has_token(values: Iterable[str], token: str) -> bool:
+    """Whether a field that is a list, such as `Connection`, has such a word, in lower case."""
+    return any(word.strip().lower() == token for value in values for word in value.split(","))
 
 
 def readable(text: str) -> str:

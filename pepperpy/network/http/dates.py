@@ -92,6 +92,19 @@ def parse_cookie_date(text: str) -> float | None:
         return None
 
 
+_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE)
+
+
+def keep_alive_seconds(headers: Mapping[str, str]) -> float | None:
+    """How long the server keeps an idle connection, as `Keep-Alive: timeout=N` has it; None if it does not say.
+
+    RFC 2068, section 19.7.1.1, had it; Node, Apache, HAProxy and gunicorn send it.
+    """
+    value = headers.get("Keep-Alive")
+    found = None if value is None else _TIMEOUT.search(value[:200])
+    return None if found is None else float(found[1])
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait as `Retry-After` says (RFC 9110, section 10.2.3); None if it is absent or unreadable.
 

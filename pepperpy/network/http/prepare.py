@@ -150,7 +150,7 @@ class Prepare:
                 deadline, auth = self._set_options(call, options, deadline, auth)
             if json is not None or options:
                 self._set_body(call, json, options)
-            if call.headers:
+            if call.headers or call.dropped_headers:
                 _check_framing(call)
             if deadline is not None:
                 call.deadline_at = call.started_at + deadline
@@ -273,10 +273,14 @@ def _as_it_is(url: URL) -> URL:
 
 def _check_framing(call: Call) -> None:
     """Refuse headers by which a server would look for another end of the request than the one it has."""
-    assert call.headers is not None
-    if "Transfer-Encoding" in call.headers:
+    headers: Mapping[str, str] = call.headers or {}
+    if "Transfer-Encoding" in headers:
         raise ValueError("headers must not have Transfer-Encoding: it follows from the body")
-    length = call.headers.get("Content-Length")
+    if call.body is not None:
+        for name in call.dropped_headers:
+            if name.lower() in ("content-length", "transfer-encoding"):
+                raise ValueError(f"headers must not leave out {name!r}: the server would take the body for a request")
+    length = headers.get("Content-Length")
     if length is not None:
         size = 0 if call.body is None else call.body.size
         if not (length.isascii() and length.isdigit() and (size is None or int(length[:19]) == size)):

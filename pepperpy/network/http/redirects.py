@@ -83,6 +83,10 @@ class Hop:
         self.left_out = left_out
         self._lent_credentials = False  # Authorization is of a Location's user info
 
+    def leaves_out(self, name: str) -> bool:
+        """Whether a header, named in lower case, is not sent."""
+        return any(left_out.lower() == name for left_out in self.left_out)
+
     def next(self, status: int, location: str, policy: Policy) -> Hop:
         """The request that a redirect asks for.
 
@@ -123,9 +127,8 @@ class Hop:
     def _take_credentials(self, policy: Policy) -> None:
         """Make the user info of a Location a header: what the server asks to be sent there."""
         assert self.headers is not None
-        of_all = any(name.lower() == "authorization" for name in policy.headers) and (
-            "authorization" not in self.left_out
-        )
+        of_all = any(name.lower() == "authorization" for name in policy.headers)
+        of_all = of_all and not self.leaves_out("authorization")
         if (of_all or "Authorization" in self.headers) and not self._lent_credentials:
             raise NotFollowed("redirected to a URL with user or password, and the request has other credentials")
         try:

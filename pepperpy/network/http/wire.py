@@ -43,6 +43,10 @@ class Wire(Protocol):
         """End all connections without a turn of the loop."""
 
 
+# aiohttp declares a body of these as application/octet-stream where nobody has declared it; and one that is not there.
+_WITH_DEFAULT_TYPE = frozenset({"POST", "PUT", "PATCH"})
+
+
 class AiohttpWire:
     """One `aiohttp.ClientSession`. Made and used inside one running loop."""
 
@@ -80,6 +84,9 @@ class AiohttpWire:
                 data = hop.body.payload()
             except OSError as error:
                 raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
+        options = call.options
+        if hop.method in _WITH_DEFAULT_TYPE and (hop.body is None or hop.leaves_out("content-type")):
+            options = {**options, "skip_auto_headers": ("Content-Type",)}
         try:
             return await self.session.request(
                 hop.method,
@@ -88,7 +95,7 @@ class AiohttpWire:
                 data=data,
                 timeout=call.time_limits(),
                 allow_redirects=False,
-                **call.options,
+                **options,
             )
         except UNEXPECTED as error:
             if not call.connected:

@@ -83,8 +83,6 @@ class MockWire:
             headers.popall(name, None)
         if hop.cookie is not None:
             headers["Cookie"] = hop.cookie
-        if hop.method in ("POST", "PUT", "PATCH"):
-            headers.setdefault("Content-Type", "application/octet-stream")
         return headers
 
     # ---- One request, one answer ----
