@@ -50,6 +50,16 @@ ANNOTATIONS = {
     "request -> tcp",
     "pipeline -> tcp",
 }
+# Private attributes of another module's objects, or of another package's where that has nothing better.
+PRIVATE_OF_OTHERS = {
+    "connecting: asyncio._get_running_loop",
+    "framed: codec._framer",
+    "framed: codec._loads",
+    "pipeline: self.framed._pieces",
+    "http.socks: connector._factory",
+    "http.socks: connector._get_ssl_context",
+    "http.socks: connector._wrap_existing_connection",
+}
 # Private fields of Receiver and Sender that other compiled modules use.
 PRIVATE_OF_DIRECTIONS = {"_frame_reader": 43}
 
@@ -178,6 +188,20 @@ def test_private_attributes_of_a_client_are_its_own() -> None:
     others = {name: path for name, path in MODULES.items() if name != "tcp" and path.suffix == ".py"}
     found = Counter({name: private_uses(names, path) for name, path in others.items()})
     assert +found == Counter()
+
+
+def test_private_attributes_belong_to_the_module_that_uses_them() -> None:
+    # As far as their names tell: one that this module has as well is taken for its own.
+    found = set()
+    for name, path in MODULES.items():
+        if path.suffix == ".py":
+            nodes = list(ast.walk(syntax(path)))
+            own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+            own |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+            attributes = [node for node in nodes if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr)]
+            own |= {node.attr for node in attributes if ast.unparse(node.value) in ("self", "cls")}
+            found |= {f"{name}: {ast.unparse(node)}" for node in attributes if node.attr not in own}
+    assert found == PRIVATE_OF_OTHERS
 
 
 def test_private_fields_of_the_two_directions_are_their_own() -> None:
