@@ -135,7 +135,8 @@ def test_a_type_and_its_parameters() -> None:
 @pytest.mark.parametrize(
     ("charset", "encoding"),
     [
-        *[("UTF-8", "utf-8"), ("ISO_8859-1:1987", "iso8859-1"), ("windows-1252", "cp1252"), ("Shift_JIS", "shift_jis")],
+        *[("utf-8", "utf-8"), ("UTF-8", "utf-8"), ("Utf-8", "utf-8"), ("UTF-8; charset=latin1", "utf-8")],
+        *[("ISO_8859-1:1987", "iso8859-1"), ("windows-1252", "cp1252"), ("Shift_JIS", "shift_jis")],
         *[("koi8-u", "koi8-u"), ("us-ascii", "ascii"), ("utf-16", "utf-16"), ("'latin1'", "iso8859-1")],
         *[(name, None) for name in ("idna", "punycode", "unicode_escape", "zlib", "undefined", "charmap", "")],
     ],

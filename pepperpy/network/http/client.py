@@ -298,7 +298,8 @@ class HTTPClient:
         Raises:
             DecodeError: The body is not text.
         """
-        _refuse_json(options)
+        if options:
+            _refuse_json(options)
         response = await self.request("GET", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.text
 
@@ -373,7 +374,8 @@ class HTTPClient:
         **options: Unpack[RequestOptions],
     ) -> str:
         """Send HEAD request. The text of the response, as `get()`."""
-        _refuse_json(options)
+        if options:
+            _refuse_json(options)
         response = await self.request("HEAD", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.text
 
@@ -388,7 +390,8 @@ class HTTPClient:
         **options: Unpack[RequestOptions],
     ) -> str:
         """Send OPTIONS request. The text of the response, as `get()`."""
-        _refuse_json(options)
+        if options:
+            _refuse_json(options)
         response = await self.request("OPTIONS", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.text
 
@@ -405,7 +408,8 @@ class HTTPClient:
         **options: Unpack[RequestOptions],
     ) -> Any:
         """Send GET request and decode the JSON response, into `type` if given; see `HTTPResponse.json()`."""
-        _refuse_json(options)
+        if options:
+            _refuse_json(options)
         response = await self.request("GET", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.json(type)
 

@@ -109,8 +109,8 @@ class GuardedConnector(aiohttp.TCPConnector):
                 break
             self.discarded += 1
             connection.close()
-        if isinstance(connection.protocol, GuardedHandler):
-            connection.protocol.begin(req, may_upgrade=False)  # nobody could use the connection then
+        if isinstance(protocol := connection.protocol, GuardedHandler):
+            protocol.begin(req, may_upgrade=False)  # nobody could use the connection then
         _speak_to_server(req)
         call.connected = True
         call.connected_at = monotonic()
@@ -303,7 +303,8 @@ class GuardedHandler(ResponseHandler):
             self._silent_since = None
             return
         now = self._silent_since = self._loop.time()
-        self._silence_timer.look_by(now + timeout)
+        if now + timeout < self._silence_timer.at:  # less than the call
+            self._silence_timer.look_by(now + timeout)
 
     def _drop_timeout(self) -> None:
         self._silent_since = None

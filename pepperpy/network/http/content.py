@@ -21,6 +21,14 @@ _NO_TEXT = {"base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "r
 _WITHOUT_ALIAS = {"cp720", "cp737", "cp856", "cp874", "cp875", "cp1006", "koi8_t", "koi8_u", "utf_8_sig"}
 _CODECS = (_WITHOUT_ALIAS | set(aliases.aliases.values())) - _NO_TEXT
 
+# What most servers declare, found without being taken apart: 2 us of each text.
+_COMMON = {
+    f"{kind};{space}charset={name}": "utf-8"
+    for kind in ("application/json", "application/xml", "text/csv", "text/html", "text/plain", "text/xml")
+    for space in ("", " ")
+    for name in ("utf-8", "UTF-8")
+}
+
 # All but the tab.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), *range(127, 160)], " ")
 
@@ -49,6 +57,8 @@ def encoding_of(headers: Mapping[str, str]) -> str | None:
     a search in the file system for each (`encodings._cache`).
     """
     value = headers.get("Content-Type", "")
+    if (common := _COMMON.get(value)) is not None:
+        return common
     if "=" not in value:
         return None
     name = parse_content_type(value)[1].get("charset", "").lower()
