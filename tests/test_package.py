@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,14 @@ def test_there_is_a_typed_face_for_every_compiled_module_that_python_code_uses()
         "_waiter",
     ):
         assert (folder / f"{name}.pyi").exists()
+
+
+PUBLIC = [getattr(pepperpy.network, name) for name in pepperpy.network.__all__]
+
+
+@pytest.mark.parametrize("public", [each for each in PUBLIC if isinstance(each, type)], ids=lambda each: each.__name__)
+def test_the_types_of_every_public_class_can_be_read_at_run_time(public: type) -> None:
+    typing.get_type_hints(public)
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -15,6 +15,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from pepperpy.network import config as _config
 from pepperpy.network.checks import Default
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import (
@@ -116,6 +117,10 @@ _LAZY_MODULES = {
     "ServerSentEvent": "http.sse",
     "Timings": "http.call",
 }
+
+
+# The type that NetworkConfig's callables take, for typing.get_type_hints(): config.py may not import it itself.
+vars(_config)["NetworkClient"] = NetworkClient
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ import functools
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
 
 from pepperpy.network._framer import Framer
 from pepperpy.network._framers import SeparatorFramer
@@ -22,9 +22,7 @@ from pepperpy.network.framing import (
     M,
     NoMessage,
 )
-
-if TYPE_CHECKING:
-    from pepperpy.network.json_codec import JSONCodec
+from pepperpy.network.json_codec import JSONCodec, decode_as, default_codec
 
 
 class MappedCodec(Generic[M]):
@@ -121,14 +119,10 @@ class JSONLines(MappedCodec[Any]):
             return codec.dumps(msgspec.to_builtins(message, str_keys=True))
 
     def _loads(self) -> Callable[[bytes], Any]:
-        from pepperpy.network.json_codec import decode_as
-
         codec = self._json()
         return codec.loads if self.type is None else functools.partial(decode_as, type=self.type, codec=codec)
 
     def _json(self) -> JSONCodec:
-        from pepperpy.network.json_codec import default_codec
-
         return default_codec() if self.codec is None else self.codec
 
 

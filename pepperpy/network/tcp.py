@@ -110,14 +110,6 @@ class NetworkClient:
         "_sender",
         "_supervisor",
     )
-    _supervisor: Supervisor | None
-
-    def __init__(self, config: NetworkConfig, *more: Never, **fields: Never) -> None:
-        """Args: config: Where to connect and how. Nothing is opened before `connect()`. Nothing else is taken."""
-        check_config("NetworkClient", config, bool(more or fields))
-        self._begin(config)
-        if config.is_supervised:
-            self._supervisor = self._supervise()
 
     def _begin(self, config: NetworkConfig) -> None:
         self._link = link = _ClientsLink(config)
@@ -126,7 +118,14 @@ class NetworkClient:
         # An attribute less on the way of every call than those of the link, which keeps them as they are there.
         self._receiver, self._sender = link.receiver, link.sender
         self._connecting: Connecting | None = None
-        self._supervisor = None
+        self._supervisor: Supervisor | None = None
+
+    def __init__(self, config: NetworkConfig, *more: Never, **fields: Never) -> None:
+        """Args: config: Where to connect and how. Nothing is opened before `connect()`. Nothing else is taken."""
+        check_config("NetworkClient", config, bool(more or fields))
+        self._begin(config)
+        if config.is_supervised:
+            self._supervisor = self._supervise()
 
     def __repr__(self) -> str:
         return f"NetworkClient({', '.join(f'{name}={value!r}' for name, value in self.config.place.items())})"
