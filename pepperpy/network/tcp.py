@@ -347,6 +347,8 @@ class NetworkClient:
     async def disconnect(self) -> None:
         """Disconnect from server. Does nothing if this client is not connected. Ends a `connect()` of another task.
 
+        What another task connects while this one waits is left alone.
+
         What was accepted for sending is sent first, for at most `config.close_timeout` seconds; then the connection is
         aborted, see `abort()`. Received bytes that nobody took are dropped. Tasks that wait in this client get
         `ClosedError`.
