@@ -24,7 +24,7 @@ import math
 import select
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any, cast
 
@@ -267,12 +267,10 @@ class GuardedHandler(ResponseHandler):
             # The server's clock began when it had sent the last byte, and its end is on its way as long.
             margin = min(1.0, seconds / 2)
             body.on_eof(functools.partial(self._begin_idle, seconds - margin))
-        if (waiting := self._continue) is not None:
+        if self._continue is not None:
+            # A server that answers without a 100 does not want the body: aiohttp gives it up when the answer is whole.
             self._continue = None
             self._continue_timer.end()
-            if not waiting.done():
-                # It did not want the body. aiohttp closes the connection then, so the answer has to be whole first.
-                body.on_eof(cast(Callable[[], None], waiting.cancel))
 
     def _begin_idle(self, seconds: float) -> None:
         self._idle_until = self._loop.time() + seconds
