@@ -18,23 +18,23 @@ PACKAGE = "pepperpy.network"
 # From the ground up. A module may import those of its own storey and of the storeys named behind it. "http.*" is
 # all of a folder. The compiled modules are one storey; their names begin with an underscore until they get a folder.
 STOREYS = {
-    "ground": (
-        "errors printable checks hosts proxy_url tls_files tls config config_url json_codec backoff last_turns"
-        " detached timers watchdog daemon_threads lookup steady_loop",
-        "",
-    ),
+    "ground": ("errors printable checks last_turns detached timers", ""),
     "core": ("_*", "ground"),
-    "link": ("link pending", "ground core"),
-    "messages": ("framing serialized framed", "ground core link"),
-    "requests": ("request pipeline", "ground core link messages"),
+    "shared": (
+        "hosts proxy_url tls_files tls config config_url json_codec backoff watchdog daemon_threads lookup steady_loop",
+        "ground",
+    ),
+    "link": ("link pending", "ground core shared"),
+    "messages": ("framing serialized framed", "ground core shared link"),
+    "requests": ("request pipeline", "ground core shared link messages"),
     "tcp": (
         "race connect proxy handshake heartbeat attempt connecting reconnect tcp",
-        "ground core link messages requests",
+        "ground core shared link messages requests",
     ),
-    "pool": ("pool pool_connection pool_slots", "ground core link tcp"),
-    "http": ("http http.*", "ground tcp"),
-    "testing": ("testing testing.*", "ground core tcp http"),
-    "package": ("(package)", "ground core link messages requests tcp pool http testing"),
+    "pool": ("pool pool_connection pool_slots", "ground core shared link tcp"),
+    "http": ("http http.*", "ground shared tcp"),
+    "testing": ("testing testing.*", "ground core shared tcp http"),
+    "package": ("(package)", "ground core shared link messages requests tcp pool http testing"),
 }
 
 # ---- Exceptions: what does not hold yet ----
