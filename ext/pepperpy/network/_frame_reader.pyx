@@ -114,6 +114,9 @@ cdef class FrameReader:
         if receiver._destination is not None:
             messages = [None]
             messages[0] = self._claim(receiver)
+            if self._runs_python:
+                # What that raises for the next message must not cost this one, which is no longer in the buffer.
+                return receiver._took(messages)
         elif self._unfinished is not None and self._go_on(receiver) == Look.MORE:
             return self._none_found(receiver, Look.MORE)
         if self._runs_python:
@@ -319,6 +322,7 @@ cdef class FrameReader:
             ReceiveBuffer buffer
             Framer framer = self._framer
             Py_ssize_t count
+            Py_ssize_t length
             Destination destination = None
             bytes lead
             long long position
@@ -335,15 +339,18 @@ cdef class FrameReader:
         else:
             count = framer.wake_at(buffer.length)
         position = _position(receiver)
-        if count <= buffer.length:
+        length = buffer.length
+        if count <= length:
             lead = PyBytes_FromStringAndSize(buffer.head, framer.lead)
-            destination = Destination(framer.wanted - framer.lead + framer.copied, 2 * buffer.length)
+            destination = Destination(framer.wanted - framer.lead + framer.copied, 2 * length)
             destination.owner = FRAMED
             destination.lead = lead
             destination.copied = framer.copied
         waiter = receiver._wait(None, count, timeout, previous if isinstance(previous, Waiter) else None)
-        # Where garbage was collected meanwhile, and its end took bytes, there is another message now.
-        if destination is not None and _position(receiver) == position:
+        if destination is not None and (_position(receiver) != position or buffer.length != length):
+            # Garbage was collected meanwhile, and its end took bytes or let some come: there is another message now.
+            waiter.wake(False)
+        elif destination is not None:
             memcpy(destination._start, PyBytes_AS_STRING(lead), destination.copied)
             buffer.discard(PyBytes_GET_SIZE(lead))
             destination.filled = destination.copied + buffer.length

@@ -1,3 +1,5 @@
+from cpython.object cimport PyObject
+
 from pepperpy.network._endpoint cimport Endpoint
 from pepperpy.network._framer cimport Framer
 from pepperpy.network._receive_buffer cimport ReceiveBuffer, ReceiveScratch
@@ -40,6 +42,7 @@ cdef class Receiver:
         object _area                 # memoryview: as much of the scratch as one read may fill
         Py_ssize_t _least_direct     # a destination that misses less is filled from the scratch
         ReceiveBuffer _buffer
+        PyObject* _offered           # the destination that next_buffer() gave a view of, which holds it; NULL: the scratch
         Destination _destination     # only while its reader waits, or has been woken and not yet run. Bytes in it come first.
         bint eof
         bint _end_met                # a take has returned the end of the stream, and nothing has waited since

@@ -49,6 +49,8 @@ cdef extern from *:
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     bint PyIndex_Check(object value)
+    int PyGC_Disable() noexcept
+    int PyGC_Enable() noexcept
 
 cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
 
@@ -193,13 +195,18 @@ cdef class Receiver:
                 # Its connection's affair, which meets it when it settles itself.
                 pass
         if self._destination is not None and self._destination.room() >= self._least_direct:
-            return PyMemoryView_FromObject(self._destination)
+            self._offered = <PyObject*>self._destination
+            return _view_of(self._destination)
+        self._offered = NULL
         return self._area
 
     cdef Status received(self, Py_ssize_t n) except Status.ERROR:
         # `n` bytes have landed in what next_buffer() gave.
         self.bytes_received += n
         self._endpoint.last_activity = coarse_monotonic()
+        if self._offered is not NULL and self._offered != <PyObject*>self._destination and self._endpoint.state == State.OPEN:
+            # The end of an object, or a signal handler, ran in between and received by hand.
+            raise RuntimeError("the receive that a read was for has ended during that read, and its bytes are gone")
         if self._missing():
             n = self._fill_destination(n)
             if self._waiter is None or self._waiter.is_done():
@@ -231,7 +238,7 @@ cdef class Receiver:
         cdef Py_ssize_t part = min(n, self._missing())
         cdef Py_ssize_t room = self._destination.capacity - self._destination.filled
 
-        if room < self._least_direct:
+        if self._offered is NULL:
             if room < part:
                 self._grow_destination(self._destination.filled + part)
             memcpy(self._destination._start + self._destination.filled, self._scratch.area, part)
@@ -511,7 +518,8 @@ cdef class Receiver:
             destination = Destination(size, size)
         waiter = self._wait(None, size, timeout, None)
         if destination is not None:
-            destination.filled = self._buffer.length
+            # The loop's own code has run since.
+            destination.filled = min(size, self._buffer.length)
             self._buffer.move_to(destination._start, destination.filled)
             self._destination = destination
         return waiter
@@ -588,6 +596,17 @@ cdef class Receiver:
         finally:
             PyContext_Exit(context)
         return Status.OK
+
+
+cdef object _view_of(Destination destination):
+    # Without a collection of garbage, whose end would run anything inside of get_buffer.
+    cdef bint collects = PyGC_Disable()
+
+    try:
+        return PyMemoryView_FromObject(destination)
+    finally:
+        if collects:
+            PyGC_Enable()
 
 
 cdef bytes _as_separator(object separator):
