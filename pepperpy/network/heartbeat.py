@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
+import math
 import time
 import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pepperpy.network._stream_protocol import StreamProtocol
@@ -15,6 +14,7 @@ from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkTimeoutError
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.request import Exchanges, exchanges_of
+from pepperpy.network.timers import Timer
 
 if TYPE_CHECKING:
     from pepperpy.network.attempt import Lend
@@ -31,7 +31,7 @@ class Heartbeat:
     """
 
     def __init__(self, link: Link, protocol: StreamProtocol, lend: Lend) -> None:
-        # Weak: a timer must not keep a client alive that everybody else has forgotten.
+        # Weak: this must not keep a client alive that everybody else has forgotten.
         self._link = weakref.ref(link)
         self._protocol = protocol
         self._lend = lend
@@ -42,39 +42,43 @@ class Heartbeat:
         self._received = 0  # bytes, when the last heartbeat began
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self._arm(self._interval, self._look)
+        self._judging = False  # whether the timer is that of the verdict
+        self._timer = Timer(self._loop, self._look)
+        self._timer.look_by(self._loop.time() + self._interval)
 
     def stop(self) -> None:
         """End it; a callable that is running is cancelled."""
         self._stopped = True
-        self._timer.cancel()
+        self._timer.end()
         if self._task is not None:
             self._task.cancel()
 
-    def _arm(self, delay: float, callback: Callable[[], None]) -> None:
-        # In nobody's context, and so is the task that the timer makes.
-        self._timer = self._loop.call_later(delay, callback, context=contextvars.Context())
-
-    def _look(self) -> None:
+    def _look(self, now: float) -> float:
+        if self._judging:
+            # An answer that is there counts, although the loop was held up and has not read it yet.
+            after_last_turns(self._loop, lambda: self._stopped, self._judge)
+            return math.inf
         link = self._link()
         if link is None or not self._protocol.is_open or self._protocol.peer_ended:
-            return
+            return math.inf
         idle = time.monotonic() - max(self._started, self._protocol.last_activity)
         if self._protocol.receiver.reading_paused:
-            self._arm(self._interval, self._look)
-        elif idle < self._interval:
-            self._arm(self._interval - idle, self._look)
-        else:
-            self._received = self._protocol.receiver.bytes_received
-            # Before the task: an eager task factory begins that at once, and it may put off the verdict.
-            self._arm(self._timeout, self._judge_late)
-            self._task = self._loop.create_task(self._beat(link.config, exchanges_of(link)))
+            return now + self._interval
+        if idle < self._interval:
+            return now + self._interval - idle
+        self._received = self._protocol.receiver.bytes_received
+        # Before the task: an eager task factory begins that at once, and it may put off the verdict.
+        self._judging = True
+        self._timer.look_by(now + self._timeout)
+        self._task = self._loop.create_task(self._beat(link.config, exchanges_of(link)))
+        return math.inf
 
     async def _beat(self, config: NetworkConfig, exchanges: Exchanges) -> None:
         assert config.heartbeat is not None
         if exchanges.served is not None:
-            self._timer.cancel()
-            self._arm(self._interval, self._look)
+            self._judging = False
+            self._timer.end()
+            self._timer.look_by(self._loop.time() + self._interval)
             return
         try:
             with self._lend(self._protocol) as (connection, link):
@@ -87,10 +91,6 @@ class Heartbeat:
             if self._protocol.is_open and not self._protocol.peer_ended:
                 self._protocol.lose(error)
 
-    def _judge_late(self) -> None:
-        # An answer that is there counts, although the loop was held up and has not read it yet.
-        after_last_turns(self._loop, lambda: self._stopped, self._judge)
-
     def _judge(self) -> None:
         if not self._protocol.is_open or self._protocol.peer_ended:
             return
@@ -98,11 +98,12 @@ class Heartbeat:
         assert task is not None
         if not task.done() and link is not None and exchanges_of(link).served is link:
             # Its request has to wait for one of the client's.
-            self._arm(self._timeout, self._judge_late)
+            self._timer.look_by(self._loop.time() + self._timeout)
             return
         self._task = None
+        self._judging = False
         if task.done() and self._protocol.receiver.bytes_received > self._received:
-            self._look()
+            self._timer.look_by(self._look(self._loop.time()))
             return
         task.cancel()
         what = "peer did not answer" if task.done() else "heartbeat was not done"
