@@ -353,3 +353,28 @@ async def test_a_codec_that_knows_nothing_of_a_long_message_is_asked_a_few_times
         # And the end is not waited for in vain, although it is not a quarter of the whole.
         await peer.send(b"!")
         assert len(await task) == pieces * size + 1
+
+
+async def test_bytes_that_drip_in_behind_many_do_not_keep_the_processor_busy_with_a_codec_that_knows_nothing() -> None:
+    class Slow:
+        asked = 0
+
+        def encode(self, message: bytes) -> bytes:
+            return message
+
+        def decode(self, data: bytes, start: int) -> None:
+            self.asked += 1
+            time.sleep(0.005)
+
+    codec, size = Slow(), 100_000
+    async with peer_and_client() as (peer, client):
+        task = asyncio.create_task(client.framed(codec).receive())
+        await peer.send(b"x" * size)
+        await arrived(client, size)
+        before, end = codec.asked, time.monotonic() + 0.4
+        while time.monotonic() < end:
+            await peer.send(b"x")
+            await asyncio.sleep(0.001)
+        # 40 times, if it were asked again whenever an answer's time has passed. A busy machine only asks less often.
+        assert codec.asked - before < 20
+        task.cancel()

@@ -72,8 +72,8 @@ class Codec(Protocol[M]):
         the limit. Where the answer was None, line ends alone (CR, LF) that are left at the end of the stream are no
         message that was cut off, and the end is a clean one.
 
-        Who answers None to 64 KiB or more is asked again when a quarter more has come, or after as long as the answer
-        took: a long message costs a few times of what it would cost in one piece.
+        Who answers None to 64 KiB or more is asked again when a quarter more has come, or after as long as the answers
+        since then took: a long message costs a few times of what it would cost in one piece.
 
         Whatever `Exception` it raises means that the bytes are no message, and becomes a `ProtocolError` with that
         exception as its cause; a `NetworkError` passes as it is. Nothing is consumed: nobody knows where the message

@@ -87,7 +87,10 @@ cdef class OwnFramer(Framer):
 @cython.final
 cdef class PythonFramer(OwnFramer):
     """Asks the `decode` of a codec, with all that is on hand of a message, again and again."""
-    cdef object _decode
+    cdef:
+        object _decode
+        Py_ssize_t _put_off_at       # bytes on hand when the wait for a quarter more began
+        int _put_off_times           # since then
 
     def __cinit__(self, limit, decode, no_message):
         self._decode = decode
@@ -124,11 +127,16 @@ cdef class PythonFramer(OwnFramer):
         return found
 
     cdef void _put_off(self, Py_ssize_t n, double seconds) noexcept:
-        # Who does not know how much is missing is asked again when a quarter more has come, or after as long as the answer
-        # took: so the answers cost half of the time at most and a few times one of the whole message, and a message that
-        # is whole waits no longer than one answer takes.
-        self.wanted = n + n // 4
-        self.pause = seconds
+        # Who does not know how much is missing is asked again when a quarter more has come, or after as long as the answers
+        # since the last quarter took: so they cost half of the time at most, and less and less of it where bytes only drip
+        # (otherwise a peer that sends one now and then, behind many, keeps half a processor busy: measured). A message that
+        # is whole waits no longer than those answers took.
+        if not self._put_off_at <= n < self._put_off_at + self._put_off_at // 4:
+            self._put_off_at = n
+            self._put_off_times = 0
+        self._put_off_times += 1
+        self.wanted = self._put_off_at + self._put_off_at // 4
+        self.pause = self._put_off_times * seconds
 
 
 @cython.final
