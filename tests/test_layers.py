@@ -61,7 +61,7 @@ PRIVATE_OF_OTHERS = {
     "http.socks: connector._wrap_existing_connection",
 }
 # Private fields of Receiver and Sender that other compiled modules use.
-PRIVATE_OF_DIRECTIONS = {"_frame_reader": 43}
+PRIVATE_OF_DIRECTIONS = {"_frame_reader": 44}
 
 
 def modules() -> dict[str, Path]:
