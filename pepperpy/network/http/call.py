@@ -171,16 +171,14 @@ class Call:
         url = self.url if self.params is None else self.url.extend_query(self.params)
         self.hop = Hop(self.method, url, self.headers, self.body, self.cookies, self.dropped_headers)
 
-    def time_limits(self) -> aiohttp.ClientTimeout:
-        """What is left for the next request of this attempt, and for a stream's body.
+    def time_left_of_stream(self, ends_at: float) -> aiohttp.ClientTimeout:
+        """The limits of the next request and of the body, both of which end at that time.
 
         Raises:
             TimeoutError: Nothing.
         """
         given = self.timeout
-        if self.ends_at is None:
-            return given
-        left = self.ends_at - monotonic()
+        left = ends_at - monotonic()
         if left <= 0:
             raise TimeoutError
         return aiohttp.ClientTimeout(

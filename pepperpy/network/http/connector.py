@@ -94,7 +94,8 @@ class GuardedConnector(aiohttp.TCPConnector):
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
             if isinstance(connection.protocol, GuardedHandler):
-                connection.protocol.begin(req, may_upgrade="Upgrade" in req.headers)  # a WebSocket's
+                connection.protocol.may_upgrade = "Upgrade" in req.headers  # a WebSocket's
+                connection.protocol.begin(req)
             _speak_to_server(req)
             return connection
         for name in call.hop.left_out:
@@ -110,7 +111,9 @@ class GuardedConnector(aiohttp.TCPConnector):
             self.discarded += 1
             connection.close()
         if isinstance(protocol := connection.protocol, GuardedHandler):
-            protocol.begin(req, may_upgrade=False)  # nobody could use the connection then
+            protocol.may_upgrade = False  # nobody could use the connection then
+            if "Connection" in req.headers or "Expect" in req.headers:
+                protocol.begin(req)
         _speak_to_server(req)
         call.connected = True
         call.connected_at = monotonic()
@@ -221,10 +224,9 @@ class GuardedHandler(ResponseHandler):
         self._continue_timer.end()
         self._connector.lost(self)
 
-    def begin(self, request: aiohttp.ClientRequest, may_upgrade: bool) -> None:
-        """A request is about to be sent."""
-        self.may_upgrade = may_upgrade
-        if "Connection" in request.headers and has_token(request.headers.getall("Connection"), "close"):
+    def begin(self, request: aiohttp.ClientRequest) -> None:
+        """A request that may have `Connection` or `Expect` is about to be sent."""
+        if has_token(request.headers.getall("Connection", ()), "close"):
             self.force_close()
         self._continue = getattr(request, "_continue", None)
         if self._continue is not None:
@@ -257,12 +259,12 @@ class GuardedHandler(ResponseHandler):
             self._interim_count += 1
             if self._interim_count > MAX_INTERIM_RESPONSES:
                 return self._refuse(f"more than {MAX_INTERIM_RESPONSES} interim (1xx) responses")
-        if code >= 200:
+        self._idle_until = math.inf
+        if code >= 200 and (self._continue is not None or "Keep-Alive" in data[0].headers):
             self._answered(data[0].headers, data[1])
         return _feed_data(self, data, *args)
 
     def _answered(self, headers: Mapping[str, str], body: aiohttp.StreamReader) -> None:
-        self._idle_until = math.inf
         if (seconds := keep_alive_seconds(headers)) is not None:
             # The server's clock began when it had sent the last byte, and its end is on its way as long.
             margin = min(1.0, seconds / 2)

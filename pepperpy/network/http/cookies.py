@@ -70,22 +70,22 @@ class CookieJar:
             such a name counts from then on.
         is_public_suffix: Whether cookies may not be set for a whole domain, such as `com`: the host itself may have
             one of that name. It is given a lower-case name.
+
+    Attributes:
+        in_use: Whether there is, or has been, any cookie.
     """
 
     def __init__(
         self, given: Mapping[str, str] | None = None, is_public_suffix: Callable[[str], bool] = has_no_dot
     ) -> None:
         self._given = dict(given or {})
+        self.in_use = bool(self._given)
         self._is_public_suffix = is_public_suffix
         # In the order in which they were set, which is the one in which they are dropped where there are too many.
         self._domains: dict[str, dict[tuple[str, str], Cookie]] = {}
         self._count = 0
         self._numbers = 0
         self._replaced: dict[tuple[URL, str], None] = {}
-
-    def __bool__(self) -> bool:
-        """Whether there is any cookie, a given one included."""
-        return self._count > 0 or bool(self._given)
 
     def __iter__(self) -> Iterator[Cookie]:
         now = time.time()
@@ -173,6 +173,7 @@ class CookieJar:
         before = cookies.pop(key, None)
         self._count -= before is not None
         if not _is_over(cookie, time.time()):
+            self.in_use = True
             self._numbers += 1
             cookie.number = self._numbers if before is None else before.number
             cookies[key] = cookie

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -101,6 +101,8 @@ class Engine:
                 with self._watchdog.limit(math.inf if watched is None else watched):
                     call.begin_hop()
                     raw = await self._send(call)
+                    if "Set-Cookie" in raw.headers:
+                        self._jar.update(call.hop.url, raw.headers.getall("Set-Cookie"))
                     if 300 < raw.status < 309 and call.follow_redirects:
                         raw = await self._follow(call, raw)
                     call.head_at = monotonic()
@@ -148,15 +150,12 @@ class Engine:
         """
         return await read_start(raw, self._config.max_error_body, self._total)
 
-    async def _send(self, call: Call) -> Any:
-        """Send one request, with its cookies, and keep those of its answer."""
-        hop = call.hop
-        if self._jar or hop.cookies:
-            self._add_cookies(call, hop)
-        raw = await self.wire.send(call)
-        if "Set-Cookie" in raw.headers:
-            self._jar.update(hop.url, raw.headers.getall("Set-Cookie"))
-        return raw
+    def _send(self, call: Call) -> Awaitable[Any]:
+        """Send one request, with its cookies."""
+        # No coroutine of its own: that would cost each request 0.1 us.
+        if self._jar.in_use or call.cookies:
+            self._add_cookies(call, call.hop)
+        return self.wire.send(call)
 
     def _add_cookies(self, call: Call, hop: Hop) -> None:
         if any(name.lower() == "cookie" for name in call.dropped_headers):
@@ -183,6 +182,7 @@ class Engine:
                     why = str(error)
                 else:
                     raw = await self._send(call)
+                    self._jar.update(call.hop.url, raw.headers.getall("Set-Cookie", ()))
                     continue
             raise redirect_error(why, location, call)
         return raw

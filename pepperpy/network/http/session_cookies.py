@@ -16,6 +16,8 @@ from pepperpy.network.http.call import current_call
 from pepperpy.network.http.cookies import UNSENDABLE, Cookie, CookieJar, expiry
 
 _NO_URL = URL()
+# One for all requests: aiohttp adds to it only what it is given as `cookies`.
+_NOTHING: SimpleCookie = SimpleCookie()
 
 
 class SessionCookieJar(AbstractCookieJar):
@@ -80,12 +82,13 @@ class SessionCookieJar(AbstractCookieJar):
             self._jar.update(response_url, headers)
 
     def filter_cookies(self, request_url: URL) -> SimpleCookie:
+        if current_call.get() is not None:
+            return _NOTHING
         found: SimpleCookie = SimpleCookie()
-        if current_call.get() is None and self._jar:
-            given = request_url.origin() == self._given_to
-            # Of one name the first is sent: that of the longest path.
-            for name, value in reversed(self._jar.pairs(request_url, given)):
-                dict.__setitem__(found, name, _plain_morsel(name, value))
+        given = request_url.origin() == self._given_to
+        # Of one name the first is sent: that of the longest path.
+        for name, value in reversed(self._jar.pairs(request_url, given)):
+            dict.__setitem__(found, name, _plain_morsel(name, value))
         return found
 
 

@@ -93,7 +93,7 @@ class AiohttpWire:
                 hop.url,
                 headers=hop.headers,
                 data=data,
-                timeout=call.time_limits(),
+                timeout=call.timeout if call.ends_at is None else call.time_left_of_stream(call.ends_at),
                 allow_redirects=False,
                 **options,
             )
