@@ -207,10 +207,9 @@ async def test_the_time_of_a_stream_is_that_of_all_its_redirects_over_a_socket()
             await connection.send(moved("/again"))
 
     async with http_peer(handle) as peer, HTTPClient(HTTPConfig(max_redirects=100)) as client:
-        with pytest.raises(NetworkTimeoutError) as caught:
+        with pytest.raises(NetworkTimeoutError):
             async with client.stream("GET", peer.url, timeout=0.2):
                 pass
-        assert caught.value.details["limit"] == "timeout"
 
 
 async def test_the_body_of_a_redirect_is_not_waited_for() -> None:

@@ -175,7 +175,7 @@ class Call:
         """The limits of the next request and of the body, both of which end at that time.
 
         Raises:
-            TimeoutError: Nothing.
+            TimeoutError: No time is left.
         """
         given = self.timeout
         left = ends_at - monotonic()
