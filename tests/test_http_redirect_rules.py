@@ -173,6 +173,14 @@ async def test_credentials_of_a_location_are_sent_there_and_only_there() -> None
             assert sent == [None, "Basic dTpww6Q=", "Basic dTpww6Q=", None]
 
 
+async def test_credentials_of_a_location_are_not_sent_where_the_caller_wants_none() -> None:
+    answers: list[bytes] = []
+    async with http_peer(lambda connection: answering(*answers)(connection)) as peer, HTTPClient() as client:
+        answers += [response(b"", f"Location: {peer.url.replace('//', '//u:p@')}/2", status="302 x"), response()]
+        await client.get(peer.url, headers={"Authorization": None})
+        assert [request.headers.get("Authorization") for request in peer.requests] == [None, None]
+
+
 async def test_credentials_of_a_location_do_not_replace_those_of_the_request() -> None:
     async with http_peer(lambda connection: answering(moved(peer.url.replace("//", "//u:p@")))(connection)) as peer:
         async with HTTPClient() as client:

@@ -63,7 +63,7 @@ class Hop:
         left_out: Names of headers that are not sent, whoever would add them; but for `cookie`.
     """
 
-    __slots__ = ("_lent_credentials", "body", "cookie", "cookies", "headers", "left_out", "method", "url")
+    __slots__ = ("_lent_credentials", "_removed", "body", "cookie", "cookies", "headers", "left_out", "method", "url")
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class Hop:
         self.cookies = cookies
         self.cookie: str | None = None
         self.left_out = left_out
+        self._removed = left_out  # by the caller
         self._lent_credentials = False  # Authorization is of a Location's user info
 
     def leaves_out(self, name: str) -> bool:
@@ -98,6 +99,7 @@ class Hop:
             to = redact_url(str(url))
             raise NotFollowed(f"redirected from https to {to}; allow_downgrade=True would follow")
         hop = Hop(self.method, url, CIMultiDict(self.headers or ()), self.body, self.cookies, self.left_out)
+        hop._removed = self._removed
         hop._lent_credentials = self._lent_credentials
         if (status == 303 and self.method != "HEAD") or (status in (301, 302) and self.method == "POST"):
             hop.method, hop.body = "GET", None
@@ -135,7 +137,8 @@ class Hop:
             self.headers["Authorization"] = str(BasicAuth(self.url.user or "", self.url.password or "").fixed)
         except ValueError:
             raise NotFollowed("redirected to a URL with a user or password that cannot be sent") from None
-        self.left_out = {name for name in self.left_out if name.lower() != "authorization"}
+        if not any(name.lower() == "authorization" for name in self._removed):
+            self.left_out = {name for name in self.left_out if name.lower() != "authorization"}
         self.url = self.url.with_user(None)
         self._lent_credentials = True
 
