@@ -163,6 +163,17 @@ async def test_a_body_that_is_asked_for_does_not_wait(monkeypatch: pytest.Monkey
         assert [(request.connection, request.body) for request in peer.requests] == [(1, b"hello")] * 2
 
 
+@pytest.mark.parametrize("name", ["Expect", "expect"])
+async def test_a_body_whose_expect_is_left_out_waits_for_nobody(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connector, "CONTINUE_WAIT", 60)
+    async with http_peer(answering(response(b"answer"))) as peer:
+        async with HTTPClient(HTTPConfig(headers=EXPECT, retries=0, timeout=5)) as client:
+            for _ in range(2):
+                assert await client.put(peer.url, data=b"hello", headers={name: None}) == "answer"
+        assert [(request.connection, request.body) for request in peer.requests] == [(1, b"hello")] * 2
+        assert "Expect" not in peer.requests[0].headers
+
+
 async def test_a_body_that_is_refused_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may take what comes next for either, so the connection is not used again."""
     monkeypatch.setattr(connector, "CONTINUE_WAIT", 60)

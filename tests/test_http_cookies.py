@@ -131,6 +131,9 @@ def test_years_of_two_digits_are_those_of_rfc_6265() -> None:
         # Nobody's domain, and addresses, which have none.
         ("a=1; Path=/; Domain=com", "http://example.com", "http://other.com", False),
         ("a=1; Path=/; Domain=com", "http://example.com", "http://example.com", False),
+        ("a=1; Path=/; Domain=com.", "http://example.com.", "http://other.com.", False),
+        ("a=1; Path=/; Domain=com.", "http://com.", "http://other.com.", False),
+        ("a=1; Path=/; Domain=example.com.", "http://example.com.", "http://example.com.", True),
         ("a=1; Path=/; Domain=localhost", "http://localhost", "http://localhost", True),
         ("a=1; Path=/; Domain=localhost", "http://localhost", "http://x.localhost", False),
         ("a=1; Path=/", "http://127.0.0.1", "http://127.0.0.1:81/x", True),
@@ -171,6 +174,24 @@ def test_a_secure_cookie_is_not_replaced_by_who_stands_between() -> None:
     assert jar.header(URL("https://h.example/x"), None, None, False) == "a=1"
     jar.update(URL("https://h.example/"), ["a=3; Domain=h.example"])
     assert jar.header(URL("https://h.example/x"), None, None, False) == "a=3"
+
+
+@pytest.mark.parametrize("by", ["http://h.example/", "http://sub.h.example/"])
+def test_a_secure_cookie_of_a_host_is_not_hidden_by_one_of_its_domain(by: str) -> None:
+    jar = CookieJar()
+    jar.update(URL("https://app.h.example/"), ["a=1; Secure"])
+    jar.update(URL(by), ["a=2; Domain=h.example; Path=/x", "b=3; Domain=h.example; Path=/"])
+    assert jar.header(URL("https://app.h.example/x"), None, None, False) == "a=1; b=3"
+
+
+def test_a_secure_cookie_is_not_pushed_out_by_who_stands_between() -> None:
+    jar = CookieJar()
+    jar.update(URL("https://h.example/"), [f"a{number}=1; Secure" for number in range(MAX_OF_DOMAIN)])
+    before = jar.pairs(URL("https://h.example/"), False)
+    jar.update(URL("http://h.example/"), [f"b{number}=2" for number in range(MAX_OF_DOMAIN)])
+    assert jar.pairs(URL("https://h.example/"), False) == before
+    jar.update(URL("https://h.example/"), ["c=3; Secure"])
+    assert jar.pairs(URL("https://h.example/"), False) == [*before[1:], ("c", "3")]
 
 
 def test_the_longest_path_is_sent_first_and_then_what_was_set_first() -> None:

@@ -100,6 +100,8 @@ class GuardedConnector(aiohttp.TCPConnector):
             return connection
         for name in call.hop.left_out:
             req.headers.popall(name, None)
+            if name.lower() == "expect":
+                req._continue = None  # aiohttp has made it of this header; the body would wait for it
         if call.hop.cookie is not None:
             req.headers["Cookie"] = call.hop.cookie
         call.phase = "queue"

@@ -150,11 +150,9 @@ class CookieJar:
     def set(self, cookie: Cookie, url: URL) -> None:
         """Keep a cookie that an answer from `url` has set, if it may (RFC 6265, section 5.3)."""
         host = _host(url)
-        if cookie.domain != host and (
-            not _domain_matches(host, cookie.domain) or self._is_public_suffix(cookie.domain)
-        ):
+        if cookie.domain != host and (not _domain_matches(host, cookie.domain) or self._is_nobodys(cookie.domain)):
             return
-        if cookie.domain == host and (self._is_public_suffix(host) or _is_address(host)):
+        if cookie.domain == host and (self._is_nobodys(host) or _is_address(host)):
             cookie.host_only = True
         safe = url.scheme in _SECURE_SCHEMES
         if not _keeps_its_prefix(cookie) or (not safe and (cookie.secure or self._would_hide(cookie))):
@@ -179,7 +177,9 @@ class CookieJar:
             cookies[key] = cookie
             self._count += 1
             if len(cookies) > MAX_OF_DOMAIN:
-                self._remove(cookie.domain, next(iter(cookies)))
+                # `Secure` ones last (rfc6265bis, section 5.7): plain HTTP could push them out, and set its own instead.
+                plain = (key for key, other in cookies.items() if not other.secure)
+                self._remove(cookie.domain, next(plain, next(iter(cookies))))
             elif self._count > MAX_COOKIES:
                 domain = next(iter(self._domains))
                 self._remove(domain, next(iter(self._domains[domain])))
@@ -199,14 +199,20 @@ class CookieJar:
         if not cookies:
             del self._domains[domain]
 
+    def _is_nobodys(self, domain: str) -> bool:
+        # `com.`, with the dot of the root, is `com`; no rule of public suffixes has to know it.
+        return domain.endswith(".") or self._is_public_suffix(domain)
+
     def _would_hide(self, cookie: Cookie) -> bool:
         """Whether there is a `Secure` cookie of this name, which nobody between may replace (rfc6265bis, 5.7)."""
+        # One of a whole domain goes to the hosts below it as well, and before theirs where its path is longer.
+        domains = _domains_of(cookie.domain) if cookie.host_only else self._domains
         return any(
-            other.secure
-            and other.name == cookie.name
+            other.name == cookie.name
+            and other.secure
             and _path_matches(cookie.path, other.path)
             and (_domain_matches(other.domain, cookie.domain) or _domain_matches(cookie.domain, other.domain))
-            for domain in {*_domains_of(cookie.domain)}
+            for domain in domains
             for other in self._domains.get(domain, {}).values()
         )
 
