@@ -272,3 +272,4 @@ async def test_an_address_that_is_not_written_as_one_is_named(host: str) -> None
     async with http_peer(answering(response(b"", f"Location: http://{host}/", status="302 Found"))) as peer:
         error = await failure_of(peer.url, kept=True)
     assert type(error) is RedirectError
+    assert (error.location, [answer.url for answer in error.history]) == (f"http://{host}/", [peer.url])

@@ -174,9 +174,9 @@ def status_error(raw: Any, body: bytes, call: Call) -> HTTPStatusError:
     return error
 
 
-def redirect_error(text: str, location: str, call: Call) -> RedirectError:
+def redirect_error(text: str, location: str, call: Call, cause: Exception | None = None) -> RedirectError:
     """The error for a redirect that is not followed; `call.history` ends with it."""
-    error = call.error(RedirectError, text)
+    error = call.error(RedirectError, text, cause)
     error.location = readable(location)
     error.history = _responses(call, None, call.config.json_codec or default_codec(), call.config.strict_content_type)
     return error

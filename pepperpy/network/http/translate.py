@@ -28,11 +28,12 @@ from pepperpy.network.errors import (
     PoolTimeoutError,
     ProtocolError,
     ProxyError,
-    RedirectError,
     TLSError,
     UploadError,
 )
 from pepperpy.network.http.call import Call
+from pepperpy.network.http.redirects import location_of
+from pepperpy.network.http.response import redirect_error
 from pepperpy.network.http.upload import BodyFailed
 from pepperpy.network.printable import printable
 from pepperpy.network.proxy import PASSING_STATUSES
@@ -68,7 +69,9 @@ def translate(error: Exception, call: Call) -> NetworkError:
         return _lost(error, call)
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         if call.history:
-            return call.error(RedirectError, "redirected to a URL that cannot be used", error)
+            last = call.history[-1]
+            location = location_of(last.status, last.headers) or ""
+            return redirect_error("redirected to a URL that cannot be used", location, call, error)
         # aiohttp says so of a host like 127.1. Its own text repeats the URL.
         why = error.description if isinstance(error, aiohttp.InvalidURL) else None
         return call.error(InvalidRequestError, f"the URL cannot be used{f': its host {why}' if why else ''}", error)
