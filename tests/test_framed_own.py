@@ -378,3 +378,27 @@ async def test_bytes_that_drip_in_behind_many_do_not_keep_the_processor_busy_wit
         # 40 times, if it were asked again whenever an answer's time has passed. A busy machine only asks less often.
         assert codec.asked - before < 20
         task.cancel()
+
+
+async def test_a_message_does_not_wait_longer_the_more_messages_there_were_before_it() -> None:
+    class Slow:
+        def encode(self, message: bytes) -> bytes:
+            return message
+
+        def decode(self, data: bytes, start: int) -> Any:
+            time.sleep(0.002)
+            return (data[start:], len(data)) if data.endswith(b"!") else None
+
+    size, waits = 70_000, []
+    async with peer_and_client() as (peer, client):
+        framed = client.framed(Slow())
+        for number in range(1, 51):
+            task = asyncio.create_task(framed.receive())
+            await peer.send(b"x" * (size - 1))
+            await arrived(client, number * size - 1)
+            sent_at = time.monotonic()
+            await peer.send(b"!")
+            await task
+            waits.append(time.monotonic() - sent_at)
+    # The 25th would wait 25 times as long as an answer takes.
+    assert min(waits[25:]) < 25 * 0.002

@@ -89,7 +89,7 @@ cdef class PythonFramer(OwnFramer):
     """Asks the `decode` of a codec, with all that is on hand of a message, again and again."""
     cdef:
         object _decode
-        Py_ssize_t _put_off_at       # bytes on hand when the wait for a quarter more began
+        Py_ssize_t _put_off_at       # bytes on hand when the wait for a quarter more began; 0: there is none
         int _put_off_times           # since then
 
     def __cinit__(self, limit, decode, no_message):
@@ -123,15 +123,18 @@ cdef class PythonFramer(OwnFramer):
         self._seen = seen
         found = self._judge(answer, start, n, 0)
         if began and self._knows_nothing and found == Look.MORE:
-            self._put_off(n, monotonic() - began)
+            self._put_off(n, scanned, monotonic() - began)
+        else:
+            self._put_off_at = 0
         return found
 
-    cdef void _put_off(self, Py_ssize_t n, double seconds) noexcept:
+    cdef void _put_off(self, Py_ssize_t n, Py_ssize_t scanned, double seconds) noexcept:
         # Who does not know how much is missing is asked again when a quarter more has come, or after as long as the answers
         # since the last quarter took: so they cost half of the time at most, and less and less of it where bytes only drip
         # (otherwise a peer that sends one now and then, behind many, keeps half a processor busy: measured). A message that
-        # is whole waits no longer than those answers took.
-        if not self._put_off_at <= n < self._put_off_at + self._put_off_at // 4:
+        # is whole waits no longer than those answers took. Each message begins anew: also where somebody else has taken the
+        # one before, or its connection is gone, and less has been seen of this one.
+        if scanned < self._put_off_at or n >= self._put_off_at + self._put_off_at // 4:
             self._put_off_at = n
             self._put_off_times = 0
         self._put_off_times += 1
