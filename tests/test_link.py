@@ -6,10 +6,12 @@ import gc
 import weakref
 
 import pytest
+from support.mortal import mortal_and_client
 from support.servers import peer_and_client
 
 from pepperpy.network import ClosedError, NetworkClient, NetworkConfig, NetworkTimeoutError, NotConnectedError
 from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network.checks import Default
 from pepperpy.network.link import Link, connection_error
 from pepperpy.network.tcp import link_of, passed_on
 
@@ -39,7 +41,7 @@ async def test_a_connection_that_is_passed_on_leaves_its_client_unconnected_and_
     async with peer_and_client() as (peer, client):
         await client.send(b"12345")
         link_of(client).retries = 7
-        new = passed_on(client)
+        new = passed_on(client, client.config)
         assert new.is_connected and not client.is_connected
         with pytest.raises(NotConnectedError):
             await client.send(b"x")
@@ -67,6 +69,19 @@ async def test_a_configuration_given_to_a_client_is_that_of_its_link() -> None:
     client = NetworkClient(CONFIG)
     client.config = other = CONFIG.replace(port=1)
     assert link_of(client).config is other and client.config is other
+    with pytest.raises(TypeError, match="not str"):
+        client.config = "db.example:5432"  # type: ignore[assignment]
+    assert client.config is other
+
+
+async def test_a_configuration_leaves_the_time_limits_of_the_present_connection_as_they_are() -> None:
+    async with mortal_and_client(reconnect=False) as (_, client):
+        configured = client.config.timeout
+        client.config = client.config.replace(timeout=77)
+        assert link_of(client).seconds(Default.TIMEOUT) == configured
+        await client.disconnect()
+        await client.connect()
+        assert link_of(client).seconds(Default.TIMEOUT) == 77
 
 
 def test_an_error_says_where_in_words_and_in_its_details() -> None:

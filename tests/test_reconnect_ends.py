@@ -152,3 +152,24 @@ async def test_a_client_that_is_closed_before_its_connection_is_proved_leaves_no
         await until(lambda: server.accepted == 2 and not client.is_connected, "the second connection")
         await client.disconnect() if end == "disconnect" else client.abort()
         await until(lambda: not server.writers, "it is closed")
+
+
+async def test_whether_and_how_a_client_reconnects_follows_the_configuration_that_it_connects_with() -> None:
+    heard: list[str] = []
+    async with mortal_and_client(reconnect=False) as (server, client):
+        without = client.config
+        client.config = without.replace(reconnect=True, on_state=lambda _, state: heard.append(state))
+        await client.disconnect()
+        await client.connect()
+        server.drop()
+        await until(lambda: len(heard) == 4, "it has connected again")
+        assert heard == ["connecting", "connected", "lost", "connected"]
+        await client.disconnect()
+        client.config = without
+        await client.connect()
+        server.drop()
+        await until(lambda: not client.is_connected, "the end is known")
+        with pytest.raises(ConnectionLostError):
+            await client.wait_connected()
+        assert await client.receive() == b""
+        assert client.stats.connects == 4

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from pepperpy.network.timers import Timer
+from pepperpy.network.watchdog import time_limit
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
 
@@ -110,6 +111,49 @@ async def test_an_owner_that_fails_is_reported_and_may_set_it_again() -> None:
         loop.set_exception_handler(handler)
     assert [type(error) for error in reported] == [LookupError]
     assert owner.timer.at == math.inf
+
+
+async def test_it_stays_as_it_was_where_it_cannot_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    loop, owner = asyncio.get_running_loop(), Owner()
+    owner.timer.look_by(at := loop.time() + 0.02)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "call_at", fail)
+        with pytest.raises(MemoryError):
+            owner.timer.look_by(at - 0.01)
+    assert owner.timer.at == at
+    await asyncio.wait_for(owner.looked.wait(), 5)
+
+
+def test_a_loop_that_was_closed_in_the_middle_of_a_time_limit_is_not_kept_once_there_is_another() -> None:
+    async def begin(limited: bool) -> None:
+        async def wait() -> None:
+            with time_limit(60):
+                await asyncio.Event().wait()
+
+        task = asyncio.get_running_loop().create_task(wait())
+        await asyncio.sleep(0)
+        if not limited:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def run(limited: bool) -> weakref.ref[asyncio.AbstractEventLoop]:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: reported.append(context["message"]))
+        try:
+            loop.run_until_complete(begin(limited))
+        finally:
+            loop.close()
+        return weakref.ref(loop)
+
+    reported: list[str] = []
+    closed = run(True)
+    run(False)
+    gc.collect()
+    assert closed() is None
+    assert reported == ["Task was destroyed but it is pending!"]
 
 
 async def test_a_function_that_nobody_owns_is_refused() -> None:

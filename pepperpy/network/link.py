@@ -135,7 +135,7 @@ class Link:
 
     def seconds(self, timeout: Timeout) -> float | None:
         """`timeout` as a caller gave it, in seconds; None for no limit. Raises: as `check_timeout`."""
-        return seconds_of(timeout, self.config.timeout)
+        return seconds_of(timeout, self.protocol.config.timeout)
 
     def error(
         self, kind: type[E], what: str, phase: str, cause: BaseException | None = None, /, **details: object

@@ -39,10 +39,11 @@ _ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0) if ha
 class PooledConnection:
     """A connected client with what the pool knows of it. Times are on the loop's clock."""
 
-    __slots__ = ("_poll", "_protocol", "_tls", "_watch", "client", "expires_at", "idle_since", "used")
+    __slots__ = ("_config", "_poll", "_protocol", "_tls", "_watch", "client", "expires_at", "idle_since", "used")
 
     def __init__(self, client: NetworkClient, expires_at: float) -> None:
         self.client = client
+        self._config = client.config
         self.expires_at = expires_at  # not to be lent from then on; `inf` for never
         self.idle_since = 0.0
         self.used = False
@@ -85,7 +86,7 @@ class PooledConnection:
 
     def pass_on(self) -> None:
         """Move the connection to a new client: whoever kept the old one finds that unconnected."""
-        self.client = passed_on(self.client)
+        self.client = passed_on(self.client, self._config)
 
     def watch(self, disturbed: Callable[[PooledConnection, str], object]) -> None:
         """Call `disturbed(connection, flaw)`, once, if it does not stay silent until `unwatch()`."""

@@ -65,7 +65,7 @@ class Supervisor:
         self._state: State = "closed"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner = (threading.get_ident(), os.getpid())
-        self.config: NetworkConfig = link.config.bare
+        self._configure(link.config)
         self.last: StreamProtocol = link.protocol
         self._connected_at = 0.0  # seconds of time.monotonic()
         self._retry = 0  # attempts since a connection last proved itself
@@ -77,10 +77,18 @@ class Supervisor:
         self._receiving = PendingReceiver(self)
         self._sending = PendingSender(self)
 
+    def _configure(self, config: NetworkConfig) -> None:
+        self._configured = weakref.ref(config)  # weak, as its callables keep what they belong to
+        self.config: NetworkConfig = config.bare
+
     # ---- What NetworkClient tells ----
 
     def connecting(self) -> None:
         """`connect()` begins."""
+        link = self._link()
+        assert link is not None
+        if link.config is not self._configured():  # the client has been given another one
+            self._configure(link.config)
         self._loop = asyncio.get_running_loop()
         self._owner = (threading.get_ident(), os.getpid())
         self._end = None

@@ -153,6 +153,7 @@ class NetworkClient:
 
     @config.setter
     def config(self, config: NetworkConfig) -> None:
+        check_config("NetworkClient", config)
         self._link.config = config
 
     @property
@@ -250,6 +251,9 @@ class NetworkClient:
         if self._connecting:
             raise self._link.error(BusyError, "another task is already connecting this client", "connect")
         self._check_left_at_the_end()
+        if self._supervisor is None and self.config.is_supervised:
+            # It is since the configuration was given.
+            self._supervisor = self._supervise()
         if self._supervisor is not None:
             if self._supervisor.is_reconnecting:
                 what = "reconnecting already; wait_connected() waits for it"
@@ -746,11 +750,14 @@ def link_of(client: NetworkClient) -> Link:
     return client._link
 
 
-def passed_on(client: NetworkClient) -> NetworkClient:
-    """A new client with the connection of this one: whoever has kept this one finds it unconnected."""
+def passed_on(client: NetworkClient, config: NetworkConfig) -> NetworkClient:
+    """A new client with the connection of this one: whoever has kept this one finds it unconnected.
+
+    `config` is that of the pool: the last user may have given the client another one.
+    """
     # Not by its constructor: what that checks is so, and takes 0.3 us of each loan.
     new = NetworkClient.__new__(NetworkClient)
-    new._begin(client._link.config)
+    new._begin(config)
     client._link.give_to(new._link)
     new._receiver, client._receiver = client._receiver, new._receiver
     new._sender, client._sender = client._sender, new._sender

@@ -39,10 +39,12 @@ class Timer:
     def look_by(self, when: float) -> None:
         """Look at that time, or before."""
         if when < self.at:
-            self._cancel()
             loop = self._loop()
             assert loop is not None, "it runs"
-            self._handle, self.at = loop.call_at(when, self._fire, context=contextvars.Context()), when
+            # It may fail: then the timer stays as it was.
+            handle = loop.call_at(when, self._fire, context=contextvars.Context())
+            self._cancel()
+            self._handle, self.at = handle, when
 
     def end(self) -> None:
         """Do not look any more. It may be set again."""

@@ -23,6 +23,10 @@ def watchdog_of(loop: asyncio.AbstractEventLoop) -> Watchdog:
     """The one that all TCP clients of a loop share: so what has ended leaves no timer of its own behind."""
     watchdog = _of_loops.get(loop)
     if watchdog is None:
+        # A loop that was closed with tasks in such blocks is kept by them, and they by its watchdog.
+        for reference in _of_loops.keyrefs():
+            if (other := reference()) is not None and other.is_closed():
+                _of_loops.pop(other, None)
         watchdog = _of_loops[loop] = Watchdog(loop)
     return watchdog
 
