@@ -363,3 +363,13 @@ async def test_a_name_to_connect_from_that_is_unknown_is_named_with_its_field() 
         with pytest.raises(ConnectError, match=r"not known: local_address \('here\.test', 0\)") as caught:
             await client.connect()
     assert isinstance(caught.value.__cause__, socket.gaierror)
+
+
+async def test_an_error_of_a_getaddrinfo_that_is_not_the_systems_keeps_its_words() -> None:
+    class Refused(OSError):
+        def __init__(self, *, host: str) -> None:
+            super().__init__(f"{host} is on no list")
+
+    with names({"here.test": Refused(host="here.test")}):
+        with pytest.raises(ConnectError, match=r"here\.test is on no list"):
+            await client_of(1, local_address=("here.test", 0)).connect()

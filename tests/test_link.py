@@ -6,10 +6,18 @@ import gc
 import weakref
 
 import pytest
+from support.line_server import ask, server_and_pool
 from support.mortal import mortal_and_client
 from support.servers import peer_and_client
 
-from pepperpy.network import ClosedError, NetworkClient, NetworkConfig, NetworkTimeoutError, NotConnectedError
+from pepperpy.network import (
+    ClosedError,
+    Delimited,
+    NetworkClient,
+    NetworkConfig,
+    NetworkTimeoutError,
+    NotConnectedError,
+)
 from pepperpy.network._stream_protocol import StreamProtocol
 from pepperpy.network.checks import Default
 from pepperpy.network.link import Link, connection_error
@@ -51,6 +59,29 @@ async def test_a_connection_that_is_passed_on_leaves_its_client_unconnected_and_
         assert (stats.bytes_sent, stats.connects, stats.retries) == (6, 1, 7)
         assert client.stats.bytes_sent == 5, "what went over it while it had the connection"
         new.abort()
+
+
+async def test_a_configuration_that_a_user_gives_his_client_is_not_that_of_the_next_user() -> None:
+    async with server_and_pool() as (server, pool):
+        async with pool.acquire() as client:
+            client.config = client.config.replace(timeout=0.001, close_timeout=0.001)
+        async with pool.acquire() as client:
+            await ask(client)
+            assert client.config is pool.config
+        assert server.accepted == 1
+
+
+async def test_a_pipeline_that_is_left_in_the_block_of_a_pool_does_not_end_the_connection_of_the_next_user() -> None:
+    async with server_and_pool() as (server, pool):
+        async with pool.acquire() as client:
+            # Its reader has not begun yet, so the connection is as good as new.
+            left = await client.pipeline(Delimited(b"\n")).__aenter__()
+        async with pool.acquire() as client:
+            with pytest.raises(ClosedError):
+                await left.wait_ended()
+            await ask(client)
+        await left.__aexit__(None, None, None)
+        assert (server.accepted, pool.stats.dropped) == (1, {})
 
 
 async def test_a_link_keeps_no_client_alive() -> None:

@@ -107,16 +107,6 @@ async def test_whoever_keeps_a_client_after_the_block_cannot_touch_its_connectio
         assert server.accepted == 1
 
 
-async def test_a_configuration_that_a_user_gives_his_client_is_not_that_of_the_next_user() -> None:
-    async with server_and_pool() as (server, pool):
-        async with pool.acquire() as client:
-            client.config = client.config.replace(timeout=0.001, close_timeout=0.001)
-        async with pool.acquire() as client:
-            await ask(client)
-            assert client.config is pool.config
-        assert server.accepted == 1
-
-
 # ---- What is never lent again ----
 
 

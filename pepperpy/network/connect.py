@@ -59,7 +59,11 @@ async def _look_up_local(host: str, port: int) -> list[AddressInfo]:
     try:
         return await look_up(host, port)
     except OSError as error:
-        raise type(error)(error.errno, f"{error.strerror}: local_address {(host, port)}") from None
+        if error.errno is None:
+            # Of a loop's own getaddrinfo, and maybe of a class of its own.
+            raise
+        kind = socket.gaierror if isinstance(error, socket.gaierror) else OSError
+        raise kind(error.errno, f"{error.strerror}: local_address {(host, port)}") from None
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:

@@ -301,7 +301,8 @@ class Pipeline(Generic[M]):
             return
         self._reason = reason
         self._refusal = refusal(self._link, "pipeline ended", reason)
-        if abort:
+        # It may be somebody else's by now: begun in the block of a pool and left there.
+        if abort and self._link.protocol is self._protocol:
             drop(self._link, self._protocol, reason)
         for reply in self._slots.values():
             if reply is not None:
