@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -314,6 +315,26 @@ def test_disconnect_waits_for_no_connect_whose_loop_was_closed_in_its_middle() -
         connecting._log_destroy_pending = False  # type: ignore[attr-defined]
         loop.close()
         asyncio.run(asyncio.wait_for(client.disconnect(), 10))
+
+
+def test_a_client_whose_loop_was_closed_in_the_middle_of_a_connect_connects_in_another_one() -> None:
+    async def again() -> None:
+        async with echo_server() as port:
+            client.config = client_of(port).config
+            await client.connect()
+            gc.collect()
+            assert client.is_connected
+            await client.disconnect()
+
+    with _connecting_to("waiting to try again") as config:
+        client = NetworkClient(config)
+        loop = asyncio.new_event_loop()
+        connecting = loop.create_task(client.connect())
+        loop.run_until_complete(asyncio.sleep(0.02))
+        connecting._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+        del connecting
+        asyncio.run(again())
 
 
 async def test_the_errors_of_a_connect_that_nobody_closes_stay_as_they_are() -> None:

@@ -77,6 +77,11 @@ class Connecting:
             if self._ended is not None and not self._ended.done():
                 self._ended.set_result(None)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or never will: its loop was closed in its middle."""
+        return self._task is None or self._loop.is_closed()
+
     def check_user(self) -> None:
         """Raises: `UsageError` in another thread, loop or process than that of the task."""
         running = asyncio._get_running_loop()
@@ -96,7 +101,7 @@ class Connecting:
 
     async def wait_ended(self, seconds: float) -> None:
         """After `close()`, until its sockets are closed; not if that takes longer."""
-        if self._task is None or self._loop.is_closed() or self._task is asyncio.current_task():
+        if self.is_over or self._task is asyncio.current_task():
             return
         if self._ended is None:
             self._ended = self._loop.create_future()

@@ -248,7 +248,7 @@ class NetworkClient:
             protocol.check_user()
             if not protocol.peer_ended:
                 return
-        if self._connecting:
+        if self._connecting is not None and not self._connecting.is_over:
             raise self._link.error(BusyError, "another task is already connecting this client", "connect")
         self._check_left_at_the_end()
         if self._supervisor is None and self.config.is_supervised:
