@@ -60,7 +60,7 @@ async def test_a_body_whose_file_must_not_be_read_is_refused(tmp_path: Path) -> 
 
 async def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
     async with HTTPClient() as client:
-        with pytest.raises(InvalidRequestError, match="embedded null byte"):
+        with pytest.raises(InvalidRequestError, match=r"embedded null (byte|character)"):
             await client.post("http://127.0.0.1:1/", data=Path("a\0b"))
         loop = tmp_path / "loop"
         loop.symlink_to(loop)
