@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/*)
+SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/_core/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -32,8 +32,7 @@ debug-test: build-needs servers
 # minutes. Everything: make sanitize ARGS=. (with the tests folder as the current one). Left out are tests that are
 # marked time_bound, with the reason; tests/support/tiers.py. Only the extension is instrumented, so PYTHONMALLOC=malloc
 # lets AddressSanitizer see what the extension has of Python's memory; leaks are the interpreter's, and not looked at.
-SANITIZED := $(notdir $(wildcard $(patsubst %,tests/test_%*.py,receive send cancellation fram properties faults regressions \
-	pipeline request backoff torture allocat)))
+SANITIZED := core messages requests
 REPORTS := $(CURDIR)/build/sanitize/report
 sanitize: build-needs servers
 	$(PYTHON) -m venv $(VENV)-sanitize
@@ -112,4 +111,4 @@ debian:
 	$(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(PACKAGES)
 
 clean:
-	rm -rf build dist *.egg-info .venv* pepperpy/network/*.so
+	rm -rf build dist *.egg-info .venv* pepperpy/network/_core/*.so

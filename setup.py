@@ -12,9 +12,9 @@ DEBUG = SANITIZE or bool(os.environ.get("NET_DEBUG"))
 # A folder for each: neither Cython nor setuptools notices that directives or flags have changed.
 BUILD = "build/sanitize" if SANITIZE else "build/debug" if DEBUG else "build"
 # Those with a .pxd, which others are compiled against; and those that are only imported.
-SHARED = ("_endpoint", "_framer", "_receive_buffer", "_receiver", "_send_queue", "_sender", "_waiter")
-MODULES = (*SHARED, "_frame_reader", "_framers", "_own_framers", "_stream_protocol", "_stuffing")
-SOURCES = "ext/pepperpy/network"
+SHARED = ("endpoint", "framer", "receive_buffer", "receiver", "send_queue", "sender", "waiter")
+MODULES = (*SHARED, "builtin_framers", "frame_reader", "python_framers", "stream_protocol", "stuffing")
+SOURCES = "ext/pepperpy/network/_core"
 
 directives = {
     "language_level": 3,
@@ -39,10 +39,10 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                f"pepperpy.network.{name}",
+                f"pepperpy.network._core.{name}",
                 [f"{SOURCES}/{name}.pyx"],
                 include_dirs=[SOURCES],
-                depends=[f"{SOURCES}/{name}" for name in ("_platform.h", "_running.h", "_status.pxd")]
+                depends=[f"{SOURCES}/{name}" for name in ("platform.h", "running.h", "status.pxd")]
                 + [f"{SOURCES}/{module}.pxd" for module in SHARED],
                 define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", None)],
                 extra_compile_args=flags,

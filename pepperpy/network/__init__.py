@@ -41,23 +41,10 @@ from pepperpy.network.errors import (
     UploadError,
     UsageError,
 )
-from pepperpy.network.tcp import NetworkClient, NetworkStats
+from pepperpy.network.tcp.client import NetworkClient, NetworkStats
 from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
-    from pepperpy.network.framed import Framed
-    from pepperpy.network.framing import (
-        COBS,
-        NO_MESSAGE,
-        SLIP,
-        Codec,
-        Decoder,
-        Delimited,
-        Fixed,
-        IncrementalCodec,
-        LengthPrefixed,
-        Netstring,
-    )
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
     from pepperpy.network.http.call import Timings
     from pepperpy.network.http.client import HTTPClient, HTTPStats
@@ -71,9 +58,22 @@ if TYPE_CHECKING:
     from pepperpy.network.http.sse import ServerSentEvent
     from pepperpy.network.http.stream import HTTPStream
     from pepperpy.network.json_codec import JSONCodec, RequestData
-    from pepperpy.network.pipeline import Pipeline
-    from pepperpy.network.pool import NetworkPool, PoolStats
-    from pepperpy.network.serialized import JSONLines, Mapped, MsgPack
+    from pepperpy.network.messages.codecs import (
+        COBS,
+        NO_MESSAGE,
+        SLIP,
+        Codec,
+        Decoder,
+        Delimited,
+        Fixed,
+        IncrementalCodec,
+        LengthPrefixed,
+        Netstring,
+    )
+    from pepperpy.network.messages.framed import Framed
+    from pepperpy.network.messages.values import JSONLines, Mapped, MsgPack
+    from pepperpy.network.pool.pool import NetworkPool, PoolStats
+    from pepperpy.network.requests.pipeline import Pipeline
 
 # Or Python would write the warnings of `pepperpy.network.tcp`, `.pool` and `.http` to the stderr of a program that does
 # not set up logging.
@@ -84,36 +84,36 @@ _LAZY_MODULES = {
     "Auth": "http.auth",
     "BasicAuth": "http.auth",
     "BearerAuth": "http.auth",
-    "COBS": "framing",
-    "Codec": "framing",
-    "Decoder": "framing",
-    "Delimited": "framing",
+    "COBS": "messages.codecs",
+    "Codec": "messages.codecs",
+    "Decoder": "messages.codecs",
+    "Delimited": "messages.codecs",
     "DownloadResult": "http.download",
-    "Fixed": "framing",
-    "Framed": "framed",
+    "Fixed": "messages.codecs",
+    "Framed": "messages.framed",
     "HTTPClient": "http.client",
     "HTTPConfig": "http.config",
     "HTTPResponse": "http.response",
     "HTTPStats": "http.client",
     "HTTPStream": "http.stream",
-    "IncrementalCodec": "framing",
+    "IncrementalCodec": "messages.codecs",
     "Interceptor": "http.interceptors",
     "JSONCodec": "json_codec",
-    "JSONLines": "serialized",
-    "LengthPrefixed": "framing",
+    "JSONLines": "messages.values",
+    "LengthPrefixed": "messages.codecs",
     "MapResult": "http.mapping",
-    "Mapped": "serialized",
-    "MsgPack": "serialized",
-    "NO_MESSAGE": "framing",
-    "Netstring": "framing",
-    "NetworkPool": "pool",
-    "PoolStats": "pool",
+    "Mapped": "messages.values",
+    "MsgPack": "messages.values",
+    "NO_MESSAGE": "messages.codecs",
+    "Netstring": "messages.codecs",
+    "NetworkPool": "pool.pool",
+    "PoolStats": "pool.pool",
     "RateLimit": "http.rate_limit",
     "RefreshingAuth": "http.auth",
     "RequestData": "json_codec",
     "RequestOptions": "http.prepare",
-    "Pipeline": "pipeline",
-    "SLIP": "framing",
+    "Pipeline": "requests.pipeline",
+    "SLIP": "messages.codecs",
     "ServerSentEvent": "http.sse",
     "Timings": "http.call",
 }

@@ -20,7 +20,7 @@ from pepperpy.network.hosts import check_host
 from pepperpy.network.proxy_url import read_proxy
 
 if TYPE_CHECKING:
-    from pepperpy.network.tcp import NetworkClient
+    from pepperpy.network.tcp.client import NetworkClient
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -10,13 +10,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import BytesLike, Timeout, seconds_of
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkError
 
 if TYPE_CHECKING:
-    from pepperpy.network.request import Exchanges
+    from pepperpy.network.requests.exchanges import Exchanges
 
 E = TypeVar("E", bound=NetworkError)
 

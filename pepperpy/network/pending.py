@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pepperpy.network._frame_reader import WAIT
-from pepperpy.network._receiver import Receiver
-from pepperpy.network._sender import Sender
-from pepperpy.network._stream_protocol import StreamProtocol
-from pepperpy.network._waiter import Waiter
+from pepperpy.network._core.frame_reader import WAIT
+from pepperpy.network._core.receiver import Receiver
+from pepperpy.network._core.sender import Sender
+from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network._core.waiter import Waiter
 from pepperpy.network.checks import BytesLike, Timeout
 from pepperpy.network.errors import BusyError, ConnectionLostError
 from pepperpy.network.link import Link, deadline_of, remaining
 
 if TYPE_CHECKING:
-    from pepperpy.network.reconnect import Supervisor
+    from pepperpy.network.tcp.reconnect import Supervisor
 
 D = TypeVar("D", Receiver, Sender)
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from pepperpy.network import NetworkClient, NetworkConfig
-from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network._core.stream_protocol import StreamProtocol
 from support.memory_transport import MemoryTransport, SocketTransport
 
 

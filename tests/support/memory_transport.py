@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network._core.stream_protocol import StreamProtocol
 
 WHOLE = 1 << 30  # a chunk larger than any buffer: as much as fits
 

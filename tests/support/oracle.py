@@ -17,9 +17,9 @@ from pepperpy.network import (
     NetworkClient,
 )
 
-# An exact receive that misses this much gets its own memory (_receiver.pyx), which the high-water mark does not count.
+# An exact receive that misses this much gets its own memory (receiver.pyx), which the high-water mark does not count.
 OWN_MEMORY_FROM = 128 * 1024
-# A task that sends this much in one turn of the loop lets the loop run (_sender.pyx).
+# A task that sends this much in one turn of the loop lets the loop run (sender.pyx).
 FAIR_SHARE = 4 << 20
 
 

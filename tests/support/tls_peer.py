@@ -15,7 +15,8 @@ from typing import Any
 import aiofastnet
 import pytest
 
-from pepperpy.network import NetworkClient, handshake
+from pepperpy.network import NetworkClient
+from pepperpy.network.tcp import handshake
 from support.certificates import ca_file, server_cert, server_context
 from support.servers import client_of
 

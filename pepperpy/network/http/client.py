@@ -18,7 +18,7 @@ from yarl import URL
 
 from pepperpy.network.checks import check_int
 from pepperpy.network.errors import ClosedError, InvalidRequestError, NotConnectedError, UsageError
-from pepperpy.network.http import wire as wires
+from pepperpy.network.http.aiohttp_transport import wire as wires
 from pepperpy.network.http.arguments import explains_arguments, unknown_argument
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import Params, param_pairs

@@ -24,6 +24,7 @@ from pepperpy.network.errors import (
     ProtocolError,
     also,
 )
+from pepperpy.network.http.aiohttp_transport.translate import FAILURES, translate
 from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.content import content_length, readable_headers
@@ -32,7 +33,6 @@ from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.response import check_announced, status_error, too_large
 from pepperpy.network.http.sources import file_words
-from pepperpy.network.http.translate import FAILURES, translate
 from pepperpy.network.http.upload import Progress
 
 # Bytes that are handed to a thread at once, which takes some 50 us. Twice as many may be held in memory.

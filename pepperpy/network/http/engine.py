@@ -21,6 +21,8 @@ from pepperpy.network.errors import (
     NetworkError,
     NetworkTimeoutError,
 )
+from pepperpy.network.http.aiohttp_transport.translate import FAILURES, may_help, translate
+from pepperpy.network.http.aiohttp_transport.wire import Wire
 from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call, current_call
 from pepperpy.network.http.checks import check_headers
@@ -30,8 +32,6 @@ from pepperpy.network.http.dates import retry_after
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.redirects import Hop, NotFollowed, location_of
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start, redirect_error
-from pepperpy.network.http.translate import FAILURES, may_help, translate
-from pepperpy.network.http.wire import Wire
 from pepperpy.network.watchdog import Watchdog
 
 logger = logging.getLogger("pepperpy.network.http")

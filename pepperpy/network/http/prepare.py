@@ -13,7 +13,7 @@ from yarl import URL
 
 from pepperpy.network.checks import check_bool, check_int, check_timeout
 from pepperpy.network.errors import InvalidRequestError, also
-from pepperpy.network.http import wire as wires
+from pepperpy.network.http.aiohttp_transport import wire as wires
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import Auth, BasicAuth, as_auth
 from pepperpy.network.http.body import make_body

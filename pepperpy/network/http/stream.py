@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any
 
 from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError
+from pepperpy.network.http.aiohttp_transport.translate import FAILURES, translate
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.content import as_unicode, encoding_of, parse_content_type
 from pepperpy.network.http.lines import LineSplitter
 from pepperpy.network.http.response import ResponseHead, read_start, too_large
 from pepperpy.network.http.sse import EventParser, ServerSentEvent
-from pepperpy.network.http.translate import FAILURES, translate
 from pepperpy.network.json_codec import JSONCodec, decode_as
 from pepperpy.network.printable import printable, printable_bytes
 

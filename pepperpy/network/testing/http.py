@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Unpack
 
 from pepperpy.network.backoff import no_retry_waits
-from pepperpy.network.http import wire as wires
+from pepperpy.network.http.aiohttp_transport import wire as wires
 from pepperpy.network.http.checks import check_base_url, is_http
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar

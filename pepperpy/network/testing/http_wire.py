@@ -1,6 +1,6 @@
 """What stands in for aiohttp below `HTTPClient`: carries requests to a `MockHTTP`.
 
-tests/test_testing_agreement.py holds the two together.
+tests/testing/test_agreement.py holds the two together.
 """
 
 from __future__ import annotations

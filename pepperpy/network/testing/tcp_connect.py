@@ -9,11 +9,11 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeAlias
 
-from pepperpy.network import attempt
-from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import check_int
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.connect import Tried
+from pepperpy.network.tcp import attempt
+from pepperpy.network.tcp.connect import Tried
 
 Opener: TypeAlias = Callable[[NetworkConfig], Awaitable[StreamProtocol] | None]
 """Opens one connection in place of the network, or returns None where it is not concerned."""

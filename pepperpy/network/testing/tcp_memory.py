@@ -2,7 +2,7 @@
 
 Everything above the transport is that of production: `connect()` with its retries and time limits, flow control,
 buffers, errors. Below is a transport in memory that answers as TCP over the loopback interface does on Linux
-(tests/test_testing_tcp_agreement.py compares the two). A pair of sockets would be shorter, but Unix sockets tell of a
+(tests/testing/test_tcp_agreement.py compares the two). A pair of sockets would be shorter, but Unix sockets tell of a
 peer that is gone at other times than TCP does, sockets of any kind need a system that allows them, and how much the
 kernel holds back differs from system to system.
 """
@@ -17,10 +17,10 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 
-from pepperpy.network._stream_protocol import StreamProtocol
+from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import check_int
 from pepperpy.network.config import KIB, NetworkConfig
-from pepperpy.network.tcp import NetworkClient
+from pepperpy.network.tcp.client import NetworkClient
 from pepperpy.network.testing.tcp_connect import opening_by
 
 _numbers = itertools.count(1)

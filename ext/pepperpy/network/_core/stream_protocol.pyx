@@ -1,0 +1,439 @@
+"""asyncio's callbacks of one TCP connection. The only file that the event loop calls.
+
+    loop -> StreamProtocol -> Receiver -> ReceiveBuffer        Endpoint: state, ownership, timer; known to both sides
+                           -> Sender   -> SendQueue            Waiter:   what a task awaits
+
+Two event loops with different habits call in here; the rules that both accept (each broken one crashed uvloop or
+lost bytes when measured):
+
+- `get_buffer` touches no transport, runs no Python code, and returns at least one writable byte.
+- Reading is paused, and transports are closed, in `buffer_updated` or later, never before.
+- No callback lets an exception out: the connection ends with it as its cause, on uvloop too, which would forget it.
+- `asyncio.BufferedProtocol` is a real base class: stock asyncio asks `isinstance`, uvloop asks for the method.
+"""
+
+cimport cython
+from cpython.time cimport monotonic
+
+from pepperpy.network._core.endpoint cimport Endpoint, State
+from pepperpy.network._core.receiver cimport Receiver
+from pepperpy.network._core.sender cimport Sender
+
+from pepperpy.network.errors import ConnectionLostError
+from pepperpy.network.last_turns import LAST_TURNS
+
+import asyncio
+import errno
+import ssl
+
+
+# Missing where Python was built with OpenSSL 1.1.
+cdef int _IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+
+cdef object _truncated():
+    return ssl.SSLEOFError(
+        ssl.SSL_ERROR_EOF, "the stream ended without close_notify: what came may not be all that was sent"
+    )
+
+
+cdef class _Base:
+    """Lets a cdef class inherit a Python class without getting a `__dict__`."""
+
+
+@cython.final
+cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
+    cdef:
+        readonly Endpoint endpoint
+        readonly Receiver receiver
+        readonly Sender sender
+        list _closed                 # futures that wait_closed() has given, one for each who waits; None before
+        object _on_end               # callable with this protocol, told once when the connection is gone; or None
+        bint _eof_is_loss
+
+    def __cinit__(self, config):
+        self.endpoint = Endpoint(config)
+        self.receiver = Receiver(self.endpoint)
+        self.sender = Sender(self.endpoint)
+
+    # ---- What the loop calls ----
+
+    def connection_made(self, transport):
+        self.endpoint.open(asyncio.get_running_loop(), transport)
+        self.endpoint.sender = self.sender
+        self.endpoint.on_timer = self._timer_fired
+        try:
+            fd = -1
+            tls = transport.get_extra_info("sslcontext") is not None
+            if not tls:
+                sock = transport.get_extra_info("socket")
+                if sock is not None:
+                    fd = sock.fileno()
+            # From 0 bytes on: then pause_writing and resume_writing say whether the transport holds any at all.
+            transport.set_write_buffer_limits(high=0)
+            self.receiver.open()
+            self.sender.open(fd)
+            if tls:
+                self.endpoint.tls = True
+                self.receiver.start_tls()
+        except BaseException as error:
+            self.endpoint.break_off(error)
+
+    def get_buffer(self, sizehint):
+        return self.receiver.next_buffer()
+
+    def buffer_updated(self, nbytes):
+        try:
+            self.sender.data_arrived()
+            self.receiver.received(nbytes)
+        except BaseException as error:
+            self.endpoint.break_off(error)
+
+    def eof_received(self):
+        if self.endpoint.tls:
+            return self._tls_ended()
+        try:
+            if self._eof_is_loss and self.endpoint.state == State.OPEN:
+                self._end_of_stream_is_loss()
+                return False
+            if self.endpoint.broken is not None and not isinstance(self.endpoint.broken, BrokenPipeError):
+                # A reset that sending was told of first reads as a clean end now. It was none. (EPIPE instead means
+                # that the peer's end of stream had come before: Linux tcp_reset().)
+                self.endpoint.break_off(self.endpoint.broken)
+                return False
+            self._end_of_stream()
+        except BaseException as error:
+            self.endpoint.break_off(error)
+        # Half-closed: sending goes on until disconnect().
+        return True
+
+    def connection_lost(self, exc):
+        endpoint = self.endpoint
+        if endpoint.transport is None:
+            # start_tls() failed, and said so itself: not every loop does.
+            return
+        if exc is None and endpoint.tls and endpoint.state == State.OPEN and not self.receiver.eof:
+            # So aiofastnet and uvloop report a stream that ends without close_notify.
+            if self._may_be_cut_off():
+                self._tls_ended()
+            else:
+                exc = _truncated()
+        if endpoint.loss is None:
+            endpoint.loss = exc
+        endpoint.close(State.LOST if endpoint.state == State.OPEN or endpoint.state == State.LOST else State.CLOSED)
+        on_end = None
+        if self.receiver.on_at_eof is None or not self.is_connected:
+            on_end, self._on_end = self._on_end, None
+        # Else what came before the end of a TLS stream is still to be taken, and on_end is called then.
+        try:
+            if on_end is not None:
+                # Before the tasks that wait: what they call next may meet the next connection.
+                on_end(self)
+        finally:
+            try:
+                self._tell_all()
+            except MemoryError:
+                # Nobody comes here again. What has been done is not done twice.
+                self._tell_all()
+
+    def _tell_all(self):
+        try:
+            self.sender.end(True)
+        finally:
+            self.receiver.end(True)
+        self.endpoint.on_timer = self.endpoint.on_broken = None
+        if self._on_end is None:
+            self.receiver.on_at_eof = None
+        for closed in self._closed or ():
+            if not closed.done():
+                closed.set_result(None)
+
+    def pause_writing(self):
+        self.sender.transport_is_full()
+
+    def resume_writing(self):
+        self.sender.transport_is_empty()
+
+    def _tls_ended(self):
+        # All loops close the transport now, whatever is returned, and drop what is still sent.
+        if self.endpoint.state != State.OPEN:
+            return
+        try:
+            self.sender.peer_ended(BrokenPipeError(errno.EPIPE, "the peer has ended the TLS connection"))
+            # asyncio calls this for a close_notify and for its lack alike. And it does so with decrypted bytes on hand if
+            # the end of the TCP stream came when the last read had just filled its buffer (sslproto._do_flush).
+            # aiofastnet's, whose object cannot be read, means a close_notify by it.
+            ssl_object = self.endpoint.transport.get_extra_info("ssl_object")
+            notified = not isinstance(ssl_object, ssl.SSLObject) or self._read_rest(ssl_object)
+            if not notified and not self._may_be_cut_off():
+                self.endpoint.loss = _truncated()
+                return
+            if self._eof_is_loss:
+                self._end_of_stream_is_loss()
+                return
+            self._end_of_stream()
+        except BaseException as error:
+            self.endpoint.break_off(error)
+
+    def _may_be_cut_off(self):
+        # Whether the end of the stream counts without close_notify, too. Not of a plain one whose handshake is under way.
+        context = self.endpoint.transport.get_extra_info("sslcontext")
+        if context is None:
+            return False
+        return self.endpoint.config.tls_ignore_unexpected_eof or bool(context.options & _IGNORE_UNEXPECTED_EOF)
+
+    def _end_of_stream(self):
+        self.receiver.eof = True
+        # Before the task that waits, which may ask at once.
+        self.receiver.tell_at_eof()
+        self.receiver.end(True)
+
+    def _read_rest(self, ssl_object):
+        """Take what `ssl_object` still holds; whether a close_notify is the end of it."""
+        while True:
+            buffer = self.receiver.next_buffer()
+            try:
+                n = ssl_object.read(len(buffer), buffer)
+            except ssl.SSLZeroReturnError:
+                return True
+            except ssl.SSLError:
+                return False
+            if not n:
+                return True
+            self.receiver.received(n)
+
+    def _timer_fired(self):
+        if self.endpoint.is_forked():
+            return
+        # First of all, because a task that is failed below may wait again at once and needs a timer then.
+        self.endpoint.timer = None
+        if self.endpoint.abort_failed:
+            self.connection_lost(self.endpoint.loss)
+            return
+        self._look_at_deadlines(monotonic(), LAST_TURNS)
+
+    def _look_at_deadlines(self, double now, int turns):
+        # Fails what was due at `now`, but only after so many turns of the loop: see last_turns.py.
+        cdef double deadline
+
+        try:
+            if turns and (self.receiver.is_due(now) or self.sender.is_due(now)):
+                self.endpoint.loop.call_soon(self._look_at_deadlines, now, turns - 1)
+                return
+            for deadline in (self.receiver.expire(now), self.sender.expire(now)):
+                if deadline and self.endpoint.transport is not None:
+                    self.endpoint.arm_timer(deadline, monotonic())
+        except BaseException as error:
+            self.endpoint.break_off(error)
+
+    # ---- What NetworkClient calls ----
+
+    @property
+    def is_open(self):
+        """Whether it can be sent on: connected, not closing, neither lost nor broken, and its loop is there."""
+        return (
+            self.endpoint.state == State.OPEN and self.endpoint.broken is None and not self.endpoint.loop.is_closed()
+        )
+
+    @property
+    def is_connected(self):
+        """Whether it is open, and the peer has not ended its stream or left bytes that are still to be taken."""
+        return self._unread_at_the_end() > 0 if self.receiver.eof else self.is_open
+
+    @property
+    def at_eof(self):
+        """Whether the peer has ended its stream and all that came before is taken."""
+        return self.receiver.is_at_eof()
+
+    @property
+    def peer_ended(self):
+        """Whether the peer has ended its stream, in order."""
+        return self.receiver.eof
+
+    cdef Py_ssize_t _unread_at_the_end(self) except -1:
+        # Bytes that came before the end of the stream and are still to be taken. Over TLS the connection is lost by
+        # then, but only a send can tell; once one has, what is on hand keeps nobody from connecting again.
+        return 0 if self._is_settled() else self.receiver.unread()
+
+    def left_at_the_end(self):
+        """Bytes that connecting again would drop although the stream ended in order: not taken, and not sent."""
+        if not self.receiver.eof or self._is_settled():
+            return 0, 0
+        return self.receiver.unread(), max(self.sender.pending(), self.endpoint.undelivered)
+
+    cdef bint _is_settled(self) except -1:
+        # Closed by this side, or the loss has been raised, or the loop is gone.
+        return (
+            self.endpoint.state == State.CLOSING
+            or self.endpoint.state == State.CLOSED
+            or self.endpoint.loss_reported
+            or self.endpoint.loop.is_closed()
+        )
+
+    @property
+    def config(self):
+        """That of this connection: of several hosts, the one it was made to."""
+        return self.endpoint.config
+
+    @property
+    def is_tls(self):
+        """Whether TLS has begun, if only its handshake."""
+        return self.endpoint.tls
+
+    @property
+    def has_transport(self):
+        """Whether there is anything left to close."""
+        return self.endpoint.transport is not None
+
+    @property
+    def state(self):
+        return ("unconnected", "open", "closing", "closed", "lost")[self.endpoint.state]
+
+    @property
+    def last_activity(self):
+        return self.endpoint.last_activity
+
+    @property
+    def loss(self):
+        return self.endpoint.loss if self.endpoint.loss is not None else self.endpoint.broken
+
+    def extra_info(self, name):
+        return None if self.endpoint.transport is None else self.endpoint.transport.get_extra_info(name)
+
+    def check_user(self):
+        self.endpoint.check_user()
+        self.endpoint.check_loop()
+
+    def start_tls(self):
+        """The plain transport, of which TLS is to be started; what is sent from now on waits for `tls_started()`."""
+        if self.receiver.eof:
+            raise self.endpoint.error(ConnectionLostError, "the peer has ended its stream", "start_tls")
+        self.sender.hold()
+        self.receiver.start_tls()
+        self.endpoint.tls = True
+        return self.endpoint.transport
+
+    def tls_started(self, transport):
+        """What was sent meanwhile, and all that follows, leaves through `transport`."""
+        self.endpoint.transport = transport
+        # From 1 byte on, as it compares: at 0, asyncio's pauses and resumes an empty transport in turns.
+        transport.set_write_buffer_limits(high=1)
+        self.sender.transport_is_empty()
+
+    def watch(self, on_end, bint eof_is_loss):
+        """Call `on_end(self)` once the connection is gone, at once if it is; the peer's end of stream may count as loss.
+
+        If it does not, `on_end` is called when what came before that end is taken, and again when the connection is gone.
+        """
+        if self.endpoint.transport is None:
+            on_end(self)
+            return
+        self._on_end = on_end
+        self._eof_is_loss = eof_is_loss
+        if eof_is_loss:
+            self.endpoint.on_broken = self._sending_broke
+            if self.receiver.eof:
+                self._end_of_stream_is_loss()
+            elif self.endpoint.broken is not None:
+                self._sending_broke()
+        else:
+            self.receiver.on_at_eof = self._at_eof
+            self.receiver.tell_at_eof()
+
+    def _at_eof(self):
+        if self._on_end is not None:
+            self._on_end(self)
+
+    def lose(self, error):
+        """Give the connection up as lost, because of `error`; what has arrived can still be taken."""
+        self.endpoint.break_off(error)
+
+    def _end_of_stream_is_loss(self):
+        broken = self.endpoint.broken
+        # on_connect may have seen it as the end; from now on a take raises.
+        self.receiver.eof = False
+        self.endpoint.break_off(broken if broken is not None else EOFError("the peer ended its stream"))
+
+    def _sending_broke(self):
+        # However full the receiving side is, the end must be found.
+        if self.endpoint.transport is not None:
+            self.receiver.read_to_the_end()
+
+    def close(self):
+        """Begin to close: accept and hand out nothing more, send what was accepted."""
+        if self.endpoint.state == State.OPEN:
+            self.endpoint.state = State.CLOSING
+            try:
+                self.receiver.discard_all()
+                self.receiver.end(False)
+                self.sender.close_when_empty()
+            except BaseException:
+                self.abort()
+                raise
+
+    def abort(self):
+        """Close at once; what was accepted and has not left is dropped, and the peer reset then. Safe in any state."""
+        if self.endpoint.transport is None:
+            return
+        self.endpoint.check_user()
+        if self.endpoint.loop.is_closed():
+            return self._forget()
+        was_open = self.endpoint.state == State.OPEN
+        if self.endpoint.state != State.LOST:
+            # From here on nothing leaves, though the transport is there until connection_lost.
+            self.endpoint.state = State.CLOSED
+        try:
+            if was_open:
+                self.receiver.discard_all()
+                self.receiver.end(False)
+        finally:
+            self.endpoint.abort_transport()
+
+    def drop(self, error):
+        """Close at once, because nobody can tell any more what comes: as lost where somebody watches for that."""
+        if self._on_end is None:
+            self.abort()
+        else:
+            self.receiver.discard_all()
+            self.endpoint.break_off(error)
+        # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
+        self.take_undelivered()
+
+    def wait_closed(self):
+        """A future that is done once the transport is gone; None if there is none."""
+        if self.endpoint.transport is not None and self.endpoint.loop.is_closed():
+            self._forget()
+        if self.endpoint.transport is None:
+            return None
+        closed = self.endpoint.loop.create_future()
+        if self._closed is None:
+            self._closed = []
+        self._closed.append(closed)
+        return closed
+
+    def take_undelivered(self):
+        """Bytes accepted that never left, if nobody has been told yet; telling is then up to the caller."""
+        if self.endpoint.loss_reported:
+            return 0
+        self.endpoint.loss_reported = True
+        return self.endpoint.undelivered
+
+    def abandon(self):
+        """Close after the last user is gone; from any thread, and after the loop has been closed."""
+        loop = self.endpoint.loop
+        if self.endpoint.is_forked():
+            # The socket and the loop's selector are shared with the parent, who goes on using them.
+            return
+        if loop.is_closed():
+            self._forget()
+        else:
+            # Never at once: this may run in a garbage collection inside get_buffer, where uvloop allows no closing.
+            loop.call_soon_threadsafe(self.abort)
+
+    def _forget(self):
+        # The loop is closed and will call nothing; the transport closes its socket when it is collected.
+        if self.sender.pending():
+            self.endpoint.reset_on_close()
+        self.endpoint.timer = self.endpoint.on_timer = self.endpoint.on_broken = self._on_end = None
+        self.endpoint.close(State.CLOSED)
+        self.receiver.discard_all()

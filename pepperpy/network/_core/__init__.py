@@ -1,0 +1,1 @@
+"""The compiled modules, from `ext/pepperpy/network/_core/`: one connection, its directions, where messages end."""

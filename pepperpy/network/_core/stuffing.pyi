@@ -1,0 +1,9 @@
+from pepperpy.network._core.framer import Framer
+
+class SLIPFramer(Framer):
+    def __init__(self, limit: int) -> None: ...
+
+class COBSFramer(Framer):
+    def __init__(self, limit: int) -> None: ...
+
+def cobs_encode(data: bytes) -> bytes: ...

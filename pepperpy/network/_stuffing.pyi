@@ -1,9 +1,0 @@
-from pepperpy.network._framer import Framer
-
-class SLIPFramer(Framer):
-    def __init__(self, limit: int) -> None: ...
-
-class COBSFramer(Framer):
-    def __init__(self, limit: int) -> None: ...
-
-def cobs_encode(data: bytes) -> bytes: ...

@@ -1,0 +1,1 @@
+"""The exchange of one request and one answer by way of aiohttp."""

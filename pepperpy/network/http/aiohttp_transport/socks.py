@@ -1,0 +1,61 @@
+"""HTTP through a SOCKS proxy: the socket comes from proxy.py, and all else is aiohttp's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import ProxyError
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.tcp.tunnel import open_tunnel
+
+
+def is_socks(proxy: URL | None) -> bool:
+    return proxy is not None and proxy.scheme.startswith("socks")
+
+
+def _with_credentials(request: aiohttp.ClientRequest) -> str:
+    url, credentials = request.proxy, request.proxy_auth
+    assert url is not None
+    if credentials is not None:
+        # Of an environment variable: aiohttp takes them out of the URL.
+        url = url.with_user(credentials.login).with_password(credentials.password)
+    return str(url)
+
+
+async def connect_through(
+    connector: Any, settings: HTTPConfig, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
+) -> tuple[asyncio.Transport, Any]:
+    """What `TCPConnector._create_direct_connection()` returns, by way of the request's proxy; the same errors."""
+    host, port = request.url.raw_host, request.port
+    assert host is not None and port is not None
+    # Of its fields only those of a socket count here; what limits the time is the connector's.
+    config = NetworkConfig(
+        host,
+        port,
+        keepalive=settings.keepalive,
+        keepalive_idle=settings.keepalive_idle,
+        keepalive_interval=settings.keepalive_interval,
+        keepalive_count=settings.keepalive_count,
+        user_timeout=settings.user_timeout,
+    )
+    try:
+        sock = await open_tunnel(config, _with_credentials(request), host, port)
+    except ProxyError as error:
+        raise aiohttp.ClientProxyConnectionError(request.connection_key, error) from error
+    except OSError as error:
+        raise aiohttp.ClientConnectorDNSError(request.connection_key, error) from error
+    context = connector._get_ssl_context(request)
+    name = (request.server_hostname or host).rstrip(".") if context else None
+    try:
+        connected: tuple[asyncio.Transport, Any] = await connector._wrap_existing_connection(
+            connector._factory, sock=sock, ssl=context, server_hostname=name, req=request, timeout=timeout
+        )
+    except BaseException:
+        sock.close()
+        raise
+    return connected

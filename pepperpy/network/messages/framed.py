@@ -1,0 +1,179 @@
+"""`Framed`: messages over a connection. `codecs` and `values` say what a message is, `frame_reader` takes the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, Literal
+
+from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
+from pepperpy.network._core.framer import Framer
+from pepperpy.network._core.python_framers import FeedFramer, PythonFramer
+from pepperpy.network.checks import Default, Timeout
+from pepperpy.network.messages.codecs import NO_MESSAGE, Codec, FrameCodec, IncrementalCodec, M, check_max_size
+from pepperpy.network.messages.values import MappedCodec
+
+if TYPE_CHECKING:
+    from pepperpy.network.link import Link
+    from pepperpy.network.tcp.client import NetworkClient
+
+
+class Framed(Generic[M]):
+    """One client's stream as messages, told apart by a codec: `client.framed(codec)`.
+
+    It holds no bytes. All of it, and the client's own methods, take from the one receive buffer and add to the one send
+    queue; so they may be mixed, and it stays good when the client connects again. What the client says of tasks, loops,
+    timeouts and ends holds here too.
+
+    A receive raises, besides what `NetworkClient.receive` does:
+        IncompleteReadError: The peer ended its stream inside a message; `partial` hands over what came of it, once.
+        MessageTooLargeError: The next message exceeds the codec's `max_size` (default `config.max_message_size`).
+            `details["limit"]` and, where the peer declared it, `details["size"]` are bytes. Nothing was consumed. With
+            `on_overflow="discard"` never: such a message is consumed as it comes, and the next one is received.
+        ProtocolError: What comes next is no message of the codec, or its `decode` raised any `Exception`, which is the
+            cause. Nothing was consumed. The stream cannot be read on: each further receive raises the same, unless the
+            bytes are taken with the client's own methods.
+        DecodeError: The codec found a message and could make no value of it, whatever `Exception` was the cause. It was
+            consumed: `content` holds its bytes, and the next receive gives the next message.
+
+    Cancellation, timeout: Nothing was consumed, but for what is discarded; the next receive gives the message.
+    """
+
+    __slots__ = ("_client", "_encode", "_link", "_reader", "_take", "codec")
+
+    def __init__(
+        self,
+        client: NetworkClient,
+        codec: Codec[M] | IncrementalCodec[M],
+        link: Link,
+        *,
+        on_overflow: Literal["raise", "discard"] = "raise",
+    ) -> None:
+        """Args:
+        client: Connected or not.
+        codec: One of this package, or an object with the methods of `Codec` or of `IncrementalCodec`.
+        link: The client's.
+        on_overflow: See `NetworkClient.framed`.
+        """
+        self._client = client
+        self._link = link
+        self.codec = codec
+        framer, loads = _framer_of(codec, link.config.max_message_size)
+        if on_overflow not in ("raise", "discard"):
+            raise ValueError(f'on_overflow must be "raise" or "discard", not {on_overflow!r}')
+        if on_overflow == "discard" and isinstance(framer, (PythonFramer, FeedFramer)):
+            raise ValueError(
+                'on_overflow="discard" is for codecs of this package; one of your own returns (NO_MESSAGE, end) instead'
+            )
+        self._reader = FrameReader(framer, loads, on_overflow == "discard")
+        self._take = self._reader.take
+        self._encode = codec.encode
+
+    def __repr__(self) -> str:
+        return f"Framed({self._client!r}, {self.codec!r})"
+
+    @property
+    def discarded(self) -> int:
+        """Messages that were too large and have been discarded (`on_overflow="discard"`), also those still coming."""
+        count: int = self._reader.discarded
+        return count
+
+    # ---- Sending ----
+
+    async def send(self, message: M, timeout: Timeout = Default.TIMEOUT) -> None:
+        """Send one message, whole or not at all; header and payload are not joined where that is large.
+
+        Raises:
+            ValueError: The codec has no frame for it: longer than `max_size` or than its header can say, or it contains
+                the separator. Nothing was queued. Other errors are those of the codec's own functions.
+
+        Otherwise as `NetworkClient.send_many`.
+        """
+        await self._send(self._pieces(message), timeout)
+
+    async def send_many(self, messages: Iterable[M], timeout: Timeout = Default.TIMEOUT) -> None:
+        """Send several messages as one: all of them are accepted, or none. Otherwise as `send`."""
+        await self._send([piece for message in messages for piece in self._pieces(message)], timeout)
+
+    def _pieces(self, message: M) -> list[bytes]:
+        encoded = self._encode(message)
+        # Not by Iterable: any bytes-like object is one.
+        pieces: Any = (encoded,) if isinstance(encoded, (bytes, bytearray, memoryview)) else encoded
+        try:
+            return self._link.sender.immutable(pieces)
+        except TypeError as error:
+            kind = type(encoded).__name__
+            raise TypeError(
+                f"encode() of the codec must return bytes or an iterable of bytes, not {kind}: {error}"
+            ) from error
+
+    async def _send(self, pieces: list[bytes], timeout: Timeout) -> None:
+        sender = self._link.sender
+        waiter = None
+        while not sender.send_many(pieces):
+            waiter = sender.wait(timeout, waiter)
+            await waiter
+
+    # ---- Receiving ----
+
+    async def receive(self, timeout: Timeout = Default.TIMEOUT) -> M | None:
+        """Receive one message; None at the end of the stream.
+
+        None may be a message too, such as JSON's null: then `async for` and `receive_batch()` tell them apart.
+        """
+        receiver = self._link.receiver
+        waiter = None
+        while (message := self._take(receiver)) is WAIT:
+            waiter = self._reader.wait(receiver, timeout, waiter)
+            await waiter
+        return None if message is END else message
+
+    async def receive_batch(self, timeout: Timeout = Default.TIMEOUT) -> list[M]:
+        """Receive every complete message on hand, waiting for the first; `[]` at the end of the stream.
+
+        Several times faster than one by one. An error comes only when there is no message in front of it.
+        """
+        receiver = self._link.receiver
+        waiter = None
+        while (messages := self._reader.take_all(receiver)) is WAIT:
+            waiter = self._reader.wait(receiver, timeout, waiter)
+            await waiter
+        return [] if messages is END else messages
+
+    def __aiter__(self) -> Framed[M]:
+        """Iterate over the messages until the end of the stream. Each is taken when it is asked for."""
+        return self
+
+    async def __anext__(self) -> M:
+        receiver = self._link.receiver
+        waiter = None
+        while (message := self._take(receiver)) is WAIT:
+            waiter = self._reader.wait(receiver, Default.TIMEOUT, waiter)
+            await waiter
+        if message is END:
+            raise StopAsyncIteration
+        result: M = message
+        return result
+
+
+def _framer_of(
+    codec: Codec[Any] | IncrementalCodec[Any], max_message_size: int
+) -> tuple[Framer, Callable[[bytes], Any] | None]:
+    """Who finds the messages of `codec`, and what is made of each."""
+    if isinstance(codec, type):
+        raise TypeError(f"codec must be an object, not the class {codec.__name__}")
+    loads = None
+    if isinstance(codec, MappedCodec):
+        loads = codec._loads()
+        codec = codec.frames
+    max_size: int | None = getattr(codec, "max_size", None)
+    check_max_size(max_size)
+    limit = max_message_size if max_size is None else max_size
+    if isinstance(codec, FrameCodec):
+        return codec._framer(limit), loads
+    decode: Any = getattr(codec, "decode", None)
+    decoder: Any = getattr(codec, "decoder", None)
+    if not callable(getattr(codec, "encode", None)) or not (callable(decode) or callable(decoder)):
+        raise TypeError(f"codec must have the methods encode() and decode() (or decoder()), not be {codec!r}")
+    if callable(decoder):
+        return FeedFramer(limit, decoder, NO_MESSAGE), loads
+    return PythonFramer(limit, decode, NO_MESSAGE), loads

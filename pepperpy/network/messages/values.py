@@ -1,0 +1,168 @@
+"""Codecs whose messages are values: `Mapped`, and on it JSON lines and MessagePack."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Generic
+
+from pepperpy.network._core.builtin_framers import SeparatorFramer
+from pepperpy.network._core.framer import Framer
+from pepperpy.network.checks import BytesLike
+from pepperpy.network.errors import not_installed
+from pepperpy.network.json_codec import JSONCodec, decode_as, default_codec
+from pepperpy.network.messages.codecs import (
+    NO_MESSAGE,
+    Codec,
+    Delimited,
+    FrameCodec,
+    IncrementalCodec,
+    LengthPrefixed,
+    M,
+    NoMessage,
+)
+
+
+class MappedCodec(Generic[M]):
+    """The base of codecs that put a value of yours into each frame."""
+
+    __slots__ = ()
+    frames: Codec[bytes] | IncrementalCodec[bytes]
+
+    def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
+        """The frame of what `message` becomes. Raises what the two raise that make it."""
+        return self.frames.encode(self._dump(message))
+
+    def decode(self, data: bytes, start: int = 0) -> tuple[M | NoMessage, int] | int | None:
+        """As the `decode` of the frames. ValueError: What is in the frame is no such value."""
+        decode: Any = getattr(self.frames, "decode", None) or self.frames.decoder().feed  # type: ignore[union-attr]
+        found = decode(data, start)
+        if not isinstance(found, tuple) or found[0] is NO_MESSAGE:
+            return found  # type: ignore[no-any-return]
+        return self._loads()(found[0]), found[1]
+
+    def _dump(self, message: M) -> bytes:
+        raise NotImplementedError
+
+    def _loads(self) -> Callable[[bytes], M]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped(MappedCodec[M]):
+    """Frames with a function each way: `Mapped(LengthPrefixed("varint"), Event.SerializeToString, Event.FromString)`.
+
+    Attributes:
+        frames: The codec that tells the messages apart.
+        dumps: From a message to its bytes, when sending.
+        loads: From the bytes of a frame to the message. Whatever `Exception` it raises (also `RecursionError` and
+            `MemoryError`) becomes a `DecodeError` of that one message, which is consumed.
+    """
+
+    frames: Codec[bytes] | IncrementalCodec[bytes]
+    # A partial shows its arguments, and one may be a key.
+    dumps: Callable[[M], bytes] = field(repr=False)
+    loads: Callable[[bytes], M] = field(repr=False)
+
+    def _dump(self, message: M) -> bytes:
+        content = self.dumps(message)
+        if isinstance(content, str) and isinstance(self.frames, FrameCodec):
+            raise TypeError("dumps must return bytes, not str: encode the text")
+        return content
+
+    def _loads(self) -> Callable[[bytes], M]:
+        return self.loads
+
+
+@dataclass(frozen=True, slots=True)
+class _NotBlankLines(Delimited):
+    def _framer(self, limit: int) -> Framer:
+        return SeparatorFramer(limit, (b"\n",), False, True)
+
+
+@dataclass(frozen=True, slots=True)
+class JSONLines(MappedCodec[Any]):
+    r"""One JSON value a line (NDJSON), in UTF-8 and ended by `\n`. Blank lines are skipped.
+
+    Attributes:
+        type: What each value is decoded into, as by `HTTPClient.get_json`; None: what JSON has itself. Sending takes
+            dataclasses and msgspec's structs too, where msgspec is installed.
+        codec: How JSON is written and read; default: msgspec or orjson if installed, else the standard library.
+        max_size: Bytes of the longest line without its newline; default `NetworkConfig.max_message_size`.
+    """
+
+    type: Any = None
+    _: KW_ONLY
+    codec: JSONCodec | None = None
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        Delimited(max_size=self.max_size)
+
+    @property
+    def frames(self) -> Codec[bytes]:  # type: ignore[override]  # it is no setting here
+        return _NotBlankLines(max_size=self.max_size)
+
+    def _dump(self, message: Any) -> bytes:
+        codec = self._json()
+        try:
+            return codec.dumps(message)
+        except TypeError:
+            try:
+                msgspec = importlib.import_module("msgspec")
+            except ImportError:
+                msgspec = None
+            if msgspec is None or self.codec is not None:
+                raise
+            return codec.dumps(msgspec.to_builtins(message, str_keys=True))
+
+    def _loads(self) -> Callable[[bytes], Any]:
+        codec = self._json()
+        return codec.loads if self.type is None else functools.partial(decode_as, type=self.type, codec=codec)
+
+    def _json(self) -> JSONCodec:
+        return default_codec() if self.codec is None else self.codec
+
+
+_FRAMES = LengthPrefixed(4)
+
+
+@dataclass(frozen=True, slots=True)
+class MsgPack(MappedCodec[Any]):
+    """MessagePack values, each in a frame of `frames`. Needs `pip install msgspec`.
+
+    Attributes:
+        type: What each value is decoded into by msgspec; None: what MessagePack has itself.
+        frames: The codec that tells the messages apart; default `LengthPrefixed(4)`. MessagePack values one behind the
+            other, without frames, are read by a codec of your own on `msgpack.Unpacker`.
+    """
+
+    type: Any = None
+    _: KW_ONLY
+    frames: Codec[bytes] | IncrementalCodec[bytes] = _FRAMES
+
+    def __post_init__(self) -> None:
+        _msgpack()
+
+    def _dump(self, message: Any) -> bytes:
+        encoded: bytes = _encoder()(message)
+        return encoded
+
+    def _loads(self) -> Callable[[bytes], Any]:
+        decoder = _msgpack().Decoder() if self.type is None else _msgpack().Decoder(self.type)
+        loads: Callable[[bytes], Any] = decoder.decode
+        return loads
+
+
+def _msgpack() -> Any:
+    try:
+        return importlib.import_module("msgspec.msgpack")
+    except ImportError:
+        raise not_installed("MsgPack", "msgspec") from None
+
+
+@functools.cache
+def _encoder() -> Any:
+    return _msgpack().Encoder().encode

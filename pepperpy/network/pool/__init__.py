@@ -1,0 +1,1 @@
+"""NetworkPool: connected clients that are lent."""

@@ -1,0 +1,397 @@
+"""Where the connections of a `NetworkPool` are, and who gets the next one.
+
+Every connection is a slot, and in exactly one place: lent, idle, in a task that prepares it (connects, checks) or in
+one that closes it. It changes place in one synchronous step, so there is no await at which a slot could be lost. Who
+wants a connection waits for it in one queue and makes none: a cancelled wait leaves the preparation to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+from collections import Counter, OrderedDict
+
+from pepperpy.network.backoff import Backoff
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.detached import detached_task
+from pepperpy.network.errors import ClosedError, ConnectError, PoolTimeoutError, UsageError
+from pepperpy.network.pool.connection import Maker, PooledConnection
+from pepperpy.network.timers import Timer
+
+logger = logging.getLogger("pepperpy.network.pool")
+
+# Seconds at least between two attempts to refill, whatever `retry_delay` says: nobody waits for them. Arbitrary.
+MIN_REFILL_DELAY_S = 0.1
+
+
+class Slots:
+    """Lends each connection to one user at a time, in the order of asking; makes and closes them as needed."""
+
+    def __init__(
+        self, config: NetworkConfig, min_size: int, max_size: int, max_idle: float | None, maker: Maker
+    ) -> None:
+        self._where = config.address
+        self._details = config.place
+        self._min_size = min_size
+        self._max_size = max_size
+        self._max_idle = math.inf if max_idle is None else max_idle
+        self._maker = maker
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self.closed = False
+        self._all_returned = asyncio.Event()
+        self.lent: set[PooledConnection] = set()
+        self.idle: list[PooledConnection] = []  # the one used last at the end
+        self.preparing: dict[asyncio.Task[PooledConnection | None], PooledConnection | None] = {}
+        self.closing: dict[asyncio.Task[None], PooledConnection] = {}
+        # Who waits, since when, until when. A plain dict is slow at its front.
+        self.waiting: OrderedDict[asyncio.Future[PooledConnection | BaseException], tuple[float, float]] = OrderedDict()
+        self._timer: Timer | None = None  # made with the first call, which knows the loop
+        self._refill_at = -math.inf  # not before, because a connection failed
+        self._refill_failures = 0
+        self._refill_backoff = Backoff(config.retry_delay, config.max_retry_delay)
+        self.created = self.reused = self.timeouts = self.failures = 0
+        self.max_wait = 0.0
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def size(self) -> int:
+        return len(self.lent) + len(self.idle) + len(self.preparing) + len(self.closing)
+
+    # ---- Lending ----
+
+    def enter(self) -> asyncio.AbstractEventLoop:
+        """The loop that this pool belongs to, from now on; refuses all others, and everybody once it is closed."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise UsageError(f"{self._where}: the pool belongs to another event loop", self._details)
+            self._loop, self._timer = loop, Timer(loop, self._look)
+            self._thread = threading.get_ident()
+        if self.closed:
+            raise self._closed_error()
+        return loop
+
+    async def get(self, timeout: float | None) -> PooledConnection:
+        loop = self.enter()
+        while self.idle and not self.waiting and not self._maker.needs_check(self.idle[-1]):
+            if (idle := self._wake_last()) is not None:
+                return self._lend(idle)
+            self.fill()
+        waiter: asyncio.Future[PooledConnection | BaseException] = loop.create_future()
+        now = loop.time()
+        until = math.inf if timeout is None else now + timeout
+        self.waiting[waiter] = (now, until)
+        self._arm(until)
+        self.fill()
+        try:
+            outcome = await waiter
+        except BaseException:
+            self.waiting.pop(waiter, None)
+            if waiter.done() and not waiter.cancelled() and isinstance(connection := waiter.result(), PooledConnection):
+                # It came in the tick of the cancellation.
+                self.put(connection)
+            raise
+        if isinstance(outcome, PooledConnection):
+            if outcome in self.lent:
+                return outcome
+            outcome = self._closed_error()  # abort() came between
+        try:
+            raise outcome
+        finally:
+            del outcome, waiter  # else the error's traceback would hold the error
+
+    def put(self, connection: PooledConnection, failure: str | None = None) -> None:
+        """Take back what `get` gave. Never waits, so it cannot be cancelled."""
+        if connection not in self.lent:
+            return  # aborted meanwhile
+        flaw = failure or connection.flaw()
+        if flaw is None and connection.expires_at <= self._now():
+            flaw = "age"
+        self.lent.remove(connection)
+        if self.closed and not self.lent:
+            self._all_returned.set()
+        if flaw in (None, "unsent", "age"):
+            connection.pass_on()
+            if flaw is not None:
+                self._retire(connection, flaw)
+            elif self.closed:
+                self.disconnect(connection)
+            else:
+                self._offer(connection)
+        else:
+            self._drop(connection, flaw)
+            self.fill()
+
+    def _lend(self, connection: PooledConnection) -> PooledConnection:
+        self.lent.add(connection)
+        self.reused += connection.used
+        connection.used = True
+        self._refill_failures = 0
+        return connection
+
+    def _offer(self, connection: PooledConnection) -> None:
+        """To the one who has waited longest, or to the idle ones."""
+        if (first := self._first_waiting()) is not None:
+            waiter, since = first
+            self.max_wait = max(self.max_wait, self._now() - since)
+            waiter.set_result(self._lend(connection))
+            return
+        connection.idle_since = self._now()
+        connection.watch(self._disturbed)
+        self.idle.append(connection)
+        due = connection.expires_at
+        if self._surplus() > 0:
+            due = min(due, self.idle[0].idle_since + self._max_idle)
+        self._arm(due)
+
+    def _first_waiting(self) -> tuple[asyncio.Future[PooledConnection | BaseException], float] | None:
+        while self.waiting:
+            waiter, (since, _) = self.waiting.popitem(last=False)
+            # One that was cancelled in this tick is still in the queue.
+            if not waiter.done():
+                return waiter, since
+        return None
+
+    # ---- Making and closing ----
+
+    def fill(self) -> None:
+        """Begin what is missing: a preparation for each who waits, and then connections up to `min_size`."""
+        if self.closed:
+            return
+        # Who waits while the network is slow to connect is not kept from an idle connection that passes its check.
+        checks = sum(idle is not None for idle in self.preparing.values())
+        while len(self.waiting) > checks and self.idle:
+            if (idle := self._wake_last()) is not None:
+                self._begin(idle)
+                checks += 1
+        while len(self.waiting) > len(self.preparing) and self.size < self._max_size:
+            self._begin(None)
+        while self._surplus() < 0 and self.size < self._max_size and self._refill_at <= self._now():
+            self._begin(None)
+
+    def _wake_last(self) -> PooledConnection | None:
+        """The idle connection that was used last; None if that turned out to be of no use."""
+        connection = self.idle.pop()
+        if (flaw := connection.wake()) is None:
+            return connection
+        self._drop(connection, flaw)
+        return None
+
+    def _surplus(self) -> int:
+        # Beyond `min_size`; those that are closing do not count.
+        return len(self.lent) + len(self.idle) + len(self.preparing) - self._min_size
+
+    def _begin(self, idle: PooledConnection | None) -> None:
+        # In nobody's context: the connection may be lent to anybody, again and again.
+        task = detached_task(asyncio.get_running_loop(), self._prepare(idle), f"pool of {self._where}: prepare")
+        self.preparing[task] = idle
+        task.add_done_callback(self._prepared)
+
+    async def _prepare(self, idle: PooledConnection | None) -> PooledConnection | None:
+        if idle is not None:
+            if not self._maker.needs_check(idle) or await self._maker.passes(idle):
+                return idle
+            self.dropped["check"] += 1
+            if not self.waiting:
+                return None
+            # Not another idle one: a dead network would let one check after the other run out of time.
+        connection = await self._maker.make()
+        self.created += 1
+        return connection
+
+    def _prepared(self, task: asyncio.Task[PooledConnection | None]) -> None:
+        # In a callback, which is called even for a task that was cancelled before it began.
+        idle = self.preparing.pop(task)
+        error = self._cancelled_error() if task.cancelled() else task.exception()
+        if error is not None:
+            if idle is not None:
+                idle.client.abort()
+            if not self.closed:
+                self._failed(error)
+        elif (connection := task.result()) is not None:
+            if self.closed:
+                connection.client.abort()
+            # Who waits gets it as it is. A watch would not notice what has come already.
+            elif not self.waiting and (flaw := connection.flaw()) is not None:
+                self._drop(connection, flaw)
+            else:
+                self._offer(connection)
+        self.fill()
+
+    def _failed(self, error: BaseException) -> None:
+        self.failures += 1
+        self._put_off_refill()
+        if (first := self._first_waiting()) is not None:
+            first[0].set_result(error)
+        else:
+            logger.warning("%s: the pool cannot make a connection: %s", self._where, error)
+
+    def _put_off_refill(self) -> None:
+        if self._surplus() < 0 and self._refill_at <= self._now():
+            self._refill_failures += 1
+            delay = max(MIN_REFILL_DELAY_S, self._refill_backoff.delay(self._refill_failures))
+            self._refill_at = self._now() + delay
+            self._arm(self._refill_at)
+
+    def _disturbed(self, connection: PooledConnection, flaw: str) -> None:
+        # An idle connection did not stay silent.
+        self.idle.remove(connection)
+        self._drop(connection, flaw)
+        self.fill()
+
+    def _drop(self, connection: PooledConnection, flaw: str) -> None:
+        """Close at once a connection that is of no use."""
+        self.dropped[flaw] += 1
+        connection.client.abort()
+        if not connection.used:
+            # A server that accepts connections and ends them must not be asked again and again.
+            self._put_off_refill()
+
+    def _retire(self, connection: PooledConnection, reason: str) -> None:
+        """Close in order a connection with nothing wrong about it."""
+        self.dropped[reason] += 1
+        self.disconnect(connection)
+
+    def disconnect(self, connection: PooledConnection) -> None:
+        connection.unwatch()
+        task = detached_task(
+            asyncio.get_running_loop(), connection.client.disconnect(), f"pool of {self._where}: close"
+        )
+        self.closing[task] = connection
+        task.add_done_callback(self._disconnected)
+
+    def _disconnected(self, task: asyncio.Task[None]) -> None:
+        # Not begun, if it was cancelled at once.
+        self.closing.pop(task).client.abort()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning("%s", error)
+        self.fill()
+
+    # ---- Time ----
+
+    def _now(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()
+
+    def _arm(self, when: float) -> None:
+        """See to it that `_look` is called then, or before."""
+        if not self.closed:
+            assert self._timer is not None
+            self._timer.look_by(when)
+
+    def _look(self, now: float) -> float:
+        due = math.inf
+        for waiter, (since, until) in list(self.waiting.items()):
+            if until > now:
+                due = min(due, until)
+            elif not waiter.done():
+                waiter.set_result(self._timeout_error(self._now() - since))
+                self.timeouts += 1
+                del self.waiting[waiter]
+        for connection in list(self.idle):  # those that have been idle longest come first
+            if connection.expires_at <= now:
+                reason = "age"
+            elif self._surplus() > 0 and connection.idle_since + self._max_idle <= now:
+                reason = "idle"
+            else:
+                continue
+            self.idle.remove(connection)
+            self._retire(connection, reason)
+        self.fill()
+        for connection in self.idle:
+            due = min(due, connection.expires_at)
+        if self.idle and self._surplus() > 0:
+            due = min(due, self.idle[0].idle_since + self._max_idle)
+        if self._surplus() < 0:
+            due = min(due, self._refill_at)
+        return math.inf if self.closed else due
+
+    # ---- Opening and closing all ----
+
+    async def open(self) -> None:
+        """Make `min_size` connections, or raise why not."""
+        self.enter()
+        self.fill()
+        try:
+            if tasks := list(self.preparing):
+                await asyncio.wait(tasks)
+            for task in tasks:
+                task.result()
+        except BaseException:
+            self.abort()
+            raise
+
+    async def close(self, timeout: float | None) -> None:
+        if self._loop is None or self._loop.is_closed():
+            self.abort()
+            return
+        if self._loop is not asyncio.get_running_loop():
+            raise UsageError(f"{self._where}: the pool belongs to another event loop; close it there", self._details)
+        self._refuse()
+        for connection in self.idle:
+            self.disconnect(connection)
+        self.idle.clear()
+        try:
+            if self.lent:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await self._all_returned.wait()
+            for connection in self.lent:
+                connection.client.abort()
+                self.disconnect(connection)
+            self.lent.clear()
+            while tasks := [*self.preparing, *self.closing]:
+                await asyncio.wait(tasks)
+        except BaseException:
+            self.abort()
+            raise
+        # Both loops close a socket right after connection_lost, in the same turn or the next.
+        await asyncio.sleep(0)
+
+    def abort(self) -> None:
+        if self._loop is not None and self._thread != threading.get_ident():
+            raise UsageError(f"{self._where}: the pool belongs to another thread; close it there", self._details)
+        self._refuse()
+        checked = [connection for connection in self.preparing.values() if connection is not None]
+        for connection in (*self.lent, *self.idle, *checked, *self.closing.values()):
+            connection.unwatch()
+            connection.client.abort()
+        self.lent.clear()
+        self.idle.clear()
+        self._all_returned.set()
+        if self._loop is not None and not self._loop.is_closed():
+            for task in (*self.preparing, *self.closing):
+                task.cancel()
+
+    def _refuse(self) -> None:
+        """Lend nothing more; what is idle or lent stays as it is."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.end()
+        if self._loop is not None and self._loop.is_closed():
+            return
+        while (first := self._first_waiting()) is not None:
+            first[0].set_result(self._closed_error())
+        for task in self.preparing:
+            task.cancel()
+
+    # ---- Words ----
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"{self._where}: the pool is closed", self._details | {"phase": "acquire"})
+
+    def _cancelled_error(self) -> ConnectError:
+        # Somebody cancels all tasks, at a shutdown. Whoever waits here and was not cancelled must not wait for ever.
+        return ConnectError(f"{self._where}: connecting was cancelled", self._details | {"phase": "connect"})
+
+    def _timeout_error(self, elapsed: float) -> PoolTimeoutError:
+        counts = {"in_use": len(self.lent), "preparing": len(self.preparing), "waiting": len(self.waiting)}
+        message = (
+            f"{self._where}: no connection within {elapsed:.2f} s: of at most {self._max_size}, {counts['in_use']} are"
+            f" in use and {counts['preparing']} being made; {counts['waiting']} tasks wait"
+        )
+        return PoolTimeoutError(message, self._details | counts | {"phase": "acquire", "elapsed": round(elapsed, 3)})

@@ -1,0 +1,1 @@
+"""Requests and their replies over a client: one exchange at a time, or many in flight."""

@@ -1,0 +1,312 @@
+"""`NetworkClient.pipeline()`: many requests in flight on one connection, and each gets its own reply or none.
+
+A request owns a slot from the moment in which its bytes were accepted until its reply has come, whether or not anybody
+still waits for it: so the late reply of a cancelled one finds its own slot, and is dropped there. Without ids the
+slots are numbered, and the n-th reply is that of the n-th request. One task reads, and does nothing but hand out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, NoReturn
+
+from pepperpy.network.checks import Default, Timeout, check_int
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectionLostError,
+    InvalidRequestError,
+    NetworkError,
+    ProtocolError,
+    UsageError,
+)
+from pepperpy.network.link import Link
+from pepperpy.network.messages.codecs import M
+from pepperpy.network.pending import catch_up
+from pepperpy.network.requests.exchanges import Refusal, Turns, drop, fail, refusal, request_limit
+from pepperpy.network.watchdog import watchdog_of
+
+if TYPE_CHECKING:
+    from pepperpy.network.messages.framed import Framed
+    from pepperpy.network.tcp.client import NetworkClient
+
+
+class Pipeline(Generic[M]):
+    """Requests in flight on one connection; `NetworkClient.pipeline()` makes it and describes the settings.
+
+    `async with` begins and ends it. Within, the pipeline does all receiving of its connection: a plain receive gets
+    `BusyError`. Leaving the block with requests in flight aborts the connection, and these get `ClosedError`;
+    otherwise the connection stays usable, and in step. With `config.reconnect`, beginning raises the loss that no
+    receive has raised, or waits for the next connection, for `config.timeout` seconds at most.
+
+    It ends before that with its connection; with what cannot be decoded or answers no request, and with too many
+    abandoned requests, upon which the connection is aborted. All requests in flight, and those that wait for their
+    turn, then get `ConnectionLostError` or `ClosedError` at once, with the reason as `__cause__`.
+
+    Attributes:
+        framed: The connection's messages. What no reply comes to is sent with its `send()`.
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_client",
+        "_is_push",
+        "_key",
+        "_link",
+        "_max_abandoned",
+        "_max_in_flight",
+        "_on_push",
+        "_protocol",
+        "_reader",
+        "_reason",
+        "_refusal",
+        "_replies",
+        "_request_key",
+        "_sent",
+        "_slots",
+        "_turns",
+        "_watchdog",
+        "framed",
+    )
+
+    def __init__(
+        self,
+        client: NetworkClient,
+        framed: Framed[M],
+        link: Link,
+        *,
+        key: Callable[[M], Hashable] | None = None,
+        request_key: Callable[[M], Hashable] | None = None,
+        is_push: Callable[[M], bool] | None = None,
+        on_push: Callable[[M], object] | None = None,
+        max_in_flight: int = 64,
+        max_abandoned: int | None = None,
+    ) -> None:
+        check_int("max_in_flight", max_in_flight, 1)
+        if max_abandoned is None:
+            max_abandoned = max_in_flight // 2
+        # Fewer than all, or none could be sent any more that finds out.
+        check_int("max_abandoned", max_abandoned, 0, max_in_flight - 1)
+        if request_key is not None and key is None:
+            raise TypeError("request_key needs key: without it nothing tells which reply has the id")
+        if is_push is not None and on_push is None:
+            raise TypeError("is_push needs on_push, which gets what it tells")
+        if link.config.heartbeat is not None and key is None and is_push is None:
+            raise ValueError("heartbeat needs a pipeline with key or is_push: else its answer is taken for a reply")
+        self.framed = framed
+        self._client = client
+        self._link = link
+        self._key = key
+        self._request_key = request_key or key
+        self._is_push = is_push
+        self._on_push = on_push
+        self._max_in_flight = max_in_flight
+        self._max_abandoned = max_abandoned
+        self._turns = Turns(max_in_flight)
+        # By id, or by number: None until the request was accepted. The future is done if nobody waits any more.
+        self._slots: dict[Hashable, asyncio.Future[M] | None] = {}
+        self._abandoned: set[Hashable] = set()
+        # Without ids: how many requests were accepted, and how many replies have come.
+        self._sent = 0
+        self._replies = 0
+        self._reader: asyncio.Task[None] | None = None
+        # Why it has ended, and what its requests get for that.
+        self._reason: BaseException | None = None
+        self._refusal: Refusal | None = None
+
+    def __repr__(self) -> str:
+        return f"<Pipeline of {self._client!r}, {self.in_flight} in flight, {self.abandoned} of them abandoned>"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have their turn and no reply yet, abandoned ones included."""
+        return self._max_in_flight - self._turns.free
+
+    @property
+    def abandoned(self) -> int:
+        """Requests that were sent and then cancelled or timed out, whose reply has not come."""
+        return len(self._abandoned)
+
+    async def __aenter__(self) -> Pipeline[M]:
+        if self._reader is not None:
+            raise self._error(UsageError, "a pipeline is used once; make a new one")
+        await catch_up(self._link, Default.TIMEOUT, "pipeline")
+        self._protocol = self._link.protocol
+        self._protocol.check_user()
+        self._watchdog = watchdog_of(asyncio.get_running_loop())
+        self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._link.config.address}")
+        # One that is cancelled before its first step ends nothing by itself.
+        self._reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._reader is not None
+        self._end(self._error(ClosedError, "its block was left"), abort=self.in_flight > 0)
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        receiver = self._protocol.receiver
+        if self._protocol.is_open and not (receiver.is_busy or receiver.bytes_buffered):
+            # The reader's last receive was given up, but nothing is to come for it: a pool may lend the connection on.
+            receiver.take(1)
+        if error is None and isinstance(self._reason, Exception) and not isinstance(self._reason, NetworkError):
+            # Out of the caller's own functions. Requests have told of it, but maybe there were none.
+            raise self._reason
+
+    async def wait_ended(self) -> NoReturn:
+        """Wait until the pipeline has ended, and raise what its requests get then: for who only listens to `on_push`.
+
+        Raises: ConnectionLostError, ClosedError: With the reason as `__cause__`.
+        """
+        if self._reader is None:
+            raise self._error(UsageError, "use `async with` before the pipeline")
+        await asyncio.wait([self._reader])
+        assert self._refusal is not None
+        raise self._refusal()
+
+    # ---- Asking ----
+
+    async def request(self, message: M, timeout: Timeout = Default.TIMEOUT) -> M:
+        """Send one message and return its reply. Any number of tasks may call it.
+
+        At most `max_in_flight` are under way; further ones wait, and get their turn in the order of their calls.
+
+        Args:
+            timeout: Seconds for the whole call, until its turn, for room to send, and for the reply.
+
+        Raises:
+            ConnectionLostError, ClosedError: The pipeline has ended, see there; the request may have been sent.
+            NetworkTimeoutError: The time was up.
+            InvalidRequestError: `request_key` gives no id, or one whose reply is still to come. Nothing was sent.
+            UsageError: Outside of the `async with` block, or from another thread, loop or process.
+            Whatever the codec, or `request_key`, raises about the message. Nothing was sent.
+
+        Cancellation, timeout: Nothing has happened if the request was not accepted for sending yet. Afterwards it is
+        abandoned: the reply is dropped when it comes, and until then counts for `max_in_flight` and `max_abandoned`.
+        No other request is affected.
+        """
+        if self._reader is None:
+            raise self._error(UsageError, "use `async with` before the pipeline")
+        self._protocol.check_user()
+        limit = request_limit(self._watchdog, self._link, timeout)
+        number = self._reserve(message)
+        with limit:
+            try:
+                await self._send(message)
+            except BaseException:
+                # The slot is not that of another: nobody else gets this id before.
+                self._slots.pop(number, None)
+                raise
+            # No other task has run since the message was accepted, so this is its place among the replies.
+            if number is None:
+                number = self._sent
+            self._sent += 1
+            reply: asyncio.Future[M] = asyncio.get_running_loop().create_future()
+            self._slots[number] = reply
+            try:
+                return await reply
+            except BaseException:
+                self._abandon(number, reply)
+                raise
+
+    def _reserve(self, message: M) -> Hashable:
+        # The request's id, which is its own from now on; None without ids.
+        if self._request_key is None:
+            return None
+        number = self._request_key(message)
+        if number is None:
+            raise self._error(InvalidRequestError, "the request has no id; `framed.send()` sends what is not answered")
+        if number in self._slots:
+            raise self._error(InvalidRequestError, f"the request's id {number!r} is in use: its reply has not come")
+        self._slots[number] = None
+        return number
+
+    async def _send(self, message: M) -> None:
+        await self._turns.take()
+        try:
+            self._check_connection()
+            # Not by `framed.send()`: what plain sends have not been told of an earlier loss is not for this connection.
+            pieces, sender, waiter = self.framed._pieces(message), self._protocol.sender, None
+            while not sender.send_many(pieces):
+                waiter = sender.wait(None, waiter)
+                await waiter
+        except BaseException:
+            self._turns.give_back()
+            raise
+
+    def _abandon(self, number: Hashable, reply: asyncio.Future[M]) -> None:
+        # Nobody waits for this reply any more. It may have come in this very tick, or the pipeline may have ended.
+        if self._slots.get(number) is not reply:
+            return
+        self._abandoned.add(number)
+        if self.abandoned > self._max_abandoned:
+            what = f"{self.abandoned} requests were cancelled or timed out, and their replies have not come"
+            self._end(self._error(ClosedError, f"{what} (max_abandoned={self._max_abandoned})"))
+
+    def _check_connection(self) -> None:
+        # `framed` would go on with a new one.
+        if self._link.protocol is not self._protocol:
+            raise self._error(ClosedError, "the client has connected again: begin another pipeline")
+
+    def _error(self, kind: type[NetworkError], what: str) -> NetworkError:
+        return self._link.error(kind, what, "request")
+
+    # ---- Reading ----
+
+    async def _read(self) -> None:
+        try:
+            self._check_connection()
+            while messages := await self.framed.receive_batch(None):
+                for message in messages:
+                    self._hand_out(message)
+            self._end(self._error(ConnectionLostError, "the peer ended its stream"))
+        except Exception as error:
+            self._end(error)
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    def _hand_out(self, message: M) -> None:
+        if self._is_push is not None and self._is_push(message):
+            self._push(message)
+            return
+        number: Hashable = self._replies
+        try:
+            if self._key is not None:
+                number = self._key(message)
+            reply = self._slots.get(number)
+        except Exception as error:
+            what = f"the peer sent a message without a usable id: {type(error).__name__}"
+            raise self._error(ProtocolError, what) from error
+        if reply is None:
+            self._push(message)
+            return
+        del self._slots[number]
+        self._replies += 1
+        self._abandoned.discard(number)
+        self._turns.give_back()
+        if not reply.done():
+            reply.set_result(message)
+
+    def _push(self, message: M) -> None:
+        if self._on_push is None:
+            raise self._error(ProtocolError, "the peer sent a message that no request had asked for")
+        self._on_push(message)
+
+    def _end(self, reason: BaseException, abort: bool = True) -> None:
+        # The first reason counts; what follows from it, such as the reader's ClosedError, says less.
+        if self._reason is not None:
+            return
+        self._reason = reason
+        self._refusal = refusal(self._link, "pipeline ended", reason)
+        # It may be somebody else's by now: begun in the block of a pool and left there.
+        if abort and self._link.protocol is self._protocol:
+            drop(self._link, self._protocol, reason)
+        for reply in self._slots.values():
+            if reply is not None:
+                fail(reply, self._refusal())
+        self._slots.clear()
+        self._abandoned.clear()
+        self._turns.refuse(self._refusal)

@@ -1,0 +1,1 @@
+"""NetworkClient: connecting, TLS, proxies, reconnecting, the heartbeat."""

@@ -1,0 +1,201 @@
+"""From a name or a path to a connected socket: lookup, racing, socket options. One attempt; retries are tcp.py's."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+from typing import Any
+
+from pepperpy.network.config import KeepaliveSettings, NetworkConfig, unanswered_timeout
+from pepperpy.network.lookup import AddressInfo, forget, look_up
+from pepperpy.network.tcp.race import race
+
+# For each (host, port), the addresses that have accepted since something last came of it.
+Tried = dict[tuple[str, int], set[Any]]
+
+
+async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | None = None) -> socket.socket:
+    """Look up, race all addresses, and return the socket that was connected first.
+
+    Its address is noted in `tried`. So when the same `tried` comes again, nothing had come of that address: it accepts,
+    and TLS, `on_connect` or the connection fails. The others are raced without it then, and it comes after them. It is
+    forgotten when each has had its turn, or when the others do not answer.
+    """
+    loop = asyncio.get_running_loop()
+    addresses = await look_up(host, port)
+    local = None if config.local_address is None else await _look_up_local(*config.local_address)
+    if len(addresses) == 1:
+        try:
+            return await _connect(loop, _new_socket(config, addresses[0], local), addresses[0][4])
+        except BaseException:
+            forget(host)
+            raise
+
+    async def connect(address: AddressInfo) -> socket.socket:
+        return await _connect(loop, _new_socket(config, address, local), address[4])
+
+    used = set() if tried is None else tried.setdefault((host, port), set())
+    fresh = [address for address in addresses if address[4] not in used]
+    if not fresh:
+        used.clear()
+        fresh = addresses
+    try:
+        sock, (*_, address) = await race(connect, fresh, config.happy_eyeballs_delay)
+    except BaseException as error:
+        used.clear()
+        forget(host)
+        if len(fresh) == len(addresses) or not isinstance(error, OSError):
+            raise
+        rest = [address for address in addresses if address not in fresh]
+        sock, (*_, address) = await race(connect, rest, config.happy_eyeballs_delay)
+    used.add(address)
+    return sock
+
+
+async def _look_up_local(host: str, port: int) -> list[AddressInfo]:
+    try:
+        return await look_up(host, port)
+    except OSError as error:
+        if error.errno is None:
+            # Of a loop's own getaddrinfo, and maybe of a class of its own.
+            raise
+        kind = socket.gaierror if isinstance(error, socket.gaierror) else OSError
+        raise kind(error.errno, f"{error.strerror}: local_address {(host, port)}") from None
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
+    try:
+        sock.setblocking(False)
+        if os.name == "posix":
+            await _connect_alone(loop, sock, address)
+        else:
+            await loop.sock_connect(sock, address)
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[1] == address[1]:
+            _refuse_itself(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _refuse_itself(sock: socket.socket, address: Any) -> None:
+    # Where nobody listens on a port of the ephemeral range, the system may choose that very port to connect from. The
+    # socket is connected to itself then, by a simultaneous open (RFC 9293, section 3.5). Go's net refuses it, too.
+    try:
+        itself = sock.getsockname()[:2] == sock.getpeername()[:2]
+    except OSError as error:
+        # Two ports that are equal by chance, and the peer has reset the connection already.
+        raise ConnectionResetError(errno.ECONNRESET, f"Connection reset by {address}") from error
+    if itself:
+        # Closed without TIME_WAIT, so that a server can have the port at once.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"Nobody listens on {address}: connected to itself")
+
+
+# Not by loop.sock_connect(): uvloop's takes a thread to look up an address that is a number already.
+# Nor to a Unix socket: for asyncio's, the EAGAIN of a full backlog is a connection under way, and then made.
+async def _connect_alone(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
+    code = sock.connect_ex(address)
+    if code == errno.EINPROGRESS:
+        await _writable(loop, sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, f"Connect call failed {address}: {os.strerror(code)}")
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready = loop.create_future()
+    # By its descriptor: of a socket, asyncio formats the repr for a KeyError of its own, twice (selectors.get_key).
+    descriptor = sock.fileno()
+    loop.add_writer(descriptor, _set_done, ready)
+    try:
+        await ready
+    finally:
+        # Before the descriptor is closed and given to somebody else.
+        loop.remove_writer(descriptor)
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def open_unix(config: NetworkConfig, path: str) -> socket.socket:
+    """A socket connected to a Unix socket."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _set_options(sock, config)
+    except BaseException:
+        sock.close()
+        raise
+    return await _connect(asyncio.get_running_loop(), sock, path)
+
+
+def _new_socket(config: NetworkConfig, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:
+    """An unconnected socket with the configured options, which some systems heed only before the connection."""
+    family, kind, proto, _, _ = address
+    sock = socket.socket(family, kind, proto)
+    try:
+        set_keepalive(sock, config)
+        _set_options(sock, config)
+        if local is not None:
+            _bind(sock, local)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+# Options that only one family of addresses knows.
+_FAMILIES = {socket.IPPROTO_IP: socket.AF_INET, socket.IPPROTO_IPV6: socket.AF_INET6}
+
+
+def _set_options(sock: socket.socket, config: NetworkConfig) -> None:
+    for level, option, value in config.socket_options:
+        if _FAMILIES.get(level, sock.family) != sock.family:
+            continue
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}: socket_options ({level}, {option}, {value!r})") from None
+
+
+def _bind(sock: socket.socket, local: list[AddressInfo]) -> None:
+    failure = OSError(errno.EAFNOSUPPORT, "local_address is of another family than the address to connect to")
+    for family, _, _, _, address in local:
+        if family != sock.family:
+            continue
+        try:
+            if address[1] and os.name == "posix":
+                # A fixed port, which a connection from before may hold in TIME_WAIT. On Windows, this option would let
+                # another program take the port from whoever uses it (SO_EXCLUSIVEADDRUSE).
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            return
+        except OSError as error:
+            failure = OSError(error.errno, f"{error.strerror}: local_address {address}")
+    raise failure
+
+
+# None where the system has no such option. macOS calls the idle time TCP_KEEPALIVE.
+_KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+_KEEPINTVL = getattr(socket, "TCP_KEEPINTVL", None)
+_KEEPCNT = getattr(socket, "TCP_KEEPCNT", None)
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+
+def set_keepalive(sock: socket.socket, config: KeepaliveSettings) -> None:
+    """Have the system find dead peers as configured."""
+    if config.keepalive:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if _KEEPIDLE is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, config.keepalive_idle)
+        if _KEEPINTVL is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _KEEPINTVL, config.keepalive_interval)
+        if _KEEPCNT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _KEEPCNT, config.keepalive_count)
+    if _USER_TIMEOUT is not None and (seconds := unanswered_timeout(config)) is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, round(seconds * 1000)))

@@ -1,0 +1,169 @@
+"""One `connect()`: its attempts, the waits between them, and how another task ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pepperpy.network.backoff import Backoff
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectError,
+    NetworkError,
+    NetworkTimeoutError,
+    ProxyError,
+    TLSError,
+    UsageError,
+)
+from pepperpy.network.tcp.attempt import AttemptFailed, attempt
+
+if TYPE_CHECKING:
+    from pepperpy.network._core.stream_protocol import StreamProtocol
+    from pepperpy.network.config import NetworkConfig
+    from pepperpy.network.link import Link
+    from pepperpy.network.tcp.attempt import Lend
+    from pepperpy.network.tcp.connect import Tried
+
+logger = logging.getLogger("pepperpy.network.tcp")
+
+
+class Connecting:
+    """Made by the task that connects."""
+
+    def __init__(self, link: Link, lend: Lend) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._link = link
+        self._lend = lend
+        self._config = link.config
+        self._loop = asyncio.get_running_loop()
+        self._owner = (threading.get_ident(), os.getpid())
+        self._task: asyncio.Task[object] | None = task  # None once it has ended
+        self._cancellations = task.cancelling()  # those from before, which are nobody's business here
+        self._closed = False
+        self._cancelled = False
+        self._ended: asyncio.Future[None] | None = None  # done at the end, if anybody waits for it
+
+    async def run(self) -> tuple[StreamProtocol, float]:
+        """The connection, and the seconds that its attempt took.
+
+        Raises:
+            ClosedError: `close()` was called.
+            Others: As `NetworkClient.connect()`.
+        """
+        try:
+            await self._close_ended()
+            made = await self._attempts()
+            if self._closed:
+                # on_connect did not mind being cancelled, or did it itself.
+                made[0].abort()
+                raise self._closed_error()
+            return made
+        except BaseException as error:
+            if not self._cancelled:
+                raise
+            assert self._task is not None
+            others = self._task.uncancel() > self._cancellations
+            if others and isinstance(error, asyncio.CancelledError):
+                raise
+            raise self._closed_error() from None
+        finally:
+            # A task that was cancelled keeps the frames of this call: a cycle, with the client in it.
+            self._task = None
+            if self._ended is not None and not self._ended.done():
+                self._ended.set_result(None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or never will: its loop was closed in its middle."""
+        return self._task is None or self._loop.is_closed()
+
+    def check_user(self) -> None:
+        """Raises: `UsageError` in another thread, loop or process than that of the task."""
+        running = asyncio._get_running_loop()
+        foreign = running is not None and running is not self._loop and not self._loop.is_closed()
+        if foreign or self._owner != (threading.get_ident(), os.getpid()):
+            what = "connecting in another thread, loop or process; close it there"
+            raise self._link.error(UsageError, what, "connect")
+
+    def close(self) -> None:
+        """End it, wherever it is; the task gets `ClosedError`."""
+        self._closed = True
+        if self._cancelled or self._task is None or self._loop.is_closed() or self._task is asyncio.current_task():
+            return
+        # As asyncio.timeout() does it, which takes the cancellation back in the same way.
+        self._cancelled = True
+        self._task.cancel()
+
+    async def wait_ended(self, seconds: float) -> None:
+        """After `close()`, until its sockets are closed; not if that takes longer."""
+        if self.is_over or self._task is asyncio.current_task():
+            return
+        if self._ended is None:
+            self._ended = self._loop.create_future()
+        # Unlike `await`, this leaves the future alone when the task is cancelled.
+        await asyncio.wait([self._ended], timeout=seconds)
+
+    async def _close_ended(self) -> None:
+        # What is left of a connection whose peer has ended its stream. Before the attempts, because there are servers
+        # that take one connection at a time. Nothing is left to send, so the peer sees an orderly end.
+        protocol = self._link.protocol
+        if protocol.is_open:
+            closed = protocol.wait_closed()
+            protocol.abort()
+            if closed is not None:
+                await closed
+
+    async def _attempts(self) -> tuple[StreamProtocol, float]:
+        config = self._config
+        backoff = Backoff(config.retry_delay, config.max_retry_delay)
+        started = time.monotonic()
+        tried: Tried = {}
+        number = 1
+        while True:
+            attempt_started = time.monotonic()
+            try:
+                protocol = await attempt(config, tried, self._lend, again=False)
+            except AttemptFailed as failed:
+                elapsed = time.monotonic() - started
+                if number > config.retries or not failed.may_pass:
+                    failure = connect_error(config, failed, number, elapsed)
+                    raise failure from failure.__cause__
+                delay = backoff.delay(number)
+                logger.info(
+                    "connect to %s: attempt %d of %d failed (%s), next in %.2f s",
+                    config.address, number, config.retries + 1, failed.reason, delay,
+                )  # fmt: skip
+            else:
+                latency = time.monotonic() - attempt_started
+                logger.debug("connected to %s, attempt %d, %.3f s", config.address, number, latency)
+                return protocol, latency
+            if self._closed:
+                # By on_connect, which then failed.
+                raise self._closed_error()
+            await asyncio.sleep(delay)
+            number += 1
+            self._link.retries += 1
+
+    def _closed_error(self) -> ClosedError:
+        return self._link.error(ClosedError, "closed while connecting", "connect")
+
+
+def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:
+    """What `connect()` raises, or reconnecting ends with, after `number` attempts in `elapsed` seconds."""
+    error = failed.error
+    kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
+    cause: BaseException | None = error
+    details = config.place | {"phase": "connect"}
+    if isinstance(error, (TLSError, ProxyError)):
+        # Named already, by those who know more.
+        kind, cause = type(error), error.__cause__
+        details |= error.details
+    tries = "1 attempt" if number == 1 else f"{number} attempts"
+    details |= {"attempt": number, "elapsed": round(elapsed, 3)}
+    message = f"{config.address}: cannot connect: {failed.reason} ({tries} in {elapsed:.2f} s)"
+    return kind(message, details, cause)

@@ -1,0 +1,111 @@
+"""Asks a silent peer for a sign of life. One timer for a connection, and nothing on the way of a byte."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import NetworkTimeoutError
+from pepperpy.network.last_turns import after_last_turns
+from pepperpy.network.requests.exchanges import Exchanges, exchanges_of
+from pepperpy.network.timers import Timer
+
+if TYPE_CHECKING:
+    from pepperpy.network.link import Link
+    from pepperpy.network.tcp.attempt import Lend
+
+
+class Heartbeat:
+    """The heartbeat of one connection, from the moment it is made until `stop()` or its end.
+
+    It ends when the peer ends its stream: no answer can come then, and nothing is wrong with that.
+
+    While reading is paused (`receive_high_water` is reached), silence says nothing; the heartbeat rests. It does so
+    too while a `request()` waits for its reply: the peer takes its time for that, and can be asked nothing else.
+    """
+
+    def __init__(self, link: Link, protocol: StreamProtocol, lend: Lend) -> None:
+        # Weak: this must not keep a client alive that everybody else has forgotten.
+        self._link = weakref.ref(link)
+        self._protocol = protocol
+        self._lend = lend
+        self._interval = link.config.heartbeat_interval
+        self._timeout = link.config.heartbeat_timeout
+        self._loop = asyncio.get_running_loop()
+        self._started = time.monotonic()
+        self._received = 0  # bytes, when the last heartbeat began
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._judging = False  # whether the timer is that of the verdict
+        self._timer = Timer(self._loop, self._look)
+        self._timer.look_by(self._loop.time() + self._interval)
+
+    def stop(self) -> None:
+        """End it; a callable that is running is cancelled."""
+        self._stopped = True
+        self._timer.end()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _look(self, now: float) -> float:
+        if self._judging:
+            # An answer that is there counts, although the loop was held up and has not read it yet.
+            after_last_turns(self._loop, lambda: self._stopped, self._judge)
+            return math.inf
+        link = self._link()
+        if link is None or not self._protocol.is_open or self._protocol.peer_ended:
+            return math.inf
+        idle = time.monotonic() - max(self._started, self._protocol.last_activity)
+        if self._protocol.receiver.reading_paused:
+            return now + self._interval
+        if idle < self._interval:
+            return now + self._interval - idle
+        self._received = self._protocol.receiver.bytes_received
+        # Before the task: an eager task factory begins that at once, and it may put off the verdict.
+        self._judging = True
+        self._timer.look_by(now + self._timeout)
+        self._task = self._loop.create_task(self._beat(link.config, exchanges_of(link)))
+        return math.inf
+
+    async def _beat(self, config: NetworkConfig, exchanges: Exchanges) -> None:
+        assert config.heartbeat is not None
+        if exchanges.served is not None:
+            self._judging = False
+            self._timer.end()
+            self._timer.look_by(self._loop.time() + self._interval)
+            return
+        try:
+            with self._lend(self._protocol) as (connection, link):
+                # Its requests and the client's take turns.
+                link.exchanges = exchanges
+                result = config.heartbeat(connection)
+                if inspect.isawaitable(result):
+                    await result
+        except Exception as error:
+            if self._protocol.is_open and not self._protocol.peer_ended:
+                self._protocol.lose(error)
+
+    def _judge(self) -> None:
+        if not self._protocol.is_open or self._protocol.peer_ended:
+            return
+        link, task = self._link(), self._task
+        assert task is not None
+        if not task.done() and link is not None and exchanges_of(link).served is link:
+            # Its request has to wait for one of the client's.
+            self._timer.look_by(self._loop.time() + self._timeout)
+            return
+        self._task = None
+        self._judging = False
+        if task.done() and self._protocol.receiver.bytes_received > self._received:
+            self._timer.look_by(self._look(self._loop.time()))
+            return
+        task.cancel()
+        what = "peer did not answer" if task.done() else "heartbeat was not done"
+        details = self._protocol.config.place | {"phase": "heartbeat", "elapsed": self._timeout}
+        self._protocol.lose(NetworkTimeoutError(f"the {what} within heartbeat_timeout={self._timeout} s", details))

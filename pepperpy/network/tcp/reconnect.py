@@ -1,0 +1,363 @@
+"""What goes on around the connections of one client: a new one after a loss, the heartbeat, the events of its state.
+
+A client has a `Supervisor` only if its configuration asks for one of these. While there is a connection, it does
+nothing. After a loss it runs one task, which holds the client only weakly: a client that nobody uses any more ends it.
+
+A new connection is used once it has received a byte, or has lived for `attempt.PROBATION_S`: whoever accepts may be the
+lost server on its way down. What ends before that is a failed attempt: nobody is told, and no send meets its end. A
+server that only listens costs that little wait; to wait for its first byte would be for ever.
+
+The backoff begins anew only with a connection that has proved itself, by having lived as long as the longest wait that
+may have preceded it (`Backoff.ceiling`). So connections that die at once are made no more often than attempts that
+fail, and one that lives is up half of the time or more. (Kubernetes' CrashLoopBackOff asks for twice its longest.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import copy
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network.backoff import Backoff, Outages
+from pepperpy.network.checks import Timeout
+from pepperpy.network.config import NetworkConfig, State
+from pepperpy.network.detached import detached, detached_task
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    NetworkError,
+    NetworkTimeoutError,
+    NotConnectedError,
+    UsageError,
+)
+from pepperpy.network.link import E, Link, connection_error, deadline_of, remaining
+from pepperpy.network.lookup import forget
+from pepperpy.network.pending import PendingReceiver, PendingSender
+from pepperpy.network.tcp.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp.attempt import Lend
+    from pepperpy.network.tcp.client import NetworkClient
+    from pepperpy.network.tcp.connect import Tried
+
+logger = logging.getLogger("pepperpy.network.tcp")
+
+_outages = Outages()
+
+
+class Supervisor:
+    """Watches over the connections of one client. Belongs to the thread and loop in which the client connected."""
+
+    def __init__(self, client: NetworkClient, link: Link, lend: Lend) -> None:
+        # Weak: a client that nobody uses any more ends this, and its link is as old as it.
+        self._client = weakref.ref(client)
+        self._link = weakref.ref(link)
+        self._lend = lend
+        self._state: State = "closed"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._owner = (threading.get_ident(), os.getpid())
+        self._configure(link.config)
+        self.last: StreamProtocol = link.protocol
+        self._connected_at = 0.0  # seconds of time.monotonic()
+        self._retry = 0  # attempts since a connection last proved itself
+        self._tried: Tried = {}  # addresses used in these
+        self._task: asyncio.Task[None] | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._changed: asyncio.Future[None] | None = None  # done at the next change of state, if anybody waits for it
+        self._end: NetworkError | None = None  # why nothing more will come
+        self._receiving = PendingReceiver(self)
+        self._sending = PendingSender(self)
+
+    def _configure(self, config: NetworkConfig) -> None:
+        self._configured = weakref.ref(config)  # weak, as its callables keep what they belong to
+        self.config: NetworkConfig = config.bare
+
+    # ---- What NetworkClient tells ----
+
+    def connecting(self) -> None:
+        """`connect()` begins."""
+        link = self._link()
+        assert link is not None
+        if link.config is not self._configured():  # the client has been given another one
+            self._configure(link.config)
+        self._loop = asyncio.get_running_loop()
+        self._owner = (threading.get_ident(), os.getpid())
+        self._end = None
+        self._retry = 0
+        self._receiving.lost = self._sending.lost = None
+        self._become("connecting")
+
+    def connect_failed(self, error: BaseException) -> None:
+        """`connect()` ended without a connection."""
+        if not isinstance(error, NetworkError):
+            error = self.error(NotConnectedError, f"connect() was ended by {type(error).__name__}", "connect")
+        self._finish(error)
+
+    def connected(self, protocol: StreamProtocol) -> None:
+        """The client has a new connection, and uses it already."""
+        link = self._link()
+        assert link is not None
+        self.last = protocol
+        self._connected_at = time.monotonic()
+        for pending in (self._receiving, self._sending):
+            if not pending.is_told:
+                pending.stand_in(link)
+        self._stop_heartbeat()
+        if link.config.heartbeat is not None:
+            self._heartbeat = Heartbeat(link, protocol, self._lend)
+        self._become("connected")
+        protocol.watch(self._ended, self.config.reconnect)
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """`disconnect()` or `abort()`: nothing more is to come. The task that reconnected, if any, is cancelled."""
+        if self._state == "closed":
+            return None
+        if self._owner != (threading.get_ident(), os.getpid()):
+            raise self.error(UsageError, "connection belongs to another thread or process", "use")
+        self._stop_heartbeat()
+        task, self._task = self._task, None
+        if task is not None and not task.get_loop().is_closed():
+            task.cancel()
+        self._finish(self.error(ClosedError, "connection was closed by this side", "use"))
+        return task
+
+    async def disconnect(self) -> None:
+        """As `stop()`, and wait for the task's end, for `close_timeout` seconds at most."""
+        if self._task is not None:
+            self.last.check_user()
+        task = self.stop()
+        # on_connect may do this too.
+        if task is not None and task is not asyncio.current_task():
+            await asyncio.wait([task], timeout=self.config.close_timeout)
+
+    def take_undelivered(self) -> int:
+        """Bytes that earlier connections accepted and lost, if nobody has been told."""
+        return sum(pending.lost.take_undelivered() for pending in (self._receiving, self._sending) if pending.lost)
+
+    def abandon(self) -> None:
+        """The client is gone; called from any thread."""
+        task = self._task
+        if task is not None and self._owner[1] == os.getpid():
+            # The loop may be closed, or be closing in its own thread.
+            with contextlib.suppress(RuntimeError):
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+    @property
+    def is_reconnecting(self) -> bool:
+        return self._task is not None
+
+    async def wait_connected(self, link: Link, timeout: Timeout) -> None:
+        deadline = deadline_of(timeout, self.config)
+        while not link.protocol.is_connected:
+            # Sending may have broken on a connection whose end has not come yet.
+            going_on = (
+                self._state == "connecting"
+                or self._task is not None
+                or (self.config.reconnect and self._state == "connected")
+            )
+            if not going_on:
+                raise self._why_not(link.protocol)
+            if self._task is not None:
+                self.check_user()
+            await self.wait(deadline, "wait_connected")
+        link.protocol.check_user()
+
+    def _why_not(self, protocol: StreamProtocol) -> NetworkError:
+        if self._end is not None:
+            return copy.copy(self._end)
+        if protocol.state == "unconnected":
+            return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
+        if protocol.state in ("closing", "closed"):
+            return self.error(ClosedError, "connection was closed by this side", "use")
+        what = "the peer has ended its stream" if protocol.at_eof else "connection lost"
+        if protocol.loss is not None:
+            what += f": {self.config.explained(protocol.loss)}"
+        return self.error(ConnectionLostError, what, "use", protocol.loss)
+
+    # ---- What the pending directions ask ----
+
+    @property
+    def is_closed(self) -> bool:
+        return isinstance(self._end, ClosedError)
+
+    def check_user(self) -> None:
+        self.last.check_user()
+
+    def connected_link(self) -> Link | None:
+        """The client's link, with a connection in it; None if there is none yet. Raises: why there will be none."""
+        link = self._link()
+        if self._state == "connected" and link is not None:
+            return link
+        if self._end is not None:
+            raise copy.copy(self._end)
+        return None
+
+    async def wait(self, deadline: float, phase: str) -> None:
+        """Until the state changes, or NetworkTimeoutError. Cancellation: disturbs nobody else."""
+        started = time.monotonic()
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        changed = self._changed
+        while True:
+            # Unlike `await`, this leaves the future alone when the task is cancelled.
+            await detached(asyncio.wait([changed], timeout=remaining(deadline)))
+            if changed.done():
+                return
+            # uvloop's timers may come a millisecond early.
+            if (now := time.monotonic()) >= deadline:
+                elapsed = round(now - started, 3)
+                what = f"{phase} timed out after {elapsed} s without a connection"
+                raise self.error(NetworkTimeoutError, what, phase, elapsed=elapsed)
+
+    def error(
+        self, kind: type[E], what: str, phase: str, cause: BaseException | None = None, /, **details: object
+    ) -> E:
+        """As `Link.error()`."""
+        return connection_error(self.config, kind, what, phase, cause, **details)
+
+    # ---- Changes of state ----
+
+    def _become(self, state: State) -> None:
+        if state == self._state:
+            return
+        self._state = state
+        changed, self._changed = self._changed, None
+        if self._loop is None or self._loop.is_closed():
+            return
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+        client = self._client()
+        if client is not None and client.config.on_state is not None:
+            # Never from in here: it may call anything, also out of the middle of a transport's callback.
+            self._loop.call_soon(_tell, self._client, state, context=contextvars.Context())
+
+    def _finish(self, error: NetworkError) -> None:
+        self._end = error
+        self._become("closed")
+
+    def _stop_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
+
+    def _ended(self, protocol: StreamProtocol) -> None:
+        # The protocol's connection is gone; the tasks that waited on it have not run yet.
+        if protocol is not self.last:
+            return
+        self._stop_heartbeat()
+        link = self._link()
+        if link is None or self._state != "connected":
+            # Closed; or connect() was called when only sending had met the end of this one, and settles the rest.
+            return
+        if protocol.state == "closed":
+            # Not by the client: by the heartbeat, which was lent the connection.
+            self._finish(self.error(ClosedError, "connection was closed by this side", "use"))
+            return
+        if self.config.reconnect:
+            for pending in (self._receiving, self._sending):
+                if pending.is_told:
+                    pending.lost = protocol
+                pending.stand_in(link)
+            if time.monotonic() - self._connected_at >= self._backoff.ceiling(max(1, self._retry)):
+                self._retry = 0
+                self._tried = {}
+            assert self._loop is not None
+            self._task = detached_task(self._loop, self._reconnect())
+            self._task.add_done_callback(self._reconnect_ended)
+        self._become("lost")
+
+    # ---- Reconnecting ----
+
+    @property
+    def _backoff(self) -> Backoff:
+        return Backoff(self.config.retry_delay, self.config.max_retry_delay)
+
+    async def _reconnect(self) -> None:
+        host = self.config.address
+        for name in (self.config.host, *(name for name, _ in self.config.hosts)):
+            # The server may have moved: that may be why the connection was lost.
+            forget(name)
+        started = time.monotonic()
+        _outages.enter(host, started)
+        try:
+            while await self._pause(host):
+                if await self._try(host, started):
+                    return
+        except Exception as error:
+            if self._task is asyncio.current_task():
+                self._give_up(self.error(ConnectError, f"reconnecting failed: {error!r}", "connect", error))
+        finally:
+            _outages.leave(host)
+
+    def _reconnect_ended(self, task: asyncio.Task[None]) -> None:
+        if task is self._task and task.cancelled():
+            # Not by stop(): somebody ends all tasks of the loop, maybe before this one began; or on_connect raised it.
+            self._give_up(self.error(ClosedError, "reconnecting was cancelled", "connect"))
+
+    async def _pause(self, host: str) -> bool:
+        limit = self.config.reconnect_attempts
+        if limit is not None and self._retry >= limit:
+            what = f"gave up: the connection was lost again at once, after {limit} attempts"
+            self._give_up(self.error(ConnectError, what, "connect", self.last.loss))
+            return False
+        self._retry += 1
+        backoff = self._backoff
+        await asyncio.sleep(backoff.delay(self._retry))
+        while not _outages.may_try(host, time.monotonic()):
+            await asyncio.sleep(max(_outages.pause(), backoff.delay(self._retry)))
+        return True
+
+    async def _try(self, host: str, started: float) -> bool:
+        """Whether this was the last attempt."""
+        from pepperpy.network.tcp.attempt import AttemptFailed, attempt
+        from pepperpy.network.tcp.connecting import connect_error
+
+        link = self._link()
+        if link is None:
+            return True
+        config = link.config
+        del link
+        began = time.monotonic()
+        try:
+            protocol = await attempt(config, self._tried, self._lend, again=True)
+        except AttemptFailed as failed:
+            link = self._link()
+            if link is None or self._task is not asyncio.current_task():
+                return True
+            if not failed.may_pass or self._retry == config.reconnect_attempts:
+                self._give_up(connect_error(config, failed, self._retry, time.monotonic() - started))
+                return True
+            link.retries += 1
+            logger.info("reconnect to %s: attempt %d failed (%s)", host, self._retry, failed.reason)
+            return False
+        link = self._link()
+        if link is None or self._task is not asyncio.current_task():
+            # Closed meanwhile, and on_connect did not mind being cancelled.
+            protocol.abort()
+            return True
+        _outages.succeeded(host)
+        self._task = None
+        logger.info("reconnected to %s, attempt %d", host, self._retry)
+        link.take_over(protocol, time.monotonic() - began)
+        self.connected(protocol)
+        return True
+
+    def _give_up(self, error: NetworkError) -> None:
+        logger.warning("%s", error)
+        self._task = None
+        self._finish(error)
+
+
+def _tell(reference: weakref.ref[NetworkClient], state: State) -> None:
+    client = reference()
+    if client is not None and client.config.on_state is not None:
+        client.config.on_state(client, state)

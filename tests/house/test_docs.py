@@ -1,0 +1,178 @@
+"""README.md and docs/: every Python snippet runs as shown, and the pictures of the files name each of them once."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import hashlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support.cancelling import until
+from support.redis import command, redis_server
+
+import pepperpy.network.http
+from pepperpy.network import LengthPrefixed, NetworkClient, NetworkConfig, testing
+from pepperpy.network.testing import MockHTTP, Peer, scripted_peer
+
+ROOT = Path(__file__).parents[2]
+RUN = "\nasyncio.run(main())\n"
+
+
+class Snippet(NamedTuple):
+    place: str
+    code: str
+
+    def names(self, port: int = 6379) -> dict[str, Any]:
+        """What the snippet defines, when all but its last line has run."""
+        names: dict[str, Any] = {}
+        exec(self.code.replace(RUN, "").replace("6379", str(port)).replace("sha256:...", f"sha256:{EMPTY}"), names)
+        return names
+
+
+def snippets() -> Iterator[Snippet]:
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text()
+        for found in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            yield Snippet(f"{path.name}:{text.count(chr(10), 0, found.start()) + 2}", found[1])
+
+
+EMPTY = hashlib.sha256().hexdigest()
+ALL = list(snippets())
+PROGRAMS = [snippet for snippet in ALL if RUN in snippet.code]
+TESTS = [snippet for snippet in ALL if "async def test_" in snippet.code]
+
+
+def by(marked: list[Snippet]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("snippet", marked, ids=[snippet.place for snippet in marked])
+
+
+def snippet_with(words: str) -> dict[str, Any]:
+    (found,) = [snippet for snippet in ALL if words in snippet.code]
+    return found.names()
+
+
+@pytest.fixture(scope="module")
+def redis_port() -> Iterator[int]:
+    with redis_server() as port:
+        yield port
+
+
+@by(ALL)
+def test_a_snippet_is_python_and_what_it_defines_can_be_defined(snippet: Snippet) -> None:
+    ast.parse(snippet.code)
+    assert snippet.names()
+
+
+@by(PROGRAMS)
+async def test_a_program_runs_as_shown(
+    snippet: Snippet, redis_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names, printed = snippet.names(redis_port), []
+    names["print"] = lambda *words: printed.append(" ".join(map(str, words)))
+    with documented_server():
+        main = asyncio.create_task(names["main"]())
+        if "while True:" in snippet.code:
+            await publish(redis_port)
+            await until(lambda: main.done() or any("hello" in line for line in printed), "it has come")
+            main.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await main
+        else:
+            await main
+    assert printed
+    assert not any("missed some" in line for line in printed)
+
+
+@contextlib.contextmanager
+def documented_server() -> Iterator[None]:
+    """The https://api.example.com of the HTTP snippets; what is expected of it is asked for only where it is used."""
+    with MockHTTP("https://api.example.com/v1", assert_all_called=False) as mock:
+        mock.get("/search", params={"q": "test"}).reply(text="found")
+        mock.get("/users/123").reply(json={"name": "john"})
+        mock.post("/users", json={"name": "john"}).reply(201)
+        mock.get("/events").reply(text="data: one\n\ndata: two\n\n", headers={"Content-Type": "text/event-stream"})
+        mock.get("/files/large.bin").reply(content=b"")
+        for number in (1, 2, 3):
+            mock.get(f"/{number}").reply(text="page")
+        yield
+
+
+async def publish(port: int) -> None:
+    """Say hello to who subscribes, as soon as somebody does."""
+    async with NetworkClient(NetworkConfig("127.0.0.1", port)) as client:
+        while await client.request(command(b"PUBLISH", b"news", b"hello"), NetworkClient.receive_line) != b":1\r\n":
+            pass
+
+
+@by(TESTS)
+async def test_a_test_passes(snippet: Snippet) -> None:
+    (test,) = [value for name, value in snippet.names().items() if name.startswith("test_")]
+    await test()
+
+
+async def test_the_messages_are_those_that_are_described(capsys: pytest.CaptureFixture[str]) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.expect(b"\0\0\0\x05hello")
+        await peer.send(b"".join(LengthPrefixed(4).encode(b"answer")) + b'{"n": 1}\n[2]\n')
+        await peer.send_eof()
+
+    async with scripted_peer(script) as server, NetworkClient(server.config) as client:
+        await snippet_with("async def talk")["talk"](client)
+    assert capsys.readouterr().out == "b'answer'\n{'n': 1}\n[2]\n"
+
+
+async def test_the_codec_of_your_own_works() -> None:
+    codec = snippet_with("class TypedValue")["TypedValue"]()
+    messages = [(kind, bytes(kind)) for kind in range(256)]
+    async with testing.memory_pair() as (a, b):
+        await a.framed(codec).send_many(messages)
+        assert [await b.framed(codec).receive() for _ in messages] == messages
+
+
+# ---- The pictures ----
+
+
+def test_the_architecture_names_every_module_once() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    picture = text[text.index("## Who knows what") : text.index("Imports go down only")]
+    package, core = ROOT / "pepperpy" / "network", ROOT / "ext" / "pepperpy" / "network"
+    files = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
+    files |= {str(path.relative_to(core).with_suffix("")) for path in core.rglob("*.p[xy][dx]")}
+    # Those of http/ and testing/ have pictures of their own.
+    files = {name for name in files if not name.startswith(("http/", "testing/"))}
+    words = re.findall(r"(?<!\S)(?:_core/\w+|(?:\w+/)?\w+\.py)(?![\w.])", picture)
+    assert sorted(word for word in words if word != "__init__.py") == sorted(files)
+
+
+@pytest.mark.parametrize("package", [pepperpy.network.http, testing], ids=["http", "testing"])
+def test_a_package_names_every_one_of_its_files_once(package: Any) -> None:
+    files = {path.name for path in Path(inspect.getfile(package)).parent.rglob("*.py")} - {"__init__.py"}
+    words = re.findall(r"(?<![\w./])\w+\.py\b", package.__doc__)
+    assert sorted(words) == sorted(files)
+
+
+def test_every_example_is_in_the_table_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for path in (ROOT / "examples").glob("*.py"):
+        assert f"`{path.name}" in readme
+
+
+def test_links_lead_somewhere() -> None:
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert "://" in target or (path.parent / target).exists(), target
+
+
+def test_the_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    documents = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "\n".join(document.read_text() for document in documents)
+    named = set(re.findall(r"(?:^    |; |`)make ([a-z-]+)", text, re.MULTILINE))
+    assert {"demo", "test", "bench"} <= named <= targets

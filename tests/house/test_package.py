@@ -1,0 +1,98 @@
+"""The package as an import: what it loads, what it ships, what it does to its neighbours."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+import pepperpy.network
+
+COMPILED = (
+    *("builtin_framers", "endpoint", "frame_reader", "framer", "python_framers", "receive_buffer", "receiver"),
+    *("send_queue", "sender", "stream_protocol", "stuffing", "waiter"),
+)
+
+
+def python(*arguments: str, **options: object) -> str:
+    command = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout  # type: ignore[call-overload]
+
+
+def test_importing_loads_neither_aiohttp_nor_anything_that_only_connecting_needs() -> None:
+    loaded = python("-c", "import pepperpy.network, sys; print(*sys.modules)").split()
+    assert "pepperpy.network._core.stream_protocol" in loaded
+    connecting = ("aiohttp", "aiohappyeyeballs", "uvloop", "pepperpy.network.tcp.connect")
+    for name in (*connecting, "pepperpy.network.messages.framed", "pepperpy.network.requests.exchanges"):
+        assert name not in loaded
+
+
+def test_the_extensions_are_really_compiled() -> None:
+    for name in COMPILED:
+        module = __import__(f"pepperpy.network._core.{name}", fromlist=["x"])
+        assert not module.__file__.endswith(".py")
+
+
+def test_pepperpy_is_a_namespace_that_other_distributions_can_share(tmp_path: Path) -> None:
+    neighbour = tmp_path / "pepperpy" / "neighbour"
+    neighbour.mkdir(parents=True)
+    (neighbour / "__init__.py").write_text("here = True\n")
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); import pepperpy.neighbour, pepperpy.network; print('both')"
+    assert python("-c", code, cwd=tmp_path) == "both\n"
+
+
+def test_there_is_a_typed_face_for_every_compiled_module_that_python_code_uses() -> None:
+    folder = Path(pepperpy.network.__file__).parent
+    assert (folder / "py.typed").exists()
+    for name in (
+        "builtin_framers",
+        "frame_reader",
+        "framer",
+        "python_framers",
+        "receiver",
+        "sender",
+        "stream_protocol",
+        "stuffing",
+        "waiter",
+    ):
+        assert (folder / "_core" / f"{name}.pyi").exists()
+
+
+PUBLIC = [getattr(pepperpy.network, name) for name in pepperpy.network.__all__]
+
+
+@pytest.mark.parametrize("public", [each for each in PUBLIC if isinstance(each, type)], ids=lambda each: each.__name__)
+def test_the_types_of_every_public_class_can_be_read_at_run_time(public: type) -> None:
+    typing.get_type_hints(public)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert importlib.metadata.version("pepperpy-network")
+
+
+@pytest.mark.parametrize("dash_o", ["-O", "-OO"])
+def test_the_client_works_with_assertions_and_docstrings_stripped(dash_o: str) -> None:
+    code = (
+        "import asyncio\n"
+        "from pepperpy.network import NetworkClient, NetworkConfig\n"
+        "async def main():\n"
+        "    server = await asyncio.start_server(lambda r, w: (w.write(b'hi\\n'), w.close()), '127.0.0.1', 0)\n"
+        "    config = NetworkConfig('127.0.0.1', server.sockets[0].getsockname()[1])\n"
+        "    async with server, NetworkClient(config) as client:\n"
+        "        print(await client.receive_line(), await client.receive())\n"
+        "asyncio.run(main())\n"
+    )
+    assert python(dash_o, "-c", code) == "b'hi\\n' b''\n"
+
+
+def test_a_program_without_logging_hears_nothing_on_stderr() -> None:
+    loggers = "for name in ('tcp', 'pool', 'http'): logging.getLogger(f'pepperpy.network.{name}').warning(name)"
+    code = f"import logging, pepperpy.network\n{loggers}"
+    shown = f"import logging; logging.basicConfig(format='%(message)s')\n{code}"
+    for program, words in ((code, ""), (shown, "tcp\npool\nhttp\n")):
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        assert done.stderr == words

@@ -1,0 +1,438 @@
+"""A configuration is checked when it is made, shows no secret, and is what it was for as long as it lives."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from collections.abc import Hashable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import ClientTimeout
+from multidict import CIMultiDict
+
+from pepperpy.network import HTTPConfig, RateLimit
+from pepperpy.network.http.auth import BasicAuth, BearerAuth
+from pepperpy.network.json_codec import JSONCodec, default_codec
+
+CANARY = "s3cr3t"
+INF, NAN = float("inf"), float("nan")
+FIELDS = {field.name for field in dataclasses.fields(HTTPConfig)}
+
+SECONDS = ["close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"]
+TIMEOUTS = ["timeout", "connect_timeout", "read_timeout", "deadline", "user_timeout"]
+FLAGS = ["keepalive", "verify_ssl", "trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"]
+COUNTS = {
+    "retries": 0,
+    "max_redirects": 0,
+    "max_error_body": 0,
+    "max_line_size": 1,
+    "max_connections": 1,
+    "max_response_size": 1,
+    "max_connections_per_host": 1,
+    "keepalive_idle": 1,
+    "keepalive_interval": 1,
+    "keepalive_count": 1,
+}
+# Those of the system.
+HIGHEST = {"keepalive_idle": 32767, "keepalive_interval": 32767, "keepalive_count": 127, "user_timeout": 2_147_483}
+
+WRONG_TYPES: list[tuple[str, Any, str]] = [
+    ("base_url", 1, "int"),
+    ("base_url", b"http://host", "bytes"),
+    ("headers", [("a", "b")], "list"),
+    ("headers", "a", "str"),
+    ("headers", None, "NoneType"),
+    ("headers", {"a": 1}, "'a' to int"),
+    ("headers", {"a": None}, "'a' to NoneType"),
+    ("headers", {"a": b"x"}, "'a' to bytes"),
+    ("headers", {1: "a"}, "1 to str"),
+    ("params", ["ab"], "no pair"),
+    ("params", "a=b", "str"),
+    ("params", {1: "a"}, "not 1"),
+    ("params", {None: "a"}, "not None"),
+    ("params", {"a": b"x"}, "'a' to bytes"),
+    ("params", {"a": {}}, "'a' to dict"),
+    ("params", {"a": [["x"]]}, "'a' to list"),
+    ("cookies", [("a", "b")], "list"),
+    ("cookies", {"a": 1}, "'a' to int"),
+    ("cookies", {"a": None}, "'a' to NoneType"),
+    ("cookies", {1: "a"}, "1 to str"),
+    ("auth", "user:password", "str"),
+    ("auth", ("user",), ""),
+    ("retry_statuses", 503, "503"),
+    ("retry_statuses", "503", "'503'"),
+    ("retry_statuses", [503, "504"], "'504'"),
+    ("retry_statuses", [True], "True"),
+    ("retry_budget", "0.2", "'0.2'"),
+    ("retry_budget", True, "True"),
+    ("retry_budget", None, "None"),
+    ("ca_file", 1, "1"),
+    ("ca_file", b"ca.pem", "b'ca.pem'"),
+    ("client_cert", 1, "int"),
+    ("proxy", 1, "int"),
+    ("proxy", b"http://host", "bytes"),
+    ("secret_headers", "x-token", "'x-token'"),
+    ("secret_headers", 1, "1"),
+    ("secret_headers", [1], "1"),
+    ("rate_limit", "10", "'10'"),
+    ("rate_limit", True, "True"),
+    ("interceptors", 1, "int"),
+    ("interceptors", [object()], "object"),
+    ("json_codec", "orjson", "str"),
+    *((name, value, repr(value)) for name in SECONDS for value in ("1", True, None, 1j)),
+    *((name, value, repr(value)) for name in TIMEOUTS for value in ("1", True, b"1")),
+    *((name, value, repr(value)) for name in FLAGS for value in (None, 0, 1, "true")),
+    *((name, value, repr(value)) for name in COUNTS for value in ("1", 1.0, True)),
+    *((name, None, "None") for name in COUNTS if name not in ("max_response_size", "max_connections_per_host")),
+    ("timeout", ClientTimeout(total="5"), "'5'"),  # type: ignore[arg-type]
+    ("timeout", ClientTimeout(sock_read=True), "True"),
+]
+
+OUT_OF_RANGE: list[tuple[str, Any, str]] = [
+    ("base_url", "", ""),
+    ("base_url", "host/path", "host/path"),
+    ("base_url", "ftp://host", "ftp://host"),
+    ("base_url", "http://", "http://"),
+    ("base_url", "http:///path", "http:///path"),
+    ("base_url", "http://host:99999", "99999"),
+    ("base_url", "http://host:0", "http://host:0"),
+    ("base_url", "http://ho st", "http://ho\\\\x20st"),
+    ("base_url", "http://host/\n", "\\\\n"),
+    ("base_url", "http://host/\ud800", "\\\\ud800"),
+    ("base_url", "http://host?a=b", r"http://host\?a=\*\*\*"),
+    ("base_url", "http://host#a", "http://host"),
+    ("headers", {"a b": "x"}, "'a b'"),
+    ("headers", {"": "x"}, "''"),
+    ("headers", {"a:": "x"}, "'a:'"),
+    ("headers", {"\xe9": "x"}, "'\xe9'"),
+    ("headers", {"a": "x\r\ny"}, r"'\\r' in the value of 'a'"),
+    ("headers", {"a": "x\0"}, r"'\\x00' in the value of 'a'"),
+    ("headers", {"a": "\ud800"}, r"'\\ud800' in the value of 'a'"),
+    ("headers", {"X-A": "1", "x-a": "2"}, "'x-a' twice"),
+    ("headers", CIMultiDict([("X-A", "1"), ("X-A", "2")]), "'x-a' twice"),
+    ("headers", {"content-length": "1"}, "'content-length'"),
+    ("headers", {"Transfer-Encoding": "chunked"}, "'Transfer-Encoding'"),
+    ("params", {"a": NAN}, "'a' to nan"),
+    ("params", {"a": [1, -INF]}, "'a' to -inf"),
+    ("params", {"a": "\ud800"}, "'a'"),
+    ("params", {"\ud800": 1}, r"'\\ud800'"),
+    ("cookies", {"a b": "x"}, "'a b'"),
+    ("cookies", {"": "x"}, "''"),
+    ("cookies", {"a=b": "x"}, "'a=b'"),
+    ("cookies", {"a;b": "x"}, "'a;b'"),
+    ("cookies", {"path": "x"}, "'path'"),
+    ("cookies", {"a\r\n": "x"}, r"'a\\r\\n'"),
+    ("cookies", {"a": "x\r\ny"}, r"'\\r' in the value of 'a'"),
+    ("cookies", {"a": "\0"}, r"'\\x00' in the value of 'a'"),
+    ("cookies", {"a": "x; b=y"}, r"';' in the value of 'a'"),
+    ("cookies", {"a": "\ud800"}, r"'\\ud800' in the value of 'a'"),
+    ("retry_statuses", [399], "399"),
+    ("retry_statuses", [503, 600], "600"),
+    ("retry_budget", -0.1, "-0.1"),
+    ("retry_budget", 10.1, "10.1"),
+    ("retry_budget", NAN, "nan"),
+    ("proxy", "", ""),
+    ("proxy", "http://", "http://"),
+    ("proxy", "ftp://host", "ftp://host"),
+    ("proxy", "host:3128", "host:3128"),
+    ("proxy", "http://host:99999", "99999"),
+    ("proxy", "http://host\r\n", r"\\r\\n"),
+    ("rate_limit", 0, "0"),
+    ("rate_limit", -1, "-1"),
+    *((name, value, repr(value)) for name in SECONDS for value in (-1.0, NAN, INF)),
+    *((name, value, repr(value)) for name in TIMEOUTS for value in (0.0, -1.0, NAN, INF)),
+    *((name, lowest - 1, str(lowest - 1)) for name, lowest in COUNTS.items()),
+    ("timeout", ClientTimeout(total=-1), "-1"),
+    ("timeout", ClientTimeout(sock_connect=NAN), "nan"),
+    ("timeout", ClientTimeout(ceil_threshold=-1), "-1"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "shown"), WRONG_TYPES)
+def test_a_wrong_type_is_a_type_error_that_names_field_and_value(name: str, value: Any, shown: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}\b.*{shown}"):
+        HTTPConfig(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value", "shown"), OUT_OF_RANGE)
+def test_a_value_out_of_range_is_a_value_error_that_names_field_and_value(name: str, value: Any, shown: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}\b.*{shown}"):
+        HTTPConfig(**{name: value})
+
+
+def test_every_field_was_looked_at() -> None:
+    assert {name for name, _, _ in WRONG_TYPES} == FIELDS
+    assert {name for name, _, _ in OUT_OF_RANGE} == FIELDS - {
+        *FLAGS,
+        "auth",  # tests/http/test_auth.py
+        "ca_file",  # tests/tcp/test_refused_tls.py
+        "client_cert",  # tests/tcp/test_refused_tls.py
+        "secret_headers",
+        "interceptors",
+        "json_codec",
+    }
+
+
+class Interceptor:
+    async def pre_request(self, *arguments: Any, **options: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base_url", "HTTPS://user:pass@b\xfccher.example:8443/api/v1/"),
+        ("base_url", "http://[::1]:8080"),
+        ("base_url", "http://127.0.0.1"),
+        ("headers", {"X-A": "tab\there \xe9 \u20ac", "X-Empty": ""}),
+        ("params", {"a": [1, "b", None, True, 0.5], "b": None, "c": "\r\n\0"}),
+        ("cookies", {"a": 'x, y="z", \u20ac', "b": ""}),
+        ("auth", ("user", "pass")),
+        ("auth", BearerAuth("token")),
+        ("auth", lambda: "token"),
+        ("retry_statuses", []),
+        ("retry_statuses", (400, 599)),
+        ("retry_budget", 0),
+        ("retry_budget", 10),
+        ("ca_file", "nowhere.pem"),
+        ("ca_file", Path("nowhere.pem")),
+        ("client_cert", "nowhere.pem"),
+        ("client_cert", ("cert.pem", Path("key.pem"), CANARY)),
+        ("proxy", "http://user:pass@host:3128"),
+        ("secret_headers", ["X-One", "x-two"]),
+        ("rate_limit", 0.5),
+        ("rate_limit", RateLimit(10)),
+        ("interceptors", [Interceptor()]),
+        ("json_codec", default_codec()),
+        ("timeout", ClientTimeout(total=0)),
+        ("timeout", ClientTimeout(total=5, connect=1, sock_connect=0.1, sock_read=60)),
+        *((name, value) for name in SECONDS for value in (0, 0.0, 1e9)),
+        *((name, value) for name in TIMEOUTS for value in (None, 1e-9, 1, HIGHEST.get(name, 10**9))),
+        *((name, value) for name, lowest in COUNTS.items() for value in (lowest, HIGHEST.get(name, 10**12))),
+        ("max_response_size", None),
+        ("max_connections_per_host", None),
+    ],
+)
+def test_the_bounds_themselves_are_allowed(name: str, value: Any) -> None:
+    config = HTTPConfig(**{name: value})
+    assert config.replace() == config
+    assert getattr(config, name) is not None or value is None
+
+
+# ---- What it shows ----
+
+
+def test_the_repr_shows_what_is_not_as_by_default() -> None:
+    assert repr(HTTPConfig()) == "HTTPConfig()"
+    config = HTTPConfig("http://host/api", retries=5, headers={"Accept": "text/html"}, timeout=None, proxy="http://p:1")
+    assert repr(config) == (
+        "HTTPConfig(base_url='http://host/api', headers={'Accept': 'text/html'}, timeout=None, retries=5, "
+        "proxy='http://p:1')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("base_url", f"http://{CANARY}:{CANARY}@host/api", "base_url='http://***@host/api'"),
+        ("headers", {"X-API-Key": CANARY, "Accept": "a"}, "headers={'X-API-Key': '***', 'Accept': 'a'}"),
+        ("headers", {"authorization": CANARY}, "headers={'authorization': '***'}"),
+        ("params", {"key": CANARY, "page": 1}, "params={'key': '***', 'page': '***'}"),
+        ("params", {"key": [CANARY]}, "params={'key': '***'}"),
+        ("cookies", {"session": CANARY}, "cookies={'session': '***'}"),
+        ("auth", ("user", CANARY), "auth=BasicAuth(***)"),
+        ("auth", (CANARY, "password"), "auth=BasicAuth(***)"),
+        ("auth", BearerAuth(CANARY), "auth=BearerAuth(***)"),
+        ("auth", lambda: CANARY, "auth=RefreshingAuth(***)"),
+        ("proxy", f"http://user:{CANARY}@host:3128", "proxy='http://***@host:3128'"),
+        ("client_cert", ("cert", "key", CANARY), "client_cert=('cert', 'key', '***')"),
+        ("interceptors", [SimpleNamespace(pre_request=CANARY)], "interceptors=('SimpleNamespace',)"),
+        (
+            "json_codec",
+            JSONCodec("mine", partial(print, CANARY), partial(print, CANARY)),
+            "json_codec=JSONCodec(name='mine')",
+        ),
+    ],
+)
+def test_the_repr_shows_no_secret(name: str, value: Any, shown: str) -> None:
+    assert repr(HTTPConfig(**{name: value})) == f"HTTPConfig({shown})"
+
+
+def test_headers_that_are_said_to_be_secret_are_not_shown() -> None:
+    shown = repr(HTTPConfig(headers={"X-Mine": CANARY}, secret_headers=["x-mine"]))
+    assert CANARY not in shown
+    assert "'X-Mine': '***'" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base_url", f"http://user:{CANARY}@host:99999"),
+        ("base_url", f"http://user:{CANARY}\u2100@host"),
+        ("base_url", f"http://host?key={CANARY}"),
+        ("base_url", f"http://host#{CANARY}"),
+        ("base_url", f"ftp://user:{CANARY}@host"),
+        ("headers", {"a": CANARY.encode()}),
+        ("headers", {"a": f"{CANARY}\n"}),
+        ("params", CANARY),
+        ("params", {"a": CANARY.encode()}),
+        ("params", {"a": [{CANARY: 1}]}),
+        ("params", {"a": f"{CANARY}\ud800"}),
+        ("cookies", {"a": CANARY.encode()}),
+        ("cookies", {"a": f"{CANARY}\n"}),
+        ("auth", CANARY),
+        ("auth", ("user", f"{CANARY}\n")),
+        ("auth", ("user", CANARY, CANARY)),
+        ("proxy", f"socks5://user:{CANARY}@host"),
+        ("proxy", f"user:{CANARY}@host"),
+        ("proxy", f"http://user:{CANARY}@host:99999"),
+        ("client_cert", ("cert", "key", [CANARY])),
+        ("client_cert", ["cert", "key", CANARY]),
+        ("interceptors", partial(print, CANARY)),
+        ("interceptors", [partial(print, CANARY)]),
+        ("json_codec", partial(print, CANARY)),
+    ],
+)
+def test_no_error_shows_a_secret(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        HTTPConfig(**{name: value})
+    error: BaseException | None = caught.value
+    while error is not None:  # as a traceback shows them
+        assert CANARY not in repr(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+# ---- What becomes of it ----
+
+
+def full_config() -> HTTPConfig:
+    return HTTPConfig(
+        "http://user:pass@host/api",
+        headers={"X-A": "1"},
+        params={"a": [1, 2]},
+        cookies={"a": "b"},
+        auth=("user", "pass"),
+        timeout=ClientTimeout(total=5),
+        retry_statuses=[503],
+        client_cert=("cert.pem", "key.pem", "pass"),
+        ca_file=Path("ca.pem"),
+        secret_headers=["X-Mine"],
+        rate_limit=10,
+    )
+
+
+def test_equal_settings_are_equal_and_other_ones_are_not() -> None:
+    assert HTTPConfig() == HTTPConfig()
+    assert full_config() == full_config()
+    assert full_config() != full_config().replace(retries=7)
+    assert HTTPConfig() != object()
+
+
+def test_it_cannot_be_hashed_because_its_mappings_cannot() -> None:
+    assert not isinstance(HTTPConfig(), Hashable)
+    with pytest.raises(TypeError, match="'HTTPConfig'"):
+        hash(HTTPConfig())
+
+
+def test_it_can_be_pickled_and_copied() -> None:
+    config = full_config()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(config, protocol)) == config
+    assert copy.copy(config) == copy.deepcopy(config) == config
+
+
+def test_a_field_cannot_be_set() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        HTTPConfig().retries = 1  # type: ignore[misc]
+
+
+def test_replace_gives_a_checked_copy() -> None:
+    config = full_config()
+    changed = config.replace(retries=7, headers={"X-B": "2"})
+    assert (changed.retries, changed.headers) == (7, {"X-B": "2"})
+    assert config == full_config()
+    assert changed.replace(retries=config.retries, headers=config.headers) == config
+    with pytest.raises(ValueError, match=r"^retries must be 0 or more, not -1$"):
+        config.replace(retries=-1)
+    with pytest.raises(TypeError, match="nonsense"):
+        config.replace(nonsense=1)
+
+
+def test_only_the_base_url_may_be_given_by_position() -> None:
+    assert HTTPConfig("http://host").base_url == "http://host"
+    with pytest.raises(TypeError, match="positional"):
+        HTTPConfig("http://host", {})  # type: ignore[misc]
+
+
+def test_what_it_was_made_of_may_change_afterwards() -> None:
+    headers, params, cookies = {"a": "1"}, {"a": [1], "b": "2"}, {"a": "1"}
+    statuses, secrets, interceptors = [503], ["x-a"], [Interceptor()]
+    config = HTTPConfig(
+        headers=headers,
+        params=params,
+        cookies=cookies,
+        retry_statuses=statuses,
+        secret_headers=secrets,
+        interceptors=interceptors,
+    )
+    before = pickle.dumps([getattr(config, name) for name in ("headers", "params", "cookies", "retry_statuses")])
+    for mapping in (headers, params, cookies):
+        mapping["a\r\n"] = "\r\n"  # type: ignore[assignment]
+    params["a"].append(b"x")  # type: ignore[attr-defined]
+    for items in (statuses, secrets, interceptors):
+        items.clear()  # type: ignore[attr-defined]
+    after = pickle.dumps([getattr(config, name) for name in ("headers", "params", "cookies", "retry_statuses")])
+    assert after == before
+    assert config.secret_headers == {"x-a"}
+    assert len(tuple(config.interceptors)) == 1
+
+
+def test_what_can_be_read_only_once_is_kept() -> None:
+    config = HTTPConfig(
+        retry_statuses=iter([503]),
+        secret_headers=iter(["X-A"]),  # type: ignore[arg-type]
+        interceptors=iter([Interceptor()]),
+    )
+    assert (config.retry_statuses, config.secret_headers) == ({503}, {"x-a"})
+    assert len(tuple(config.interceptors)) == len(tuple(config.interceptors)) == 1
+
+
+def test_short_forms_become_what_they_stand_for() -> None:
+    config = HTTPConfig(auth=("user", "pass"), rate_limit=10, secret_headers=["X-Mine"])
+    assert config.auth == BasicAuth("user", "pass")
+    assert config.rate_limit == RateLimit(10)
+    assert config.secret_headers == {"x-mine"}
+
+
+# ---- The limits of an attempt ----
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        (None, (None, None, 10.0, 30.0)),
+        (5, (5, None, 10.0, 30.0)),
+        (ClientTimeout(), (None, None, 10.0, 30.0)),
+        (ClientTimeout(total=5), (5, None, 10.0, 30.0)),
+        (ClientTimeout(total=0), (None, None, 10.0, 30.0)),
+        (ClientTimeout(connect=1, sock_connect=2, sock_read=3), (None, 1, 2, 3)),
+        (ClientTimeout(sock_connect=0, sock_read=0), (None, None, 0, 0)),
+    ],
+)
+def test_what_a_client_timeout_leaves_open_is_as_configured(given: Any, limits: tuple[Any, ...]) -> None:
+    timeout = HTTPConfig().client_timeout(given)
+    assert (timeout.total, timeout.connect, timeout.sock_connect, timeout.sock_read) == limits
+
+
+def test_configured_limits_may_be_off() -> None:
+    timeout = HTTPConfig(connect_timeout=None, read_timeout=None).client_timeout(None)
+    assert timeout == ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+def test_a_codec_of_the_users_own_is_kept() -> None:
+    codec = JSONCodec("mine", lambda value: b"{}", lambda content: {})
+    assert HTTPConfig(json_codec=codec).json_codec is codec
