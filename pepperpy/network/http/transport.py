@@ -1,0 +1,188 @@
+"""The seam of HTTP: one exchange is one request and its answer.
+
+The policy (`engine.py`) knows redirects, retries, cookies, tokens, deadlines, statuses and rate limits, and no transport.
+A transport knows connections and bytes, and nothing of these. What they hand each other is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Literal, Protocol
+
+# Why an exchange failed; the policy makes an error of this package of it, and decides whether to try again.
+#   dns              no address for the host, or for the proxy
+#   refused          no connection: refused, unreachable, ...
+#   connect_timeout  no connection in time
+#   queue_timeout    none of `max_connections` became free in time
+#   read_timeout     the server was silent for too long
+#   write_timeout    the server took no data for too long
+#   tls              the handshake failed, or the certificate is not accepted
+#   proxy            the proxy refused, or did not answer as one
+#   reset            the connection was lost
+#   no_answer        the server closed the connection without a byte of an answer
+#   malformed        what came is not HTTP
+#   truncated        the body ended before it was whole
+#   bad_encoding     the body is not compressed as announced, or in a way that is not known here
+#   closed           the transport was closed, or the answer given back, meanwhile
+#   unsendable       the request cannot be sent as it is
+#   body_failed      the source of the request's body failed; `cause` is what it raised
+Kind = Literal[
+    "dns",
+    "refused",
+    "connect_timeout",
+    "queue_timeout",
+    "read_timeout",
+    "write_timeout",
+    "tls",
+    "proxy",
+    "reset",
+    "no_answer",
+    "malformed",
+    "truncated",
+    "bad_encoding",
+    "closed",
+    "unsendable",
+    "body_failed",
+]
+Phase = Literal["queue", "dns", "connect", "response", "body"]
+
+
+class WireError(Exception):
+    """What a transport raises, and nothing else does; never with a secret, or a peer's raw text, in `text`.
+
+    Attributes:
+        kind: What happened.
+        text: The same in words, for the message.
+        cause: The exception behind it, or None; becomes `__cause__` of the error that the caller gets.
+        details: What the error's `details` say besides: `status` of a proxy, `limit`, ...
+    """
+
+    def __init__(self, kind: Kind, text: str, cause: BaseException | None = None, **details: Any) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+        self.cause = cause
+        self.details = details
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds of one exchange; None: no limit.
+
+    Attributes:
+        queue: For a connection: waiting for a free one, and making one, together.
+        connect: For making a connection: name lookup, all addresses, the proxy's answer, TLS.
+        read: Without a byte from the server.
+    """
+
+    queue: float | None = None
+    connect: float | None = None
+    read: float | None = None
+
+
+class Trip:
+    """How far one exchange got. The transport writes it, the policy reads it. Times are those of `time.monotonic()`.
+
+    Attributes:
+        phase: What it is doing.
+        request_left: Whether a byte of the request may have reached the server.
+        reused: Whether the connection had carried an exchange before.
+        began_at: When the exchange began.
+        connect_at: When it began to make a connection; 0 for a pooled one.
+        connected_at: When it had a connection; 0 before.
+        dns_s: Seconds that the lookup took.
+    """
+
+    __slots__ = ("began_at", "connect_at", "connected_at", "dns_s", "phase", "request_left", "reused")
+
+    def __init__(self) -> None:
+        self.phase: Phase = "queue"
+        self.request_left = False
+        self.reused = False
+        self.began_at = monotonic()
+        self.connect_at = 0.0
+        self.connected_at = 0.0
+        self.dns_s = 0.0
+
+
+class Answer(Protocol):
+    """The answer of one exchange: its head is there, its body comes as it is read.
+
+    Whoever has one reads it to the end, or calls `release()` or `abort()`; otherwise its connection is lost to the pool.
+    """
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def version(self) -> str:
+        """`1.0` or `1.1`."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """A `multidict.CIMultiDictProxy`, in which bytes that are not ASCII are surrogates (PEP 383)."""
+
+    @property
+    def trailers(self) -> Mapping[str, str]:
+        """The same of what came behind a chunked body; empty until `ended`."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body has been read to its end."""
+
+    @property
+    def whole_size(self) -> int | None:
+        """Bytes of the decoded body, if all of it has arrived; None while some is still to come."""
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes of the body as they came so far, before decompression."""
+
+    async def read_some(self) -> bytes:
+        """The next piece of the body, decompressed; empty at its end. Then the connection is free for others.
+
+        At the end, this waits until the request's body has been sent too, or is given up.
+
+        Raises:
+            WireError: It broke off. The connection is closed.
+
+        Cancelled: nothing is lost, the next call goes on.
+        """
+
+    async def read(self) -> bytes:
+        """The rest of the body in one piece; for bodies whose size is bounded otherwise. Raises as `read_some()`."""
+
+    def release(self) -> None:
+        """The rest of the body is of no interest. Its connection is used again if all of it is there."""
+
+    def abort(self) -> None:
+        """Close the connection, unless the exchange is over."""
+
+
+class Transport(Protocol):
+    """What carries the exchanges of one client."""
+
+    @property
+    def open_connections(self) -> int: ...
+
+    @property
+    def discarded(self) -> int:
+        """Pooled connections that turned out not to be fit for use."""
+
+    async def exchange(self, request: Any, trip: Trip) -> Answer:
+        """Send one request; returns when the head of its answer is there.
+
+        Raises:
+            WireError: It failed. The connection is closed.
+
+        Cancelled: the connection is closed, or, where nothing of the request has left, goes back to the pool.
+        """
+
+    async def close(self, seconds: float) -> None:
+        """End all connections, in order for so long, then at once."""
+
+    def abandon(self) -> None:
+        """End all connections without a turn of the loop."""
