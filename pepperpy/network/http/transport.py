@@ -1,7 +1,7 @@
 """The seam of HTTP: one exchange is one request and its answer.
 
-The policy (`engine.py`) knows redirects, retries, cookies, tokens, deadlines, statuses and rate limits, and no transport.
-A transport knows connections and bytes, and nothing of these. What they hand each other is here.
+The policy (`engine.py`) knows redirects, retries, cookies, tokens, deadlines, statuses and rate limits, but no
+transport. A transport knows connections and bytes, and nothing of these. What they hand each other is here.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Trip:
 class Answer(Protocol):
     """The answer of one exchange: its head is there, its body comes as it is read.
 
-    Whoever has one reads it to the end, or calls `release()` or `abort()`; otherwise its connection is lost to the pool.
+    Whoever has one reads it to the end, or calls `release()` or `abort()`: until then its connection is not free.
     """
 
     @property
