@@ -3,146 +3,21 @@
  *     c_client                                        prints the kinds of workload that it knows
  *     c_client KIND PORT SIZE CONNECTIONS SECONDS     does it, prints one JSON object as client.py does
  */
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-#ifdef __linux__
-#include <sys/epoll.h>
-#endif
+#include "c_common.h"
 
 /* As in workloads.py. */
 enum { LINE_BYTES = 64, HEADER_BYTES = 4 };
 static const char last_message[] = "how many?\n";
 
-/* One read takes at most this, as in asyncio and uvloop. */
-enum { READ_BYTES = 256 * 1024 };
-
-static int port, connections;
-static size_t size;
-static double limit;
-
 static char line[LINE_BYTES];
 static char *message; /* lines, `size` bytes */
 
-static void fail(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static void check(int right, const char *what) {
-    if (!right) {
-        fprintf(stderr, "wrong %s\n", what);
-        exit(1);
-    }
-}
-
-/* ---- The clock: as `Clock` in client.py ---- */
-
-static unsigned long long operations;
-static double *latencies;
-static size_t measured, room;
-static double begun, begun_cpu, elapsed, elapsed_cpu;
-
-static double seconds_of(clockid_t clock) {
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return now.tv_sec + now.tv_nsec * 1e-9;
-}
-
-static double now(void) { return seconds_of(CLOCK_MONOTONIC); }
-
-static void start(void) {
-    begun = now();
-    begun_cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
-}
-
-static int running(void) { return now() - begun < limit; }
-
-static void stop(void) {
-    elapsed = now() - begun;
-    elapsed_cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - begun_cpu;
-}
-
-static void add_latency(double seconds) {
-    if (measured == room) {
-        room = room ? 2 * room : 1024;
-        latencies = realloc(latencies, room * sizeof *latencies);
-        check(latencies != NULL, "amount of memory");
-    }
-    latencies[measured++] = seconds;
-    operations = measured;
-}
-
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* As `peak_memory()` in client.py. */
-static long peak_memory(void) {
-    char text[256];
-    long kibibytes;
-    FILE *status = fopen("/proc/self/status", "r");
-    while (status && fgets(text, sizeof text, status))
-        if (sscanf(text, "VmHWM: %ld", &kibibytes) == 1)
-            return kibibytes * 1024;
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_maxrss;
-}
-
-static void report(void) {
-    check(operations > 0, "number of operations");
-    printf("{\"operations\": %llu, \"seconds\": %f, \"cpu_seconds\": %f, \"bytes_per_operation\": 0, "
-           "\"peak_memory_bytes\": %ld, ",
-           operations, elapsed, elapsed_cpu, peak_memory());
-    if (measured) {
-        qsort(latencies, measured, sizeof *latencies, ascending);
-        printf("\"p50\": %.9f, \"p99\": %.9f}\n", latencies[measured / 2], latencies[measured * 99 / 100]);
-    } else
-        puts("\"p50\": null, \"p99\": null}");
-}
-
-/* ---- Sockets ---- */
-
-static int open_connection(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
-        fail("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return fd;
-}
-
-static size_t receive_some(int fd, char *memory, size_t most) {
-    ssize_t n = recv(fd, memory, most, 0);
-    if (n <= 0)
-        fail("recv");
-    return n;
-}
+/* ---- Workloads ---- */
 
 static void receive_exactly(int fd, char *memory, size_t count) {
     for (size_t filled = 0; filled < count;)
         filled += receive_some(fd, memory + filled, count - filled);
 }
-
-static void send_all(int fd, const char *memory, size_t count) {
-    for (size_t sent = 0; sent < count;) {
-        ssize_t n = send(fd, memory + sent, count - sent, 0);
-        if (n < 0)
-            fail("send");
-        sent += n;
-    }
-}
-
-/* ---- Workloads ---- */
 
 /* Reads as much as comes and hands each message to nobody; `length_of` says how long the first of `n` bytes is, or 0. */
 static void receive_messages(size_t (*length_of)(const char *memory, size_t n)) {
@@ -297,40 +172,21 @@ static void connect_close(void) {
     check(!memcmp(answer, line, sizeof line), "answer");
 }
 
-static const struct {
-    const char *name;
-    void (*run)(void);
-} kinds[] = {
+static const Kind kinds[] = {
     {"receive_line", receive_line},     {"receive_lines", receive_line},     {"receive_record", receive_record},
     {"receive_records", receive_record}, {"receive_bulk", receive_bulk},     {"receive_stream", receive_stream},
     {"send", send_messages},            {"echo", echo},                      {"connect_close", connect_close},
 };
 
 int main(int argc, char **argv) {
-    if (argc != 6) {
-        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-            puts(kinds[i].name);
-        return 0;
-    }
-    port = atoi(argv[2]);
-    size = atol(argv[3]);
-    connections = atoi(argv[4]);
-    limit = atof(argv[5]);
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
+    size_t count = sizeof kinds / sizeof *kinds;
+    if (argc != 6)
+        return print_kinds(kinds, count);
+    read_arguments(argv);
     memset(line, 'x', sizeof line);
     line[sizeof line - 1] = '\n';
     message = malloc(size);
     for (size_t i = 0; i < size; i += sizeof line)
         memcpy(message + i, line, sizeof line);
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (!strcmp(argv[1], kinds[i].name)) {
-            kinds[i].run();
-            report();
-            return 0;
-        }
-    fprintf(stderr, "no such kind: %s\n", argv[1]);
-    return 1;
+    return run_kind(kinds, count, argv[1]);
 }

@@ -29,7 +29,8 @@ import http_load
 from workloads import HTTP_WORKLOADS, Workload
 
 HERE = Path(__file__).parent
-C_CLIENT = "tcp.c_client"
+# The limit of each family: a program of this folder.
+C_CLIENTS = {"tcp.c_client": "c_client", "http.c_http": "c_http"}
 TOO_WIDE = 0.25  # of the median: (slowest - fastest) beyond which a figure says that it is unsure. Arbitrary.
 
 
@@ -61,16 +62,16 @@ def peers(family: str) -> list[tuple[Peer, frozenset[str]]]:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LOOPS":
                 loops = ast.literal_eval(node.value)
         found += [(Peer(f"{family}.{path.stem}", loop), kinds) for loop in loops]
-    if family == "tcp":
-        found.append((Peer(C_CLIENT, "none"), c_client_kinds()))
+    found += [(Peer(name, "none"), c_kinds(name)) for name in C_CLIENTS if name.startswith(family)]
     return found
 
 
 def peers_for(workload: Workload) -> list[Peer]:
     family = "http" if workload.family == "HTTP" else "tcp"
     known = [peer for peer, kinds in peers(family) if workload.kind in kinds]
-    # The C client speaks no TLS.
-    return [peer for peer in known if not (peer.name == C_CLIENT and workload.tls)]
+    # The C clients speak no TLS, know one host, and unpack nothing.
+    beyond_c = workload.tls or workload.hosts > 1 or workload.path == "/packed"
+    return [peer for peer in known if not (peer.name in C_CLIENTS and beyond_c)]
 
 
 @functools.cache
@@ -193,10 +194,12 @@ def built(name: str) -> str:
 
 
 @functools.cache
-def c_client_kinds() -> frozenset[str]:
+def c_kinds(name: str) -> frozenset[str]:
+    """The kinds of workload that a C client knows."""
     if not has_compiler():
         return frozenset()
-    return frozenset(subprocess.run([built("c_client")], check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+    command = [built(C_CLIENTS[name])]
+    return frozenset(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
 
 
 @functools.cache
@@ -215,12 +218,14 @@ def run(peer: Peer, workload: Workload, seconds: float | None = None) -> dict[st
     compile_all()
     seconds = workload.seconds if seconds is None else seconds
     with server(workload) as port:
-        if peer.name == C_CLIENT:
+        if peer.name in C_CLIENTS:
             command = [
-                built("c_client"),
+                built(C_CLIENTS[peer.name]),
                 workload.kind,
                 *map(str, (port, workload.size, workload.connections, seconds)),
             ]
+            if workload.family == "HTTP":
+                command.append(workload.path)
             if shutil.which("taskset"):
                 command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command]
         else:

@@ -18,7 +18,7 @@ from workloads import WORKLOADS, Workload
 OURS = ("tcp.network_client", "http.http_client")
 # What most use now, and what is no client for others to use: the limit, and a parser written for the workload.
 USUAL = ("tcp.streams", "http.aiohttp_session")
-BY_HAND = ("tcp.c_client", "tcp.protocol", "tcp.aiofastnet_protocol")
+BY_HAND = ("tcp.c_client", "http.c_http", "tcp.protocol", "tcp.aiofastnet_protocol")
 # What is measured, and what measures it.
 PACKAGES = (
     "pepperpy-network", "aiohttp", "uvloop", "aiofastnet", "anyio", "trio", "httpx", "niquests", "aiosonic",
