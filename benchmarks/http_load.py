@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+from workloads import EVENT
 
 if TYPE_CHECKING:
     from client import Job
@@ -102,3 +105,28 @@ def counter(job: Job, clock: Any) -> Callable[[float], None]:
         clock.operations += job.size
 
     return count_bytes
+
+
+async def keep_streaming(job: Job, events: Callable[[str], AsyncGenerator[str, None]]) -> None:
+    """Read `job.connections` streams at once until the time is over.
+
+    Args:
+        events: Asks for a stream, and gives the data of its events.
+    """
+    (url,) = urls(job)
+    expected = EVENT.decode()
+
+    async def follow(stream: AsyncGenerator[str, None]) -> None:
+        while clock.running():
+            for _ in range(10):
+                if len(await anext(stream)) != len(expected):
+                    raise RuntimeError("wrong event")
+            clock.operations += 10
+
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(contextlib.aclosing(events(url))) for _ in range(job.connections)]
+        for stream in streams:
+            if await anext(stream) != expected:
+                raise RuntimeError("wrong event")
+        with job.measure() as clock:
+            await asyncio.gather(*map(follow, streams))

@@ -18,7 +18,7 @@ import ssl
 import sys
 import threading
 
-from workloads import HEADER_BYTES, LARGE_RECORD, LAST_MESSAGE, LINE
+from workloads import EVENT, HEADER_BYTES, LARGE_RECORD, LAST_MESSAGE, LINE
 
 RECORD = len(LINE).to_bytes(HEADER_BYTES, "big") + LINE
 BLOCKS = {
@@ -26,6 +26,10 @@ BLOCKS = {
     "records": RECORD * (1 << 14),
     "large_records": LARGE_RECORD.to_bytes(HEADER_BYTES, "big") + LINE * (LARGE_RECORD // len(LINE)),
 }  # 1 MiB each
+# A chunk for each event, as servers send them that flush after each one.
+_DATA = b"data: " + EVENT + b"\n\n"
+EVENTS = (b"%x\r\n" % len(_DATA) + _DATA + b"\r\n") * 64
+EVENTS_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def flood(connection: socket.socket, block: bytes) -> None:
@@ -70,6 +74,33 @@ def sink(connection: socket.socket) -> None:
     connection.setblocking(True)
     connection.sendall((total - len(LAST_MESSAGE)).to_bytes(8, "big"))
     connection.recv(1)  # until the client closes
+
+
+class Events:
+    """Answers each connection with an endless stream of server-sent events, whatever it asks; all in one thread."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._listener = listener
+        self._unsent: dict[socket.socket, memoryview] = {}
+
+    def serve(self) -> None:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                connection, _ = self._listener.accept()
+                connection.recv(65536)  # the request, which comes in one piece
+                connection.setblocking(False)
+                self._unsent[connection] = memoryview(EVENTS_HEAD)
+            for connection, data in list(self._unsent.items()):
+                try:
+                    data = data[connection.send(data) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    self._unsent.pop(connection).release()
+                    connection.close()
+                    continue
+                self._unsent[connection] = data or memoryview(EVENTS)
 
 
 class Echo:
@@ -157,6 +188,8 @@ def main(kind: str, certificate: str | None = None) -> None:
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     if kind == "echo":
         Echo(listener, context).serve()
+    if kind == "events":
+        Events(listener).serve()
     while True:
         connection, _ = listener.accept()
         try:

@@ -9,6 +9,7 @@ LAST_MESSAGE = b"how many?\n"  # ends what the sink counts; in no other message
 HEADER_BYTES = 4  # of a record, big-endian: how many bytes follow
 BULK_PIECE = 4 << 20
 LARGE_RECORD = 1 << 20
+EVENT = b"x" * 1017  # with "data: " and the empty line 1 KiB
 SEND_PIECE = 256 << 10
 
 
@@ -19,7 +20,7 @@ class Workload:
     Attributes:
         name: What it is selected by.
         kind: The function of a peer's module that does it.
-        server: What stands at the other end: a kind of server.py, or nginx.
+        server: What stands at the other end: a kind of server.py, or nginx. `events` speaks HTTP too.
         words: What one operation is.
         size: Bytes of a message or body.
         connections: How many at once; over HTTP, requests in flight.
@@ -47,7 +48,7 @@ class Workload:
     @property
     def family(self) -> str:
         """What it is reported and plotted with."""
-        return "HTTP" if self.server == "nginx" else "TLS" if self.tls else "TCP"
+        return "HTTP" if self.server in ("nginx", "events") else "TLS" if self.tls else "TCP"
 
 
 def _tcp() -> list[Workload]:
@@ -115,6 +116,7 @@ HTTP_WORKLOADS = {
             path="/packed",
         ),
         Workload("http_hosts", "get", "nginx", "GET of 100 bytes of 64 hosts in turn, 32 in flight", 100, 32, hosts=64),
+        Workload("http_events", "events", "events", "server-sent event of 1 KiB in, of 32 streams", 1024, 32),
         Workload("https_get_32", "get", "nginx", "GET of 100 bytes, 32 in flight", 100, 32, tls=True),
     ]
 }  # fmt: skip

@@ -1,9 +1,10 @@
 """This package, as its README recommends; the pool as large as the load, where that is above the default of 100."""
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from client import Job
-from http_load import JSON_SENT, body_of, keep_in_flight
+from http_load import JSON_SENT, body_of, keep_in_flight, keep_streaming
 
 from pepperpy.network import HTTPClient, HTTPConfig
 
@@ -43,3 +44,14 @@ async def post_bytes(job: Job) -> None:
             return await client.post(url, data=body)
 
         await keep_in_flight(job, one)
+
+
+async def events(job: Job) -> None:
+    async with _client(job) as client:
+
+        async def one(url: str) -> AsyncGenerator[str, None]:
+            async with client.stream("GET", url) as stream:
+                async for event in stream.events():
+                    yield event.data
+
+        await keep_streaming(job, one)

@@ -7,11 +7,12 @@ and twenty times as long with 256. `verify` is its documented place for a certif
 HTTP/1.1 and the standard library's JSON are its defaults.
 """
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 from client import Job
-from http_load import JSON_SENT, body_of, keep_in_flight
+from http_load import JSON_SENT, body_of, keep_in_flight, keep_streaming
 
 
 def _client(job: Job) -> httpx.AsyncClient:
@@ -54,3 +55,15 @@ async def post_bytes(job: Job) -> None:
             return (await client.post(url, content=body)).raise_for_status().text
 
         await keep_in_flight(job, one)
+
+
+async def events(job: Job) -> None:
+    async with _client(job) as client:
+
+        async def one(url: str) -> AsyncGenerator[str, None]:
+            async with client.stream("GET", url) as response:
+                async for line in response.aiter_lines():
+                    if line.startswith("data: "):
+                        yield line[6:]
+
+        await keep_streaming(job, one)
