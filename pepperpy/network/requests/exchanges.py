@@ -1,47 +1,29 @@
 """`NetworkClient.request()`: exchanges on one connection, one after the other, none of which gets another's reply.
 
-A reply on a stream says of whom it is by its place only. So an exchange that ends between the sending of its request
-and the end of its reply takes the connection with it: the reply that is still to come would answer the next one
-(redis-py's CVE-2023-28858). Before anything is sent there is nothing to put out of step, and the connection stays.
+Only a reply's position in the stream tells which request it answers. So an exchange that ends after its request was
+sent and before its reply was complete ends the connection: the next request would get the late reply (redis-py's
+CVE-2023-28858). An exchange that ends before it has sent anything leaves the connection as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
-import math
-import time
-from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pepperpy.network.checks import BytesLike, Timeout
-from pepperpy.network.errors import (
-    BusyError,
-    ClosedError,
-    ConnectionLostError,
-    DecodeError,
-    IncompleteReadError,
-    MessageTooLargeError,
-    NetworkError,
-    NetworkTimeoutError,
-    ProtocolError,
-)
+from pepperpy.network.errors import BusyError, ClosedError, ConnectionLostError, ProtocolError
 from pepperpy.network.link import Link
 from pepperpy.network.pending import raise_loss
-from pepperpy.network.watchdog import Limit, Watchdog, watchdog_of
+from pepperpy.network.requests.failures import drop_connection, is_peers_doing, refusal, request_limit
+from pepperpy.network.requests.turns import Turns
+from pepperpy.network.watchdog import watchdog_of
 
 if TYPE_CHECKING:
     from pepperpy.network._core.stream_protocol import StreamProtocol
     from pepperpy.network.tcp.client import NetworkClient
 
 T = TypeVar("T")
-
-logger = logging.getLogger("pepperpy.network.tcp")
-
-# Reasons for which the peer, or the network, has to answer; with any other it was this side that closed.
-_PEERS_DOING = (ConnectionLostError, DecodeError, IncompleteReadError, MessageTooLargeError, ProtocolError)
 
 
 class Exchanges:
@@ -133,11 +115,11 @@ class Exchanges:
 
     def _drop(self, link: Link, reason: BaseException) -> None:
         loss = self._protocol.loss
-        drop(link, self._protocol, reason)
+        drop_connection(link, self._protocol, reason)
         # The client may have connected again meanwhile, and `receive` may have read there.
-        drop(link, link.protocol, reason)
+        drop_connection(link, link.protocol, reason)
         refuse = refusal(link, "connection dropped after a failed request", reason)
-        if loss is not None and not isinstance(reason, _PEERS_DOING):
+        if loss is not None and not is_peers_doing(reason):
             # Lost before: by the heartbeat, maybe, whose own request is cancelled for it.
             what = f"connection lost: {link.config.explained(loss)}"
             refuse = link.maker(ConnectionLostError, what, "request", loss)
@@ -149,95 +131,3 @@ def exchanges_of(link: Link) -> Exchanges:
     if link.exchanges is None:
         link.exchanges = Exchanges(link.protocol)
     return link.exchanges
-
-
-# ---- What requests and pipelines share ----
-
-# Makes the error that a request gets because of what became of another, or of the connection.
-Refusal = Callable[[], NetworkError]
-
-
-class Turns:
-    """At most `limit` at once; the others wait, and get their turn in the order in which they came."""
-
-    __slots__ = ("_refusal", "_waiting", "free")
-
-    def __init__(self, limit: int) -> None:
-        self.free = limit
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._refusal: Refusal | None = None
-
-    async def take(self) -> None:
-        """Wait for a turn. A call that raises has none: cancelled, or refused."""
-        if self._refusal is not None:
-            raise self._refusal()
-        if self.free:
-            self.free -= 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-            if self._refusal is not None:
-                raise self._refusal()
-        except BaseException:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            elif not turn.cancelled() and turn.exception() is None:
-                # Cancelled in the tick in which its turn came.
-                self.give_back()
-            raise
-
-    def give_back(self) -> None:
-        """Let the next one in."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.free += 1
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Let nobody in any more; who waits is told at once."""
-        self._refusal = refusal
-        for turn in self._waiting:
-            fail(turn, refusal())
-        self._waiting.clear()
-
-
-def fail(future: asyncio.Future[Any], error: NetworkError) -> None:
-    """End the wait for a future; nothing is reported if its task was cancelled in the same tick."""
-    if not future.done():
-        future.set_exception(error)
-        future.exception()
-
-
-def refusal(link: Link, what: str, reason: BaseException) -> Refusal:
-    """Makes the errors of those that cannot be served because of `reason`."""
-    kind = ConnectionLostError if isinstance(reason, _PEERS_DOING) else ClosedError
-    return link.maker(kind, f"{what}: {_words(reason)}", "request", reason)
-
-
-def drop(link: Link, protocol: StreamProtocol, reason: BaseException) -> None:
-    """Abort the connection, unless it has ended, or is being closed in order: that goes on."""
-    if protocol.state == "open":
-        what = "connection dropped after a failed request"
-        logger.info("%s: %s: %s", link.config.address, what, _words(reason))
-        protocol.drop(refusal(link, what, reason)())
-
-
-def request_limit(watchdog: Watchdog, link: Link, timeout: Timeout) -> Limit:
-    """The time of one whole call."""
-    seconds = link.seconds(timeout)
-    error = functools.partial(_timed_out, link, time.monotonic())
-    return watchdog.limit(math.inf if seconds is None else seconds, error)
-
-
-def _timed_out(link: Link, started: float) -> NetworkTimeoutError:
-    elapsed = round(time.monotonic() - started, 3)
-    return link.error(NetworkTimeoutError, f"request timed out after {elapsed} s", "request", elapsed=elapsed)
-
-
-def _words(reason: BaseException) -> str:
-    # The text of others' errors may hold what no log should.
-    return str(reason) if isinstance(reason, NetworkError) else type(reason).__name__

@@ -24,7 +24,8 @@ from pepperpy.network.errors import (
 from pepperpy.network.link import Link
 from pepperpy.network.messages.codecs import M
 from pepperpy.network.pending import catch_up
-from pepperpy.network.requests.exchanges import Refusal, Turns, drop, fail, refusal, request_limit
+from pepperpy.network.requests.failures import drop_connection, refusal, request_limit
+from pepperpy.network.requests.turns import Refusal, Turns, fail
 from pepperpy.network.watchdog import watchdog_of
 
 if TYPE_CHECKING:
@@ -303,7 +304,7 @@ class Pipeline(Generic[M]):
         self._refusal = refusal(self._link, "pipeline ended", reason)
         # It may be somebody else's by now: begun in the block of a pool and left there.
         if abort and self._link.protocol is self._protocol:
-            drop(self._link, self._protocol, reason)
+            drop_connection(self._link, self._protocol, reason)
         for reply in self._slots.values():
             if reply is not None:
                 fail(reply, self._refusal())
