@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import BytesLike, Timeout, seconds_of
@@ -37,6 +37,13 @@ class Receiving(Protocol):
     def wait_exactly(self, size: int, timeout: Timeout) -> Awaitable[None]: ...
     def wait_until(self, separator: BytesLike, max_size: int | None, timeout: Timeout) -> Awaitable[None]: ...
     def wait_line(self, timeout: Timeout) -> Awaitable[None]: ...
+
+
+class StandIn(Receiving, Protocol):
+    """What a reconnecting client receives from between two connections: see tcp/pending.py."""
+
+    def raise_loss(self) -> None: ...
+    async def catch_up(self, timeout: Timeout, phase: str) -> Timeout: ...
 
 
 class Sending(Protocol):
@@ -101,6 +108,24 @@ class Link:
             self.receiver = receiver
         if sender is not None:
             self.sender = sender
+
+    @property
+    def stand_in(self) -> StandIn | None:
+        """What answers in place of the receiver between two connections; None while there is a connection."""
+        return None if self.receiver is self.protocol.receiver else cast(StandIn, self.receiver)
+
+    def raise_loss(self) -> None:
+        """Raise the loss of an earlier connection, if no receive has raised it yet."""
+        if (stand_in := self.stand_in) is not None:
+            stand_in.raise_loss()
+
+    async def catch_up(self, timeout: Timeout, phase: str) -> Timeout:
+        """Raise a loss as `raise_loss()` does, else wait for the connection. Returns what is left of `timeout`.
+
+        For a call that sends and receives on one and the same connection.
+        """
+        stand_in = self.stand_in
+        return timeout if stand_in is None else await stand_in.catch_up(timeout, phase)
 
     def take_over(self, protocol: StreamProtocol, latency: float) -> None:
         """Go on with a new connection, whose attempt took `latency` seconds."""

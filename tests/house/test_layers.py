@@ -24,7 +24,7 @@ STOREYS = {
         "hosts proxy_url tls_files tls config config_url json_codec backoff watchdog daemon_threads lookup",
         "ground",
     ),
-    "link": ("link pending", "ground core shared"),
+    "link": ("link", "ground core shared"),
     "messages": ("messages messages.*", "ground core shared link"),
     "requests": ("requests requests.*", "ground core shared link messages"),
     "tcp": ("tcp tcp.*", "ground core shared link messages requests"),
@@ -42,7 +42,6 @@ UPWARD: set[str] = set()
 ANNOTATIONS = {
     "config -> tcp.client",  # its callables take a NetworkClient
     "link -> requests.exchanges",  # a link has the requests of its connection
-    "pending -> tcp.reconnect",
     "messages.framed -> tcp.client",
     "requests.exchanges -> tcp.client",
     "requests.pipeline -> tcp.client",

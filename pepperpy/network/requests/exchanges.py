@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 from pepperpy.network.checks import BytesLike, Timeout
 from pepperpy.network.errors import BusyError, ClosedError, ConnectionLostError, ProtocolError
 from pepperpy.network.link import Link
-from pepperpy.network.pending import raise_loss
 from pepperpy.network.requests.failures import drop_connection, is_peers_doing, refusal, request_limit
 from pepperpy.network.requests.turns import Turns
 from pepperpy.network.watchdog import watchdog_of
@@ -58,8 +57,8 @@ class Exchanges:
                 await self._turns.take()
                 has_turn = True
                 self.served = link
-                # Better now than with a request on its way.
-                raise_loss(link)
+                # Before the request is sent: afterwards the error would end the new connection.
+                link.raise_loss()
                 await self._send(link, data, allow_unasked)
                 accepted = True
                 return await self._receive(client, link, receive)

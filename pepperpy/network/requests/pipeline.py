@@ -23,7 +23,6 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.link import Link
 from pepperpy.network.messages.codecs import M
-from pepperpy.network.pending import catch_up
 from pepperpy.network.requests.failures import drop_connection, refusal, request_limit
 from pepperpy.network.requests.turns import Refusal, Turns, fail
 from pepperpy.network.watchdog import watchdog_of
@@ -132,7 +131,7 @@ class Pipeline(Generic[M]):
     async def __aenter__(self) -> Pipeline[M]:
         if self._reader is not None:
             raise self._error(UsageError, "a pipeline is used once; make a new one")
-        await catch_up(self._link, Default.TIMEOUT, "pipeline")
+        await self._link.catch_up(Default.TIMEOUT, "pipeline")
         self._protocol = self._link.protocol
         self._protocol.check_user()
         self._watchdog = watchdog_of(asyncio.get_running_loop())

@@ -678,9 +678,7 @@ class NetworkClient:
         """
         link = self._link
         if link.receiver is not link.protocol.receiver:
-            from pepperpy.network.pending import catch_up
-
-            timeout = await catch_up(link, timeout, "request")
+            timeout = await link.catch_up(timeout, "request")
         if link.exchanges is None:
             from pepperpy.network.requests.exchanges import Exchanges
 

@@ -41,8 +41,8 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.link import E, Link, connection_error, deadline_of, remaining
 from pepperpy.network.lookup import forget
-from pepperpy.network.pending import PendingReceiver, PendingSender
 from pepperpy.network.tcp.heartbeat import Heartbeat
+from pepperpy.network.tcp.pending import PendingReceiver, PendingSender
 
 if TYPE_CHECKING:
     from pepperpy.network.tcp.attempt import Lend

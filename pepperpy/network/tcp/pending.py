@@ -1,8 +1,8 @@
-"""What a reconnecting client calls between the loss of a connection and the next one, in place of its two directions.
+"""What stands in for the two directions of a reconnecting client between the loss of a connection and the next one.
 
-The coroutines of `NetworkClient` ask these objects as they ask a `Receiver` and a `Sender`. Each answers with the lost
-connection until that has raised its loss once, then with "wait", and at last with the next connection, which it puts
-back in its place. So a client that never reconnects runs the same code, and pays nothing.
+The coroutines of `NetworkClient` call these objects as they call a `Receiver` and a `Sender`. Each one answers by the
+lost connection until that has raised its loss once. Then it answers "wait". Once there is a new connection, it puts the
+new direction back in its place. So a client that does not reconnect runs the same code, and pays nothing.
 """
 
 from __future__ import annotations
@@ -26,37 +26,22 @@ D = TypeVar("D", Receiver, Sender)
 T = TypeVar("T")
 
 
-async def catch_up(link: Link, timeout: Timeout, phase: str) -> Timeout:
-    """Before anything that sends and receives: raise a loss that is still to be told, or wait for the next connection.
-
-    Gives the seconds that are left of `timeout`.
-    """
-    receiver = link.receiver
-    return await receiver.catch_up(timeout, phase) if isinstance(receiver, PendingReceiver) else timeout
-
-
-def raise_loss(link: Link) -> None:
-    """Raise the loss that a receive is still to be told of, if there is one."""
-    receiver = link.receiver
-    while isinstance(receiver, PendingReceiver) and not receiver.is_told:
-        receiver.take(65536)
-
-
 class Pending(Generic[D]):
-    """What both directions have in common: whose turn it is to answer."""
+    """What both directions have in common: which connection answers now."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        # The connection whose loss is still to be raised here. If its successors are lost too before that, they have
-        # no bytes and no news that anybody could have met: this one's loss stands for all.
+        # The connection whose loss this direction has not raised yet. If the next connections are lost before that as
+        # well, nobody has used them: this one loss stands for all.
         self.lost: StreamProtocol | None = None
 
     @property
     def is_told(self) -> bool:
+        """Whether this direction has raised the loss."""
         return self.lost is None or self._direction(self.lost).told
 
     def stand_in(self, link: Link) -> None:
-        """Answer in place of the direction, until it has a connection again."""
+        """Answer in place of the direction until there is a connection again."""
         raise NotImplementedError
 
     def _direction(self, protocol: StreamProtocol) -> D:
@@ -66,7 +51,7 @@ class Pending(Generic[D]):
         raise NotImplementedError
 
     def _current(self) -> D | None:
-        """The direction that answers now, or None: wait."""
+        """The direction that answers now; None where the call has to wait."""
         supervisor = self._supervisor
         supervisor.check_user()
         if self.lost is not None and not supervisor.is_closed:
@@ -81,12 +66,13 @@ class Pending(Generic[D]):
 
 
 class PendingReceiver(Pending[Receiver]):
-    """Stands in for a `Receiver`."""
+    """Stands in for a `Receiver`: `link.StandIn`."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         super().__init__(supervisor)
         self._waiting = False
-        # Of the one call that waits, from its first wait here to its end, so that it has its time once.
+        # The deadline of the one call that waits. It is set at its first wait and kept until its end, because one
+        # call may wait several times.
         self._deadline: float | None = None
 
     def stand_in(self, link: Link) -> None:
@@ -98,8 +84,11 @@ class PendingReceiver(Pending[Receiver]):
     def _put_back(self, link: Link) -> None:
         link.swap(receiver=link.protocol.receiver)
 
+    def raise_loss(self) -> None:
+        while not self.is_told:
+            self.take(65536)
+
     async def catch_up(self, timeout: Timeout, phase: str) -> float | None:
-        """See the function of that name."""
         deadline = deadline_of(timeout, self._supervisor.config)
         while (receiver := self._current()) is None:
             await self._supervisor.wait(deadline, phase)
@@ -128,7 +117,7 @@ class PendingReceiver(Pending[Receiver]):
         return self._take(lambda receiver: receiver.take_lines())
 
     def take_framed(self, take: Callable[[Any], Any]) -> Any:
-        """As the others, for a method of a `FrameReader`, which is given the direction that answers."""
+        """Call a take method of a `FrameReader` with the direction that answers."""
         return self._take(take, WAIT)
 
     def wait(self, timeout: Timeout) -> Awaitable[None]:
@@ -144,7 +133,7 @@ class PendingReceiver(Pending[Receiver]):
         return self._wait(lambda receiver, left: receiver.wait_line(left), timeout)
 
     def wait_framed(self, wait: Callable[[Any, Timeout, None], Awaitable[None]], timeout: Timeout) -> Awaitable[None]:
-        """As the others, likewise."""
+        """Call a wait method of a `FrameReader` with the direction that answers."""
         return self._wait(lambda receiver, left: wait(receiver, left, None), timeout)
 
     def _take(self, take: Callable[[Receiver], T], nothing: object = None) -> T | Any:
@@ -178,8 +167,8 @@ class PendingReceiver(Pending[Receiver]):
             self._waiting = False
 
 
-class Turn:
-    """The wait of one sender, which knows its deadline, for the next connection."""
+class WaitToSend:
+    """One sender's wait for the next connection. It keeps the deadline for the same call's next wait."""
 
     def __init__(self, supervisor: Supervisor, deadline: float) -> None:
         self._supervisor = supervisor
@@ -224,12 +213,12 @@ class PendingSender(Pending[Sender]):
             raise self._supervisor.error(ConnectionLostError, what, "send")
         sender.send_eof()
 
-    def wait(self, timeout: Timeout, previous: Turn | Waiter | None) -> Turn | Waiter:
+    def wait(self, timeout: Timeout, previous: WaitToSend | Waiter | None) -> WaitToSend | Waiter:
         sender = self._current()
-        if isinstance(previous, Turn):
+        if isinstance(previous, WaitToSend):
             timeout, previous = remaining(previous.deadline), None
         if sender is None:
-            return Turn(self._supervisor, deadline_of(timeout, self._supervisor.config))
+            return WaitToSend(self._supervisor, deadline_of(timeout, self._supervisor.config))
         return sender.wait(timeout, previous)
 
     def start_flush(self, timeout: Timeout) -> Awaitable[None] | None:
