@@ -6,6 +6,7 @@
       engine.py                   attempts: deadline, rate limit, auth, retries
         call.py                   one logical request and how far it got
         ../watchdog.py            one timer for the limits of all attempts
+        request.py                what one exchange sends: its headers are decided here
         transport.py              the seam: what the policy and a transport hand each other
         redirects.py, urls.py     what a redirect asks for next; URLs as they were given
         cookies.py                what servers set, and what is sent back

@@ -6,10 +6,11 @@ transport. A transport knows connections and bytes, and nothing of these. What t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from time import monotonic
 from typing import Any, Literal, Protocol
+
+from pepperpy.network.http.request import Request
 
 # Why an exchange failed; the policy makes an error of this package of it, and decides whether to try again.
 #   dns              no address for the host, or for the proxy
@@ -26,8 +27,10 @@ from typing import Any, Literal, Protocol
 #   truncated        the body ended before it was whole
 #   bad_encoding     the body is not compressed as announced, or in a way that is not known here
 #   closed           the transport was closed, or the answer given back, meanwhile
+#   bad_url          the URL cannot be used, its host for example
 #   unsendable       the request cannot be sent as it is
 #   body_failed      the source of the request's body failed; `cause` is what it raised
+#   other            anything else
 Kind = Literal[
     "dns",
     "refused",
@@ -43,9 +46,12 @@ Kind = Literal[
     "truncated",
     "bad_encoding",
     "closed",
+    "bad_url",
     "unsendable",
     "body_failed",
+    "other",
 ]
+# What an exchange is doing. `queue`: it waits for a free connection. The policy has phases of its own beside these.
 Phase = Literal["queue", "dns", "connect", "response", "body"]
 
 
@@ -67,41 +73,48 @@ class WireError(Exception):
         self.details = details
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds of one exchange; None: no limit.
-
-    Attributes:
-        queue: For a connection: waiting for a free one, and making one, together.
-        connect: For making a connection: name lookup, all addresses, the proxy's answer, TLS.
-        read: Without a byte from the server.
-    """
-
-    queue: float | None = None
-    connect: float | None = None
-    read: float | None = None
-
-
 class Trip:
-    """How far one exchange got. The transport writes it, the policy reads it. Times are those of `time.monotonic()`.
+    """How far the exchanges of one call have got. The transport writes what it does, the policy reads it.
+
+    Times are those of `time.monotonic()`, and `skipped_s` more.
 
     Attributes:
-        phase: What it is doing.
+        phase: A `Phase`; the policy writes its own between the exchanges.
         request_left: Whether a byte of the request may have reached the server.
         reused: Whether the connection had carried an exchange before.
-        began_at: When the exchange began.
         connect_at: When it began to make a connection; 0 for a pooled one.
         connected_at: When it had a connection; 0 before.
         dns_s: Seconds that the lookup took.
+
+        attempt: The number of the call's attempt that this exchange belongs to, from 1. The policy's.
+        ends_at: When the policy will end the exchange, its body included; infinity: never. The policy's: a transport
+            does not look at it.
+        skipped_s: Seconds that count as passed, though they did not. Only a stand-in for tests adds to it.
     """
 
-    __slots__ = ("began_at", "connect_at", "connected_at", "dns_s", "phase", "request_left", "reused")
+    __slots__ = (
+        "attempt",
+        "connect_at",
+        "connected_at",
+        "dns_s",
+        "ends_at",
+        "phase",
+        "request_left",
+        "reused",
+        "skipped_s",
+    )
 
     def __init__(self) -> None:
-        self.phase: Phase = "queue"
+        self.attempt = 0
+        self.ends_at = math.inf
+        self.skipped_s = 0.0
+        self.phase = "prepare"
+        self.begin()
+
+    def begin(self) -> None:
+        """Another exchange begins."""
         self.request_left = False
         self.reused = False
-        self.began_at = monotonic()
         self.connect_at = 0.0
         self.connected_at = 0.0
         self.dns_s = 0.0
@@ -163,7 +176,15 @@ class Answer(Protocol):
 
 
 class Transport(Protocol):
-    """What carries the exchanges of one client."""
+    """What carries the exchanges of one client. Made and used inside one running loop."""
+
+    @property
+    def default_headers(self) -> Mapping[str, str]:
+        """What is sent where nobody says otherwise: Accept, User-Agent, Accept-Encoding by what it can decode."""
+
+    @property
+    def session(self) -> Any:
+        """An `aiohttp.ClientSession` with the same connections and cookies, for `HTTPClient.session`; or None."""
 
     @property
     def open_connections(self) -> int: ...
@@ -172,7 +193,7 @@ class Transport(Protocol):
     def discarded(self) -> int:
         """Pooled connections that turned out not to be fit for use."""
 
-    async def exchange(self, request: Any, trip: Trip) -> Answer:
+    async def exchange(self, request: Request, trip: Trip) -> Answer:
         """Send one request; returns when the head of its answer is there.
 
         Raises:
