@@ -19,6 +19,7 @@ from support.tiers import by_tier
 from pepperpy.network import Delimited, IncompleteReadError, LengthPrefixed, NetworkConfig, NetworkError
 from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
 from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network.messages.codecs import framer_of
 
 pytestmark = pytest.mark.skipif(IMPOSSIBLE is not None, reason=str(IMPOSSIBLE))
 
@@ -57,7 +58,7 @@ class Reading:
     def open(self, protocol: StreamProtocol) -> None:
         self.receiver = protocol.receiver
         if self._codec is not None:
-            self._reader = FrameReader(self._codec._framer(EVER), None)
+            self._reader = FrameReader(framer_of(self._codec, EVER), None)
 
     def take(self) -> Any:
         return getattr(self._reader, self._frames)(self.receiver)

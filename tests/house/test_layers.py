@@ -18,7 +18,7 @@ PACKAGE = "pepperpy.network"
 # From the ground up. A module may import those of its own storey and of the storeys named behind it. "http.*" is
 # all of a folder.
 STOREYS = {
-    "ground": ("errors printable checks last_turns detached timers", ""),
+    "ground": ("errors printable checks last_turns detached timers lazy_types", ""),
     "core": ("_core _core.*", "ground"),
     "shared": (
         "hosts proxy_url tls_files tls config config_url json_codec backoff watchdog daemon_threads lookup",
@@ -42,16 +42,11 @@ UPWARD: set[str] = set()
 ANNOTATIONS = {
     "config -> tcp.client",  # its callables take a NetworkClient
     "link -> requests.exchanges",  # a link has the requests of its connection
-    "messages.framed -> tcp.client",
     "requests.exchanges -> tcp.client",
-    "requests.pipeline -> tcp.client",
 }
 # Private attributes of another module's objects, or of another package's where that has nothing better.
 PRIVATE_OF_OTHERS = {
     "tcp.connecting: asyncio._get_running_loop",
-    "messages.framed: codec._framer",
-    "messages.framed: codec._loads",
-    "requests.pipeline: self.framed._pieces",
     "http.aiohttp_transport.socks: connector._factory",
     "http.aiohttp_transport.socks: connector._get_ssl_context",
     "http.aiohttp_transport.socks: connector._wrap_existing_connection",

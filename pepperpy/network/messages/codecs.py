@@ -360,6 +360,11 @@ class COBS(FrameCodec):
         return COBSFramer(limit)
 
 
+def framer_of(codec: FrameCodec, limit: int) -> Framer:
+    """What finds the messages of `codec` in a stream, each of at most `limit` bytes."""
+    return codec._framer(limit)
+
+
 def _varint(number: int) -> bytes:
     groups = bytearray()
     while number > 0x7F:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Literal
+from typing import Any, Generic, Literal
 
 from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
 from pepperpy.network._core.framer import Framer
 from pepperpy.network._core.python_framers import FeedFramer, PythonFramer
-from pepperpy.network.checks import Default, Timeout
-from pepperpy.network.messages.codecs import NO_MESSAGE, Codec, FrameCodec, IncrementalCodec, M, check_max_size
-from pepperpy.network.messages.values import MappedCodec
-
-if TYPE_CHECKING:
-    from pepperpy.network.link import Link
-    from pepperpy.network.tcp.client import NetworkClient
+from pepperpy.network.checks import BytesLike, Default, Timeout
+from pepperpy.network.link import Link, Sending
+from pepperpy.network.messages.codecs import (
+    NO_MESSAGE,
+    Codec,
+    FrameCodec,
+    IncrementalCodec,
+    M,
+    check_max_size,
+    framer_of,
+)
+from pepperpy.network.messages.values import MappedCodec, loads_of
 
 
 class Framed(Generic[M]):
@@ -42,14 +47,14 @@ class Framed(Generic[M]):
 
     def __init__(
         self,
-        client: NetworkClient,
+        client: object,
         codec: Codec[M] | IncrementalCodec[M],
         link: Link,
         *,
         on_overflow: Literal["raise", "discard"] = "raise",
     ) -> None:
         """Args:
-        client: Connected or not.
+        client: The `NetworkClient`, connected or not; for the `repr` only.
         codec: One of this package, or an object with the methods of `Codec` or of `IncrementalCodec`.
         link: The client's.
         on_overflow: See `NetworkClient.framed`.
@@ -57,7 +62,7 @@ class Framed(Generic[M]):
         self._client = client
         self._link = link
         self.codec = codec
-        framer, loads = _framer_of(codec, link.config.max_message_size)
+        framer, loads = _framer_and_loads(codec, link.config.max_message_size)
         if on_overflow not in ("raise", "discard"):
             raise ValueError(f'on_overflow must be "raise" or "discard", not {on_overflow!r}')
         if on_overflow == "discard" and isinstance(framer, (PythonFramer, FeedFramer)):
@@ -88,23 +93,12 @@ class Framed(Generic[M]):
 
         Otherwise as `NetworkClient.send_many`.
         """
-        await self._send(self._pieces(message), timeout)
+        await self._send(encoded(message, self._encode, self._link.sender), timeout)
 
     async def send_many(self, messages: Iterable[M], timeout: Timeout = Default.TIMEOUT) -> None:
         """Send several messages as one: all of them are accepted, or none. Otherwise as `send`."""
-        await self._send([piece for message in messages for piece in self._pieces(message)], timeout)
-
-    def _pieces(self, message: M) -> list[bytes]:
-        encoded = self._encode(message)
-        # Not by Iterable: any bytes-like object is one.
-        pieces: Any = (encoded,) if isinstance(encoded, (bytes, bytearray, memoryview)) else encoded
-        try:
-            return self._link.sender.immutable(pieces)
-        except TypeError as error:
-            kind = type(encoded).__name__
-            raise TypeError(
-                f"encode() of the codec must return bytes or an iterable of bytes, not {kind}: {error}"
-            ) from error
+        encode, sender = self._encode, self._link.sender
+        await self._send([piece for message in messages for piece in encoded(message, encode, sender)], timeout)
 
     async def _send(self, pieces: list[bytes], timeout: Timeout) -> None:
         sender = self._link.sender
@@ -155,21 +149,35 @@ class Framed(Generic[M]):
         return result
 
 
-def _framer_of(
+def encoded(message: M, encode: Callable[[M], BytesLike | Iterable[BytesLike]], sender: Sending) -> list[bytes]:
+    """The bytes that a codec's `encode` makes of `message`, in pieces that the sender may keep."""
+    frame = encode(message)
+    # Not by Iterable: any bytes-like object is one.
+    pieces: Any = (frame,) if isinstance(frame, (bytes, bytearray, memoryview)) else frame
+    try:
+        return sender.immutable(pieces)
+    except TypeError as error:
+        kind = type(frame).__name__
+        raise TypeError(
+            f"encode() of the codec must return bytes or an iterable of bytes, not {kind}: {error}"
+        ) from error
+
+
+def _framer_and_loads(
     codec: Codec[Any] | IncrementalCodec[Any], max_message_size: int
 ) -> tuple[Framer, Callable[[bytes], Any] | None]:
-    """Who finds the messages of `codec`, and what is made of each."""
+    """What finds the messages of `codec`, and what makes a value of each; None leaves them bytes."""
     if isinstance(codec, type):
         raise TypeError(f"codec must be an object, not the class {codec.__name__}")
     loads = None
     if isinstance(codec, MappedCodec):
-        loads = codec._loads()
+        loads = loads_of(codec)
         codec = codec.frames
     max_size: int | None = getattr(codec, "max_size", None)
     check_max_size(max_size)
     limit = max_message_size if max_size is None else max_size
     if isinstance(codec, FrameCodec):
-        return codec._framer(limit), loads
+        return framer_of(codec, limit), loads
     decode: Any = getattr(codec, "decode", None)
     decoder: Any = getattr(codec, "decoder", None)
     if not callable(getattr(codec, "encode", None)) or not (callable(decode) or callable(decoder)):

@@ -50,6 +50,11 @@ class MappedCodec(Generic[M]):
         raise NotImplementedError
 
 
+def loads_of(codec: MappedCodec[M]) -> Callable[[bytes], M]:
+    """What makes a message out of the bytes of its frame."""
+    return codec._loads()
+
+
 @dataclass(frozen=True, slots=True)
 class Mapped(MappedCodec[M]):
     """Frames with a function each way: `Mapped(LengthPrefixed("varint"), Event.SerializeToString, Event.FromString)`.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn
+from typing import Generic, NoReturn
 
 from pepperpy.network.checks import Default, Timeout, check_int
 from pepperpy.network.errors import (
@@ -23,13 +23,10 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.link import Link
 from pepperpy.network.messages.codecs import M
+from pepperpy.network.messages.framed import Framed, encoded
 from pepperpy.network.requests.failures import drop_connection, refusal, request_limit
 from pepperpy.network.requests.turns import Refusal, Turns, fail
 from pepperpy.network.watchdog import watchdog_of
-
-if TYPE_CHECKING:
-    from pepperpy.network.messages.framed import Framed
-    from pepperpy.network.tcp.client import NetworkClient
 
 
 class Pipeline(Generic[M]):
@@ -72,7 +69,7 @@ class Pipeline(Generic[M]):
 
     def __init__(
         self,
-        client: NetworkClient,
+        client: object,  # for the `repr` only
         framed: Framed[M],
         link: Link,
         *,
@@ -228,7 +225,8 @@ class Pipeline(Generic[M]):
         try:
             self._check_connection()
             # Not by `framed.send()`: what plain sends have not been told of an earlier loss is not for this connection.
-            pieces, sender, waiter = self.framed._pieces(message), self._protocol.sender, None
+            sender, waiter = self._protocol.sender, None
+            pieces = encoded(message, self.framed.codec.encode, sender)
             while not sender.send_many(pieces):
                 waiter = sender.wait(None, waiter)
                 await waiter

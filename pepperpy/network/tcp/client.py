@@ -26,19 +26,26 @@ from pepperpy.network.errors import (
     UsageError,
 )
 from pepperpy.network.last_turns import after_last_turns
+from pepperpy.network.lazy_types import LazyGeneric
 from pepperpy.network.link import Link, Receiving, Sending
 from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
-    from pepperpy.network.messages.codecs import Codec, IncrementalCodec, M
+    from pepperpy.network.messages.codecs import Codec, IncrementalCodec
     from pepperpy.network.messages.framed import Framed
     from pepperpy.network.requests.pipeline import Pipeline
     from pepperpy.network.tcp.connecting import Connecting
     from pepperpy.network.tcp.reconnect import Supervisor
+else:
+    Codec = LazyGeneric("messages.codecs", "Codec")
+    IncrementalCodec = LazyGeneric("messages.codecs", "IncrementalCodec")
+    Framed = LazyGeneric("messages.framed", "Framed")
+    Pipeline = LazyGeneric("requests.pipeline", "Pipeline")
 
 logger = logging.getLogger("pepperpy.network.tcp")
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
