@@ -8,7 +8,10 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from pepperpy.network import NetworkClient, NetworkConfig
+import pytest
+
+from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig
+from support.cancelling import until
 from support.processes import reserved_ports
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -107,3 +110,25 @@ async def mortal_and_client(
             client.abort()
             for _ in range(3):
                 await asyncio.sleep(0)
+
+
+# ---- What a client sees of it ----
+
+
+async def ask(client: NetworkClient, question: bytes = b"ping\n") -> None:
+    """The server that the client is connected to echoes."""
+    await client.send(question)
+    assert await client.receive_exactly(len(question)) == question
+
+
+async def lost(client: NetworkClient) -> None:
+    await until(lambda: not client.is_connected, "the client has noticed the loss")
+
+
+async def told(client: NetworkClient) -> None:
+    """Take the news of a loss, which comes once in each direction."""
+    await lost(client)
+    with pytest.raises(ConnectionLostError):
+        await client.receive()
+    with pytest.raises(ConnectionLostError):
+        await client.send(b"lost")

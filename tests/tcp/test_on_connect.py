@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.cancelling import Mode, cancelled_at, until
-from support.mortal import Mortal, echo, hang_up, mortal_and_client, mortal_server, reconnecting, silence
+from support.mortal import Mortal, echo, hang_up, lost, mortal_and_client, mortal_server, reconnecting, silence
 from support.processes import reserved_ports
 
 from pepperpy.network import (
@@ -41,10 +41,6 @@ async def log_in(connection: NetworkClient) -> None:
 async def two_servers() -> AsyncIterator[tuple[Mortal, Mortal]]:
     async with mortal_server() as first, mortal_server() as second:
         yield first, second
-
-
-async def lost(client: NetworkClient) -> None:
-    await until(lambda: not client.is_connected, "the client has noticed the loss")
 
 
 # ---- on_connect ----

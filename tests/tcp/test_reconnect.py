@@ -7,18 +7,13 @@ import itertools
 import socket
 
 import pytest
-from support.cancelling import Mode, arrived, cancelled_at, until
-from support.mortal import mortal_and_client, reconnecting, silence, stall
+from support.cancelling import arrived, until
+from support.mortal import lost, mortal_and_client, reconnecting, silence, stall, told
 from support.servers import TOO_MUCH
 
 from pepperpy.network import (
-    BusyError,
     ClosedError,
-    ConnectError,
     ConnectionLostError,
-    NetworkClient,
-    NetworkTimeoutError,
-    UsageError,
 )
 
 CALLS = {
@@ -34,19 +29,6 @@ CALLS = {
     "flush": lambda c, **t: c.flush(**t),
 }
 RECEIVES = {name: call for name, call in CALLS.items() if name.startswith("receive")}
-
-
-async def lost(client: NetworkClient) -> None:
-    await until(lambda: not client.is_connected, "the client has noticed the loss")
-
-
-async def told(client: NetworkClient) -> None:
-    """Take the news of the loss in both directions."""
-    await lost(client)
-    with pytest.raises(ConnectionLostError):
-        await client.receive()
-    with pytest.raises(ConnectionLostError):
-        await client.send(b"lost")
 
 
 async def test_after_the_news_in_each_direction_the_client_goes_on_with_a_new_connection() -> None:
@@ -143,83 +125,6 @@ async def test_the_peers_end_of_stream_is_a_loss_after_its_last_bytes() -> None:
             assert isinstance(caught.value.__cause__, EOFError)
 
 
-async def test_a_call_made_while_reconnecting_has_its_timeout_and_queues_nothing() -> None:
-    async with mortal_and_client(silence) as (server, client):
-        await server.kill()
-        await told(client)
-        sent = client.stats.bytes_sent
-        for call in CALLS.values():
-            with pytest.raises(NetworkTimeoutError, match="without a connection") as caught:
-                await call(client, timeout=0.005)
-            assert caught.value.details["elapsed"] > 0
-        with pytest.raises(NetworkTimeoutError):
-            await client.wait_connected(timeout=0.005)
-        assert client.stats.bytes_sent == sent
-        await server.start()
-        await client.wait_connected()
-
-
-async def test_the_timeout_spans_the_wait_for_the_connection_and_the_wait_for_bytes() -> None:
-    async with mortal_and_client(silence) as (server, client):
-        await server.kill()
-        await told(client)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        receiving = asyncio.create_task(client.receive(timeout=0.2))
-        await asyncio.sleep(0.15)
-        await server.start()
-        await client.wait_connected()
-        with pytest.raises(NetworkTimeoutError):
-            await receiving
-        # With a time of its own, the second wait would have ended 0.35 s after the start.
-        assert loop.time() - started < 0.3
-
-
-async def test_a_waiting_call_that_is_cancelled_disturbs_nobody() -> None:
-    async with mortal_and_client() as (server, client):
-        for number, call in enumerate(CALLS.values(), 1):
-            await server.kill()
-            await told(client)
-            for mode in (Mode.WAITING, Mode.TWICE):
-                assert (await cancelled_at(call(client), 1, mode)).cancelled
-            cancelled = asyncio.create_task(call(client))
-            staying = asyncio.create_task(client.send(b"the one\n"))
-            await asyncio.sleep(0)
-            # In the tick of the connection, before the task has run.
-            client._supervisor._changed.add_done_callback(lambda _, task=cancelled: task.cancel())  # type: ignore
-            await server.start()
-            await staying
-            await asyncio.wait([cancelled])
-            assert cancelled.cancelled()
-            assert await client.receive_line() == b"the one\n"
-            assert client.stats.bytes_sent == 8 * number
-
-
-async def test_two_receivers_are_two_also_while_reconnecting() -> None:
-    async with mortal_and_client() as (server, client):
-        await server.kill()
-        await told(client)
-        first = asyncio.create_task(client.receive())
-        await asyncio.sleep(0)
-        with pytest.raises(BusyError):
-            await client.receive()
-        await server.start()
-        await client.send(b"x")
-        assert await first == b"x"
-
-
-async def test_bad_arguments_are_refused_while_reconnecting() -> None:
-    async with mortal_and_client() as (server, client):
-        await server.kill()
-        await told(client)
-        with pytest.raises(TypeError, match="data"):
-            await client.send("text")  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="timeout"):
-            await client.receive(timeout=-1)
-        with pytest.raises(ConnectionLostError, match="nothing to end"):
-            await client.send_eof()
-
-
 async def test_a_sender_that_waits_for_room_is_told() -> None:
     async with mortal_and_client(stall) as (server, client):
 
@@ -290,90 +195,6 @@ async def test_bytes_that_were_lost_unsent_are_reported_by_disconnect_if_nobody_
         with pytest.raises(ConnectionLostError, match="unsent") as caught:
             await client.disconnect()
         assert caught.value.details["undelivered"] > 0
-        await client.disconnect()
-
-
-async def test_connect_does_not_meddle_and_another_thread_may_not() -> None:
-    async with mortal_and_client() as (server, client):
-        await server.kill()
-        await lost(client)
-        with pytest.raises(BusyError, match="wait_connected"):
-            await client.connect()
-
-        async def elsewhere() -> None:
-            for call in (client.receive, lambda: client.send(b"x"), client.wait_connected, client.disconnect):
-                with pytest.raises(UsageError):
-                    await call()  # type: ignore[operator]
-            with pytest.raises(UsageError):
-                client.abort()
-
-        await asyncio.to_thread(asyncio.run, elsewhere())
-        await server.start()
-        await client.wait_connected()
-
-
-async def test_after_disconnect_the_news_and_the_unread_bytes_are_dropped() -> None:
-    async with mortal_and_client() as (server, client):
-        await client.send(b"unread\n")
-        await arrived(client, 7)
-        server.drop()
-        await lost(client)
-        await client.disconnect()
-        for name in ("receive", "send", "flush"):
-            with pytest.raises(ClosedError):
-                await CALLS[name](client)
-
-
-@pytest.mark.parametrize("end", ["disconnect", "abort"])
-async def test_whoever_waits_is_told_of_the_end_and_connect_may_follow(end: str) -> None:
-    async with mortal_and_client() as (server, client):
-        await server.kill()
-        await told(client)
-        waiting = [asyncio.create_task(CALLS[name](client)) for name in ("receive", "send", "flush")]
-        waiting.append(asyncio.create_task(client.wait_connected()))
-        await asyncio.sleep(0)
-        await client.disconnect() if end == "disconnect" else client.abort()
-        results = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(result) for result in results] == [ClosedError] * 4
-        for call in (client.receive, lambda: client.send(b"x"), client.wait_connected):
-            with pytest.raises(ClosedError):
-                await call()  # type: ignore[operator]
-        await server.start()
-        await client.connect()
-        await client.send(b"again")
-        assert await client.receive() == b"again"
-
-
-async def test_the_end_of_the_attempts_is_told_to_all_again_and_again() -> None:
-    async with mortal_and_client(reconnect_attempts=3) as (server, client):
-        await server.kill()
-        waiting = asyncio.create_task(client.wait_connected())
-        await told(client)
-        with pytest.raises(ConnectError, match="3 attempts") as caught:
-            await client.receive()
-        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
-        for call in (client.receive, lambda: client.send(b"x"), client.flush, client.wait_connected):
-            with pytest.raises(ConnectError, match="3 attempts"):
-                await call()  # type: ignore[operator]
-        with pytest.raises(ConnectError):
-            await waiting
-        await client.disconnect()
-
-
-async def test_a_plain_client_waits_for_the_connect_of_another_task_only() -> None:
-    async with mortal_and_client() as (server, _):
-        client = reconnecting(server.port, reconnect=False)
-        with pytest.raises(Exception, match="not connected"):
-            await client.wait_connected()
-        connecting = asyncio.create_task(client.connect())
-        await asyncio.sleep(0)
-        await client.wait_connected()
-        assert client.is_connected
-        await connecting
-        server.drop(reset=True)
-        await lost(client)
-        with pytest.raises(ConnectionLostError):
-            await client.wait_connected()
         await client.disconnect()
 
 
