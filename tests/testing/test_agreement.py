@@ -1,143 +1,22 @@
-"""The mock and a real server: the same program, over both, has to see the same."""
+"""The mock and a real server: the same program, over both, has to see the same; without redirects."""
 
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-from support.http_faults import answering, by_connection, chunked_response, closing_after, response
-from support.http_peer import Handler, http_peer
+from support.agreement import Scenarios, check_agreement, described, sequence, without_words
+from support.http_faults import answering, by_connection, closing_after, response
+from support.http_peer import Handler
 
-from pepperpy.network import HTTPClient, HTTPConfig, NetworkError, RefreshingAuth
-from pepperpy.network.testing import MockHTTP, no_retry_waits
+from pepperpy.network import HTTPClient, NetworkError, RefreshingAuth
+from pepperpy.network.testing import MockHTTP
 
-Act = Callable[[HTTPClient, str], Awaitable[Any]]
-
-# What aiohttp adds by itself, and MockRequest.headers documents as left out; and what names the port.
-NOT_COMPARED = {"host", "accept", "accept-encoding", "user-agent", "connection", "referer"}
-
-
-@dataclass
-class Scenario:
-    """`real` answers over a socket what `mock` says of the mock; both are given the base URL by `{base}`."""
-
-    act: Act
-    real: Callable[[str], Handler]
-    mock: Callable[[MockHTTP, str], object]
-    config: dict[str, Any]
-    requests: bool  # whether what the server sees of the requests is certain
-
-
-SCENARIOS: dict[str, Scenario] = {}
-
-
-def scenario(
-    name: str,
-    real: Callable[[str], Handler],
-    mock: Callable[[MockHTTP, str], object],
-    requests: bool = True,
-    **config: Any,
-) -> Callable[[Act], Act]:
-    def add(act: Act) -> Act:
-        SCENARIOS[name] = Scenario(act, real, mock, config, requests)
-        return act
-
-    return add
-
-
-def sequence(*replies: dict[str, Any]) -> tuple[Callable[[str], Handler], Callable[[MockHTTP, str], object]]:
-    """Both sides of answering the n-th request, whatever it is, with the n-th of `replies`."""
-
-    def real(base: str) -> Handler:
-        answers = []
-        for reply in replies:
-            status = reply.get("status", "200 OK")
-            headers = [f"{name}: {value.replace('{base}', base)}" for name, value in reply.get("headers", ())]
-            if "chunks" in reply:
-                answers.append(chunked_response(reply["chunks"], *headers))
-            else:
-                answers.append(response(reply.get("content", b""), *headers, status=status))
-        return answering(*answers)
-
-    def mock(mock: MockHTTP, base: str) -> None:
-        route = mock.route(None)
-        for reply in replies:
-            status = int(reply.get("status", "200")[:3])
-            headers = [(name, value.replace("{base}", base)) for name, value in reply.get("headers", ())]
-            rest = {key: value for key, value in reply.items() if key in ("content", "chunks")}
-            route.reply(status, headers=headers, **rest)
-
-    return real, mock
-
-
-def described(response: Any) -> dict[str, Any]:
-    return {
-        "status": response.status,
-        "reason": response.reason,
-        "ok": response.ok,
-        "method": response.method,
-        "url": re.sub(r":\d+", "", response.url),
-        "headers": sorted((name.lower(), re.sub(r":\d+", "", value)) for name, value in response.headers.items()),
-        "cookies": {name: morsel.value for name, morsel in response.cookies.items()},
-        "history": [(past.status, re.sub(r":\d+", "", past.url)) for past in response.history],
-        "attempts": response.attempts,
-        "encoding": response.encoding,
-    }
-
-
-async def outcome(client: HTTPClient, base: str, act: Act) -> Any:
-    try:
-        result = await act(client, base)
-    except NetworkError as error:
-        message = re.sub(r"\(phase .*\)$", "", re.sub(r":\d+", "", error.message))
-        details = {name: error.details.get(name) for name in ("method", "phase", "attempt", "status", "limit")}
-        result = type(error).__name__, message, details, type(error.__cause__).__name__, getattr(error, "body", None)
-    stats = client.stats
-    return result, stats.calls, stats.attempts, stats.retries
-
-
-async def without_words(request: Awaitable[Any]) -> Any:
-    """For errors whose text is aiohttp's or the loop's own."""
-    with pytest.raises(NetworkError) as caught:
-        await request
-    error = caught.value
-    return type(error).__name__, error.details["phase"], error.details["attempt"], type(error.__cause__).__name__
-
-
-def seen(method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes) -> Any:
-    fields = sorted((name.lower(), value) for name, value in headers if name.lower() not in NOT_COMPARED)
-    boundary = re.search(r"boundary=(\w+)", str(fields))
-    if boundary is not None:
-        fields = [(name, value.replace(boundary[1], "boundary")) for name, value in fields]
-        body = body.replace(boundary[1].encode(), b"boundary")
-    return method, target, fields, body
-
-
-async def over_a_socket(it: Scenario) -> Any:
-    handler: list[Handler] = []
-    async with http_peer(lambda connection: handler[0](connection)) as peer:
-        # By name: aiohttp keeps no cookies of addresses.
-        base = f"http://localhost:{peer.port}"
-        handler.append(it.real(base))
-        with no_retry_waits():
-            async with HTTPClient(HTTPConfig(**it.config)) as client:
-                result = await outcome(client, base, it.act)
-        return result, [seen(r.method, r.target, r.headers.items(), r.body) for r in peer.requests]
-
-
-async def over_the_mock(it: Scenario) -> Any:
-    base = "http://localhost:8080"
-    with MockHTTP(assert_all_called=False) as mock:
-        it.mock(mock, base)
-        async with HTTPClient(HTTPConfig(**it.config)) as client:
-            result = await outcome(client, base, it.act)
-    return result, [seen(r.method, r.target.raw_path_qs, r.headers.items(), r.body) for r in mock.requests]
-
+SCENARIOS = Scenarios()
+scenario = SCENARIOS.add
 
 JSON = ("Content-Type", "application/json")
 
@@ -282,138 +161,6 @@ async def _(client: HTTPClient, base: str) -> Any:
     return await without_words(client.get(base))
 
 
-def redirect(status: int, to: str, *more: tuple[str, str]) -> dict[str, Any]:
-    return {"status": f"{status} Moved", "headers": [("Location", to), *more]}
-
-
-for status in (301, 302, 303, 307, 308):
-    for method in ("GET", "POST", "PUT", "HEAD"):
-
-        @scenario(f"{method} redirected by {status}", *sequence(redirect(status, "../there?x=1#part"), {}))
-        async def _(client: HTTPClient, base: str, method: str = method) -> Any:
-            data = b"body" if method in ("POST", "PUT") else None
-            response = await client.request(method, f"{base}/a/b", {"q": 1}, {"X-Own": "1"}, data=data)
-            return {**described(response), "reason": "", "headers": []}, response.text
-
-
-def other_origin(base: str) -> str:
-    """The same server: an address and its name are two origins."""
-    return base.replace("localhost", "127.0.0.1")
-
-
-@scenario(
-    "redirected to another origin and back",
-    lambda base: answering(
-        response(b"", f"Location: {other_origin(base)}/2", status="307 Moved"),
-        response(b"", f"Location: {base}/3", status="307 Moved"),
-        response(b"ok"),
-    ),
-    lambda mock, base: (
-        mock.post()
-        .reply(307, headers={"Location": f"{other_origin(base)}/2"})
-        .reply(307, headers={"Location": f"{base}/3"})
-        .reply(content=b"ok")
-    ),
-    secret_headers=["X-Mine"],
-    cookies={"first": "1"},
-    headers={"X-Api-Key": "k", "X-All": "all"},
-)
-async def _(client: HTTPClient, base: str) -> Any:
-    headers = {"X-Mine": "m", "Authorization": "Bearer t", "X-Plain": "p"}
-    return await client.post(f"{base}/1", headers=headers, json={"a": 1}, cookies={"second": "2"})
-
-
-def with_user(url: str) -> str:
-    return url.replace("//", "//user:pass@")
-
-
-@scenario(
-    "redirected to a URL with credentials, to another origin and back",
-    lambda base: answering(
-        response(b"", f"Location: {with_user(base)}/2", status="302 Moved"),
-        response(b"", "Location: /3", status="302 Moved"),
-        response(b"", f"Location: {other_origin(base)}/4", status="302 Moved"),
-        response(b"", f"Location: {base}/5", status="302 Moved"),
-        response(b"ok"),
-    ),
-    lambda mock, base: (
-        mock.get()
-        .reply(302, headers={"Location": f"{with_user(base)}/2"})
-        .reply(302, headers={"Location": "/3"})
-        .reply(302, headers={"Location": f"{other_origin(base)}/4"})
-        .reply(302, headers={"Location": f"{base}/5"})
-        .reply(content=b"ok")
-    ),
-)
-async def _(client: HTTPClient, base: str) -> Any:
-    return described(await client.request("GET", base))
-
-
-@scenario(
-    "redirected to a URL with credentials, beside a header",
-    lambda base: answering(response(b"", f"Location: {with_user(base)}/2", status="302 Moved"), response(b"ok")),
-    lambda mock, base: mock.get().reply(302, headers={"Location": f"{with_user(base)}/2"}).reply(content=b"ok"),
-)
-async def _(client: HTTPClient, base: str) -> Any:
-    return await without_words(client.get(base, auth=("user", "pass")))
-
-
-@scenario("a length of its own, redirected as a GET", *sequence(redirect(303, "/there"), {}))
-async def _(client: HTTPClient, base: str) -> Any:
-    return await client.post(base, data=b"body", headers={"Content-Length": "4"})
-
-
-@scenario("too many redirects", *sequence(redirect(302, "/again")), max_redirects=2)
-async def _(client: HTTPClient, base: str) -> Any:
-    return await client.get(base)
-
-
-@scenario("redirects are not followed", *sequence(redirect(302, "/there")))
-async def _(client: HTTPClient, base: str) -> Any:
-    response = await client.request("GET", base, allow_redirects=False)
-    return {**described(response), "reason": ""}, response.text
-
-
-@scenario("redirected without Location", *sequence({"status": "302 Found", "content": b"where?"}))
-async def _(client: HTTPClient, base: str) -> Any:
-    response = await client.request("GET", base)
-    return described(response), response.text
-
-
-@scenario("redirected to another protocol", *sequence(redirect(302, "ftp://example.com/")))
-async def _(client: HTTPClient, base: str) -> Any:
-    return await client.get(base)
-
-
-@scenario("redirected to no URL", *sequence(redirect(302, "http://[::1/")))
-async def _(client: HTTPClient, base: str) -> Any:
-    return await client.get(base)
-
-
-@scenario("redirected with a body that can be read once", *sequence(redirect(307, "/there"), {}))
-async def _(client: HTTPClient, base: str) -> Any:
-    async def body() -> AsyncIterator[bytes]:
-        yield b"once"
-
-    return await without_words(client.put(base, data=body()))
-
-
-SET = [("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", 'b="two words"; Path=/sub'), ("Set-Cookie", "c=3; Secure")]
-
-
-@scenario("cookies", *sequence({"headers": SET}, {}, {}, {}), cookies={"d": "4"})
-async def _(client: HTTPClient, base: str) -> Any:
-    first = await client.request("GET", base)
-    await client.get(f"{base}/sub/page")
-    await client.get(f"{base}/", cookies={"e": "5", "a": "own"}, headers={"Cookie": "f=6"})
-    return described(first)
-
-
-@scenario("cookies of a redirect", *sequence(redirect(302, "/there", ("Set-Cookie", "a=1; Path=/")), {}))
-async def _(client: HTTPClient, base: str) -> Any:
-    return await client.get(f"{base}/here")
-
-
 @scenario("a stream", *sequence({"chunks": [b"one\ntw", b"o\nthree"]}))
 async def _(client: HTTPClient, base: str) -> Any:
     async with client.stream("GET", base) as stream:
@@ -552,9 +299,4 @@ async def _(client: HTTPClient, base: str) -> Any:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_mock_and_a_real_server_give_the_same(name: str) -> None:
-    it = SCENARIOS[name]
-    real = await over_a_socket(it)
-    mocked = await over_the_mock(it)
-    assert mocked[0] == real[0]
-    if it.requests:
-        assert mocked[1] == real[1]
+    await check_agreement(SCENARIOS[name])
