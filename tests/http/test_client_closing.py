@@ -11,14 +11,7 @@ import pytest
 from support.http_faults import answering, response
 from support.http_peer import Connection, http_peer
 
-from pepperpy.network import (
-    ClosedError,
-    HTTPClient,
-    HTTPConfig,
-    NetworkError,
-    NotConnectedError,
-    UsageError,
-)
+from pepperpy.network import ClosedError, HTTPClient, HTTPConfig, NetworkError, NotConnectedError, UsageError
 
 
 async def test_a_client_opens_with_the_first_request_and_closes_for_good() -> None:

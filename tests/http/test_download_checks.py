@@ -12,11 +12,7 @@ import pytest
 from support.file_server import DATA, OLD, Answer, rest, served, untouched, whole
 from support.http_faults import chunked_response
 
-from pepperpy.network import (
-    ConnectionLostError,
-    IntegrityError,
-    InvalidRequestError,
-)
+from pepperpy.network import ConnectionLostError, IntegrityError, InvalidRequestError
 from pepperpy.network.backoff import no_retry_waits
 
 MIB = 1 << 20

@@ -19,12 +19,7 @@ from support.cancelling import Mode, cancelled_at, until
 from support.file_server import DATA, OLD, Answer, answer, rest, served, untouched, whole
 from support.http_faults import chunked_response
 
-from pepperpy.network import (
-    HTTPStatusError,
-    InvalidRequestError,
-    NetworkError,
-    ResponseTooLargeError,
-)
+from pepperpy.network import HTTPStatusError, InvalidRequestError, NetworkError, ResponseTooLargeError
 from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http.part_file import PartFile
 

@@ -10,10 +10,7 @@ from support.cancelling import until
 from support.http_faults import answering, response
 from support.http_peer import Connection, http_peer
 
-from pepperpy.network import (
-    HTTPClient,
-    UsageError,
-)
+from pepperpy.network import HTTPClient, UsageError
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

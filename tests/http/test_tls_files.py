@@ -11,14 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from support.certificates import (
-    ca_file,
-    client_cert,
-    expired_cert,
-    server_cert,
-    server_context,
-    unknown_ca_cert,
-)
+from support.certificates import ca_file, client_cert, expired_cert, server_cert, server_context, unknown_ca_cert
 from support.nginx import TEXT, Nginx
 from support.tls_by_hand import TRUSTING, TLSByHand, listening, refusal
 

@@ -15,12 +15,7 @@ from support.certificates import client_context, server_cert, server_context
 from support.line_server import LineServer, ask, is_consistent, server_and_pool
 from support.servers import TOO_MUCH
 
-from pepperpy.network import (
-    ClosedError,
-    ConnectionLostError,
-    NetworkClient,
-    NetworkPool,
-)
+from pepperpy.network import ClosedError, ConnectionLostError, NetworkClient, NetworkPool
 
 
 async def _fail(client: NetworkClient, server: LineServer) -> None:

@@ -11,6 +11,11 @@ from support.cancelling import arrived
 from support.servers import peer_and_client
 
 
+def encoded(codec: Codec[Any], messages: list[Any]) -> bytes:
+    pieces = [codec.encode(message) for message in messages]
+    return b"".join(piece if isinstance(piece, bytes) else b"".join(piece) for piece in pieces)
+
+
 async def three_ways(codec: Codec[Any], wire: bytes, messages: list[Any], rest: bytes) -> None:
     """`wire` gives `messages`: at once, byte by byte, and with a `rest` behind it that must be left."""
     async with peer_and_client() as (peer, client):

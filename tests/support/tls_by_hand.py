@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from pepperpy.network import ConnectError, HTTPClient, HTTPConfig, NetworkError
-from support.certificates import (
-    ca_file,
-)
+from support.certificates import ca_file
 from support.http_faults import response
 
 TRUSTING = HTTPConfig(ca_file=ca_file(), retries=2, retry_delay=0)

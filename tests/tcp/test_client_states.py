@@ -14,14 +14,7 @@ import weakref
 import pytest
 from support.servers import TOO_MUCH, client_of, echo_server, peer_and_client
 
-from pepperpy.network import (
-    BusyError,
-    ClosedError,
-    ConnectionLostError,
-    NetworkClient,
-    NotConnectedError,
-    UsageError,
-)
+from pepperpy.network import BusyError, ClosedError, ConnectionLostError, NetworkClient, NotConnectedError, UsageError
 
 CALLS = {
     "send": lambda c: c.send(b"x"),

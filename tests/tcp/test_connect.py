@@ -14,13 +14,7 @@ import time
 import pytest
 from support.servers import client_of, echo_server, peer_and_client
 
-from pepperpy.network import (
-    ConnectError,
-    NetworkClient,
-    NetworkConfig,
-    NetworkError,
-    NetworkTimeoutError,
-)
+from pepperpy.network import ConnectError, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
 from pepperpy.network.backoff import may_pass
 
 

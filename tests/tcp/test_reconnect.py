@@ -11,10 +11,7 @@ from support.cancelling import arrived, until
 from support.mortal import lost, mortal_and_client, reconnecting, silence, stall, told
 from support.servers import TOO_MUCH
 
-from pepperpy.network import (
-    ClosedError,
-    ConnectionLostError,
-)
+from pepperpy.network import ClosedError, ConnectionLostError
 
 CALLS = {
     "receive": lambda c, **t: c.receive(**t),

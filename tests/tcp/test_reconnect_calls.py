@@ -8,14 +8,7 @@ import pytest
 from support.cancelling import Mode, arrived, cancelled_at
 from support.mortal import lost, mortal_and_client, reconnecting, silence, told
 
-from pepperpy.network import (
-    BusyError,
-    ClosedError,
-    ConnectError,
-    ConnectionLostError,
-    NetworkTimeoutError,
-    UsageError,
-)
+from pepperpy.network import BusyError, ClosedError, ConnectError, ConnectionLostError, NetworkTimeoutError, UsageError
 
 CALLS = {
     "receive": lambda c, **t: c.receive(**t),

@@ -15,13 +15,7 @@ from support.certificates import ca_file, server_cert, server_context
 from support.mortal import Mortal, ask, echo, mortal_and_client, mortal_server, reconnecting, silence, told
 from support.tls_peer import TLSPeer
 
-from pepperpy.network import (
-    ConnectionLostError,
-    LengthPrefixed,
-    NetworkClient,
-    NetworkConfig,
-    TLSError,
-)
+from pepperpy.network import ConnectionLostError, LengthPrefixed, NetworkClient, NetworkConfig, TLSError
 
 if TYPE_CHECKING:
     from support.proxies import Tinyproxy
