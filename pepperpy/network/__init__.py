@@ -8,7 +8,7 @@
     NetworkError                     the base of all errors (errors.py)
     testing                          what stands in for servers and networks in tests
 
-docs/architecture.md says which file does what, and follows one byte through them.
+docs/architecture.md shows the folders and follows one byte through them; each folder lists its files.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """One timer for the time limits of many calls: of an HTTP client, or of all TCP clients of a loop.
 
 A timer of its own for each costs as much as a tenth of a small HTTP request (aiohttp's `total`, asyncio.timeout: see
-docs/architecture.md). Nearly all limits are never reached, so each block only notes when it must be over, and one timer
+docs/decisions/0007). Nearly all limits are never reached, so each block only notes when it must be over, and one timer
 looks after the earliest (timers.py).
 """
 

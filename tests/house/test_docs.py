@@ -6,7 +6,6 @@ import ast
 import asyncio
 import contextlib
 import hashlib
-import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +15,14 @@ import pytest
 from support.cancelling import until
 from support.redis import command, redis_server
 
-import pepperpy.network.http
 from pepperpy.network import LengthPrefixed, NetworkClient, NetworkConfig, testing
 from pepperpy.network.testing import MockHTTP, Peer, scripted_peer
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = (
+    *(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"),
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.parent.name != "benchmarks"),
+)
 RUN = "\nasyncio.run(main())\n"
 
 
@@ -36,7 +38,7 @@ class Snippet(NamedTuple):
 
 
 def snippets() -> Iterator[Snippet]:
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for path in DOCUMENTS:
         text = path.read_text()
         for found in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
             yield Snippet(f"{path.name}:{text.count(chr(10), 0, found.start()) + 2}", found[1])
@@ -139,23 +141,41 @@ async def test_the_codec_of_your_own_works() -> None:
 # ---- The pictures ----
 
 
-def test_the_architecture_names_every_module_once() -> None:
+def named_in(text: str) -> list[str]:
+    """Files, and folders with a slash behind them; not those of other folders."""
+    return sorted(re.findall(r"(?<![\w./])(?:\w+\.(?:py|pyx|pxd|h)\b|\w+/(?!\w))", text))
+
+
+def parts_of(folder: Path) -> list[str]:
+    """The modules in a folder and the packages in it; of a compiled module, the one file with its code."""
+    packages = [f"{path.parent.name}/" for path in folder.glob("*/__init__.py")]
+    core = ROOT / "ext" / folder.relative_to(ROOT)
+    compiled = [path for path in core.glob("*.*") if path.suffix != ".pxd" or not path.with_suffix(".pyx").exists()]
+    files = [path.name for path in (*folder.glob("*.py"), *compiled) if path.name != "__init__.py"]
+    return sorted(packages + files)
+
+
+FOLDERS = sorted(path.parent for path in (ROOT / "pepperpy" / "network").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS[1:], ids=lambda folder: str(folder.relative_to(FOLDERS[0])))
+def test_a_folder_names_every_one_of_its_files_once(folder: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    assert docstring is not None
+    assert named_in(docstring) == parts_of(folder)
+
+
+def test_the_architecture_names_what_lies_beside_the_folders_once() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    picture = text[text.index("## Who knows what") : text.index("Imports go down only")]
-    package, core = ROOT / "pepperpy" / "network", ROOT / "ext" / "pepperpy" / "network"
-    files = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
-    files |= {str(path.relative_to(core).with_suffix("")) for path in core.rglob("*.p[xy][dx]")}
-    # Those of http/ and testing/ have pictures of their own.
-    files = {name for name in files if not name.startswith(("http/", "testing/"))}
-    words = re.findall(r"(?<!\S)(?:_core/\w+|(?:\w+/)?\w+\.py)(?![\w.])", picture)
-    assert sorted(word for word in words if word != "__init__.py") == sorted(files)
+    picture = text[text.index("## The storeys") : text.index("`import pepperpy.network` loads")]
+    drawn = "\n".join(line for line in picture.split("\n") if line.startswith("    "))
+    assert named_in(drawn) == parts_of(FOLDERS[0])
 
 
-@pytest.mark.parametrize("package", [pepperpy.network.http, testing], ids=["http", "testing"])
-def test_a_package_names_every_one_of_its_files_once(package: Any) -> None:
-    files = {path.name for path in Path(inspect.getfile(package)).parent.rglob("*.py")} - {"__init__.py"}
-    words = re.findall(r"(?<![\w./])\w+\.py\b", package.__doc__)
-    assert sorted(words) == sorted(files)
+def test_no_line_of_the_documents_is_longer_than_a_line_of_code() -> None:
+    for path in DOCUMENTS:
+        for number, line in enumerate(path.read_text().split("\n"), 1):
+            assert len(line) <= 120 or line.startswith("|"), f"{path.name}:{number}"
 
 
 def test_every_example_is_in_the_table_of_the_readme() -> None:
@@ -165,14 +185,13 @@ def test_every_example_is_in_the_table_of_the_readme() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert "://" in target or (path.parent / target).exists(), target
 
 
 def test_the_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    documents = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]
-    text = "\n".join(document.read_text() for document in documents)
+    text = "\n".join(document.read_text() for document in (*DOCUMENTS, ROOT / "benchmarks" / "README.md"))
     named = set(re.findall(r"(?:^    |; |`)make ([a-z-]+)", text, re.MULTILINE))
     assert {"demo", "test", "bench"} <= named <= targets

@@ -1,1 +1,21 @@
-"""The compiled modules, from `ext/pepperpy/network/_core/`: one connection, its directions, where messages end."""
+"""The compiled core: one connection, its two directions, where messages end. Sources: `ext/pepperpy/network/_core/`.
+
+    stream_protocol.pyx       asyncio's callbacks: the only file that a loop calls; one object for each connection
+      endpoint.pyx            the connection's state, who may use it, its one timer
+      receiver.pyx            the receiving side: a task takes bytes, or waits for them; flow control
+        receive_buffer.pyx    where unread bytes lie, and who owns them; where a line ends
+        frame_reader.pyx      takes one message out of the receiver
+          framer.pyx          where a message ends, without a connection: the base of all framers
+          builtin_framers.pyx    by a length, by a separator
+          stuffing.pyx        by one byte that does not occur in it (SLIP, COBS)
+          python_framers.pyx  by the rule of a user's codec in Python
+      sender.pyx              the sending side: accepts bytes, gathers them, holds senders back, flushes, closes
+        send_queue.pyx        bytes that wait to leave, and the system call that sends them
+          platform.h          that system call, and a clock
+      waiter.pyx              what a task that waits awaits
+        running.h             which task and context the interpreter runs now
+    status.pxd                what the functions of these modules return
+
+A `.pxd` lists the fields of its class with a comment each. The core takes a configuration as it is given, and does not
+import its module.
+"""

@@ -10,11 +10,7 @@
         transport.py              the seam: what the policy and a transport hand each other
         redirects.py, urls.py     what a redirect asks for next; URLs as they were given
         cookies.py                what servers set, and what is sent back
-        aiohttp_transport/        the way to aiohttp
-          session_cookies.py      the same jar as aiohttp's sessions want it
-          wire.py, connector.py   the seam to aiohttp: the session; its pool, and what closes its gaps
-          resolver.py, socks.py   addresses from ../lookup.py; a socket through a SOCKS proxy
-          translate.py            aiohttp's exceptions into this package's
+        aiohttp_transport/        the exchange by way of aiohttp
       response.py                 what came back, and the one place that reads a body
       stream.py, lines.py, sse.py the body as it comes
       download.py, part_file.py   the body as a file

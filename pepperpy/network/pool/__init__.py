@@ -1,1 +1,6 @@
-"""NetworkPool: connected clients that are lent."""
+"""NetworkPool: connected clients, lent to one task at a time.
+
+pool.py          NetworkPool: the documented API
+  slots.py       where each connection is, and who gets the next one
+  connection.py  how one is made and checked, and whether it can be lent again
+"""

@@ -1,1 +1,14 @@
-"""NetworkClient: connecting, TLS, proxies, reconnecting, the heartbeat."""
+"""NetworkClient: connecting, TLS, proxies, reconnecting, the heartbeat.
+
+client.py           NetworkClient: the documented API; one object for the life of the program
+  connecting.py     one connect(): its attempts, the waits between them, and how another task ends it
+    attempt.py      one attempt: the hosts in their order, then on_connect
+      connect.py    from a name or a path to a connected socket, with its options
+        race.py     the race of the addresses of one name
+      tunnel.py     a socket through a SOCKS or HTTP proxy
+      handshake.py  from a socket to a connection: TLS, the pin, STARTTLS
+        steady_loop.py    uvloop as aiofastnet needs it: a reader stays registered after an error
+reconnect.py        only with `reconnect`: the task that connects again, the events of the state
+  pending.py        what answers in both directions between two connections
+  heartbeat.py      asks a silent peer
+"""
