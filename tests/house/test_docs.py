@@ -195,3 +195,12 @@ def test_the_make_targets_exist() -> None:
     text = "\n".join(document.read_text() for document in (*DOCUMENTS, ROOT / "benchmarks" / "README.md"))
     named = set(re.findall(r"(?:^    |; |`)make ([a-z-]+)", text, re.MULTILINE))
     assert {"demo", "test", "bench"} <= named <= targets
+
+
+def test_every_path_of_the_contributors_guide_exists() -> None:
+    # Modules are named as the package, or the folder of the core's sources, has them.
+    package, core = ROOT / "pepperpy" / "network", ROOT / "ext" / "pepperpy" / "network" / "_core"
+    quoted = " ".join(re.findall(r"`([^`\n]+)`", (ROOT / "CONTRIBUTING.md").read_text())).split()
+    paths = [word for word in quoted if re.fullmatch(r"[\w.*/-]+(?:/|\.(?:py|pyx|md|in|toml))|tests/[\w/]+", word)]
+    assert len(paths) > 100
+    assert [path for path in paths if not any(any(place.glob(path)) for place in (ROOT, package, core))] == []
