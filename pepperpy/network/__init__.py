@@ -41,7 +41,8 @@ from pepperpy.network.errors import (
     UploadError,
     UsageError,
 )
-from pepperpy.network.tcp.client import NetworkClient, NetworkStats
+from pepperpy.network.tcp.client import NetworkClient
+from pepperpy.network.tcp.stats import NetworkStats
 from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:

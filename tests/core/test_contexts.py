@@ -59,7 +59,7 @@ async def test_an_open_connection_keeps_nothing_of_the_task_that_made_and_used_i
             async with client.pipeline(Delimited(b"\n")) as pipeline:
                 assert await pipeline.request(b"z", timeout=3600) == b"z"
             await client.send(b"y" * 5000)
-            while not client._protocol.receiver.reading_paused:
+            while not client._link.protocol.receiver.reading_paused:
                 await asyncio.sleep(0)
             # Reading is resumed.
             await client.receive_exactly(5000, timeout=3600)
@@ -134,7 +134,7 @@ async def test_a_client_that_reconnects_runs_its_callables_in_nobodys_context() 
             await client.connect()
             await beaten.wait()
             seen.clear()
-            client._protocol.lose(OSError("gone"))
+            client._link.protocol.lose(OSError("gone"))
             while client.is_connected:
                 await asyncio.sleep(0)
             await client.wait_connected()

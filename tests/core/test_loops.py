@@ -133,5 +133,5 @@ async def test_nothing_leaves_after_abort() -> None:
 async def test_nothing_leaves_after_a_loss() -> None:
     async with peer_and_client() as (peer, client):
         left = await begin_and_queue(client)
-        client._protocol.lose(OSError("the heartbeat was not answered"))
+        client._link.protocol.lose(OSError("the heartbeat was not answered"))
         assert left.startswith(await all_of(peer))

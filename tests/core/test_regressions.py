@@ -183,7 +183,7 @@ async def test_a_client_closed_while_it_connects_does_not_come_up_later(close: o
 
 async def test_nodelay_can_be_switched_off() -> None:
     async with peer_and_client(nodelay=False) as (_, client):
-        assert not client._protocol.extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert not client._link.protocol.extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_addresses_that_fail_in_different_ways_are_tried_again() -> None:

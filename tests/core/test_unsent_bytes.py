@@ -69,7 +69,7 @@ async def fail_a_request(client: NetworkClient) -> None:
 
 
 async def lose(client: NetworkClient) -> None:
-    client._protocol.lose(TimeoutError("silent"))
+    client._link.protocol.lose(TimeoutError("silent"))
 
 
 WAYS: list[Callable[[NetworkClient], Awaitable[None]]] = [

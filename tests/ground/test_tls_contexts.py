@@ -118,7 +118,7 @@ async def _greeting_of(settings: dict[str, Any]) -> type:
     async with tls_peer_and_client(**{"ca_file": None} | settings) as (peer, client):
         await client.send(b"x")
         assert await peer.receive(1) == b"x"
-        return type(client._protocol.extra_info("sslcontext"))
+        return type(client._link.protocol.extra_info("sslcontext"))
 
 
 @pytest.fixture

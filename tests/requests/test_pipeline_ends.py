@@ -187,7 +187,7 @@ async def test_a_pipeline_does_not_go_on_with_the_next_connection() -> None:
         async with client.pipeline(LINES) as pipeline:
             # As connect() does when sending has broken: before the reader has run at all.
             client.abort()
-            client._link.use(other._protocol)
+            client._link.use(other._link.protocol)
             with pytest.raises(ClosedError, match="has connected again"):
                 await pipeline.request(b"never sent")
         assert await client.request(b"plain\n", NetworkClient.receive_line) == b"plain\n"

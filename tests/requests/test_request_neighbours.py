@@ -194,7 +194,7 @@ async def test_an_unclosed_client_that_made_requests_is_reported_at_once() -> No
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 forgotten = NetworkClient(client.config)
-                forgotten._link.use(client._protocol)
+                forgotten._link.use(client._link.protocol)
                 forgotten._link.exchanges = client._link.exchanges
                 del forgotten
             assert [warning.category for warning in caught] == [ResourceWarning]

@@ -56,4 +56,4 @@ def last_words(data: bytes) -> Handler:
 
 async def ended(client: NetworkClient) -> None:
     """Until the client knows that the peer has ended its stream."""
-    await until(lambda: client._protocol.peer_ended, "the end of the stream has come")
+    await until(lambda: client._link.protocol.peer_ended, "the end of the stream has come")

@@ -155,7 +155,7 @@ async def test_socket_options_are_those_configured() -> None:
         local_address=("127.0.0.1", local_port),
         socket_options=((socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),),
     ) as (_, client):
-        sock = client._protocol.extra_info("socket")
+        sock = client._link.protocol.extra_info("socket")
         assert client.local_address == ("127.0.0.1", local_port)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -168,7 +168,7 @@ async def test_socket_options_are_those_configured() -> None:
 
 async def test_without_keepalive_and_nodelay_the_system_decides() -> None:
     async with peer_and_client(keepalive=False, user_timeout=None) as (_, client):
-        sock = client._protocol.extra_info("socket")
+        sock = client._link.protocol.extra_info("socket")
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 

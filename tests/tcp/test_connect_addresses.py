@@ -266,7 +266,7 @@ async def test_an_option_of_one_family_is_set_on_sockets_of_that_family_only() -
         async with server:
             config = NetworkConfig(host, server.sockets[0].getsockname()[1], retries=0, socket_options=options)
             async with NetworkClient(config) as client:
-                assert client._protocol.extra_info("socket").getsockopt(level, option) == value
+                assert client._link.protocol.extra_info("socket").getsockopt(level, option) == value
                 await client.receive()
 
 
@@ -310,7 +310,7 @@ async def test_the_user_timeout_is_when_keepalive_gives_up_unless_it_is_set(
     settings: dict[str, float], milliseconds: int
 ) -> None:
     async with peer_and_client(**settings) as (_, client):
-        sock = client._protocol.extra_info("socket")
+        sock = client._link.protocol.extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
 
 

@@ -182,11 +182,11 @@ async def test_on_connect_that_does_not_mind_makes_no_connection(how: str) -> No
         client.config = client.config.replace(on_connect=None)
         await client.connect()
         # What the first one has made comes too late.
-        protocol = client._protocol
+        protocol = client._link.protocol
         go_on.set()
         with pytest.raises(ClosedError):
             await connecting
-        assert client._protocol is protocol and client.is_connected
+        assert client._link.protocol is protocol and client.is_connected
         await client.wait_connected()
         await until(lambda: len(server.writers) == 1, "the other connection is closed")
         await client.disconnect()

@@ -41,7 +41,7 @@ def settings(heartbeat: object, interval: float = 0.02, timeout: float = 0.03, *
 async def test_a_peer_that_answers_is_asked_again_and_again_and_stays_connected() -> None:
     ping = Ping()
     async with mortal_and_client(echo, **settings(ping, timeout=1, reconnect=False)) as (_, client):
-        client._supervisor._heartbeat._timeout = 0.02  # type: ignore[union-attr]
+        client._link.supervisor._heartbeat._timeout = 0.02  # type: ignore[union-attr]
         await until(lambda: ping.count == 3, "three heartbeats")
         await arrived(client, 15)
         # Nobody received meanwhile; the answers count all the same, and are there.
@@ -97,7 +97,7 @@ async def test_while_reading_is_paused_nothing_is_concluded() -> None:
     high = {"receive_high_water": 1000, "receive_low_water": 10}
     async with peer_and_client(**settings(ping, **high)) as (peer, client):
         await peer.send(b"x" * 1000)
-        await until(lambda: client._protocol.receiver.reading_paused, "reading is paused")
+        await until(lambda: client._link.protocol.receiver.reading_paused, "reading is paused")
         await asyncio.sleep(0.15)
         assert client.is_connected
         assert ping.count == 0

@@ -147,7 +147,7 @@ async def test_a_reset_that_only_a_send_has_met_is_found_though_reading_is_pause
     payloads = itertools.chain([b"old" * 10_000], itertools.repeat(b"new"))
     high = {"receive_high_water": 1000, "receive_low_water": 10}
     async with mortal_and_client(flood, **high) as (server, client):
-        await until(lambda: client._protocol.receiver.reading_paused, "reading is paused")
+        await until(lambda: client._link.protocol.receiver.reading_paused, "reading is paused")
         await arrived(client, 30_000)
         server.drop(reset=True)
         with pytest.raises(ConnectionLostError):
@@ -166,8 +166,8 @@ async def test_a_flush_that_was_cancelled_in_the_tick_of_the_loss_leaves_the_new
         await client.send(TOO_MUCH)
         flushing = [asyncio.create_task(client.flush()) for _ in range(2)]
         await asyncio.sleep(0)
-        protocol = client._protocol
-        on_end = client._supervisor._ended  # type: ignore[union-attr]
+        protocol = client._link.protocol
+        on_end = client._link.supervisor._ended  # type: ignore[union-attr]
 
         def ended(lost: object) -> None:
             on_end(lost)  # type: ignore[arg-type]
@@ -225,7 +225,7 @@ def reconnections() -> list[asyncio.Task[None]]:
 async def test_a_reconnection_cancelled_before_its_first_step_has_ended_and_says_so() -> None:
     async with mortal_and_client() as (server, client):
         # Called by the loop, between the creation of the task and its first step.
-        watch, own = client._protocol.watch, client._supervisor._ended  # type: ignore[union-attr]
+        watch, own = client._link.protocol.watch, client._link.supervisor._ended  # type: ignore[union-attr]
         watch(lambda protocol: (own(protocol), [task.cancel() for task in reconnections()]), True)
         server.drop()
         await lost(client)

@@ -25,7 +25,7 @@ async def test_a_connect_that_fails_after_a_send_that_failed_is_the_end(end: str
     # No turn of the loop in between: only the send meets the end of the connection.
     with pytest.raises(ConnectionLostError):
         await client.send(b"x")
-    old = client._protocol
+    old = client._link.protocol
     assert old.has_transport
     if end == "cancelled":
         # Before the loop has found the end of the old connection.
@@ -72,7 +72,7 @@ async def test_on_connect_that_outlives_a_close_leaves_the_next_connection_alone
         await client.connect()
         server.drop()
         await begun.wait()
-        reconnects = client._supervisor._task  # type: ignore[union-attr]
+        reconnects = client._link.supervisor._task  # type: ignore[union-attr]
         assert reconnects is not None
         await client.disconnect() if end == "disconnect" else client.abort()
         # Another connection, which the end of the task must leave alone.

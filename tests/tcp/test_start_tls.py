@@ -93,7 +93,7 @@ async def test_what_was_accepted_before_leaves_in_plain_and_what_is_sent_meanwhi
         upgrading = asyncio.create_task(client.start_tls())
         await asyncio.sleep(0)
         assert await plain.receive(len(TOO_MUCH)) == TOO_MUCH
-        await until(lambda: client._protocol.is_tls, "the handshake has begun")
+        await until(lambda: client._link.protocol.is_tls, "the handshake has begun")
         await client.send(b"meanwhile")
         assert client.stats.bytes_queued == 9
         peer = TLSPeer(plain.sock, server_context(server_cert()))
@@ -151,7 +151,7 @@ async def test_closing_meanwhile_ends_the_upgrade() -> None:
     for close in (NetworkClient.abort, NetworkClient.disconnect):
         async with before_tls(close_timeout=0.05) as (_, client, _peer):
             upgrading = asyncio.create_task(client.start_tls())
-            await until(lambda client=client: client._protocol.is_tls, "the handshake has begun")
+            await until(lambda client=client: client._link.protocol.is_tls, "the handshake has begun")
             if (closing := close(client)) is not None:
                 await closing
             with pytest.raises(ClosedError, match="closed by this side"):
@@ -176,9 +176,9 @@ async def test_closing_in_order_while_the_upgrade_waits_sends_what_was_accepted(
 async def test_a_connection_that_is_given_up_as_lost_meanwhile_says_so() -> None:
     async with before_tls() as (_, client, _peer):
         upgrading = asyncio.create_task(client.start_tls())
-        await until(lambda: client._protocol.is_tls, "the handshake has begun")
+        await until(lambda: client._link.protocol.is_tls, "the handshake has begun")
         # As a heartbeat does that is not answered.
-        client._protocol.lose(NetworkTimeoutError("the peer did not answer"))
+        client._link.protocol.lose(NetworkTimeoutError("the peer did not answer"))
         for call in (upgrading, client.receive(), client.send(b"x")):
             with pytest.raises(ConnectionLostError, match="connection lost: the peer did not answer"):
                 await call
@@ -203,7 +203,7 @@ async def test_an_upgrade_that_comes_second_is_refused_and_changes_nothing() -> 
 async def test_a_connection_that_breaks_in_the_handshake_is_a_tls_error_and_no_timeout() -> None:
     async with peer_and_client(ca_file=ca_file(), user_timeout=0.05) as (_, client):
         # More than the peer's kernel takes, less than ours: the handshake waits there until the kernel gives up.
-        client._protocol.extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        client._link.protocol.extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         await client.send(b"x" * 400_000)
         await client.flush()
         with pytest.raises(TLSError, match="broke during the TLS handshake: Connection timed out; the conn") as caught:
@@ -241,7 +241,7 @@ async def test_a_client_that_reconnects_does_so_after_an_upgrade_that_failed(nam
 async def test_a_client_that_reconnects_does_so_after_an_upgrade_that_was_cancelled() -> None:
     async with mortal_and_client(silence, ca_file=ca_file()) as (server, client):
         upgrading = asyncio.create_task(client.start_tls())
-        await until(lambda: client._protocol.is_tls, "the handshake has begun")
+        await until(lambda: client._link.protocol.is_tls, "the handshake has begun")
         upgrading.cancel()
         await asyncio.wait([upgrading])
         await client.wait_connected()

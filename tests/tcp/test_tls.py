@@ -264,7 +264,7 @@ async def test_abort_is_immediate() -> None:
         assert not client.is_connected
         with pytest.raises(ClosedError):
             await waiting
-        await until(lambda: not client._protocol.has_transport, "the transport is gone")
+        await until(lambda: not client._link.protocol.has_transport, "the transport is gone")
         await client.disconnect()
 
 

@@ -168,7 +168,7 @@ async def test_a_context_of_ones_own_is_used_as_it_is() -> None:
     async with tls_peer_and_client(tls=context, ca_file=None) as (peer, client):
         await client.send(b"x")
         assert await peer.receive(1) == b"x"
-        assert client._protocol.extra_info("sslcontext") is context
+        assert client._link.protocol.extra_info("sslcontext") is context
     assert before == (context.options, context.minimum_version, context.verify_mode, context.check_hostname)
 
 
@@ -176,9 +176,9 @@ async def test_the_same_settings_share_one_context() -> None:
     contexts = set()
     for _ in range(2):
         async with tls_peer_and_client() as (_, client):
-            contexts.add(client._protocol.extra_info("sslcontext"))
+            contexts.add(client._link.protocol.extra_info("sslcontext"))
     async with tls_peer_and_client(alpn=("one",)) as (_, client):
-        contexts.add(client._protocol.extra_info("sslcontext"))
+        contexts.add(client._link.protocol.extra_info("sslcontext"))
     assert len(contexts) == 2
 
 

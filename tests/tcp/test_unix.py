@@ -67,7 +67,7 @@ async def test_what_concerns_tcp_does_not_disturb(redis_path: str) -> None:
     async with NetworkClient(config) as client:
         await client.send(command(b"PING"))
         assert await reply(client) == b"PONG"
-        sock = client._protocol.extra_info("socket")
+        sock = client._link.protocol.extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 65536
 
 

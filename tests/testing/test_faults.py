@@ -79,7 +79,7 @@ def proxy_has_passed(client: NetworkClient) -> bool:
     import fcntl
     import termios
 
-    sock = client._protocol.extra_info("socket")
+    sock = client._link.protocol.extra_info("socket")
     return any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
 
 

@@ -280,7 +280,7 @@ async def _(a: NetworkClient, b: NetworkClient) -> Any:
     await b.send(b"last words")
     await b.disconnect()
     await arrived(a, 10)
-    while not a._protocol.peer_ended:
+    while not a._link.protocol.peer_ended:
         await asyncio.sleep(0)
     return await outcome(a.connect()), await a.receive(), a.at_eof
 

@@ -1,6 +1,8 @@
 """NetworkClient: connecting, TLS, proxies, reconnecting, the heartbeat.
 
 client.py           NetworkClient: the documented API; one object for the life of the program
+stats.py            its counters
+client_link.py      what connect(), disconnect() and abort() do
   connecting.py     one connect(): its attempts, the waits between them, and how another task ends it
     attempt.py      one attempt: the hosts in their order, then on_connect
       connect.py    from a name or a path to a connected socket, with its options

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pepperpy.network.link import Link
     from pepperpy.network.tcp.client import NetworkClient
 
-    # Makes a client of its own, and its link, for a connection until the end of a block: see tcp.lent().
+    # Makes a client of its own, and its link, for a connection until the end of a block: see tcp.client.lent().
     Lend = Callable[[StreamProtocol], AbstractContextManager[tuple[NetworkClient, Link]]]
 
 # Seconds that a new connection of a reconnecting client lives before anybody uses it, unless a byte comes. A server

@@ -1,41 +1,33 @@
-"""`NetworkClient`: one stream connection. Policy and documentation; the bytes move in `receiver` and `sender`."""
+"""`NetworkClient`: one stream connection. Here is its documented API.
+
+What `connect()`, `disconnect()` and `abort()` do stands in client_link.py. `_core.receiver` and `_core.sender` move the
+bytes.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import contextvars
 import logging
 import ssl
-import time
 import warnings
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import BytesLike, Default, Timeout
 from pepperpy.network.config import NetworkConfig, check_config
-from pepperpy.network.errors import (
-    BusyError,
-    ConnectionLostError,
-    NetworkError,
-    NetworkTimeoutError,
-    UsageError,
-)
-from pepperpy.network.last_turns import after_last_turns
+from pepperpy.network.errors import NetworkError
 from pepperpy.network.lazy_types import LazyGeneric
 from pepperpy.network.link import Link, Receiving, Sending
+from pepperpy.network.tcp.client_link import ClientLink
+from pepperpy.network.tcp.stats import NetworkStats, stats_of
 from pepperpy.network.tls import TLSInfo
 
 if TYPE_CHECKING:
     from pepperpy.network.messages.codecs import Codec, IncrementalCodec
     from pepperpy.network.messages.framed import Framed
     from pepperpy.network.requests.pipeline import Pipeline
-    from pepperpy.network.tcp.connecting import Connecting
-    from pepperpy.network.tcp.reconnect import Supervisor
 else:
     Codec = LazyGeneric("messages.codecs", "Codec")
     IncrementalCodec = LazyGeneric("messages.codecs", "IncrementalCodec")
@@ -46,35 +38,6 @@ logger = logging.getLogger("pepperpy.network.tcp")
 
 T = TypeVar("T")
 M = TypeVar("M")
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkStats:
-    """Counts over all connections a client has made; the last three describe the present one.
-
-    Attributes:
-        bytes_received: Bytes that arrived, taken or not.
-        bytes_sent: Bytes that were accepted for sending.
-        receives: Receive calls that returned data.
-        sends: Send calls that were accepted.
-        connects: Connections made.
-        retries: Attempts to connect beyond the first of each `connect()`.
-        connect_latency: Seconds that the last successful attempt took, or None.
-        bytes_buffered: Bytes received and not yet taken.
-        bytes_queued: Bytes accepted and not yet handed to the kernel.
-        last_activity: When a byte last came or went, on the clock of `time.monotonic()`, exact to about 10 ms; or None.
-    """
-
-    bytes_received: int
-    bytes_sent: int
-    receives: int
-    sends: int
-    connects: int
-    retries: int
-    connect_latency: float | None
-    bytes_buffered: int
-    bytes_queued: int
-    last_activity: float | None
 
 
 class NetworkClient:
@@ -109,44 +72,24 @@ class NetworkClient:
       So do `disconnect()` and `abort()`, with `ClosedError`.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_connecting",
-        "_link",
-        "_receiver",
-        "_sender",
-        "_supervisor",
-    )
-
-    def _begin(self, config: NetworkConfig) -> None:
-        self._link = link = _ClientsLink(config)
-        # Weak: a cycle would put off the warning about an unclosed client.
-        link.client = weakref.ref(self)
-        # An attribute less on the way of every call than those of the link, which keeps them as they are there.
-        self._receiver, self._sender = link.receiver, link.sender
-        self._connecting: Connecting | None = None
-        self._supervisor: Supervisor | None = None
+    __slots__ = ("__weakref__", "_link", "_receiver", "_sender")
 
     def __init__(self, config: NetworkConfig, *more: Never, **fields: Never) -> None:
         """Args: config: Where to connect and how. Nothing is opened before `connect()`. Nothing else is taken."""
         check_config("NetworkClient", config, bool(more or fields))
         self._begin(config)
-        if config.is_supervised:
-            self._supervisor = self._supervise()
+
+    def _begin(self, config: NetworkConfig) -> None:
+        self._link = link = _ClientsLink(config, self)
+        # The link's two directions, here as well: each call has one attribute less to look up. `swap()` keeps them.
+        self._receiver, self._sender = link.receiver, link.sender
 
     def __repr__(self) -> str:
         return f"NetworkClient({', '.join(f'{name}={value!r}' for name, value in self.config.place.items())})"
 
     def __del__(self) -> None:
-        supervisor: Supervisor | None = getattr(self, "_supervisor", None)
-        link: Link | None = getattr(self, "_link", None)
-        protocol = None if link is None else link.protocol
-        if supervisor is not None and supervisor.is_reconnecting:
-            supervisor.abandon()
-        elif protocol is None or protocol.state != "open":
-            # One that was aborted is gone as soon as the loop runs, and needs its client no more.
-            return
-        if protocol is not None:
+        link: ClientLink | None = getattr(self, "_link", None)
+        if link is not None and (protocol := link.abandon()) is not None:
             message = f"unclosed {self!r}; use `async with` or await disconnect()"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
             protocol.abandon()
@@ -170,7 +113,7 @@ class NetworkClient:
         Once the peer has ended its stream, this stays True until every received byte is taken (see `at_eof`), over TLS
         too, or until a send has told of a loss. So a loop over it loses no last line.
         """
-        return self._protocol.is_connected
+        return self._link.protocol.is_connected
 
     @property
     def at_eof(self) -> bool:
@@ -179,7 +122,7 @@ class NetworkClient:
         From then on `is_connected` is False, and `connect()` makes a new connection. On a plain connection sending goes
         on until then. Always False for a client that reconnects: it takes the peer's end for a loss.
         """
-        return self._protocol.at_eof
+        return self._link.protocol.at_eof
 
     @property
     def local_address(self) -> Any:
@@ -187,40 +130,23 @@ class NetworkClient:
 
         None when not connected.
         """
-        return self._protocol.extra_info("sockname")
+        return self._link.protocol.extra_info("sockname")
 
     @property
     def remote_address(self) -> Any:
         """The peer's address, in the form of `local_address`; None when not connected."""
-        return self._protocol.extra_info("peername")
+        return self._link.protocol.extra_info("peername")
 
     @property
     def tls(self) -> TLSInfo | None:
         """Version, cipher, protocol (ALPN) and peer certificate of a TLS connection; None on a plain one or without."""
-        connection = self._protocol.extra_info("ssl_object")
+        connection = self._link.protocol.extra_info("ssl_object")
         return None if connection is None else TLSInfo.of(connection)
 
     @property
     def stats(self) -> NetworkStats:
         """Counters of this client, as they are now. Counting costs the same whether they are read or not."""
-        link, protocol = self._link, self._protocol
-        received, sent, receives, sends = link.totals()
-        return NetworkStats(
-            bytes_received=received,
-            bytes_sent=sent,
-            receives=receives,
-            sends=sends,
-            connects=link.connects,
-            retries=link.retries,
-            connect_latency=link.latency,
-            bytes_buffered=protocol.receiver.bytes_buffered,
-            bytes_queued=protocol.sender.bytes_queued,
-            last_activity=protocol.last_activity or None,
-        )
-
-    @property
-    def _protocol(self) -> StreamProtocol:
-        return self._link.protocol
+        return stats_of(self._link)
 
     async def connect(self) -> None:
         """Connect to server. Does nothing if this client is connected and the peer has not ended its stream.
@@ -250,53 +176,7 @@ class NetworkClient:
 
         Cancellation: No connection is left; `connect()` may be called again.
         """
-        protocol = self._protocol
-        if protocol.is_open:
-            protocol.check_user()
-            if not protocol.peer_ended:
-                return
-        if self._connecting is not None and not self._connecting.is_over:
-            raise self._link.error(BusyError, "another task is already connecting this client", "connect")
-        self._check_left_at_the_end()
-        if self._supervisor is None and self.config.is_supervised:
-            # It is since the configuration was given.
-            self._supervisor = self._supervise()
-        if self._supervisor is not None:
-            if self._supervisor.is_reconnecting:
-                what = "reconnecting already; wait_connected() waits for it"
-                raise self._link.error(BusyError, what, "connect")
-            self._supervisor.connecting()
-        # Imported on first use: it brings more modules than the rest of the package.
-        from pepperpy.network.tcp.connecting import Connecting
-
-        self._connecting = connecting = Connecting(self._link, lent)
-        try:
-            protocol, latency = await connecting.run()
-        except BaseException as error:
-            # Once it is closed, it may be another task that connects.
-            if self._connecting is connecting and self._supervisor is not None:
-                self._supervisor.connect_failed(error)
-            raise
-        finally:
-            if self._connecting is connecting:
-                self._connecting = None
-        if self._protocol.state == "open":
-            # Sending broke, or its loop was closed; nobody can use it any more.
-            self._protocol.abort()
-        self._link.take_over(protocol, latency)
-        if self._supervisor is not None:
-            self._supervisor.connected(protocol)
-
-    def _check_left_at_the_end(self) -> None:
-        unread, unsent = self._protocol.left_at_the_end()
-        if unread or unsent:
-            left = [f"{unread} received bytes were not taken"] if unread else []
-            left += [f"{unsent} accepted bytes have not left"] if unsent else []
-            what = (
-                f"not connected again: the peer has ended its stream, but {' and '.join(left)};"
-                " receive or flush them first, or abort() to drop them"
-            )
-            raise self._link.error(UsageError, what, "connect", unread=unread, unsent=unsent)
+        await self._link.connect()
 
     async def wait_connected(self, timeout: Timeout = Default.TIMEOUT) -> None:
         """Wait until the client is connected: for another task's `connect()`, or the reconnection after a loss.
@@ -310,20 +190,7 @@ class NetworkClient:
 
         Cancellation: The connecting goes on.
         """
-        if self.is_connected:
-            self._protocol.check_user()
-            return
-        if self._supervisor is None:
-            self._supervisor = self._supervise()
-            if self._connecting:
-                self._supervisor.connecting()
-        await self._supervisor.wait_connected(self._link, timeout)
-
-    def _supervise(self) -> Supervisor:
-        # Imported where it is needed.
-        from pepperpy.network.tcp.reconnect import Supervisor
-
-        return Supervisor(self, self._link, lent)
+        await self._link.wait_connected(timeout)
 
     async def start_tls(
         self,
@@ -374,53 +241,7 @@ class NetworkClient:
 
         Cancellation: The connection is aborted all the same.
         """
-        connecting = self._stop_connecting()
-        supervisor = self._supervisor
-        # While this waits, another task may connect anew: that connection is not the one to close.
-        protocol = self._protocol
-        try:
-            if supervisor is not None:
-                await supervisor.disconnect()
-            if connecting is not None:
-                await connecting.wait_ended(self.config.close_timeout)
-        except asyncio.CancelledError:
-            protocol.abort()
-            raise
-        timed_out = False
-        closed = protocol.wait_closed()
-        if closed is not None:
-            protocol.check_user()
-            started = time.monotonic()
-
-            def give_up() -> None:
-                nonlocal timed_out
-                timed_out = True
-                protocol.abort()
-
-            # asyncio.wait() with a timeout would do the same for 20 to 60 us more.
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(
-                self.config.close_timeout, after_last_turns, loop, closed.done, give_up, context=contextvars.Context()
-            )
-            protocol.close()
-            try:
-                await closed
-            except BaseException:
-                protocol.abort()
-                raise
-            finally:
-                timer.cancel()
-        lost = protocol.take_undelivered() + (supervisor.take_undelivered() if supervisor is not None else 0)
-        if lost:
-            error, phase = self._link.error, "disconnect"
-            if timed_out:
-                elapsed = round(time.monotonic() - started, 3)
-                what = f"the peer did not take {lost} bytes within {self.config.close_timeout} s"
-                raise error(NetworkTimeoutError, what, phase, undelivered=lost, elapsed=elapsed)
-            what = f"connection lost with {lost} accepted bytes unsent"
-            if protocol.loss is not None:
-                what += f": {self.config.explained(protocol.loss)}"
-            raise error(ConnectionLostError, what, phase, protocol.loss, undelivered=lost)
+        await self._link.disconnect()
 
     def abort(self) -> None:
         """Close at once, dropping whatever has not left. Does nothing if not connected; never waits.
@@ -435,21 +256,7 @@ class NetworkClient:
         Raises:
             UsageError: Called from another thread or process.
         """
-        self._stop_connecting()
-        if self._supervisor is not None:
-            self._supervisor.stop()
-            self._supervisor.take_undelivered()
-        self._protocol.abort()
-        # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
-        self._protocol.take_undelivered()
-
-    def _stop_connecting(self) -> Connecting | None:
-        connecting = self._connecting
-        if connecting is not None:
-            connecting.check_user()
-            connecting.close()
-            self._connecting = None
-        return connecting
+        self._link.abort()
 
     async def __aenter__(self) -> NetworkClient:
         await self.connect()
@@ -738,11 +545,20 @@ class NetworkClient:
         )
 
 
-class _ClientsLink(Link):
-    """Its client has the two directions by their own names, too."""
+@contextlib.contextmanager
+def lent(protocol: StreamProtocol) -> Iterator[tuple[NetworkClient, Link]]:
+    """A client of its own for a connection that belongs to another one, until the end of the block; and its link."""
+    client = NetworkClient(protocol.config)
+    client._link.use(protocol)
+    try:
+        yield client, client._link
+    finally:
+        client._link.use(StreamProtocol(protocol.config))
 
-    __slots__ = ("client",)
-    client: weakref.ref[NetworkClient]
+
+class _ClientsLink(ClientLink):
+    __slots__ = ()
+    lend = staticmethod(lent)
 
     def swap(self, receiver: Receiving | None = None, sender: Sending | None = None) -> None:
         Link.swap(self, receiver, sender)  # half the time of super()
@@ -767,17 +583,6 @@ def passed_on(client: NetworkClient, config: NetworkConfig) -> NetworkClient:
     new._receiver, client._receiver = client._receiver, new._receiver
     new._sender, client._sender = client._sender, new._sender
     return new
-
-
-@contextlib.contextmanager
-def lent(protocol: StreamProtocol) -> Iterator[tuple[NetworkClient, Link]]:
-    """A client of its own for a connection that belongs to another one, until the end of the block; and its link."""
-    client = NetworkClient(protocol.config)
-    client._link.use(protocol)
-    try:
-        yield client, client._link
-    finally:
-        client._link.use(StreamProtocol(protocol.config))
 
 
 class _Lines:

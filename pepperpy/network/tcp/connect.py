@@ -1,4 +1,4 @@
-"""From a name or a path to a connected socket: lookup, racing, socket options. One attempt; retries are tcp.py's."""
+"""From a name or a path to a connected socket: lookup, racing, socket options. One attempt, without retries."""
 
 from __future__ import annotations
 

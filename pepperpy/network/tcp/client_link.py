@@ -1,0 +1,202 @@
+"""How the connections of one client begin and end: what `connect()`, `disconnect()` and `abort()` do.
+
+`NetworkClient` documents these methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+import weakref
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network.checks import Timeout
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import BusyError, ConnectionLostError, NetworkTimeoutError, UsageError
+from pepperpy.network.last_turns import after_last_turns
+from pepperpy.network.link import Link
+
+if TYPE_CHECKING:
+    from pepperpy.network.tcp.client import NetworkClient
+    from pepperpy.network.tcp.connecting import Connecting
+    from pepperpy.network.tcp.reconnect import Supervisor
+
+
+class ClientLink(Link):
+    """The link of a `NetworkClient`, with the making and the ending of its connections.
+
+    Attributes:
+        client: Held weakly: a cycle would put off the warning about an unclosed client.
+        connecting: The `connect()` that is under way, or None.
+        supervisor: What reconnects and tells of changes; None while the configuration asks for neither.
+    """
+
+    __slots__ = ("client", "connecting", "supervisor")
+
+    def __init__(self, config: NetworkConfig, client: NetworkClient) -> None:
+        super().__init__(config)
+        self.client = weakref.ref(client)
+        self.connecting: Connecting | None = None
+        self.supervisor: Supervisor | None = None
+
+    @staticmethod
+    def lend(protocol: StreamProtocol) -> AbstractContextManager[tuple[NetworkClient, Link]]:
+        """A client of its own for the connection, until the end of a block: `tcp.client.lent()`, which stands above."""
+        raise NotImplementedError
+
+    # ---- Beginning ----
+
+    async def connect(self) -> None:
+        ended = self.protocol
+        if ended.is_open:
+            ended.check_user()
+            if not ended.peer_ended:
+                return
+        if self.connecting is not None and not self.connecting.is_over:
+            raise self.error(BusyError, "another task is already connecting this client", "connect")
+        self._check_left_at_the_end()
+        # The configuration may be a new one.
+        supervisor = self._supervised() if self.config.is_supervised else self.supervisor
+        if supervisor is not None:
+            if supervisor.is_reconnecting:
+                what = "reconnecting already; wait_connected() waits for it"
+                raise self.error(BusyError, what, "connect")
+            supervisor.connecting()
+        # Imported on first use: it brings more modules than the rest of the package.
+        from pepperpy.network.tcp.connecting import Connecting
+
+        self.connecting = connecting = Connecting(self, self.lend)
+        try:
+            protocol, latency = await connecting.run()
+        except BaseException as error:
+            # After a disconnect(), another task may be connecting.
+            if self.connecting is connecting and supervisor is not None:
+                supervisor.connect_failed(error)
+            raise
+        finally:
+            if self.connecting is connecting:
+                self.connecting = None
+        if self.protocol.state == "open":
+            # Sending broke, or its loop was closed: nobody can use the old connection any more.
+            self.protocol.abort()
+        self.take_over(protocol, latency)
+        if self.supervisor is not None:
+            self.supervisor.connected(protocol)
+
+    def _check_left_at_the_end(self) -> None:
+        unread, unsent = self.protocol.left_at_the_end()
+        if unread or unsent:
+            left = [f"{unread} received bytes were not taken"] if unread else []
+            left += [f"{unsent} accepted bytes have not left"] if unsent else []
+            what = (
+                f"not connected again: the peer has ended its stream, but {' and '.join(left)};"
+                " receive or flush them first, or abort() to drop them"
+            )
+            raise self.error(UsageError, what, "connect", unread=unread, unsent=unsent)
+
+    async def wait_connected(self, timeout: Timeout) -> None:
+        if self.protocol.is_connected:
+            self.protocol.check_user()
+            return
+        if self.supervisor is None:
+            supervisor = self._supervised()
+            if self.connecting is not None:
+                supervisor.connecting()
+        await self._supervised().wait_connected(self, timeout)
+
+    def _supervised(self) -> Supervisor:
+        if self.supervisor is None:
+            # Imported where it is needed: most programs do not reconnect.
+            from pepperpy.network.tcp.reconnect import Supervisor
+
+            client = self.client()
+            assert client is not None, "it is calling"
+            self.supervisor = Supervisor(client, self, self.lend)
+        return self.supervisor
+
+    # ---- Ending ----
+
+    async def disconnect(self) -> None:
+        connecting = self._stop_connecting()
+        supervisor = self.supervisor
+        # Another task may connect while this one waits: that connection is not the one to close.
+        protocol = self.protocol
+        try:
+            if supervisor is not None:
+                await supervisor.disconnect()
+            if connecting is not None:
+                await connecting.wait_ended(self.config.close_timeout)
+        except asyncio.CancelledError:
+            protocol.abort()
+            raise
+        started = time.monotonic()
+        in_time = await close_in_order(protocol, self.config.close_timeout)
+        lost = protocol.take_undelivered() + (supervisor.take_undelivered() if supervisor is not None else 0)
+        if lost and not in_time:
+            elapsed = round(time.monotonic() - started, 3)
+            what = f"the peer did not take {lost} bytes within {self.config.close_timeout} s"
+            raise self.error(NetworkTimeoutError, what, "disconnect", undelivered=lost, elapsed=elapsed)
+        if lost:
+            what = f"connection lost with {lost} accepted bytes unsent"
+            if protocol.loss is not None:
+                what += f": {self.config.explained(protocol.loss)}"
+            raise self.error(ConnectionLostError, what, "disconnect", protocol.loss, undelivered=lost)
+
+    def abort(self) -> None:
+        self._stop_connecting()
+        if self.supervisor is not None:
+            self.supervisor.stop()
+            self.supervisor.take_undelivered()
+        self.protocol.abort()
+        # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
+        self.protocol.take_undelivered()
+
+    def _stop_connecting(self) -> Connecting | None:
+        connecting = self.connecting
+        if connecting is not None:
+            connecting.check_user()
+            connecting.close()
+            self.connecting = None
+        return connecting
+
+    def abandon(self) -> StreamProtocol | None:
+        """The client is gone: stop reconnecting. Returns the connection that is still to be closed, or None."""
+        if self.supervisor is not None and self.supervisor.is_reconnecting:
+            self.supervisor.abandon()
+        elif self.protocol.state != "open":
+            # An aborted connection is gone as soon as the loop runs, and needs its client no more.
+            return None
+        return self.protocol
+
+
+async def close_in_order(protocol: StreamProtocol, seconds: float) -> bool:
+    """Send what was accepted, and close. Returns False if that took longer than `seconds`: it was aborted then.
+
+    Cancellation: The connection is aborted.
+    """
+    closed = protocol.wait_closed()
+    if closed is None:
+        return True
+    protocol.check_user()
+    timed_out = False
+
+    def give_up() -> None:
+        nonlocal timed_out
+        timed_out = True
+        protocol.abort()
+
+    # asyncio.wait() with a timeout would do the same for 20 to 60 us more.
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(seconds, after_last_turns, loop, closed.done, give_up, context=contextvars.Context())
+    protocol.close()
+    try:
+        await closed
+    except BaseException:
+        protocol.abort()
+        raise
+    finally:
+        timer.cancel()
+    return not timed_out
