@@ -52,7 +52,7 @@ PRIVATE_OF_OTHERS = {
     "http.aiohttp_transport.socks: connector._wrap_existing_connection",
 }
 # Private fields of Receiver and Sender that other compiled modules use.
-PRIVATE_OF_DIRECTIONS = {"_core.frame_reader": 44}
+PRIVATE_OF_DIRECTIONS: dict[str, int] = {}
 
 
 def modules() -> dict[str, Path]:

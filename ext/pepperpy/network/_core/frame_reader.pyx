@@ -8,13 +8,10 @@ So no pointer is kept across it, and bytes that somebody else has taken meanwhil
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memcpy
-
 from pepperpy.network._core.endpoint cimport Endpoint
 from pepperpy.network._core.framer cimport Framer, Look, words_of
 from pepperpy.network._core.receive_buffer cimport ReceiveBuffer
-from pepperpy.network._core.receiver cimport FRAMED, Destination, Receiver
+from pepperpy.network._core.receiver cimport Destination, Receiver
 from pepperpy.network._core.status cimport Status
 from pepperpy.network._core.waiter cimport Waiter
 
@@ -68,10 +65,10 @@ cdef class FrameReader:
             # What stands in for one between two connections (pending.py) asks again, with the one whose turn it is.
             return stream.take_framed(self.take)
         receiver = <Receiver>stream
-        buffer = receiver._buffer
-        self._start_taking(receiver)
-        if receiver._destination is not None:
-            return receiver._took(self._claim(receiver))
+        buffer = receiver.buffer
+        receiver.begin_take(framer)
+        if receiver.has_destination():
+            return receiver.end_take(self._take_destination(receiver))
         if self._unfinished is not None and self._go_on(receiver) == Look.MORE:
             return self._none_found(receiver, Look.MORE)
         if self._runs_python:
@@ -84,7 +81,7 @@ cdef class FrameReader:
                 buffer.discard(framer.end)
                 if framer.unfinished:
                     self._begin_unfinished(receiver)
-                return receiver._took(message)
+                return receiver.end_take(message)
             if found == Look.TOO_LARGE and self._discards:
                 found = self._give_up(buffer, 0)
             if found != Look.SKIP:
@@ -109,14 +106,14 @@ cdef class FrameReader:
         if type(stream) is not Receiver:
             return stream.take_framed(self.take_all)
         receiver = <Receiver>stream
-        buffer = receiver._buffer
-        self._start_taking(receiver)
-        if receiver._destination is not None:
+        buffer = receiver.buffer
+        receiver.begin_take(framer)
+        if receiver.has_destination():
             messages = [None]
-            messages[0] = self._claim(receiver)
+            messages[0] = self._take_destination(receiver)
             if self._runs_python:
                 # What that raises for the next message must not cost this one, which is no longer in the buffer.
-                return receiver._took(messages)
+                return receiver.end_take(messages)
         elif self._unfinished is not None and self._go_on(receiver) == Look.MORE:
             return self._none_found(receiver, Look.MORE)
         if self._runs_python:
@@ -145,19 +142,12 @@ cdef class FrameReader:
                 raise
             framer.scanned = 0
         buffer.discard(at)
-        buffer._scanned = framer.scanned
+        buffer.scanned = framer.scanned
         if unfinished:
             self._begin_unfinished(receiver)
         if messages:
-            return receiver._took(messages)
+            return receiver.end_take(messages)
         return self._none_found(receiver, found)
-
-    cdef Status _start_taking(self, Receiver receiver) except Status.ERROR:
-        # As the receiver's own, but leaves in place the finished destination that this reader has waited for.
-        receiver._endpoint.check_user()
-        if receiver._waiter is not None:
-            receiver._end_wait(FRAMED if receiver._wanted_frame is self._framer else -1)
-        return Status.OK
 
     cdef Look _give_up(self, ReceiveBuffer buffer, Py_ssize_t at) except Look.ERROR:
         # The message at `at`, which is too large, is discarded.
@@ -168,18 +158,18 @@ cdef class FrameReader:
         return found
 
     cdef Status _begin_unfinished(self, Receiver receiver) except Status.ERROR:
-        self._unfinished = receiver._buffer
-        self._place = _position(receiver)
+        self._unfinished = receiver.buffer
+        self._place = receiver.position()
         return Status.OK
 
     cdef Look _go_on(self, Receiver receiver) except Look.ERROR:
         # Consumes what still belongs to what was consumed last. MORE: and there is more of it to come.
         cdef Framer framer = self._framer
-        cdef ReceiveBuffer buffer = receiver._buffer
+        cdef ReceiveBuffer buffer = receiver.buffer
         cdef Look found = Look.SKIP
 
         # What somebody else has taken a part of is his, and another connection has nothing to do with it.
-        if self._unfinished is buffer and self._place == _position(receiver):
+        if self._unfinished is buffer and self._place == receiver.position():
             found = framer.pass_over(buffer.head, buffer.length)
             buffer.discard(framer.end)
             self._place += framer.end
@@ -188,27 +178,25 @@ cdef class FrameReader:
             framer.unfinished = False
         return found
 
-    cdef object _claim(self, Receiver receiver):
+    cdef object _take_destination(self, Receiver receiver):
         # The large message that this reader has waited for; in memory of its own, it is no longer in the buffer.
-        cdef Destination destination = receiver._destination
+        cdef Destination destination = receiver.take_destination()
 
-        receiver._destination = None
         if self._loads is None:
             return destination.result
         try:
-            return self._load(receiver, destination.result, _position(receiver), 0)
+            return self._load(receiver, destination.result, receiver.position(), 0)
         except DecodeError:
             raise
         except BaseException:
-            receiver._destination = destination
-            receiver._give_back()
+            receiver.put_back(destination)
             raise
 
     cdef object _take_with_python(self, Receiver receiver, bint all, list messages):
         # Nothing is consumed before the end, and what fails behind the first message is left to the next call: so
         # no message is lost, whatever is raised in between.
         cdef:
-            ReceiveBuffer buffer = receiver._buffer
+            ReceiveBuffer buffer = receiver.buffer
             Framer framer = self._framer
             long long position
             Py_ssize_t scanned
@@ -218,8 +206,8 @@ cdef class FrameReader:
             Look found
 
         buffer.search_for(framer)
-        position = _position(receiver)
-        scanned = buffer._scanned
+        position = receiver.position()
+        scanned = buffer.scanned
         while True:
             try:
                 found = framer.locate(buffer.head + at, buffer.length - at, scanned)
@@ -251,10 +239,10 @@ cdef class FrameReader:
             if found == Look.FOUND and not all:
                 break
         buffer.discard(at)
-        buffer._scanned = scanned
+        buffer.scanned = scanned
         if unfinished:
             self._begin_unfinished(receiver)
-        return receiver._took(messages) if messages else self._none_found(receiver, found)
+        return receiver.end_take(messages) if messages else self._none_found(receiver, found)
 
     cdef object _load(self, Receiver receiver, object content, long long position, Py_ssize_t end):
         # Whatever the function raises, the message is consumed, up to `end`: it was whole, so the next one may be good, and
@@ -263,11 +251,11 @@ cdef class FrameReader:
             message = self._loads(content)
         except Exception as error:
             self._check(receiver, position)
-            failure = receiver._endpoint.error(
+            failure = receiver.endpoint.error(
                 DecodeError, f"message cannot be decoded: {words_of(error)}", "receive", None, error
             )
             failure.content = content
-            receiver._buffer.discard(end)
+            receiver.buffer.discard(end)
             if end and self._framer.unfinished:
                 self._begin_unfinished(receiver)
             receiver.tell_at_eof()
@@ -276,29 +264,29 @@ cdef class FrameReader:
         return message
 
     cdef Status _check(self, Receiver receiver, long long position) except Status.ERROR:
-        if _position(receiver) != position:
-            receiver._buffer._searcher = None
-            raise receiver._endpoint.error(UsageError, "decoding a message took other bytes of its connection", "receive")
+        if receiver.position() != position:
+            receiver.buffer.scanned = 0
+            raise receiver.endpoint.error(UsageError, "decoding a message took other bytes of its connection", "receive")
         return Status.OK
 
     cdef object _none_found(self, Receiver receiver, Look found):
         cdef Framer framer = self._framer
-        cdef Endpoint endpoint = receiver._endpoint
+        cdef Endpoint endpoint = receiver.endpoint
 
         if found == Look.MORE:
-            if not receiver._nothing_on_hand():
+            if not receiver.check_end():
                 return _WAIT
-            if self._unfinished is receiver._buffer or framer.is_nothing(receiver._buffer.head, receiver._buffer.length):
+            if self._unfinished is receiver.buffer or framer.is_nothing(receiver.buffer.head, receiver.buffer.length):
                 # The end of the stream finishes it.
-                receiver._buffer.discard(receiver._buffer.length)
+                receiver.buffer.discard(receiver.buffer.length)
                 self._unfinished = None
                 framer.unfinished = False
                 receiver.tell_at_eof()
-            elif receiver._buffer.length:
-                receiver._incomplete(None, "the end of a message")
+            elif receiver.buffer.length:
+                receiver.raise_incomplete(None, "the end of a message")
             return _END
         if found == Look.TOO_LARGE:
-            details = {"limit": framer.limit, "buffered": receiver._buffer.length}
+            details = {"limit": framer.limit, "buffered": receiver.buffer.length}
             if framer.declared is not None:
                 details["size"] = framer.declared
             raise endpoint.error(
@@ -309,7 +297,7 @@ cdef class FrameReader:
             )
         cause, framer.cause = framer.cause, None
         raise endpoint.error(
-            ProtocolError, f"malformed message: {framer.fault}", "receive", {"buffered": receiver._buffer.length}, cause
+            ProtocolError, f"malformed message: {framer.fault}", "receive", {"buffered": receiver.buffer.length}, cause
         )
 
     def wait(self, stream, timeout, previous):
@@ -319,50 +307,27 @@ cdef class FrameReader:
         """
         cdef:
             Receiver receiver
-            ReceiveBuffer buffer
             Framer framer = self._framer
+            Py_ssize_t on_hand
             Py_ssize_t count
-            Py_ssize_t length
-            Destination destination = None
-            bytes lead
-            long long position
+            Py_ssize_t size
+            Waiter before = <Waiter>previous if isinstance(previous, Waiter) else None
             Waiter waiter
 
         if type(stream) is not Receiver:
             return stream.wait_framed(self.wait, timeout)
         receiver = <Receiver>stream
-        buffer = receiver._buffer
+        on_hand = receiver.buffer.length
         if self._unfinished is not None:
-            count = buffer.length + 1
-        elif framer.runs_python:
-            count = framer.wanted
-        else:
-            count = framer.wake_at(buffer.length)
-        position = _position(receiver)
-        length = buffer.length
-        if count <= length:
-            lead = PyBytes_FromStringAndSize(buffer.head, framer.lead)
-            destination = Destination(framer.wanted - framer.lead + framer.copied, 2 * length)
-            destination.owner = FRAMED
-            destination.lead = lead
-            destination.copied = framer.copied
-        waiter = receiver._wait(None, count, timeout, previous if isinstance(previous, Waiter) else None)
-        if destination is not None and (_position(receiver) != position or buffer.length != length):
-            # Garbage was collected meanwhile, and its end took bytes or let some come: there is another message now.
-            waiter.wake(False)
-        elif destination is not None:
-            memcpy(destination._start, PyBytes_AS_STRING(lead), destination.copied)
-            buffer.discard(PyBytes_GET_SIZE(lead))
-            destination.filled = destination.copied + buffer.length
-            buffer.move_to(destination._start + destination.copied, buffer.length)
-            receiver._destination = destination
-        if self._unfinished is None:
-            receiver._wanted_frame = framer
-            if framer.runs_python and framer.pause:
-                receiver.look_in(waiter, framer.pause)
-        return waiter
-
-
-cdef long long _position(Receiver receiver) noexcept:
-    # Of the first unread byte in the stream: it moves when somebody takes bytes, and only then.
-    return receiver.bytes_received - receiver._buffer.length
+            return receiver.wait_for(on_hand + 1, None, None, timeout, before)
+        if framer.runs_python:
+            waiter = receiver.wait_for(framer.wanted, None, framer, timeout, before)
+            if framer.pause:
+                receiver.look_again_after(waiter, framer.pause)
+            return waiter
+        count = framer.wake_at(on_hand)
+        if count > on_hand:
+            return receiver.wait_for(count, None, framer, timeout, before)
+        # The beginning of a large message. It grows to its announced size as bytes arrive.
+        size = framer.wanted - framer.lead + framer.copied
+        return receiver.fill(receiver.new_destination(size, 2 * on_hand, framer.lead, framer.copied), framer, timeout, before)

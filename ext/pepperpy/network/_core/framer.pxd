@@ -1,4 +1,4 @@
-from pepperpy.network._core.receive_buffer cimport ReceiveBuffer
+from pepperpy.network._core.receive_buffer cimport ReceiveBuffer, Searcher
 
 
 cdef enum Look:
@@ -11,7 +11,7 @@ cdef enum Look:
     MALFORMED     # no message and never one: `fault`, and `cause` if there is one
 
 
-cdef class Framer:
+cdef class Framer(Searcher):
     """Where one message ends in a stream of bytes. Knows no connection; consumes nothing."""
     cdef:
         bint runs_python             # inside of locate()
@@ -41,7 +41,6 @@ cdef class Framer:
     cdef bint is_nothing(self, const char* data, Py_ssize_t n) noexcept
 
     cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR
-    cdef Py_ssize_t missing(self, ReceiveBuffer buffer) noexcept
     cdef Py_ssize_t wake_at(self, Py_ssize_t n) noexcept
     cdef str subject(self)
 

@@ -12,7 +12,7 @@ allocated than bytes have arrived. `limit` is at most LARGEST, which leaves room
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM, ReceiveBuffer
+from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM, ReceiveBuffer, Searcher
 
 from pepperpy.network.printable import printable
 
@@ -22,7 +22,7 @@ import sys
 LARGEST = sys.maxsize // 4
 
 
-cdef class Framer:
+cdef class Framer(Searcher):
     def __cinit__(self, limit, *args):
         self.limit = min(limit, LARGEST)
 
@@ -59,13 +59,12 @@ cdef class Framer:
         cdef Look found
 
         buffer.search_for(self)
-        found = self.locate(buffer.head, buffer.length, buffer._scanned)
-        buffer._scanned = self.scanned
+        found = self.locate(buffer.head, buffer.length, buffer.scanned)
+        buffer.scanned = self.scanned
         return found
 
-    cdef Py_ssize_t missing(self, ReceiveBuffer buffer) noexcept:
-        # Asked inside of a read callback, where no Python code may run: with how many bytes the reader is to be woken;
-        # 0: now, there is something for it, or it has to look itself.
+    cdef Py_ssize_t bytes_wanted(self, ReceiveBuffer buffer) noexcept:
+        # 0 where there is a message, or where only the reader may look, because that runs Python code.
         try:
             if self.runs_python or self.look(buffer) != Look.MORE:
                 return 0

@@ -17,6 +17,12 @@ cdef class ReceiveScratch:
         ReceiveBuffer borrower       # whose unread bytes lie here now; None almost always
 
 
+cdef class Searcher:
+    """Knows what one reader waits for, and how many bytes that takes: a framer, say."""
+    # Bytes at which to wake the reader; 0 = now. Runs inside a read callback, so it must not call Python code.
+    cdef Py_ssize_t bytes_wanted(self, ReceiveBuffer buffer) noexcept
+
+
 cdef class ReceiveBuffer:
     """Bytes received and not yet taken, contiguous, in own storage or lent by the scratch."""
     cdef:
@@ -29,10 +35,10 @@ cdef class ReceiveBuffer:
         # Set while head points into the scratch, between accept() and settle().
         ReceiveScratch _lender
         bint _has_lost               # bytes for which there was no memory
-        # The first `_scanned` unread bytes hold nothing new for `_searcher`, which is a separator (none starts there) or a
-        # framer: a slow drip is searched once, not over and over.
-        Py_ssize_t _scanned
-        object _searcher             # bytes or Framer
+        # The first `scanned` unread bytes hold nothing new for `searcher`, which is a separator (none starts there) or a
+        # Searcher: a slow drip is searched once, not over and over.
+        Py_ssize_t scanned
+        object searcher              # bytes or Searcher
 
     # Bytes in.
     cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR
@@ -42,8 +48,8 @@ cdef class ReceiveBuffer:
     cdef Py_ssize_t find_end(self, bytes separator) noexcept
 
     cdef inline Status search_for(self, object searcher) noexcept:
-        # Afterwards `_scanned` is that of `searcher`.
-        if self._searcher is not searcher:
+        # Afterwards `scanned` is that of `searcher`.
+        if self.searcher is not searcher:
             self._change_searcher(searcher)
         return Status.OK
 
@@ -54,7 +60,7 @@ cdef class ReceiveBuffer:
     cdef void move_to(self, char* target, Py_ssize_t n) noexcept
     cdef void discard(self, Py_ssize_t n) noexcept
 
-    cdef Status _reserve(self, Py_ssize_t n) except Status.ERROR
+    cdef Status reserve(self, Py_ssize_t n) except Status.ERROR
     cdef void _release(self) noexcept
 
 

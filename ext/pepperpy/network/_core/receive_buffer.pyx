@@ -62,6 +62,11 @@ cdef class ReceiveScratch:
         self.view = self.tls_view[:READ_AREA]
 
 
+cdef class Searcher:
+    cdef Py_ssize_t bytes_wanted(self, ReceiveBuffer buffer) noexcept:
+        return 0
+
+
 @cython.final
 cdef class ReceiveBuffer:
     def __cinit__(self):
@@ -85,7 +90,7 @@ cdef class ReceiveBuffer:
             self._lender = scratch
             scratch.borrower = self
         else:
-            self._reserve(n)
+            self.reserve(n)
             memcpy(self.head + self.length, scratch.area, n)
         self.length += n
         return Status.OK
@@ -101,14 +106,14 @@ cdef class ReceiveBuffer:
             return Status.OK
         try:
             if self.length:
-                self._reserve(0)
+                self.reserve(0)
             else:
                 self.head = NULL
         except MemoryError:
             # The receiver ends the connection, as it settles. Lost bytes are better than those of another one, which come
             # here next.
             self.head = NULL
-            self.length = self._scanned = 0
+            self.length = self.scanned = 0
             self._has_lost = True
             raise
         finally:
@@ -122,15 +127,15 @@ cdef class ReceiveBuffer:
 
         if not n:
             return Status.OK
-        self._reserve(n)
+        self.reserve(n)
         if behind:
             memmove(self.head + n, self.head, behind)
         memcpy(self.head, data, n)
         self.length = behind + n
-        self._scanned = 0
+        self.scanned = 0
         return Status.OK
 
-    cdef Status _reserve(self, Py_ssize_t n) except Status.ERROR:
+    cdef Status reserve(self, Py_ssize_t n) except Status.ERROR:
         # Afterwards the unread bytes are in own storage with room for `n` more behind them.
         cdef Py_ssize_t needed = self.length + n
         cdef Py_ssize_t capacity = SMALLEST_STORAGE
@@ -167,10 +172,10 @@ cdef class ReceiveBuffer:
     cdef Status _change_searcher(self, object searcher) noexcept:
         # The one before may be a framer, and end here. With it ends the codec of a user, whose `__del__` runs anything:
         # it closes this connection, or receives from it. So it ends before anybody looks, and we begin again after it.
-        while self._searcher is not searcher:
-            before, self._searcher = self._searcher, searcher
+        while self.searcher is not searcher:
+            before, self.searcher = self.searcher, searcher
             if type(before) is not bytes or type(searcher) is not bytes or <bytes>before != <bytes>searcher:
-                self._scanned = 0
+                self.scanned = 0
             before = None
         return Status.OK
 
@@ -184,17 +189,17 @@ cdef class ReceiveBuffer:
 
         self.search_for(separator)
         end = self.head + self.length
-        at = self.head + self._scanned
+        at = self.head + self.scanned
         while end - at >= size:
             at = <const char*>memchr(at, wanted[0], end - at - size + 1)
             if at is NULL:
                 break
             if memcmp(at, wanted, size) == 0:
                 # A second look, by the reader that this wakes, finds it at once.
-                self._scanned = at - self.head
+                self.scanned = at - self.head
                 return at + size - self.head
             at += 1
-        self._scanned = max(0, self.length - size + 1)
+        self.scanned = max(0, self.length - size + 1)
         return 0
 
     # ---- Bytes out ----
@@ -210,10 +215,10 @@ cdef class ReceiveBuffer:
 
     cdef Status take_lines(self, list lines, Py_ssize_t limit) except Status.ERROR:
         # Appends every complete line on hand, up to the first that exceeds `limit` bytes.
-        # Requires find_end(b"\\n") just before, which has found one and left `_scanned` in front of its end.
+        # Requires find_end(b"\\n") just before, which has found one and left `scanned` in front of its end.
         cdef:
             const char* start = self.head
-            const char* at = start + self._scanned
+            const char* at = start + self.scanned
             const char* end = start + self.length
 
         while at < end:
@@ -236,7 +241,7 @@ cdef class ReceiveBuffer:
         # Requires 0 <= n <= length.
         self.head += n
         self.length -= n
-        self._scanned = self._scanned - n if self._scanned > n else 0
+        self.scanned = self.scanned - n if self.scanned > n else 0
         if not self.length and self._lender is None:
             self._release()
             self.head = NULL

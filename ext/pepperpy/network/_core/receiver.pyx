@@ -19,7 +19,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.string cimport memcpy, memmove
 
 from pepperpy.network._core.endpoint cimport Endpoint, State
-from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM, ReceiveBuffer, scratch_of
+from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM, ReceiveBuffer, Searcher, scratch_of
 from pepperpy.network._core.status cimport Status
 from pepperpy.network._core.waiter cimport Waiter
 
@@ -82,7 +82,18 @@ cdef class Destination:
             raise MemoryError(f"no memory for {size} bytes") from None
         self._start = PyBytes_AS_STRING(self.result)
         self.lead = b""
-        self.size = self.owner = size
+        self.size = size
+
+    cdef Status begin(self, ReceiveBuffer buffer) noexcept:
+        # Takes what there is of it in `buffer`.
+        cdef Py_ssize_t n
+
+        memcpy(self._start, PyBytes_AS_STRING(self.lead), self.copied)
+        buffer.discard(PyBytes_GET_SIZE(self.lead))
+        n = min(self.size - self.copied, buffer.length)
+        buffer.move_to(self._start + self.copied, n)
+        self.filled = self.copied + n
+        return Status.OK
 
     cdef Py_ssize_t room(self) noexcept:
         # For the next read: it grows here if that is short of what a read may bring.
@@ -137,8 +148,8 @@ cdef class Destination:
 @cython.final
 cdef class Receiver:
     def __cinit__(self, Endpoint endpoint not None):
-        self._endpoint = endpoint
-        self._buffer = ReceiveBuffer()
+        self.endpoint = endpoint
+        self.buffer = ReceiveBuffer()
         self._high = endpoint.config.receive_high_water
         self._low = endpoint.config.receive_low_water
         self._max_message_size = endpoint.config.max_message_size
@@ -169,7 +180,7 @@ cdef class Receiver:
     # ---- What the protocol calls ----
 
     cdef Status open(self) except Status.ERROR:
-        self._scratch = scratch_of(self._endpoint.loop)
+        self._scratch = scratch_of(self.endpoint.loop)
         self._area = self._scratch.view
         self._least_direct = 1
         return Status.OK
@@ -203,8 +214,8 @@ cdef class Receiver:
     cdef Status received(self, Py_ssize_t n) except Status.ERROR:
         # `n` bytes have landed in what next_buffer() gave.
         self.bytes_received += n
-        self._endpoint.last_activity = coarse_monotonic()
-        if self._offered is not NULL and self._offered != <PyObject*>self._destination and self._endpoint.state == State.OPEN:
+        self.endpoint.last_activity = coarse_monotonic()
+        if self._offered is not NULL and self._offered != <PyObject*>self._destination and self.endpoint.state == State.OPEN:
             # The end of an object, or a signal handler, ran in between and received by hand.
             raise RuntimeError("the receive that a read was for has ended during that read, and its bytes are gone")
         if self._missing():
@@ -212,22 +223,22 @@ cdef class Receiver:
             if self._waiter is None or self._waiter.is_done():
                 # Its reader has given up meanwhile.
                 self._give_back()
-        if n and self._endpoint.state == State.OPEN:
-            self._buffer.accept(self._scratch, n)
+        if n and self.endpoint.state == State.OPEN:
+            self.buffer.accept(self._scratch, n)
         try:
             if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
                 # From here on anything may have happened: the task has run, and may have waited again or closed all.
                 self._waiter.wake(True)
         finally:
-            self._buffer.settle()
+            self.buffer.settle()
         if (
-            self._buffer.length >= self._high
+            self.buffer.length >= self._high
             and (self._waiter is None or self._waiter.is_done())
-            and self._endpoint.state == State.OPEN
+            and self.endpoint.state == State.OPEN
         ):
             # Again each time: a TLS transport resumes the one below when it sees fit.
             self._reading_paused = True
-            self._endpoint.source.pause_reading()
+            self.endpoint.source.pause_reading()
         return Status.OK
 
     cdef Py_ssize_t _missing(self) noexcept:
@@ -254,7 +265,7 @@ cdef class Receiver:
             return Status.OK
         # A loop that keeps its view of it writes there, not here; or there is no memory, and the connection ends.
         after = Destination(before.size, 2 * arrived)
-        after.lead, after.copied, after.owner, after.filled = before.lead, before.copied, before.owner, before.filled
+        after.lead, after.copied, after.filled = before.lead, before.copied, before.filled
         memcpy(after._start, before._start, before.filled)
         self._destination = after
         return Status.OK
@@ -267,15 +278,15 @@ cdef class Receiver:
 
     cdef Py_ssize_t unread(self) noexcept:
         if self._destination is None:
-            return self._buffer.length
-        return self._buffer.length + self._destination.filled - self._destination.copied + PyBytes_GET_SIZE(self._destination.lead)
+            return self.buffer.length
+        return self.buffer.length + self._destination.filled - self._destination.copied + PyBytes_GET_SIZE(self._destination.lead)
 
     cdef bint is_at_eof(self) noexcept:
         return (
             self.eof
             and not self.unread()
-            and self._endpoint.state != State.CLOSING
-            and self._endpoint.state != State.CLOSED
+            and self.endpoint.state != State.CLOSING
+            and self.endpoint.state != State.CLOSED
         )
 
     cdef Status tell_at_eof(self) except Status.ERROR:
@@ -287,12 +298,12 @@ cdef class Receiver:
             on_at_eof()
         except BaseException as error:
             # The caller may hold bytes that it has just taken, which must not be lost with this error.
-            self._endpoint.break_off(error)
+            self.endpoint.break_off(error)
         return Status.OK
 
     cdef Status discard_all(self) except Status.ERROR:
         self._destination = None
-        self._buffer.discard(self._buffer.length)
+        self.buffer.discard(self.buffer.length)
         if self._reading_paused:
             # A socket that is closed with unread bytes in it resets the connection (RFC 1122, 4.2.2.13).
             self._resume_reading()
@@ -306,7 +317,7 @@ cdef class Receiver:
         return Status.OK
 
     cdef bint is_due(self, double now) noexcept:
-        return self._endpoint.is_due(self._waiter, now)
+        return self.endpoint.is_due(self._waiter, now)
 
     cdef double expire(self, double now) except -1:
         cdef double due
@@ -319,19 +330,121 @@ cdef class Receiver:
             if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
                 self._waiter.wake(True)
                 return 0.0
-        due = self._endpoint.expire(self._waiter, now)
+        due = self.endpoint.expire(self._waiter, now)
         return min(due, look_at) if due and look_at else max(due, look_at)
 
-    cdef Status look_in(self, Waiter waiter, double seconds) except Status.ERROR:
-        # The reader that has just begun to wait, with `waiter`, is to look again after so many seconds, if anything has come;
-        # at once when something comes, where that is not possible.
+    # ---- For readers, see the .pxd ----
+
+    cdef Status _end_wait(self, Searcher searcher, Py_ssize_t size) except Status.ERROR:
+        # The reader that waited is back, or gone. As long as it is neither, it is the only one.
+        # A destination is left in place only for the reader that it is for and that has it all: the one with this searcher,
+        # or else that of `size` bytes.
+        if self._waiter is not None and not self._waiter.left:
+            raise self.endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
+        if self._destination is not None and not (
+            self._destination.filled == self._destination.size
+            and self._searcher is searcher
+            and (searcher is not None or self._destination.size == size)
+        ):
+            self._give_back()
+        # Last: where there is no memory to give back into, the next receive tries again.
+        self._waiter = None
+        return Status.OK
+
+    cdef Status put_back(self, Destination destination) except Status.ERROR:
+        self._destination = destination
+        self._give_back()
+        return Status.OK
+
+    cdef object end_take(self, object result):
+        self.receives += 1
+        if self._reading_paused and self.buffer.length <= self._low:
+            self._resume_reading()
+        if self.eof:
+            self.tell_at_eof()
+        return result
+
+    cdef bint check_end(self) except -1:
+        if self.eof and self.endpoint.state != State.CLOSING and self.endpoint.state != State.CLOSED:
+            if self.buffer.length:
+                return True
+            self.tell_at_eof()
+            # The first take returns the end at once. Each further one lets the loop run before: a program that asks
+            # again and again would hold it up for ever.
+            self._end_met = not self._end_met
+            return self._end_met
+        if self.endpoint.state != State.OPEN:
+            self.told = self.endpoint.state == State.LOST
+            raise self.endpoint.refusal()
+        return False
+
+    cdef Status raise_incomplete(self, object expected, str end="the separator") except Status.ERROR:
+        cdef bytes partial = PyBytes_FromStringAndSize(self.buffer.head, self.buffer.length)
+
+        details = {"received": len(partial)}
+        if expected is not None:
+            details["expected"] = expected
+            end = f"{expected} bytes"
+        error = self.endpoint.error(
+            IncompleteReadError, f"the peer ended the stream after {len(partial)} bytes, before {end}", "receive", details
+        )
+        error.partial = partial
+        self.buffer.discard(min(PyBytes_GET_SIZE(partial), self.buffer.length))
+        self.tell_at_eof()
+        raise error
+
+    cdef Waiter wait_for(self, Py_ssize_t count, bytes separator, Searcher searcher, object timeout, Waiter previous):
+        # What fails does so before the waiter is in its place: one that nobody awaits would refuse all others.
+        cdef Waiter waiter
+
+        if self.limited_elsewhere and timeout is _DEFAULT_TIMEOUT:
+            timeout = None
+        waiter = self.endpoint.new_waiter(None if self.eof else timeout, "receive", previous)
+        if self.eof:
+            # Nothing can come: this is the one turn of the loop before a take returns the end again.
+            self.endpoint.loop.call_soon(self._turn_passed, waiter)
+        if self._reading_paused:
+            # What is wanted may be more than the high-water mark; its own limit bounds it.
+            self._resume_reading()
+        self._wanted_separator = separator
+        self._searcher = searcher
+        self._wanted_count = count
+        self._look_at = 0
+        self._waiter = waiter
+        return waiter
+
+    cdef Destination new_destination(self, Py_ssize_t size, Py_ssize_t capacity, Py_ssize_t lead, Py_ssize_t copied):
+        cdef long long position = self.position()
+        cdef Py_ssize_t on_hand = self.buffer.length
+        cdef bytes kept = PyBytes_FromStringAndSize(self.buffer.head, lead)
+        # Memory that is not yet filled is not yet resident either; an absurd size fails here, and nothing is lost.
+        cdef Destination destination = Destination(size, capacity)
+
+        destination.lead = kept
+        destination.copied = copied
+        destination.position = position
+        destination.on_hand = on_hand
+        return destination
+
+    cdef Waiter fill(self, Destination destination, Searcher searcher, object timeout, Waiter previous):
+        cdef Waiter waiter = self.wait_for(destination.size, None, searcher, timeout, previous)
+
+        if self.position() == destination.position and self.buffer.length == destination.on_hand:
+            destination.begin(self.buffer)
+            self._destination = destination
+        else:
+            # Garbage was collected since the reader looked, and its end took bytes or let some come: it looks again.
+            waiter.wake(False)
+        return waiter
+
+    cdef Status look_again_after(self, Waiter waiter, double seconds) except Status.ERROR:
         cdef double now = monotonic()
         cdef double then = now + seconds
 
-        self._looked_at = self._buffer.length
+        self._looked_at = self.buffer.length
         if not waiter.deadline or then < waiter.deadline:
             try:
-                self._endpoint.arm_timer(then, now)
+                self.endpoint.arm_timer(then, now)
                 self._look_at = then
                 return Status.OK
             except MemoryError:
@@ -345,17 +458,17 @@ cdef class Receiver:
         """1 to `size` bytes; `b""` at the end of the stream; None if none are on hand."""
         cdef Py_ssize_t n = _as_size(size, "size", 1)
 
-        self._start_taking()
-        if self._buffer.length:
-            return self._took(self._buffer.take(min(n, self._buffer.length)))
-        return b"" if self._nothing_on_hand() else None
+        self.begin_take(None)
+        if self.buffer.length:
+            return self.end_take(self.buffer.take(min(n, self.buffer.length)))
+        return b"" if self.check_end() else None
 
     def take_into(self, buffer):
         """Move 1 to `len(buffer)` bytes into a writable buffer and return how many; 0 at the end; None if none are on hand."""
         cdef Py_buffer view
         cdef Py_ssize_t n
 
-        self._start_taking()
+        self.begin_take(None)
         try:
             PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         except (TypeError, BufferError) as error:
@@ -363,27 +476,28 @@ cdef class Receiver:
         try:
             if not view.len:
                 raise ValueError("buffer must have room for 1 byte or more, not 0")
-            n = min(view.len, self._buffer.length)
-            self._buffer.move_to(<char*>view.buf, n)
+            n = min(view.len, self.buffer.length)
+            self.buffer.move_to(<char*>view.buf, n)
         finally:
             PyBuffer_Release(&view)
         if n:
-            return self._took(n)
-        return 0 if self._nothing_on_hand() else None
+            return self.end_take(n)
+        return 0 if self.check_end() else None
 
     def take_exactly(self, size):
         """Exactly `size` bytes; None if fewer are on hand."""
         cdef Py_ssize_t n = _as_size(size, "size", 0)
-        cdef bytes result
 
-        self._start_taking_exactly(n)
-        if self._destination is not None:
-            result = self._destination.result
-            self._destination = None
-            return self._took(result)
-        if n <= self._buffer.length:
-            return self._took(self._buffer.take(n))
-        return self._incomplete(n) if self._nothing_on_hand() else None
+        self.endpoint.check_user()
+        if self._waiter is not None or self._destination is not None:
+            self._end_wait(None, n)
+        if self.has_destination():
+            return self.end_take(self.take_destination().result)
+        if n <= self.buffer.length:
+            return self.end_take(self.buffer.take(n))
+        if self.check_end():
+            self.raise_incomplete(n)
+        return None
 
     def take_until(self, separator, max_size=None):
         """Bytes up to and including the first `separator`; None if there is none on hand."""
@@ -391,26 +505,28 @@ cdef class Receiver:
         cdef bytes wanted = _as_separator(separator)
         cdef Py_ssize_t end
 
-        self._start_taking()
-        end = self._buffer.find_end(wanted)
+        self.begin_take(None)
+        end = self.buffer.find_end(wanted)
         if 0 < end <= limit:
-            return self._took(self._buffer.take(end))
-        if end or self._buffer.length >= limit:
+            return self.end_take(self.buffer.take(end))
+        if end or self.buffer.length >= limit:
             self._too_large(limit)
-        return self._incomplete(None) if self._nothing_on_hand() else None
+        if self.check_end():
+            self.raise_incomplete(None)
+        return None
 
     def take_line(self):
         """One line, newline included; at the end of the stream the unfinished one, then `b""`; None if none is on hand."""
         cdef Py_ssize_t end
 
-        self._start_taking()
-        end = self._buffer.find_end(NEWLINE)
+        self.begin_take(None)
+        end = self.buffer.find_end(NEWLINE)
         if 0 < end <= self._max_message_size:
-            return self._took(self._buffer.take(end))
-        if end or self._buffer.length >= self._max_message_size:
+            return self.end_take(self.buffer.take(end))
+        if end or self.buffer.length >= self._max_message_size:
             self._too_large(self._max_message_size)
-        if self._nothing_on_hand():
-            return self._took(self._buffer.take(self._buffer.length)) if self._buffer.length else b""
+        if self.check_end():
+            return self.end_take(self.buffer.take(self.buffer.length)) if self.buffer.length else b""
         return None
 
     def take_lines(self):
@@ -419,138 +535,45 @@ cdef class Receiver:
         cdef list lines = []
         cdef Py_ssize_t end
 
-        self._start_taking()
-        end = self._buffer.find_end(NEWLINE)
+        self.begin_take(None)
+        end = self.buffer.find_end(NEWLINE)
         if 0 < end <= self._max_message_size:
-            self._buffer.take_lines(lines, self._max_message_size)
-            return self._took(lines)
-        if end or self._buffer.length >= self._max_message_size:
+            self.buffer.take_lines(lines, self._max_message_size)
+            return self.end_take(lines)
+        if end or self.buffer.length >= self._max_message_size:
             self._too_large(self._max_message_size)
-        if self._nothing_on_hand():
-            return self._took([self._buffer.take(self._buffer.length)]) if self._buffer.length else []
+        if self.check_end():
+            return self.end_take([self.buffer.take(self.buffer.length)]) if self.buffer.length else []
         return None
 
-    cdef Status _start_taking(self) except Status.ERROR:
-        self._endpoint.check_user()
-        if self._waiter is not None:
-            self._end_wait(-1)
-        return Status.OK
-
-    cdef Status _start_taking_exactly(self, Py_ssize_t n) except Status.ERROR:
-        # As _start_taking(), but leaves in place the finished destination that this reader has waited for.
-        self._endpoint.check_user()
-        if self._waiter is not None:
-            self._end_wait(n)
-        return Status.OK
-
-    cdef Status _end_wait(self, Py_ssize_t n) except Status.ERROR:
-        # The reader that waited is back, or gone. As long as it is neither, it is the only one.
-        # A destination is left in place only for the reader that it is for (of `n` bytes, or FRAMED) and that has it all.
-        if not self._waiter.left:
-            raise self._endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
-        if self._destination is not None and not (
-            self._destination.filled == self._destination.size and self._destination.owner == n
-        ):
-            self._give_back()
-        # Last: where there is no memory to give back into, the next receive tries again.
-        self._waiter = None
-        return Status.OK
-
-    cdef object _took(self, object data):
-        self.receives += 1
-        if self._reading_paused and self._buffer.length <= self._low:
-            self._resume_reading()
-        if self.eof:
-            self.tell_at_eof()
-        return data
-
-    cdef object _nothing_on_hand(self):
-        # False: wait. True: the stream has ended, in order. Raises: no more can come.
-        if self.eof and self._endpoint.state != State.CLOSING and self._endpoint.state != State.CLOSED:
-            if self._buffer.length:
-                return True
-            self.tell_at_eof()
-            # The first take returns the end at once. Each further one lets the loop run before: a program that asks
-            # again and again would hold it up for ever.
-            self._end_met = not self._end_met
-            return self._end_met
-        if self._endpoint.state != State.OPEN:
-            self.told = self._endpoint.state == State.LOST
-            raise self._endpoint.refusal()
-        return False
-
-    cdef object _incomplete(self, object expected, str end="the separator"):
-        cdef bytes partial = PyBytes_FromStringAndSize(self._buffer.head, self._buffer.length)
-
-        details = {"received": len(partial)}
-        if expected is not None:
-            details["expected"] = expected
-            end = f"{expected} bytes"
-        error = self._endpoint.error(
-            IncompleteReadError, f"the peer ended the stream after {len(partial)} bytes, before {end}", "receive", details
-        )
-        error.partial = partial
-        self._buffer.discard(min(PyBytes_GET_SIZE(partial), self._buffer.length))
-        self.tell_at_eof()
-        raise error
-
-    cdef object _too_large(self, Py_ssize_t limit):
-        raise self._endpoint.error(
+    cdef Status _too_large(self, Py_ssize_t limit) except Status.ERROR:
+        raise self.endpoint.error(
             MessageTooLargeError,
-            f"message exceeds the limit of {limit} bytes (max_message_size or max_size); {self._buffer.length} bytes on hand",
+            f"message exceeds the limit of {limit} bytes (max_message_size or max_size); {self.buffer.length} bytes on hand",
             "receive",
-            {"limit": limit, "buffered": self._buffer.length},
+            {"limit": limit, "buffered": self.buffer.length},
         )
 
     # ---- Waiting ----
 
     def wait(self, timeout):
         """An awaitable that ends when there is at least one byte, or no more can come."""
-        return self._wait(None, 1, timeout, None)
+        return self.wait_for(1, None, None, timeout, None)
 
     def wait_exactly(self, Py_ssize_t size, timeout):
         """As `wait`, for `size` bytes; `take_exactly(size)` has just returned None."""
-        cdef Destination destination = None
-        cdef Waiter waiter
-
-        if size - self._buffer.length >= OWN_MEMORY_FROM:
-            # Memory that is not yet filled is not yet resident either; an absurd size fails here, and nothing is lost.
-            destination = Destination(size, size)
-        waiter = self._wait(None, size, timeout, None)
-        if destination is not None:
-            # The loop's own code has run since.
-            destination.filled = min(size, self._buffer.length)
-            self._buffer.move_to(destination._start, destination.filled)
-            self._destination = destination
-        return waiter
+        if size - self.buffer.length < OWN_MEMORY_FROM:
+            return self.wait_for(size, None, None, timeout, None)
+        return self.fill(self.new_destination(size, size, 0, 0), None, timeout, None)
 
     def wait_until(self, separator, max_size, timeout):
         """As `wait`, for `separator`; `take_until(separator, max_size)` has just returned None."""
-        return self._wait(_as_separator(separator), self._max_message_size if max_size is None else max_size, timeout, None)
+        limit = self._max_message_size if max_size is None else max_size
+        return self.wait_for(limit, _as_separator(separator), None, timeout, None)
 
     def wait_line(self, timeout):
         """As `wait`, for a newline."""
-        return self._wait(NEWLINE, self._max_message_size, timeout, None)
-
-    cdef Waiter _wait(self, bytes separator, Py_ssize_t count, object timeout, Waiter previous):
-        # What fails does so before the waiter is in its place: one that nobody awaits would refuse all others.
-        cdef Waiter waiter
-
-        if self.limited_elsewhere and timeout is _DEFAULT_TIMEOUT:
-            timeout = None
-        waiter = self._endpoint.new_waiter(None if self.eof else timeout, "receive", previous)
-        if self.eof:
-            # Nothing can come: this is the one turn of the loop before a take returns the end again.
-            self._endpoint.loop.call_soon(self._turn_passed, waiter)
-        if self._reading_paused:
-            # What is wanted may be more than the high-water mark; its own limit bounds it.
-            self._resume_reading()
-        self._wanted_separator = separator
-        self._wanted_frame = None
-        self._wanted_count = count
-        self._look_at = 0
-        self._waiter = waiter
-        return waiter
+        return self.wait_for(self._max_message_size, NEWLINE, None, timeout, None)
 
     def _turn_passed(self, Waiter waiter not None):
         waiter.wake(True)
@@ -559,10 +582,10 @@ cdef class Receiver:
         if self._destination is not None:
             return self._destination.filled == self._destination.size
         if self._wanted_separator is None:
-            if self._buffer.length >= self._wanted_count and self._wanted_frame is not None:
-                self._wanted_count = self._wanted_frame.missing(self._buffer)
-            return self._buffer.length >= self._wanted_count
-        return self._buffer.find_end(self._wanted_separator) or self._buffer.length >= self._wanted_count
+            if self.buffer.length >= self._wanted_count and self._searcher is not None:
+                self._wanted_count = self._searcher.bytes_wanted(self.buffer)
+            return self.buffer.length >= self._wanted_count
+        return self.buffer.find_end(self._wanted_separator) or self.buffer.length >= self._wanted_count
 
     cdef Status _give_back(self) except Status.ERROR:
         # The destination's reader has left without it: its bytes come first again. All of them, or on an error none.
@@ -571,20 +594,20 @@ cdef class Receiver:
         cdef Py_ssize_t lead = PyBytes_GET_SIZE(destination.lead)
 
         if size + lead:
-            self._buffer._reserve(size + lead)
-        self._buffer.prepend(destination._start + destination.copied, size)
-        self._buffer.prepend(PyBytes_AS_STRING(destination.lead), lead)
+            self.buffer.reserve(size + lead)
+        self.buffer.prepend(destination._start + destination.copied, size)
+        self.buffer.prepend(PyBytes_AS_STRING(destination.lead), lead)
         self._destination = None
         return Status.OK
 
     cdef Status _resume_reading(self) except Status.ERROR:
         # Raises no Exception: what was taken is the caller's already. A transport that fails here takes itself for reading.
         self._reading_paused = False
-        if self._endpoint.transport is not None:
+        if self.endpoint.transport is not None:
             try:
                 self._resume_source()
             except Exception as error:
-                self._endpoint.break_off(error)
+                self.endpoint.break_off(error)
         return Status.OK
 
     cdef Status _resume_source(self) except Status.ERROR:
@@ -592,7 +615,7 @@ cdef class Receiver:
         context = PyContext_New()
         PyContext_Enter(context)
         try:
-            self._endpoint.source.resume_reading()
+            self.endpoint.source.resume_reading()
         finally:
             PyContext_Exit(context)
         return Status.OK
