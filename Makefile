@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/_core/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard clean
+.PHONY: demo test map check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -15,6 +15,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test servers
 	$(BIN)/python -m pytest $(ARGS)
+
+# The table in tests/README.md.
+map:
+	$(PYTHON) tests/support/tests_map.py
 
 check: $(VENV)/installed-test
 	$(BIN)/pip install --quiet ruff mypy

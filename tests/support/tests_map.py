@@ -1,0 +1,54 @@
+"""The map of the tests in tests/README.md: the first line of each file's docstring. Run it to write the map anew."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+README = TESTS / "README.md"
+FOLDERS = {
+    ".": "What is for all tests.",
+    "ground": "What lies below all clients: settings, errors, TLS contexts, lookups, timers, JSON.",
+    "core": "The compiled core: how bytes are received and sent, and how a connection ends.",
+    "messages": "Framed messages and the codecs.",
+    "requests": "Requests with replies, and pipelines.",
+    "tcp": "The TCP client: connecting, TLS, proxies, reconnecting, the heartbeat.",
+    "pool": "The pool of TCP connections.",
+    "http": "The HTTP client.",
+    "testing": "What the package offers for tests of users: mocks, scripted peers, faults.",
+    "house": "The repository: storeys, documentation, examples, the package, this map.",
+    "support": "What tests share: servers, peers, faults, cancellations. No tests.",
+}
+
+
+def lines() -> dict[str, str]:
+    """By path below tests/: the first line of the docstring."""
+    found = {}
+    for path in sorted(TESTS.rglob("*.py")):
+        if path.name != "__init__.py":
+            docstring = ast.get_docstring(ast.parse(path.read_text()))
+            assert docstring, f"{path} needs a docstring: its first line goes into the map"
+            found[str(path.relative_to(TESTS))] = docstring.partition("\n")[0]
+    return found
+
+
+def table() -> str:
+    rows = ["| file | what it holds |", "|---|---|"]
+    for folder, what in FOLDERS.items():
+        if folder != ".":
+            rows.append(f"| **{folder}/** | **{what}** |")
+        for name, line in lines().items():
+            if name.partition("/")[0] == folder or (folder == "." and "/" not in name):
+                rows.append(f"| `{name}` | {line.replace('|', chr(92) + '|')} |")
+    return "\n".join(rows) + "\n"
+
+
+def shown() -> str:
+    """The table as tests/README.md has it now."""
+    text = README.read_text()
+    return text[text.index("| file | ") :]
+
+
+if __name__ == "__main__":
+    README.write_text(README.read_text().removesuffix(shown()) + table())
