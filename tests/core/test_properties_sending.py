@@ -11,9 +11,9 @@ import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.by_hand import HandTask, Workbench
-from support.memory_transport import SocketTransport
 from support.oracle import ReceivedStream, SentStream, check_counters, difference
 from support.tiers import by_tier
+from support.transport_by_hand import SocketByHand
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkConfig, NetworkTimeoutError
 from pepperpy.network.last_turns import LAST_TURNS
@@ -203,11 +203,11 @@ class Sending(RuleBasedStateMachine):
         self.lost = not (self.closed or self.aborted)
         self.owed = len(self.stream.accepted) - self.transport.handed
 
-    @precondition(lambda self: not self.over and isinstance(self.transport, SocketTransport))
+    @precondition(lambda self: not self.over and isinstance(self.transport, SocketByHand))
     @rule()
     def peer_vanishes(self) -> None:
         self.vanished = True
-        assert isinstance(self.transport, SocketTransport)
+        assert isinstance(self.transport, SocketByHand)
         self.transport.peer_vanishes()
 
     # ---- This side ----

@@ -13,7 +13,7 @@ from typing import Any
 
 from pepperpy.network import NetworkClient, NetworkConfig
 from pepperpy.network._core.stream_protocol import StreamProtocol
-from support.memory_transport import MemoryTransport, SocketTransport
+from support.transport_by_hand import SocketByHand, TransportByHand
 
 
 class HandTask:
@@ -93,7 +93,7 @@ class Workbench:
         self.loop.set_exception_handler(lambda _, context: self.loop_errors.append(context))
         self.client = NetworkClient(config)
         self.protocol = StreamProtocol(config)
-        self.transport = (SocketTransport if on_socket else MemoryTransport)(self.loop, self.protocol)
+        self.transport = (SocketByHand if on_socket else TransportByHand)(self.loop, self.protocol)
         with self.inside():
             self.transport.connect()
         self.client._link.use(self.protocol)

@@ -1,7 +1,12 @@
-"""A transport in memory: the test is the kernel, the network and the loop's selector, and nothing moves by itself.
+"""A transport by hand: the test is the kernel, the network and the loop's selector, and nothing moves by itself.
 
 It does what asyncio's selector transport does (CPython 3.11, selector_events.py; like 3.12 it keeps what `write` is
 given without copying it), and notes in `breaches` whatever the protocol does that crashes or confuses a real loop.
+
+The package's transport in memory (`pepperpy.network.testing.tcp_memory`) does another job, and neither can be the
+other. That one joins two protocols, moves bytes in turns of the loop, and ends as TCP over loopback does. This one has
+one end. It runs each callback when the test says so, takes a part of a write or fails it, keeps the pieces that it was
+given, and can write to a real socket. Users of the package need nothing of that; the tests of the core need all of it.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from pepperpy.network._core.stream_protocol import StreamProtocol
 WHOLE = 1 << 30  # a chunk larger than any buffer: as much as fits
 
 
-class MemoryTransport(asyncio.Transport):
+class TransportByHand(asyncio.Transport):
     """One connection of `protocol`, whose kernel takes `room` bytes until the peer makes more room."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, protocol: StreamProtocol, room: float = math.inf) -> None:
@@ -288,7 +293,7 @@ class MemoryTransport(asyncio.Transport):
         self.breaches.append(what)
 
 
-class SocketTransport(MemoryTransport):
+class SocketByHand(TransportByHand):
     """The same on a pair of sockets with small buffers, so that the protocol writes to the kernel directly."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, protocol: StreamProtocol) -> None:
