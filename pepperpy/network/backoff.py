@@ -1,4 +1,4 @@
-"""When to try again, for TCP and HTTP alike: whether it can help, how long to wait, how much extra load it may be."""
+"""Retries of TCP and HTTP: whether another attempt can help, how long to wait, how many are allowed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Failures that may pass by waiting: nobody listens yet, the way is down, this machine is short of ports for now.
-# By name, because not every system has all of them.
+# Failures that waiting may cure: nobody listens yet, the route is down, this machine is short of ports. By name,
+# because not every system has all of them.
 _PASSING_NAMES = """
     ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENETRESET
     EADDRNOTAVAIL EAGAIN EINTR ENOBUFS
@@ -21,22 +21,22 @@ _PASSING = frozenset(getattr(errno, name, None) for name in _PASSING_NAMES.split
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether trying again later can help: refused, unreachable, timed out, a name server that is not there."""
+    """Whether another attempt can help: refused, unreachable, timed out, or the name server does not answer."""
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN
     if isinstance(error, TimeoutError):
         return True
-    # No errno: aiohappyeyeballs, by which aiohttp connects, has joined the failures of several addresses that were not
-    # the same, so one of them may pass.
+    # Without errno: aiohappyeyeballs, which aiohttp connects with, has joined different failures of several addresses.
+    # One of them may pass.
     return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
 
 
 def may_pass_again(error: BaseException) -> bool:
-    """The same of a client that was connected by these very settings: all that the system, a resolver or the peer says.
+    """The same for a client that has been connected with these settings: any failure of the system, resolver or peer.
 
-    A name is gone for a moment while its server restarts, descriptors and memory come back, a firewall or a proxy is
-    set up anew. A certificate of the peer that is refused is another matter: that may be somebody else, and no time
-    makes him the right one.
+    The settings have worked, so the failure can be temporary: a name disappears while its server restarts, descriptors
+    and memory come back, a firewall or proxy is set up again. A refused certificate is the exception: the peer may be
+    somebody else, and waiting does not change that.
     """
     if isinstance(error, ssl.SSLCertVerificationError) or isinstance(error.__cause__, ssl.SSLCertVerificationError):
         return False
@@ -48,11 +48,11 @@ _blocks_without_waits = 0
 
 @contextlib.contextmanager
 def no_retry_waits() -> Iterator[None]:
-    """A block in which retries come at once: `with no_retry_waits():`; for tests, of HTTP and TCP clients alike.
+    """A block in which clients of HTTP and TCP retry without waiting, for tests: `with no_retry_waits():`.
 
-    How often is tried again stays as it is, and so does whether: a `Retry-After` beyond `max_retry_delay` still ends
-    the retries. What else waits does so too: the rate limit (a `Retry-After` pauses it), delays of a `MockHTTP`, a
-    server. It holds for the whole process, other threads included. Blocks may overlap in any order.
+    The number of retries does not change, nor what is retried: a `Retry-After` beyond `max_retry_delay` still ends the
+    retries. Other waits stay too: the rate limit (a `Retry-After` pauses it), the delays of a `MockHTTP`, the server.
+    The block holds for the whole process, other threads included. Blocks may overlap in any order.
     """
     global _blocks_without_waits
     _blocks_without_waits += 1
@@ -66,8 +66,8 @@ def no_retry_waits() -> Iterator[None]:
 class Backoff:
     """Exponential backoff with full jitter.
 
-    The wait before retry `n` (counted from 1) is drawn evenly from 0 to `min(cap, base * 2**(n-1))`.
-    Drawing from the whole range spreads clients that failed together best, at the least total work.
+    The wait before retry `n` (counted from 1) is random, evenly distributed from 0 to `min(cap, base * 2**(n-1))`.
+    Of the ways to add jitter, the whole range spreads clients that failed together best, with the least total work.
     Source: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
 
@@ -76,7 +76,7 @@ class Backoff:
 
     def ceiling(self, retry: int) -> float:
         """The longest wait in seconds before retry number `retry` (from 1)."""
-        # 2.0**1024 overflows a double; any base above a picosecond has met a cap of centuries by 2**64.
+        # 2.0**1024 overflows a double. At 2**64 any base above a picosecond has reached a cap of months.
         return min(self.cap, self.base * 2.0 ** min(retry - 1, 64))
 
     def delay(self, retry: int) -> float:
@@ -84,21 +84,21 @@ class Backoff:
         return 0.0 if _blocks_without_waits else random.uniform(0.0, self.ceiling(retry))
 
     def delay_after(self, retry: int, asked: float) -> float:
-        """The same, but not before the `asked` seconds that a server wants; no client comes exactly then."""
+        """The same on top of the `asked` seconds of a `Retry-After`, so that clients do not come back all at once."""
         return 0.0 if _blocks_without_waits else asked + self.delay(retry)
 
 
 class RetryBudget:
-    """Keeps retries from multiplying an outage: per key (a host), a share of the calls made there lately.
+    """Limits the retries to one key (a host) to a share of the recent calls, so that retries do not worsen an outage.
 
-    A retry is allowed while there were fewer than `ratio` times the calls, plus `reserve`, in the present and the
-    previous window: 10 to 20 seconds. The reserve keeps retries useful to clients that make few calls. Sources: the
-    ratio of Finagle's RetryBudget and of reqwest, 0.2; Google SRE book, "Addressing Cascading Failures".
+    A retry is allowed while the present and the previous window (10 to 20 seconds together) had fewer retries than
+    `RESERVE` plus `ratio` times their calls. The reserve keeps retries useful to clients that make few calls. Sources:
+    the ratio of Finagle's RetryBudget and of reqwest, 0.2; Google SRE book, "Addressing Cascading Failures".
     """
 
     WINDOW_S = 10.0
     RESERVE = 10
-    # Keys that are remembered; the least recently started window goes first. Arbitrary: some 200 KB.
+    # Keys to remember; the one whose window began first is dropped first. Arbitrary: some 200 KB.
     MAX_KEYS = 1024
 
     def __init__(self, ratio: float) -> None:
@@ -107,14 +107,14 @@ class RetryBudget:
         self._windows: dict[str, list[float]] = {}
 
     def note_call(self, key: str, now: float) -> None:
-        """A call was made; `now` is in seconds of any steady clock."""
+        """Count a call; `now` is in seconds of any steady clock."""
         window = self._windows.get(key)
         if window is None or now - window[0] >= self.WINDOW_S:
             window = self._turn(key, now)
         window[1] += 1
 
     def take(self, key: str, now: float) -> bool:
-        """Whether a retry is allowed now; if so, it is counted."""
+        """Count a retry and return True, or return False if none is allowed now."""
         window = self._windows.get(key)
         if window is None or now - window[0] >= self.WINDOW_S:
             window = self._turn(key, now)
@@ -128,7 +128,7 @@ class RetryBudget:
         old = self._windows.pop(key, None)
         window: list[float] = [now, 0, 0, 0, 0]
         if old is not None and now - old[0] < 2 * self.WINDOW_S:
-            # Where the old one ended, not now: after a pause, its calls would count for up to 30 seconds.
+            # The window begins where the old one ended. If it began now, calls before a pause would count for 30 s.
             window = [old[0] + self.WINDOW_S, 0, 0, old[1], old[2]]
         self._windows[key] = window
         if len(self._windows) > self.MAX_KEYS:
@@ -137,14 +137,14 @@ class RetryBudget:
 
 
 class Outages(threading.local):
-    """Keeps the clients of one thread, hence of one loop, from storming together a server that is down.
+    """Limits how fast the clients of one thread, hence of one loop, reconnect together to a host that is down.
 
-    Where two or more of them reconnect to the same host, their attempts share a bucket of `BURST` tokens, filled at
-    `RATE` a second; who finds it empty waits on. An attempt that succeeds gives its token back, so a server that is
-    there again need not wait for its clients. A client on its own has only its backoff.
+    Two or more clients that reconnect to one host share a bucket of `BURST` tokens, refilled at `RATE` a second. Each
+    attempt takes a token; a client that finds none waits. An attempt that succeeds returns its token, so clients come
+    back at once to a server that works again. A client on its own has only its backoff.
     """
 
-    # Those of RetryBudget: 10 at once, and 10 in 10 seconds.
+    # As RetryBudget: 10 at once, and 10 in 10 seconds.
     BURST = float(RetryBudget.RESERVE)
     RATE = RetryBudget.RESERVE / RetryBudget.WINDOW_S
 
@@ -157,13 +157,13 @@ class Outages(threading.local):
         self._hosts.setdefault(host, [0, self.BURST, now])[0] += 1
 
     def leave(self, host: str) -> None:
-        """It has a new one, or has given up."""
+        """A client that entered has a new connection, or has given up."""
         self._hosts[host][0] -= 1
         if not self._hosts[host][0]:
             del self._hosts[host]
 
     def may_try(self, host: str, now: float) -> bool:
-        """Whether a client may try now; if so, that costs a token."""
+        """Take a token and return True, or return False if the client has to wait."""
         bucket = self._hosts[host]
         clients, tokens, counted = bucket
         tokens = min(self.BURST, tokens + (now - counted) * self.RATE)
@@ -172,7 +172,7 @@ class Outages(threading.local):
         return allowed
 
     def pause(self) -> float:
-        """Seconds that a client which may not try waits at least: about when a token comes, but not all at once."""
+        """Seconds to wait before asking again: about the time of the next token, with jitter."""
         return random.uniform(1, 2) / self.RATE
 
     def succeeded(self, host: str) -> None:

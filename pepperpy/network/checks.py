@@ -1,4 +1,4 @@
-"""What callers give, to settings and methods alike: the types of it, and the checks. Each rule is here once.
+"""Types and checks of the values that callers give to settings and methods.
 
 A check raises `TypeError` for a wrong type, `ValueError` for a value out of range. Both name the field and the value.
 """
@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    # collections.abc.Buffer is new in Python 3.12; type checkers know this name without its being installed.
+    # collections.abc.Buffer is new in Python 3.12. Type checkers know typing_extensions without installing it.
     from typing_extensions import Buffer
 
     BytesLike = Buffer
@@ -20,7 +20,7 @@ else:
 
 
 class Default(enum.Enum):
-    """Stands for "as configured" where None already means "no limit"; the value says by which fields."""
+    """Means "as configured" where None means "no limit". The value names the fields that decide."""
 
     TIMEOUT = "NetworkConfig.timeout"
     KEEPALIVE = "keepalive_idle + keepalive_count * keepalive_interval"
@@ -31,7 +31,7 @@ Timeout: TypeAlias = float | Default | None
 
 
 def check_int(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Refuse what is no int from `low` to `high`."""
+    """Accept an int from `low` to `high`; None for no upper end."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {shown(value)}")
     if value < low or (high is not None and value > high):
@@ -40,18 +40,18 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> No
 
 
 def check_size(name: str, value: object) -> None:
-    """Refuse what is no number of bytes that memory can have, from 1."""
+    """Accept a number of bytes, 1 or more, that fits in memory."""
     check_int(name, value, 1, sys.maxsize)
 
 
 def check_bool(name: str, value: object) -> None:
-    """Refuse what is neither True nor False: a number or a text is more likely a mistake."""
+    """Accept True or False only: another truthy value is more likely a mistake."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {shown(value)}")
 
 
 def check_seconds(name: str, value: object, *, zero: bool, hint: str = "") -> None:
-    """Refuse what is no finite number of seconds above 0 (or from 0, where `zero`)."""
+    """Accept a finite number of seconds above 0; also 0 with `zero`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {shown(value)}{hint}")
     try:
@@ -63,13 +63,18 @@ def check_seconds(name: str, value: object, *, zero: bool, hint: str = "") -> No
 
 
 def check_timeout(name: str, value: object, *, zero: bool) -> None:
-    """The same for a limit of time, which may be None."""
+    """Accept a finite number of seconds, or None for no limit."""
     if value is not None:
         check_seconds(name, value, zero=zero, hint="; None waits for ever")
 
 
 def seconds_of(timeout: Timeout, configured: float | None) -> float | None:
-    """The limit of one call in seconds, from its argument `timeout`; None for no limit. Raises as `check_timeout`."""
+    """The time limit of one call in seconds, None for no limit. Raises as `check_timeout`.
+
+    Args:
+        timeout: What the caller gave.
+        configured: What the configuration says.
+    """
     if isinstance(timeout, Default):
         return configured
     check_timeout("timeout", timeout, zero=True)
@@ -77,6 +82,6 @@ def seconds_of(timeout: Timeout, configured: float | None) -> float | None:
 
 
 def shown(value: object) -> str:
-    """The value in an error message. A URL given in the place of something else may hold a password before its "@"."""
+    """The value as an error message may show it: text with an "@" may be a URL with a password, so only its type."""
     text = repr(value)
     return type(value).__name__ if "@" in text else text

@@ -1,4 +1,4 @@
-"""Threads for what may block for a very long time: a name lookup, a read from a pipe."""
+"""Threads for calls that may block for a very long time: a name lookup, a read from a pipe."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Result = TypeVar("Result")
 
 
 class DaemonThreads(Executor):
-    """At most `limit` threads at a time; what is submitted while all are busy waits for one.
+    """Runs functions in at most `limit` daemon threads at a time; while all are busy, further jobs wait in a queue.
 
-    `concurrent.futures.ThreadPoolExecutor` would do, but the interpreter waits for its threads when the program ends,
-    and one lookup that hangs would hold up the end for as long as the system's own limit (30 s, with the usual
-    resolv.conf). These threads are daemons. Each one ends when nothing came for `LINGER_S`, so a program that forks
-    after its loop has ended forks a process of one thread (CPython warns of more since 3.12).
+    The interpreter waits for the threads of `concurrent.futures.ThreadPoolExecutor` when the program ends. One lookup
+    that hangs would delay the end by the system's own limit (30 s, with the usual resolv.conf). It waits for no daemon.
+    An idle thread ends after `LINGER_S`. So a program that forks after its loop has ended has one thread; CPython warns
+    of a fork with more since 3.12.
     """
 
-    # Seconds. To start a thread takes 100 us (measured), 0.5 % of this time.
+    # Seconds. Starting a thread takes 100 us (measured): 0.5 % of this time.
     LINGER_S = 0.02
 
     def __init__(self, name: str, limit: int) -> None:
@@ -30,20 +30,20 @@ class DaemonThreads(Executor):
         self._limit = limit
         self._reset()
         if hasattr(os, "register_at_fork"):
-            # A forked process has none of these threads, and perhaps a lock that one of them was holding.
+            # A forked process has none of these threads. Its copy of the lock may be locked for ever.
             os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._threads = 0
-        self._idle = 0  # of these, how many wait for a job, or are about to take one
+        self._idle = 0  # how many of them wait for a job, or are about to take one
         self._queue: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
 
     def submit(self, function: Callable[..., Result], /, *arguments: Any, **_: Any) -> Future[Result]:
-        """Begin `function(*arguments)` in a thread. `Future.cancel()` takes it back while it waits for one.
+        """Run `function(*arguments)` in a thread. `Future.cancel()` withdraws it while it waits in the queue.
 
         Raises:
-            BlockingIOError: The system has no thread to give, and none is running.
+            BlockingIOError: The system cannot start a thread, and none is running.
         """
         future: Future[Result] = Future()
         with self._changed:
@@ -52,11 +52,11 @@ class DaemonThreads(Executor):
                 self._changed.notify()
             elif self._threads < self._limit:
                 try:
-                    # Under the lock: of two that fail at once, each would leave the other's job to nobody.
+                    # Under the lock: if two calls failed at once, each would leave its job to the other's thread.
                     threading.Thread(target=self._work, name=self._name, daemon=True).start()
                 except RuntimeError as error:
                     if not self._threads:
-                        # Nobody else takes it.
+                        # No other thread will take the job.
                         self._queue.pop()
                         raise BlockingIOError(errno.EAGAIN, f"no thread to be had: {error}") from error
                 else:
@@ -82,5 +82,5 @@ class DaemonThreads(Executor):
                 else:
                     future.set_result(result)
                     del result
-            # Otherwise this thread would keep them, and a failed one in a cycle, until the next ones come.
+            # Otherwise this thread keeps them alive until the next job comes, and a failed one in a reference cycle.
             del future, function, arguments

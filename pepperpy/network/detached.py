@@ -1,8 +1,8 @@
-"""Running things in nobody's context (`contextvars`), as what outlives the call that made it has to.
+"""Runs what outlives its call in nobody's context (`contextvars`).
 
 asyncio's handles (timers, tasks, a socket's reader) copy the context in which they are made, and keep it as long as
-they live. A connection that a request has made, and its timers, would keep what that request had in its context (its
-user, a trace, 20 KB of anything) until they end, and run everybody's callbacks in it.
+they live. So a connection, and its timers, would keep alive what the request that made it had in its context (a user, a
+trace, 20 KB of anything), and would run everybody's callbacks in that context.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ T = TypeVar("T")
 def detached_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], name: str | None = None
 ) -> asyncio.Task[T]:
-    """A task in a context of its own. Not by `context=`, which task factories from before 3.11 do not know."""
+    """A task in an empty context of its own. Without the argument `context=`: task factories written before Python 3.11
+    do not accept it.
+    """
     return contextvars.Context().run(functools.partial(loop.create_task, coroutine, name=name))
 
 
 @types.coroutine
 def detached(coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Await a coroutine whose own code runs in nobody's context, though in the task of its caller."""
+    """Await a coroutine in the caller's task, but run its code in an empty context."""
     run = contextvars.Context().run
     step: Callable[[Any], Any] = coroutine.send
     value: Any = None
@@ -37,7 +39,8 @@ def detached(coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
             result: T = stop.value
             return result
         finally:
-            # An error that is thrown in has this frame in its traceback: a cycle, with all that the callers hold.
+            # An error that is thrown in has this frame in its traceback. If the frame held the error, that would be a
+            # reference cycle with all that the callers hold.
             value = None
         try:
             value = yield future

@@ -1,9 +1,9 @@
 """The error tree: every failure of this package is a `NetworkError`.
 
-The class says whose doing it was: you (`ClosedError`, `NotConnectedError`, `BusyError`, `UsageError`,
+The class says what caused the failure: you (`ClosedError`, `NotConnectedError`, `BusyError`, `UsageError`,
 `InvalidRequestError`, `UploadError`), the peer or the network (`ConnectError`, `ConnectionLostError`,
 `IncompleteReadError`, `HTTPStatusError`, ...), or the clock (`NetworkTimeoutError`). Each is also the built-in
-exception that code written for sockets or asyncio streams already catches. Cancellation is never wrapped:
+exception that code written for sockets or asyncio streams already catches. A cancellation is never wrapped:
 `asyncio.CancelledError` passes through.
 """
 
@@ -41,14 +41,14 @@ __all__ = [
 class NetworkError(Exception):
     """Base of all errors of this package; catch it to catch them all.
 
-    Every error can be copied and pickled. A pickled error keeps its cause; a cause that cannot be pickled itself
-    becomes a `PickledCause` with its class and text in words, and a detail that cannot becomes its `repr`.
+    Every error can be copied and pickled. A pickled error keeps its cause. A cause that cannot be pickled becomes a
+    `PickledCause` with its class and text; a detail that cannot be pickled becomes its `repr`.
 
     Args:
         message: What happened, in words; never empty (the class name stands in for an empty one).
         details: Facts for programs: `host`, `port`, `phase`, `attempt` (counted from 1), `elapsed` (seconds),
-            for HTTP `method` and `url` (without password and query values), and what the subclass adds. Only what is
-            known is present.
+            for HTTP `method` and `url` (without password and query values), and what the subclass adds. A fact that is
+            not known is left out.
         cause: The error underneath; becomes `__cause__`.
     """
 
@@ -65,7 +65,7 @@ class NetworkError(Exception):
         if cause is not None:
             self.__cause__ = cause
         if isinstance(self, OSError) and isinstance(cause, OSError):
-            # setattr, because mypy takes assignments for attributes of this class.
+            # By setattr: mypy takes an assignment for a new attribute of this class.
             for name in _builtin_fields(self):
                 setattr(self, name, getattr(cause, name))
 
@@ -88,7 +88,7 @@ class NetworkError(Exception):
         return error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Built-in exceptions leave __cause__ out of their pickled state; a worker's report needs it.
+        # Built-in exceptions leave __cause__ out of their pickled state, but the report of a worker needs it.
         cause = self.__cause__
         if cause is not None and not _pickles(cause):
             cause = PickledCause(f"{type(cause).__module__}.{type(cause).__qualname__}: {_text(cause)}")
@@ -109,7 +109,7 @@ class ConnectionLostError(NetworkError, ConnectionError):
 
 
 class ClosedError(NetworkError, ConnectionError):
-    """You closed it: `disconnect()`, `abort()` or `send_eof()` came before this call, or during it."""
+    """You closed the connection: `disconnect()`, `abort()` or `send_eof()` came before this call, or during it."""
 
 
 class NotConnectedError(NetworkError, ConnectionError):
@@ -117,7 +117,7 @@ class NotConnectedError(NetworkError, ConnectionError):
 
 
 class NetworkTimeoutError(NetworkError, TimeoutError):
-    """The time limit passed first.
+    """A time limit passed before the call was done.
 
     Nothing was consumed or queued, and the connection stays usable, unless the call says otherwise.
     """
@@ -126,8 +126,8 @@ class NetworkTimeoutError(NetworkError, TimeoutError):
 class IncompleteReadError(NetworkError, EOFError):
     """The peer ended its stream in the middle of what was asked for.
 
-    `details["received"]` and, where it is known, `details["expected"]` count bytes. What was received is
-    handed over once, as `partial`, and is no longer in the receive buffer.
+    `details["received"]` and, if it is known, `details["expected"]` count bytes. `partial` has what was received, which
+    is no longer in the receive buffer.
     """
 
     def __init__(
@@ -144,20 +144,21 @@ class IncompleteReadError(NetworkError, EOFError):
 class MessageTooLargeError(NetworkError, ValueError):
     """The peer sent a line or message beyond the limit that `details["limit"]` (bytes) names.
 
-    Over TCP nothing was consumed: raise the limit and ask again, take the bytes with `receive()`, or disconnect. A
-    stream of HTTP has given out what came before it, and cannot be read on.
+    Over TCP nothing was consumed: raise the limit and ask again, take the bytes with `receive()`, or disconnect. An
+    HTTP stream has returned what came before, and cannot be read any further.
     """
 
 
 class BusyError(NetworkError, RuntimeError):
-    """Two tasks at once: one already receives from, or connects, this client. It is not disturbed."""
+    """Another task already receives from this client, or connects it. That task is not disturbed."""
 
 
 class UsageError(NetworkError, RuntimeError):
-    """The client was used from another thread, event loop or process than the one it was connected in.
+    """The client was used in a way that it does not support.
 
-    Or asked for what its connection cannot do: an end of one direction over TLS, TLS over TLS. Or told to connect again
-    while bytes of a stream that the peer has ended are on hand.
+    It was used from another thread, event loop or process than the one it was connected in; or asked for what its
+    connection cannot do (to end one direction over TLS, TLS over TLS); or told to connect again while it still holds
+    bytes of a stream that the peer has ended.
     """
 
 
@@ -165,55 +166,54 @@ class UsageError(NetworkError, RuntimeError):
 
 
 class InvalidRequestError(NetworkError, ValueError):
-    """You asked for something that cannot be sent: a bad URL, method, header or combination, an id that is in use.
-
-    Nothing was sent.
-    """
+    """The request is invalid: a bad URL, method, header or combination, or an id that is in use. Nothing was sent."""
 
 
 class UploadError(NetworkError):
     """The body could not be sent as announced: its source failed (`__cause__` says how) or has another size.
 
-    The request was broken off, so that no server takes a part for the whole; the connection was closed.
+    The connection was closed in the middle of the request, so that no server takes a part for the whole.
     """
 
 
 class TLSError(ConnectError):
     """No secure connection could be made; the message says which check failed.
 
-    No application byte was sent, unless it was the server that refused the client's certificate: with TLS 1.3 it says
-    so only afterwards, and has taken none.
+    No application byte was sent, with one exception: a server that refuses the client's certificate says so late with
+    TLS 1.3, after the first bytes. It has processed none of them.
     """
 
 
 class ProxyError(ConnectError):
-    """The proxy could not be reached, or refused; `details["status"]` is its answer's (of SOCKS, too), if it gave one.
+    """The proxy could not be reached, or refused.
 
-    `details["proxy"]` is its URL without secrets, where it is one of a TCP connection or a SOCKS proxy.
+    `details["status"]` is the status of its answer, if it gave one; SOCKS has one too. `details["proxy"]` is its URL
+    without secrets, for TCP connections and SOCKS proxies.
     """
 
 
 class PoolTimeoutError(NetworkTimeoutError):
-    """The time limit passed while waiting for one of the connections of a pool.
+    """The time limit passed while the call waited for a connection of a pool.
 
-    For HTTP: one of `max_connections`; none was attempted. For `NetworkPool`: `details` counts those `in_use` and
-    `preparing` (being connected or checked), and the tasks `waiting`.
+    HTTP: for one of `max_connections`; no connection was attempted. `NetworkPool`: `details` counts the connections
+    `in_use` and `preparing` (being connected or checked), and the tasks `waiting`.
     """
 
 
 class ProtocolError(NetworkError, ValueError):
-    """The peer sent something that is not HTTP, or not what it had announced. Its connection was closed.
+    """The peer broke the protocol.
 
-    Of `Framed`: what comes next in the stream is no message of its codec. Nothing was consumed, the connection is open.
-    Of `request()` and pipelines: something that no request had asked for. The connection was aborted.
+    HTTP: it sent something that is not HTTP, or not what it had announced. The connection was closed.
+    `Framed`: the next bytes are no message of the codec. Nothing was consumed, and the connection is open.
+    `request()` and pipelines: it sent something that no request had asked for. The connection was aborted.
     """
 
 
 class RedirectError(NetworkError, ValueError):
-    """A redirect was not followed: too many, to no usable address, or from https to http.
+    """A redirect was not followed: there were too many, it led to no usable address, or from https to http.
 
     Attributes:
-        location: Where it leads, as the server wrote it: an app's address with a code, perhaps. Not in the message.
+        location: Where it leads, as the server wrote it. The message leaves it out: an app's address may have a code.
         history: The redirects up to this one, oldest first, as `HTTPResponse.history`. A pickled error has none.
     """
 
@@ -226,11 +226,11 @@ class RedirectError(NetworkError, ValueError):
 
 
 class ResponseTooLargeError(NetworkError, ValueError):
-    """A body went past the limit that `details["limit"]` (bytes) names. Reading ended there, the connection closed."""
+    """A body exceeded the limit that `details["limit"]` (bytes) names. The connection was closed."""
 
 
 class DecodeError(NetworkError, ValueError):
-    """A body, line or message is not the text, JSON or value that was asked for; `content` holds its bytes."""
+    """A body, line or message is not the text, JSON or value that was asked for. `content` holds its bytes."""
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ class DecodeError(NetworkError, ValueError):
 
 
 class IntegrityError(NetworkError, ValueError):
-    """A download arrived whole, but its size or checksum is not the expected one; nothing was put in place."""
+    """A download is complete, but its size or checksum is not the expected one. The file was not put in place."""
 
 
 class HTTPStatusError(NetworkError):
@@ -299,7 +299,7 @@ Kind = TypeVar("Kind", bound=NetworkError)
 
 
 def also(kind: type[Kind], builtin: type[BaseException]) -> type[Kind]:
-    """A class whose errors are of `kind` and also of the built-in class of `builtin`; it has the name of `kind`.
+    """A class, named as `kind`, whose errors are of `kind` and of the built-in class that `builtin` is or derives from.
 
     For failures that programs know as built-in exceptions: `FileNotFoundError` for a missing file, `ImportError` for a
     missing package.
@@ -319,7 +319,8 @@ def _both(parts: tuple[Any, Any]) -> type:
 def not_installed(what: str, package: str) -> NetworkError:
     """The error for `what`, which needs a package that is not installed: a `UsageError` and `ModuleNotFoundError`.
 
-    It names the package itself, and no extra of this one, which is on no index yet: anybody could put another there.
+    It names the package itself and no extra of this one. This package is on no index yet, so anybody could publish
+    another one under its name.
     """
     text = f"{what} needs {package}: pip install {package}"
     error = also(UsageError, ModuleNotFoundError)(text, {"package": package})
@@ -331,7 +332,7 @@ def not_installed(what: str, package: str) -> NetworkError:
 
 
 class PickledCause(Exception):
-    """Stands in for the `__cause__` of a pickled error that cannot be pickled itself; its text names class and text."""
+    """Stands in for a `__cause__` that cannot be pickled. Its text has the class and the text of that cause."""
 
 
 _SIMPLE = (str, bytes, int, float, bool, type(None))
@@ -343,16 +344,16 @@ def _parts(error: NetworkError) -> tuple[type[NetworkError], type[BaseException]
 
 
 def _builtin_fields(error: BaseException) -> tuple[str, ...]:
-    """What the built-in class of an error keeps outside of its `__dict__`."""
+    """The fields that the built-in class of an error stores outside of its `__dict__`."""
     if isinstance(error, OSError):
         return ("errno", "strerror", "filename")
     return ("name",) if isinstance(error, ImportError) else ()
 
 
 def _empty(kind: type[NetworkError], builtin: type[BaseException] | None) -> NetworkError:
-    """An error without content, to be filled by `__setstate__`."""
+    """An error without content, for `__setstate__` to fill."""
     made: Any = kind if builtin is None else also(kind, builtin)
-    # `__base__` is the base with the built-in fields; `made.__new__` may be that of another base, which refuses.
+    # `__base__` is the base with the built-in fields. `made.__new__` may belong to another base, which would raise.
     error: NetworkError = made.__base__.__new__(made)
     return error
 
@@ -362,13 +363,13 @@ def _picklable(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pickles(value: object) -> bool:
-    # Errors of this module always pickle. Checking each one in a chain of causes would double the work at every level.
+    # Errors of this module always pickle. Checking each error in a chain of causes would double the work at each level.
     if isinstance(value, (*_SIMPLE, PickledCause, NetworkError)) and type(value).__module__ in (__name__, "builtins"):
         return True
     import pickle
 
     try:
-        # Both ways: many exceptions can be pickled, but not unpickled, because their arguments are not in `args`.
+        # In both directions: many exceptions pickle but do not unpickle, because their arguments are not in `args`.
         pickle.loads(pickle.dumps(value))
     except Exception:
         return False

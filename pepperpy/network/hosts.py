@@ -1,4 +1,4 @@
-"""What can stand where a host is asked for, and what to write instead of what cannot."""
+"""Checks what is given as a host, and says what to write instead of a URL, a path or a host with a port."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pepperpy.network.checks import shown
 
 
 def check_host(name: str, value: object) -> None:
-    """Refuse what is no host name or address; the error begins with `name`, and shows nothing that may be a secret.
+    """Accept a host name or an address. An error begins with `name`, and shows nothing that may be a secret.
 
     Raises:
-        TypeError: Not a string.
-        ValueError: Such as a URL, a path, a host with its port, or an address in brackets; the message says what to
-            write.
+        TypeError: The value is not a string.
+        ValueError: The value is a URL, a path, a host with its port, an address in brackets, or has other characters
+            that no host has. The message says what to write.
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {shown(value)}")
@@ -24,7 +24,7 @@ def check_host(name: str, value: object) -> None:
     if not value:
         raise ValueError(f"{name} must not be empty: NetworkConfig('localhost', 6379), or NetworkConfig(unix_path=...)")
     if ("/" in value or ":" in value or "[" in value) and (instead := _instead_of(value)) is not None:
-        # Not with its query, which may hold a secret.
+        # Without the query, which may hold a secret.
         raise ValueError(f"{name} must be a host name or address, not {re.split('[?#]', value)[0]!r}; {instead}")
     if re.search(r"[\x00-\x20\x7f/\[\]]", value):
         raise ValueError(
@@ -56,7 +56,7 @@ def _instead_of(value: str) -> str | None:
 
 def _is_ipv6(host: str) -> bool:
     try:
-        # With its zone, whose name may have any characters.
+        # Without the zone, whose name may have any characters.
         ipaddress.IPv6Address(host.partition("%")[0])
     except ValueError:
         return False
@@ -66,5 +66,5 @@ def _is_ipv6(host: str) -> bool:
 def plain_host(host: str) -> str:
     """The host of a URL without the escapes of an IPv6 zone: there `fe80::1%eth0` is `[fe80::1%25eth0]` (RFC 6874)."""
     address, percent, zone = host.partition("%25")
-    # An unescaped "%" is taken, too, as that RFC advises.
+    # An unescaped "%" is accepted too, as that RFC advises.
     return f"{address}%{unquote(zone)}" if percent and zone and ":" in address else host

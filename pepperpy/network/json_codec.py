@@ -1,7 +1,7 @@
-"""JSON both ways: the fastest library that is installed, and the same answers whichever that is.
+"""Writes and reads JSON with the fastest library that is installed, with the same result whichever that is.
 
-The standard library is the judge. msgspec and orjson do what all three do alike, which is nearly everything; the rest
-(integers beyond 64 bits, NaN, UTF-16, types that JSON does not have) is the standard library's to accept or to refuse.
+msgspec and orjson do what all three libraries do alike, which is nearly everything. The standard library decides about
+the rest: integers beyond 64 bits, NaN, UTF-16, types that JSON does not have.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pepperpy.network.printable import printable
 if TYPE_CHECKING:
     JSONValue: TypeAlias = Union[str, int, float, bool, Sequence["JSONValue"], Mapping[str, "JSONValue"], None]  # noqa: UP007
 else:
-    # typing.get_type_hints() of a function that names the recursive type would fail outside of this module.
+    # Not recursive: typing.get_type_hints() of a function outside of this module could not resolve it.
     JSONValue = str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
 
 RequestData: TypeAlias = JSONValue
@@ -35,20 +35,20 @@ class JSONCodec:
     """How JSON is written and read; give your own to `HTTPConfig.json_codec`.
 
     Attributes:
-        name: For people; not heeded.
-        dumps: From a value to UTF-8. Raises `TypeError` for what JSON has no form for, `ValueError` for NaN, infinity
-            (RFC 8259, section 6), lone surrogates and circular references.
-        loads: From a body to a value. Raises `ValueError`, with the position where it can, for what is no JSON.
+        name: For people; the package does not use it.
+        dumps: From a value to UTF-8. Raises `TypeError` for a type that JSON does not have; `ValueError` for NaN,
+            infinity (RFC 8259, section 6), lone surrogates and circular references.
+        loads: From a body to a value. Raises `ValueError` for what is not JSON, with the position if it is known.
     """
 
     name: str
-    # A partial shows its arguments, and one may be a key.
+    # repr=False: the repr of a partial shows its arguments, and one may be a key.
     dumps: Callable[[Any], bytes] = field(repr=False)
     loads: Callable[[bytes], Any] = field(repr=False)
 
 
 class _BuiltinCodec(JSONCodec):
-    """One of this module's: a type is decoded from the bytes at once."""
+    """A codec of this module. With it, a typed value is decoded directly from the bytes."""
 
 
 @functools.cache
@@ -56,7 +56,7 @@ def default_codec() -> JSONCodec:
     """The codec of msgspec if it is installed, else of orjson, else of the standard library.
 
     `loads` also accepts a byte order mark, UTF-16 and UTF-32; the last of several equal keys wins. `dumps` also accepts
-    other mappings and sequences than dict and list. Neither imports anything before the first call of this function.
+    other mappings and sequences than dict and list. The libraries are imported by the first call of this function.
     """
     for name in ("msgspec", "orjson"):
         try:
@@ -68,7 +68,7 @@ def default_codec() -> JSONCodec:
 
 @functools.cache
 def builtin_codec(name: str) -> JSONCodec:
-    """The codec on `name`: msgspec, orjson or stdlib. Raises `ImportError` if that is not installed."""
+    """The codec that uses `name`: msgspec, orjson or stdlib. Raises `ImportError` if that is not installed."""
     if name == "msgspec":
         fast = importlib.import_module("msgspec.json")
         return _BuiltinCodec(name, functools.partial(_dumps, fast.encode), functools.partial(_loads, fast.decode))
@@ -79,17 +79,17 @@ def builtin_codec(name: str) -> JSONCodec:
 
 
 def decode_as(content: bytes, type: Any, codec: JSONCodec) -> Any:
-    """`content`, which is JSON, as a `type`.
+    """Decode JSON into a `type`.
 
-    A type of pydantic's, or one that has such a part, is pydantic's work; any other is msgspec's where that is
-    installed, and pydantic's, strictly, where it is not. A codec of the user's own reads the bytes first.
+    pydantic reads its own types, and types that contain one. msgspec reads any other type if it is installed, else
+    pydantic does, in strict mode. A codec of the user's own decodes the bytes first.
 
     Raises:
-        ValueError: Not JSON, or not of this type; the message says where. It may name keys of the body, but repeats
-            nothing that was read as a str or number.
+        ValueError: The content is not JSON, or not of this type; the message says where. It may name keys of the body,
+            but shows no value that was read.
         TypeError: No library can read this type.
         UsageError: Neither library is installed; a `ModuleNotFoundError` as well, with the command that installs one.
-        ImportError: The type itself needs something that is not installed, as pydantic's EmailStr does.
+        ImportError: The type itself needs a package that is not installed, as pydantic's EmailStr does.
     """
     try:
         hash(type)
@@ -111,7 +111,7 @@ _SIMPLE = frozenset({str, int, bool, NoneType})
 
 
 def _dumps(encode: Callable[[Any], bytes], value: Any) -> bytes:
-    # Not only for speed: both libraries write NaN as null, and msgspec bytes as base64.
+    # The check is for correctness too: both libraries write NaN as null, and msgspec writes bytes as base64.
     try:
         if _is_plain(value):
             return encode(value)
@@ -121,7 +121,7 @@ def _dumps(encode: Callable[[Any], bytes], value: Any) -> bytes:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether all libraries write this alike: built-in types exactly, str keys, finite numbers."""
+    """Whether all libraries write this value alike: built-in types but no subclasses, str keys, finite numbers."""
     kind = type(value)
     if kind in _SIMPLE:
         return True
@@ -167,7 +167,7 @@ def _loads(decode: Callable[[bytes], Any], content: bytes) -> Any:
 
 
 def _loads_exact(decode: Callable[[bytes], Any], content: bytes) -> Any:
-    # orjson reads an integer beyond 64 bits as a float. This look costs less than a third of its time.
+    # orjson reads an integer beyond 64 bits as a float. This check costs less than a third of orjson's time.
     if _LONG_INTEGER in content.translate(_AS_ZERO):
         return _stdlib_loads(content)
     return _loads(decode, content)
@@ -180,7 +180,7 @@ def _stdlib_loads(content: bytes) -> Any:
     except _NotJSON as error:
         word = str(error)
         what = f"{word} is not a JSON number" if word.lstrip("-").isalpha() else "Number out of range"
-        # A number may be as long as the body; the start of it is enough to find it.
+        # A number may be as long as the body. Its start is enough to find it.
         position = _position(word[:100], text[:_SEARCHED])
         if position is None:
             raise ValueError(f"{what} (behind the first {_SEARCHED} characters)") from None
@@ -189,12 +189,12 @@ def _stdlib_loads(content: bytes) -> Any:
         raise ValueError("JSON is nested too deeply") from None
 
 
-# Characters of a body that are searched for a wrong number: mostly 1 ms, and 0.1 s if they are all empty strings.
+# Characters of a body to search for a wrong number: this takes 1 ms, or 0.1 s if the body is all empty strings.
 _SEARCHED = 1 << 18
 
 
 class _NotJSON(Exception):
-    """A word that Python would read as a number and JSON does not have; the hooks are not told its position."""
+    """A word that Python reads as a number and JSON does not have. The decoder's hooks do not know its position."""
 
 
 def _refuse(word: str) -> float:
@@ -207,7 +207,7 @@ def _finite(word: str) -> float:
 
 
 def _position(word: str, text: str) -> int | None:
-    """Where `word` stands in `text` outside of strings, or None; up to there, `text` is valid JSON."""
+    """The index of `word` in `text`, outside of strings; None if it is not there. `text` is valid JSON up to `word`."""
     start = 0
     while (quote := text.find('"', start)) >= 0:
         found = text.find(word, start, quote)
@@ -262,7 +262,7 @@ def _msgspec_reader(type: Any, for_pydantic: bool) -> _Reader:
             try:
                 return read(data)
             except msgspec.ValidationError as error:
-                # In two of its messages is what was read.
+                # Two of its messages contain the value that was read.
                 problem = _without_read_value(str(error))
             except _CustomType as error:
                 raise _unreadable(type, f"msgspec does not know {error}") from None
@@ -276,7 +276,7 @@ def _msgspec_reader(type: Any, for_pydantic: bool) -> _Reader:
         except msgspec.ValidationError:
             raise
         except (msgspec.DecodeError, UnicodeDecodeError):
-            # UTF-16, a byte order mark, a lone surrogate; or no JSON, and the standard library says where.
+            # UTF-16, a byte order mark or a lone surrogate. Or it is no JSON, and the standard library says where.
             return from_value(_stdlib_loads(content))
 
     from_value = translated(lambda value: msgspec.convert(value, type, dec_hook=_as_custom))
@@ -286,19 +286,19 @@ def _msgspec_reader(type: Any, for_pydantic: bool) -> _Reader:
 def _without_read_value(message: str) -> str:
     for start in ("Invalid value ", "Invalid enum value "):
         if message.startswith(start):
-            # The value can contain " - at `" as well, but then the message ends with a quotation mark.
+            # If the value itself contains " - at `", the message ends with a quotation mark.
             place = message.rfind(" - at `") if message.endswith("`") else -1
             return start.rstrip() + (message[place:] if place >= 0 else "")
     return message
 
 
 class _CustomType(Exception):
-    """msgspec takes any class for one that its user's hook reads, and asks for that only when there is a value."""
+    """A class that msgspec leaves to its hook. msgspec accepts any class, and calls the hook once there is a value."""
 
 
 def _as_custom(type: Any, value: Any) -> Any:
     if isinstance(value, typing.get_origin(type) or type):
-        return value  # made by a codec of the user's own
+        return value  # a codec of the user's own has made it
     raise _CustomType(repr(type))
 
 
@@ -306,8 +306,8 @@ def _pydantic_reader(type: Any, for_pydantic: bool) -> _Reader:
     pydantic = importlib.import_module("pydantic")
     adapter = pydantic.TypeAdapter(type)
     if not adapter.pydantic_complete:
-        adapter.rebuild()  # a name that stands for nothing is told now
-    # Strict like msgspec; a model says for itself how strict it is.
+        adapter.rebuild()  # raises now for a name that is not defined
+    # Strict, as msgspec is. A model of pydantic's decides for itself how strict it is.
     strict = None if for_pydantic else True
 
     def translated(read: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -315,7 +315,7 @@ def _pydantic_reader(type: Any, for_pydantic: bool) -> _Reader:
             try:
                 return read(data, strict=strict)
             except pydantic.ValidationError as error:
-                # Its own text repeats the input, which may be secret; so would a traceback with it as the cause.
+                # Its text repeats the input, which may be secret. So would a traceback with this error as the cause.
                 problems = error.errors(include_url=False, include_context=False, include_input=False)
             raise _misfit(_in_words(problems))
 
@@ -324,19 +324,19 @@ def _pydantic_reader(type: Any, for_pydantic: bool) -> _Reader:
     from_json = translated(adapter.validate_json)
 
     def read_json(content: bytes) -> Any:
-        # The judge first: pydantic takes NaN and 1e400 for numbers.
+        # Check the JSON first: pydantic accepts NaN and 1e400 as numbers.
         default_codec().loads(content)
         return from_json(content.decode(json.detect_encoding(content)))
 
     if for_pydantic:
         return _Reader(read_json, translated(adapter.validate_python))
-    # Strict pydantic makes sets of lists, or dates of text, only where it knows that they come from JSON.
+    # In strict mode pydantic makes sets of lists, and dates of text, only when it knows that they come from JSON.
     return _Reader(read_json, lambda value: from_json(_stdlib_dumps(value)))
 
 
 def _in_words(problems: list[dict[str, Any]]) -> str:
     first = problems[0]
-    # The one message of pydantic's that repeats what was read.
+    # This is the one message of pydantic's that contains what was read.
     text = "Input tag is none of the expected ones" if first["type"] == "union_tag_invalid" else first["msg"]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -344,7 +344,7 @@ def _in_words(problems: list[dict[str, Any]]) -> str:
 
 
 def _misfit(problem: str) -> ValueError:
-    # It may name keys of the body.
+    # Bounded, because it may name keys of the body.
     return ValueError(printable(problem, 500))
 
 

@@ -1,8 +1,8 @@
 """From a host name to its addresses, for TCP and HTTP alike.
 
-The lookups have threads of their own. In the loop's default executor, which has as many threads as processors and 4
-more, a few names whose name server does not answer would stop every file and every other lookup of the program. One
-lookup at a time asks for a name, whoever waits for it. What it found is used again for a few seconds.
+Lookups run in threads of their own. In the loop's default executor (as many threads as processors, plus 4) a few names
+whose name server does not answer would stop every file and every other lookup of the program. All tasks that wait for a
+name share one lookup. Its answer is used again for a few seconds.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from pepperpy.network.daemon_threads import DaemonThreads
 
 AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
 
-# Lookups at the same time, in the whole process; further names wait. Chromium's limit (kDefaultMaxSystemTasks).
+# Lookups at the same time in the whole process; further names wait. Chromium's limit (kDefaultMaxSystemTasks).
 MAX_THREADS = 64
 
-# Seconds that an answer is used again. getaddrinfo tells nothing of how long it holds; databases that move to another
-# address ask for 5 seconds at most (Amazon RDS sets that as the TTL).
+# Seconds for which an answer is used again. getaddrinfo does not return the TTL. Databases that move to another address
+# set 5 seconds (Amazon RDS).
 REMEMBERED_S = 5.0
 
-# Seconds after which newcomers no longer join a lookup, but begin another one. It may be asking a name server that is
-# gone, because the machine has joined another network. The C library waits as long for one server (resolv.conf(5)).
+# Seconds after which a new task begins a lookup of its own instead of joining the present one: that one may ask a name
+# server that is gone since the machine joined another network. The C library waits as long for one server
+# (resolv.conf(5)).
 JOINED_S = 5.0
 
-# Names whose addresses are remembered; the oldest answer goes first. Arbitrary: some 500 KB.
+# Names whose addresses are remembered; the oldest answer is dropped first. Arbitrary: some 500 KB.
 MAX_NAMES = 1024
 
 _threads = DaemonThreads("pepperpy.network lookup", MAX_THREADS)
 
-# A name, the flags of getaddrinfo, and that function itself: what a stand-in of some test has said is not the system's.
+# A name, the flags of getaddrinfo, and that function itself: the answers of a test's stand-in are not the system's.
 _Key = tuple[str, int, Callable[..., Any]]
 
 
 class _Names(threading.local):
-    """What one thread, hence one loop at a time, knows about names."""
+    """Answers and running lookups of one thread, hence of one loop at a time."""
 
     def __init__(self) -> None:
         self.answers: dict[_Key, tuple[float, list[AddressInfo]]] = {}  # until when, by time.monotonic(); oldest first
@@ -53,16 +54,16 @@ _names = _Names()
 
 
 async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
-    """The addresses of `host` with `port` in them, in the system's order of preference (RFC 6724).
+    """The addresses of `host`, with `port` in them, in the system's order of preference (RFC 6724).
 
-    No time limit of its own. An IP address is returned as it is, without a thread. A loop that has a `getaddrinfo` of
-    its own, by a subclass or on the object, is asked each time. On every other one it is `socket.getaddrinfo`, or what
-    stands in for it at the call; an address that has a port keeps it.
+    It has no time limit. An IP address is returned at once, without a thread. If the loop overrides `getaddrinfo`, in a
+    subclass or on the object, it asks the loop each time. On any other loop it calls `socket.getaddrinfo`, or what
+    stands in for that at the time of the call. An address that comes with a port keeps it.
 
     Raises:
-        OSError: `socket.gaierror` if the name is unknown, or is no host name; or the system is short of something.
+        OSError: `socket.gaierror` for an unknown name or an invalid one; others if the system lacks a resource.
 
-    Cancellation: Others who wait for the same name go on. A lookup that nobody waits for is dropped before it begins.
+    Cancellation: Other tasks that wait for the name go on. A lookup that nobody waits for is dropped before it begins.
     """
     if (numeric := _numeric(host, port)) is not None:
         return [numeric]
@@ -74,7 +75,7 @@ async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
     if time.monotonic() >= until:
         lookups = _names.lookups
         if lookups and next(iter(lookups.values())).loop is not loop:
-            # All are of one loop. Those of another one, which has ended with them under way, can wake nobody.
+            # Lookups of another loop, which has ended meanwhile, can wake nobody.
             lookups.clear()
         lookup = lookups.get(key)
         if lookup is None or time.monotonic() >= lookup.joined_until:
@@ -87,12 +88,12 @@ async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
 
 
 def forget(host: str, flags: int = 0) -> None:
-    """Connecting to what was found for `host` has failed: ask the system anew next time."""
+    """Connecting to the addresses of `host` has failed: ask the system again next time."""
     _names.answers.pop((host, flags, socket.getaddrinfo), None)
 
 
 def _numeric(host: str, port: int) -> AddressInfo | None:
-    # By inet_pton: it takes 0.2 us, and ipaddress 5 (measured).
+    # inet_pton takes 0.2 us, the module ipaddress 5 (measured).
     try:
         if ":" not in host:
             socket.inet_pton(socket.AF_INET, host)
@@ -139,7 +140,7 @@ async def _ask_loop(loop: asyncio.AbstractEventLoop, host: str, port: int, flags
 
 
 class _Lookup:
-    """One getaddrinfo, and who waits for it in this loop."""
+    """One call of getaddrinfo, and the tasks of this loop that wait for it."""
 
     def __init__(self, key: _Key, loop: asyncio.AbstractEventLoop) -> None:
         self._key = key
@@ -159,16 +160,16 @@ class _Lookup:
                 self._leave()
 
     def _run(self) -> None:
-        """In a thread."""
+        """Runs in a thread."""
         outcome: list[AddressInfo] | BaseException
         try:
             outcome = _ask(*self._key)
         except StopIteration as error:
-            # Of a stand-in. A coroutine that raises it ends with this as well, and no future takes it.
+            # Raised by a stand-in. No future accepts it; a coroutine that raises it ends with a RuntimeError as well.
             outcome = RuntimeError(f"getaddrinfo raised {error!r}")
         except BaseException as error:
             outcome = error.with_traceback(None)
-        # RuntimeError: the loop is closed, and nobody waits any more.
+        # RuntimeError: the loop is closed, so nobody waits any more.
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._done, outcome)
 
@@ -190,9 +191,9 @@ class _Lookup:
 
 
 def _for_one(error: BaseException) -> BaseException:
-    """The error for one of those who wait: an exception collects the tracebacks of all its raises."""
+    """A copy of the error for each task that waits: an exception collects the tracebacks of all its raises."""
     kind = type(error)
-    # Not of a stand-in's own class, whose constructor may want something else than its `args`.
+    # Only of known classes: the constructor of a stand-in's own class may want other arguments than its `args`.
     return kind(*error.args) if isinstance(error, OSError) and kind.__module__ in ("builtins", "socket") else error
 
 
@@ -200,14 +201,15 @@ def _ask(host: str, flags: int, getaddrinfo: Callable[..., Any]) -> list[Address
     try:
         addresses: list[AddressInfo] = list(getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=flags))
     except socket.gaierror:
-        # Without a free descriptor the resolver cannot read its files and says "unknown name"; opening one tells.
+        # Without a free descriptor the resolver cannot read its files, and says "unknown name". Opening a socket raises
+        # the true error then.
         socket.socket().close()
         raise
     except UnicodeError as error:
         # The idna codec's complaint about a label that is empty or longer than 63 characters.
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from None
     if not addresses:
-        # Of a stand-in: the system has an error for it.
+        # Only a stand-in returns none: the system raises an error.
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} has no address")
     return addresses
 
@@ -227,5 +229,5 @@ def _forget_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # The threads of the parent's lookups are not in the forked process.
+    # A forked process has none of the threads that run its parent's lookups.
     os.register_at_fork(after_in_child=_forget_all)

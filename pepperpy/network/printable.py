@@ -1,4 +1,4 @@
-"""A peer's text as it may stand in a message, a log or a `repr`: bounded, on one line, without control characters."""
+"""Makes a peer's text fit for a message, a log or a `repr`: bounded, on one line, without control characters."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ MAX_SHOWN = 200
 
 
 def printable(text: str, limit: int = MAX_SHOWN) -> str:
-    r"""At most `limit` characters of `text`; those that cannot be printed as `\x1b`, `\n` or `\udce1`.
+    r"""At most `limit` characters of `text`; unprintable ones become `\x1b`, `\n` or `\udce1`.
 
-    Only the start is looked at, so the length of `text` costs nothing.
+    It looks at the start only, so a long `text` costs no more than a short one.
     """
     start = text[: limit + 1]
     if not start.isprintable():
@@ -20,6 +20,6 @@ def printable(text: str, limit: int = MAX_SHOWN) -> str:
 
 
 def printable_bytes(data: bytes, limit: int = MAX_SHOWN) -> str:
-    """The same for bytes, which are taken for UTF-8."""
-    # Four bytes are the longest character of UTF-8.
+    """The same for bytes, which are read as UTF-8."""
+    # A character of UTF-8 has at most four bytes.
     return printable(data[: 4 * (limit + 1)].decode("utf-8", "backslashreplace"), limit)

@@ -1,4 +1,4 @@
-"""The URL of a proxy: taken apart and checked. Who goes through the proxy is `proxy.py`."""
+"""Reads and checks the URL of a proxy. `tcp/tunnel.py` connects through it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pepperpy.network.hosts import plain_host
 
 
 class ProxyURL(NamedTuple):
-    """What the URL of a proxy says."""
+    """The parts of a proxy's URL, decoded."""
 
     scheme: str
     host: str
@@ -27,11 +27,11 @@ class ProxyURL(NamedTuple):
 
 
 def read_proxy(url: object) -> ProxyURL:
-    """Take a proxy's URL apart.
+    """The parts of a proxy's URL.
 
     Raises:
-        TypeError: Not a string.
-        ValueError: Not such a URL. No message shows what may be a password.
+        TypeError: It is not a string.
+        ValueError: It is not such a URL. No message shows what may be a password.
     """
     if not isinstance(url, str):
         raise TypeError(f"proxy must be a str, not {type(url).__name__}")
@@ -41,14 +41,14 @@ def read_proxy(url: object) -> ProxyURL:
     except ValueError:
         raise ValueError("proxy must have the form scheme://user:password@host:port, percent-encoded") from None
     if parts.scheme not in ("socks5", "socks5h", "socks4", "socks4a", "http"):
-        # Not the scheme that it has: without "://" that may be a user's name.
+        # The message leaves the scheme out: without "://" it may be a user's name.
         raise ValueError("proxy must start with socks5h://, socks5://, socks4a://, socks4:// or http://")
     if not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"proxy must have the form {parts.scheme}://user:password@host:port, percent-encoded")
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
     for text in (user or "", password or ""):
-        # RFC 1929 counts them in one byte; RFC 7617 allows no control characters.
+        # RFC 1929 stores each length in one byte; RFC 7617 allows no control characters.
         if len(text.encode()) > 255 or re.search(r"[\x00-\x1f\x7f]", text):
             raise ValueError("proxy must have a user and a password of at most 255 bytes, without control characters")
     if parts.scheme == "http" and ":" in (user or ""):
@@ -61,7 +61,7 @@ def read_proxy(url: object) -> ProxyURL:
 
 
 def require_socks() -> None:
-    """Raises: what `not_installed()` makes, unless python-socks is installed."""
+    """Raises: UsageError, a `ModuleNotFoundError` as well: python-socks is not installed."""
     try:
         import python_socks.async_.asyncio  # noqa: F401
     except ImportError as error:

@@ -1,8 +1,8 @@
-"""One timer for all that an owner has to do later: the earliest of it counts, and the timer moves itself.
+"""One timer for everything that an owner has to do later. It is set to the earliest time, and moves itself.
 
-A timer for each costs 3 us with its end (asyncio's heap), and nearly none ever fires: a time limit is kept, a byte
-ends the silence. So whoever has something to do only says until when, and the timer stays where it is if that is not
-earlier. It fires too early then, looks, and is set for what is left.
+A timer costs 3 us with its end (asyncio's heap), and nearly none ever fires: a call ends within its limit, a byte ends
+the silence. So an owner only says when it wants to look. The timer moves for an earlier time and stays for a later one.
+When it fires too early, it asks the owner for the next time.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import math
 import weakref
 from collections.abc import Callable
 
-# A timer may fire a little early, by the resolution of the loop's clock. asyncio takes such a one for due.
+# A timer may fire early by the resolution of the loop's clock. asyncio counts it as due.
 EARLY_S = 0.001
 
 
 class Timer:
-    """Calls its owner's `look(now)` in time, which does what is due and says when to look again (`inf`: not at all).
+    """Calls its owner's `look(now)`, which does what is due and returns when to look again (`inf`: not at all).
 
-    It runs in nobody's context: it serves all of its owner's users, and would keep alive what the one that has set it
-    has in its own. It keeps neither the owner nor the loop alive. Times are on the loop's clock.
+    It runs in nobody's context, because it serves all users of its owner: the context of the one that set it would stay
+    alive. It keeps neither the owner nor the loop alive. Times are on the loop's clock.
 
     Attributes:
         at: When it fires; `inf` while it is not set.
@@ -30,24 +30,24 @@ class Timer:
     __slots__ = ("_handle", "_look", "_loop", "at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, look: Callable[[float], float]) -> None:
-        """Args: look: A method of the owner's. `now` is a little late, see `EARLY_S`."""
+        """Args: look: A method of the owner. Its `now` is `EARLY_S` later than the clock."""
         self._loop = weakref.ref(loop)
         self._look = weakref.WeakMethod(look)
         self._handle: asyncio.TimerHandle | None = None
         self.at = math.inf
 
     def look_by(self, when: float) -> None:
-        """Look at that time, or before."""
+        """See to it that the owner looks at that time or before."""
         if when < self.at:
             loop = self._loop()
             assert loop is not None, "it runs"
-            # It may fail: then the timer stays as it was.
+            # First what may fail: then the timer stays as it was.
             handle = loop.call_at(when, self._fire, context=contextvars.Context())
             self._cancel()
             self._handle, self.at = handle, when
 
     def end(self) -> None:
-        """Do not look any more. It may be set again."""
+        """Cancel the timer. `look_by()` may set it again."""
         self._cancel()
         self.at = math.inf
 

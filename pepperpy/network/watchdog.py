@@ -1,8 +1,8 @@
-"""One timer for the time limits of many calls: of an HTTP client, or of all TCP clients of a loop.
+"""One timer for the time limits of many calls: of one HTTP client, or of all TCP clients of a loop.
 
-A timer of its own for each costs as much as a tenth of a small HTTP request (aiohttp's `total`, asyncio.timeout: see
-docs/decisions/0007). Nearly all limits are never reached, so each block only notes when it must be over, and one timer
-looks after the earliest (timers.py).
+A timer for each call costs a tenth of a small HTTP request (aiohttp's `total`, asyncio.timeout; docs/decisions/0007).
+Calls rarely reach their limit. So each one only stores when it must be over, and one timer watches the earliest
+(timers.py).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Watchdog] = weak
 
 
 def watchdog_of(loop: asyncio.AbstractEventLoop) -> Watchdog:
-    """The one that all TCP clients of a loop share: so what has ended leaves no timer of its own behind."""
+    """The watchdog that all TCP clients of a loop share. So a call that has ended leaves no timer behind."""
     watchdog = _of_loops.get(loop)
     if watchdog is None:
-        # A loop that was closed with tasks in such blocks is kept by them, and they by its watchdog.
+        # A loop that was closed with tasks in such blocks is kept alive by them, and they are by its watchdog.
         for reference in _of_loops.keyrefs():
             if (other := reference()) is not None and other.is_closed():
                 _of_loops.pop(other, None)
@@ -35,17 +35,17 @@ class Watchdog:
     """Makes limits of calls in one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Weak: a loop's own must not keep it.
+        # Weak: the watchdog of a loop must not keep it alive.
         self._loop_of = weakref.ref(loop)
         self._watched: set[Limit] = set()
         self._timer = Timer(loop, self._look)
 
     def limit(self, seconds: float, error: Callable[[], TimeoutError] = TimeoutError) -> Limit:
-        """A block that may last so long, and then raises `error()`: `with watchdog.limit(1.5):`."""
+        """A block that may last `seconds`, and raises `error()` after that: `with watchdog.limit(1.5):`."""
         return Limit(self, self._loop().time() + seconds, error)
 
     def close(self) -> None:
-        """End all blocks that are running, as if their time had come."""
+        """End all running blocks as if their time were over."""
         for limit in self._watched:
             limit.expire()
         self._watched = set()
@@ -53,11 +53,11 @@ class Watchdog:
 
     def watch(self, limit: Limit) -> None:
         self._watched.add(limit)
-        if limit.ends_at < self._timer.at:  # 30 ns less than the call
+        if limit.ends_at < self._timer.at:  # saves a call of 30 ns
             self._timer.look_by(limit.ends_at)
 
     def forget(self, limit: Limit) -> None:
-        # The timer stays: moving it each time is what it avoids.
+        # The timer stays: not moving it is what makes a limit cheap.
         self._watched.discard(limit)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -72,7 +72,7 @@ class Watchdog:
         return self._earliest()
 
     def _judge(self, now: float, turns: int) -> None:
-        # Ends what was due at `now`, but only after so many turns of the loop: see last_turns.py.
+        # End what was due at `now`, after so many turns of the loop: see last_turns.py.
         due = [limit for limit in self._watched if limit.ends_at <= now]
         if due and turns:
             self._loop().call_soon(self._judge, now, turns - 1)
@@ -87,7 +87,7 @@ class Watchdog:
 
 
 class Limit:
-    """Ends the block by cancelling its task, and turns that cancellation, and no other, into its error."""
+    """A block with a time limit. Ends it by cancelling its task, and raises its error for that cancellation only."""
 
     __slots__ = ("_cancelling", "_error", "_expired", "_task", "_watchdog", "ends_at")
 
@@ -112,14 +112,14 @@ class Limit:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._watchdog.forget(self)
-        # As asyncio.timeout: who was also cancelled from outside stays cancelled.
+        # As asyncio.timeout: a task that was cancelled from outside too stays cancelled.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise self._error() from error
 
 
 def time_limit(seconds: float | None) -> Limit:
-    """A block that may last so long, None for ever, and then raises `TimeoutError`: `with time_limit(1.5):`.
+    """A block that may last `seconds` (None: for ever), and raises `TimeoutError` after that: `with time_limit(1.5):`.
 
-    As `asyncio.timeout()`, but what has arrived in time counts, however long the loop was held up (see last_turns.py).
+    As `asyncio.timeout()`, but what has arrived in time counts, however long the loop was blocked (see last_turns.py).
     """
     return watchdog_of(asyncio.get_running_loop()).limit(math.inf if seconds is None else seconds)
