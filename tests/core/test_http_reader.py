@@ -111,9 +111,7 @@ def test_version_and_connection_say_whether_another_exchange_may_follow(
 
 
 def test_chunks_of_http_1_0_are_read_and_the_connection_ends() -> None:
-    got = agreed(
-        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
-    )
+    got = agreed(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
     assert (got.body, got.whole, got.reusable) == (b"ok", True, False)
 
 

@@ -125,7 +125,24 @@ def judged(body: bytes) -> tuple[bytes, bool] | None:
 
 
 PARTS = st.sampled_from(
-    [b"0", b"1", b"2", b"a", b"F", b"0\r\n", b"\r\n", b"\r", b"\n", b";", b";a=b", b" ", b"ok", b"x", b"A: b\r\n", b"\t"]
+    [
+        b"0",
+        b"1",
+        b"2",
+        b"a",
+        b"F",
+        b"0\r\n",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b";",
+        b";a=b",
+        b" ",
+        b"ok",
+        b"x",
+        b"A: b\r\n",
+        b"\t",
+    ]
 )
 
 

@@ -1,3 +1,4 @@
+from pepperpy.network._core.receive_buffer cimport Searcher
 from pepperpy.network._core.status cimport Status
 
 
@@ -21,7 +22,7 @@ cdef class ResponseRules:
         readonly bint lenient
 
 
-cdef class HeadReader:
+cdef class HeadReader(Searcher):
     """Reads heads until `head_is_there()` takes one for the last; and trailers."""
     cdef:
         readonly int status
@@ -46,7 +47,7 @@ cdef class HeadReader:
         int _heads_parsed
         str _fault                   # found in a callback
 
-    # Uses what belongs to heads; returns how many bytes.
+    # Uses what belongs to one head, if that is whole; returns how many bytes. May run Python code.
     cdef Py_ssize_t use_head(self, const char* data, Py_ssize_t size) except -1
     # Called for each one, which has been parsed. Sets `has_head`, or makes room for the next one.
     cdef Status head_is_there(self) except Status.ERROR

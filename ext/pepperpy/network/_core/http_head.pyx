@@ -101,23 +101,27 @@ cdef class HeadReader:
             MalformedResponse: It is no head, or past a limit.
         """
         cdef const unsigned char[::1] view = data
+        cdef Py_ssize_t used = 0
+        cdef Py_ssize_t step
 
-        return self.use_head(<const char*>&view[0], view.shape[0]) if view.shape[0] else 0
+        while used < view.shape[0] and not self.has_head:
+            step = self.use_head(<const char*>&view[used], view.shape[0] - used)
+            if not step:
+                break
+            used += step
+        return used
 
     cdef Py_ssize_t use_head(self, const char* data, Py_ssize_t size) except -1:
         cdef Py_ssize_t used = 0
         cdef Py_ssize_t end
 
-        while not self.has_head:
-            if not self._lines.count and not self._skip_blank_line(data, size, &used):
-                break
+        if self._lines.count or self._skip_blank_line(data, size, &used):
             end = self.find_end(data + used, size - used, True)
-            if not end:
-                break
-            self._parse(data + used, end)
-            used += end
-            self._lines = Lines(0, 0, 0, 0, False)
-            self.head_is_there()
+            if end:
+                self._parse(data + used, end)
+                self._lines = Lines(0, 0, 0, 0, False)
+                self.head_is_there()
+                used += end
         return used
 
     cdef bint _skip_blank_line(self, const char* data, Py_ssize_t size, Py_ssize_t* used) except -1:

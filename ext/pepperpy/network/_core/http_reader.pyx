@@ -11,6 +11,8 @@ from cpython.ref cimport Py_DECREF
 from libc.string cimport memchr, memcpy
 
 from pepperpy.network._core.http_head cimport HeadReader, Lines, ResponseRules, is_blank, is_token, too_large
+from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM
+from pepperpy.network._core.receiver cimport Receiver
 from pepperpy.network._core.status cimport Status
 
 from pepperpy.network._core.http_head import MalformedResponse
@@ -137,7 +139,74 @@ cdef class ResponseReader(HeadReader):
             self._state = State.UNTIL_END
         return Status.OK
 
+    def take_head(self, Receiver receiver not None):
+        """Whether the head has come; if not, await `wait()` and ask again.
+
+        Raises:
+            MalformedResponse, TruncatedResponse, and what the receiver raises where no more can come.
+        """
+        cdef Py_ssize_t used
+
+        receiver.begin_take(self)
+        while receiver.buffer.length and not self.has_head:
+            used = self.use_head(receiver.buffer.head, receiver.buffer.length)
+            if not used:
+                break
+            receiver.buffer.discard(used)
+        if self.has_head:
+            return receiver.end_take(True)
+        if receiver.check_end():
+            self.note_end()
+        return False
+
+    def wait(self, Receiver receiver not None):
+        """An awaitable that ends when there is more than now, or no more can come. Without a time limit."""
+        return receiver.wait_for(receiver.buffer.length + 1, None, None, None, None)
+
     # ---- The body ----
+
+    def take_body(self, Receiver receiver not None):
+        """The next piece of the body, b"" if it `is_whole`; None: await `wait()` and ask again. Raises as `take_head()`."""
+        cdef Py_ssize_t used = 0
+        cdef bytes piece
+
+        receiver.begin_take(None)
+        if self._state == State.WHOLE:
+            return b""
+        if receiver.buffer.length:
+            piece = self.use_body(receiver.buffer.head, receiver.buffer.length, &used)
+            receiver.buffer.discard(used)
+            receiver.end_take(None)
+            if piece or self._state == State.WHOLE:
+                return piece
+        if receiver.check_end():
+            self.note_end()
+            return b""
+        return None
+
+    def take_rest(self, Receiver receiver not None):
+        """All that is still to come of a body of known length; None: await `wait_for_rest()`. Raises as `take_head()`."""
+        cdef bytes rest
+
+        receiver.begin_take(self)
+        if receiver.has_destination():
+            rest = receiver.take_destination().result
+        elif self._left <= receiver.buffer.length:
+            rest = receiver.buffer.take(self._left)
+        else:
+            if receiver.check_end():
+                self.note_end()
+            return None
+        self._landed(self._left)
+        return receiver.end_take(rest)
+
+    def wait_for_rest(self, Receiver receiver not None):
+        """As `wait()`, until `take_rest()` has all. A large rest lands in its result, which grows with what arrives."""
+        if self._left - receiver.buffer.length < OWN_MEMORY_FROM:
+            return receiver.wait_for(self._left, None, None, None, None)
+        return receiver.fill(
+            receiver.new_destination(self._left, max(OWN_MEMORY_FROM, 2 * receiver.buffer.length), 0, 0), self, None, None
+        )
 
     def read_body(self, data):
         """A piece of the body out of `data`, b"" if there is none, and how many bytes of `data` were used for it.
@@ -161,27 +230,21 @@ cdef class ResponseReader(HeadReader):
         if self._state == State.KNOWN_LENGTH or self._state == State.UNTIL_END:
             used[0] = size if self._state == State.UNTIL_END else min(size, self._left)
             piece = PyBytes_FromStringAndSize(data, used[0])
-            self.landed(used[0])
+            self._landed(used[0])
             return piece
         if self._state == State.WHOLE:
             used[0] = 0
             return b""
         return self._use_chunks(data, size, used)
 
-    cdef Status landed(self, Py_ssize_t size) except Status.ERROR:
-        # So many bytes of a body without chunks have gone where its reader wants them.
+    cdef Status _landed(self, Py_ssize_t size) except Status.ERROR:
+        # So many bytes of a body without chunks have gone to its reader.
         self.body_bytes += size
         if self._state == State.KNOWN_LENGTH:
             self._left -= size
             if not self._left:
                 self._state = State.WHOLE
         return Status.OK
-
-    def note_landed(self, Py_ssize_t size):
-        """So many bytes of the body, at most `remaining`, were taken without this object."""
-        if self._state != State.KNOWN_LENGTH or size < 0 or size > self._left:
-            raise ValueError(f"size must be from 0 to {self.remaining}, not {size}")
-        self.landed(size)
 
     def note_end(self):
         """The stream has ended, in order, and all that came before is used.

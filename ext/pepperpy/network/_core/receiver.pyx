@@ -75,7 +75,8 @@ cdef Py_ssize_t _as_size(object value, str name, Py_ssize_t minimum) except -1:
 @cython.final
 cdef class Destination:
     def __cinit__(self, Py_ssize_t size, Py_ssize_t capacity):
-        self.capacity = min(size, capacity)
+        # One at least: the empty bytes object is shared, and cannot grow.
+        self.capacity = min(size, max(capacity, 1))
         try:
             self.result = PyBytes_FromStringAndSize(NULL, self.capacity)
         except OverflowError:
