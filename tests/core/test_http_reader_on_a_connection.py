@@ -6,7 +6,7 @@ import asyncio
 import errno
 
 import pytest
-from support.memory_transport import MemoryTransport
+from support.transport_by_hand import TransportByHand
 
 from pepperpy.network import ConnectionLostError, NetworkConfig
 from pepperpy.network._core.http_head import MalformedResponse, ResponseRules
@@ -23,7 +23,7 @@ class Opened:
 
     def __init__(self) -> None:
         self.protocol = StreamProtocol(NetworkConfig("test", 1))
-        self.transport = MemoryTransport(asyncio.get_running_loop(), self.protocol)
+        self.transport = TransportByHand(asyncio.get_running_loop(), self.protocol)
         self.transport.connect()
         self.receiver = self.protocol.receiver
         self.reader = ResponseReader(RULES)
