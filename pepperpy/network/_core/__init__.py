@@ -9,6 +9,8 @@
           builtin_framers.pyx    by a length, by a separator
           stuffing.pyx        by one byte that does not occur in it (SLIP, COBS)
           python_framers.pyx  by the rule of a user's codec in Python
+        http_reader.pyx       takes one HTTP/1.x response out of the receiver: its body, of whatever framing
+          http_head.pyx       its head and trailers: limits, what is refused
       sender.pyx              the sending side: accepts bytes, gathers them, holds senders back, flushes, closes
         send_queue.pyx        bytes that wait to leave, and the system call that sends them
           platform.h          that system call, and a clock
