@@ -1,14 +1,14 @@
-"""Codecs: how messages are told apart in a stream. They say what is meant; the work is done in C (`builtin_framers`).
+"""Codecs: how messages are told apart in a stream. A codec is a description; C does the work (`builtin_framers`).
 
     LengthPrefixed   a number says how long the message is
     Delimited        a separator ends it
     Fixed            all have the same size
     Netstring        "5:hello,"
-    SLIP, COBS       one byte ends it and is kept out of it
-    Mapped           any of these with a function each way; JSONLines and MsgPack are such (serialized.py)
+    SLIP, COBS       one byte ends it and does not occur in it
+    Mapped           any of these with a function for each direction; so are JSONLines and MsgPack (values.py)
 
-A codec is immutable, comparable and picklable, and serves any number of connections at once. Without a connection it
-works as well: `codec.encode(message)` and `codec.decode(data, start)`, as `Codec` describes them.
+A codec is immutable, comparable and picklable, and serves any number of connections at once. It works without a
+connection too: `codec.encode(message)` and `codec.decode(data, start)`, as `Codec` describes them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from pepperpy.network.config import MIB
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
 
-# Below this a header is joined with its message: a copy costs less than one more piece for the kernel. As _send_queue.
+# Bytes of a message below which its header is joined to it: the copy costs less than one more piece for the kernel. The
+# figure of send_queue.pyx.
 _SMALL = 8 * 1024
-# That of NetworkConfig, for a codec without a connection.
+# The default of NetworkConfig.max_message_size, for a codec without a connection.
 _DEFAULT_MAX_SIZE = 16 * MIB
-# The other end of what the C code can add up on 32 bits; arbitrary otherwise.
+# Bounded, so that the sums of the C code fit 32 bits; arbitrary otherwise.
 _LARGEST_ADJUST = 2**28
 
 
@@ -42,72 +43,72 @@ class NoMessage(enum.Enum):
     NO_MESSAGE = "bytes that are no message"
 
 
-# What the answer of a codec of your own has in place of a message, for bytes that are to be consumed and carry none.
+# A codec of your own returns it in place of a message, for bytes that carry none and are to be consumed.
 NO_MESSAGE: Final = NoMessage.NO_MESSAGE
 
 
 class Codec(Protocol[M]):
-    """What a codec of your own has: these two methods, and no base class.
+    """A codec of your own has these two methods, and no base class.
 
-    It needs no state. One that keeps some, because its messages are long and nothing says how long, has `decoder()` in
-    place of `decode()`: see `IncrementalCodec`.
+    It keeps no state. If nothing says how long a message is, and messages are long, write an `IncrementalCodec`, which
+    has `decoder()` in place of `decode()`.
 
-    The limit of its messages is its attribute `max_size` (bytes, or None) if it has one, else
+    A message may have `codec.max_size` bytes, if the codec has such an attribute and it is not None; else
     `NetworkConfig.max_message_size`.
     """
 
     def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
-        """The bytes that `message` becomes, in one piece or several. What it raises, `Framed.send` raises."""
+        """The bytes of `message`, in one piece or several. `Framed.send` raises what this raises."""
 
     def decode(self, data: bytes, start: int) -> tuple[M | NoMessage, int] | int | None:
-        """The first message in `data[start:]`, which is never empty, and the index behind its last byte.
+        """Find the first message in `data[start:]`, which is never empty.
 
-        `(NO_MESSAGE, end)`: The bytes up to there are no message, and are consumed: a heartbeat, say, or a message that
-        is too large for the codec. `end` may lie behind what has come; then the rest is consumed as it comes. The end
-        of the stream behind such bytes, or in the middle of them, is a clean one.
+        Returns:
+            `(message, end)`: The message, and the index behind its last byte. The bytes are consumed only now.
+            `(NO_MESSAGE, end)`: The bytes up to `end` are no message, and are consumed: a heartbeat, or a message that
+                is too large for the codec. `end` may lie behind `data`; then the rest is consumed as it comes. If the
+                stream ends behind such bytes, or in the middle of them, its end is a clean one.
+            An int: The message is not whole yet, and needs at least so many bytes from `start` on. It is called again
+                when they have come. An int above the limit is a `MessageTooLargeError`, and so is a message that is not
+                whole at the limit.
+            None: The message is not whole yet, and nobody knows how many bytes it needs. It is called again when more
+                have come. If only line ends (CR, LF) are left at the end of the stream, the end is a clean one.
 
-        Where the message is not whole yet: how many bytes from `start` on it needs at least, or None if that is not
-        known. Then it is called again when so many (or any more) have come. Bytes are consumed only once the whole
-        message was returned. An int above the limit is a `MessageTooLargeError`; so is a message that is not whole at
-        the limit. Where the answer was None, line ends alone (CR, LF) that are left at the end of the stream are no
-        message that was cut off, and the end is a clean one.
+        A codec that returns None for 64 KiB or more is asked again when a quarter more has come, or after as long as
+        its answers since then took. So a long message costs a few times as much as it would in one piece.
 
-        Who answers None to 64 KiB or more is asked again when a quarter more has come, or after as long as the answers
-        since then took: a long message costs a few times of what it would cost in one piece.
-
-        Whatever `Exception` it raises means that the bytes are no message, and becomes a `ProtocolError` with that
-        exception as its cause; a `NetworkError` passes as it is. Nothing is consumed: nobody knows where the message
-        ends. A codec that can tell the messages apart and then fails at one should be `Mapped`: that one message
-        is consumed, and the next one may be good.
+        An `Exception` means that the bytes are no message. It becomes the cause of a `ProtocolError`; a `NetworkError`
+        passes as it is. Nothing is consumed, because nobody knows where the message ends. If your codec can tell where
+        a message ends, and then fails to read it, use `Mapped`: it consumes that message, and the next may be good.
         """
 
 
 class Decoder(Protocol[M_co]):
-    """What finds one message: a codec's `decoder()` makes one for each, and keeps what it likes in it."""
+    """Finds one message, and keeps what state it needs. A codec's `decoder()` makes one for each message."""
 
     def feed(self, data: bytes, start: int) -> tuple[M_co | NoMessage, int] | int | None:
-        """As `Codec.decode`, but `data[start:]` is what has come since the last call, never empty.
+        """As `Codec.decode`, but `data[start:]` has the bytes since the last call, and is never empty.
 
-        So each byte of a message is given once. `end` is an index of this `data`, and may be `start` where the message
-        turns out to have ended before; an int says how many bytes from `start` on are still needed.
+        So each byte of a message comes once. `end` is an index of this `data`. It may be `start`, if the message turns
+        out to have ended before. An int says how many bytes from `start` on are still needed.
 
-        The bytes are consumed when the message was returned, and not before: a receive that is cancelled has taken
-        nothing. If other receives take some of them, a new decoder is fed with the rest from its first byte.
+        The bytes are consumed when the message is returned, not before: a cancelled receive has taken nothing. If other
+        receives take some of them, a new decoder begins with the first byte of the rest.
         """
 
 
 class IncrementalCodec(Protocol[M]):
-    """A codec of your own that keeps state: no byte of a message is looked at twice, however small its pieces are.
+    """A codec of your own that keeps state: it looks at each byte of a message once, however small the pieces are.
 
-    `max_size`, and what an exception means, are as in `Codec`. The message being received is held twice, in the receive
-    buffer and in the decoder, if that keeps its bytes.
+    `max_size` and exceptions are as in `Codec`. If the decoder keeps the bytes of its message, they are in memory
+    twice: there and in the receive buffer.
     """
 
     def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
         """As `Codec.encode`."""
 
     def decoder(self) -> Decoder[M]:
-        """A new decoder, for one message."""
+        """A new decoder for one message."""
 
 
 class FrameCodec:
@@ -117,13 +118,13 @@ class FrameCodec:
     max_size: int | None
 
     def encode(self, message: BytesLike) -> list[bytes]:
-        """The frame of `message`, in one piece or several. ValueError: It has none, or exceeds `max_size`."""
+        """The frame of `message`, in one piece or several. ValueError: It exceeds `max_size`, or fits no frame."""
         raise NotImplementedError
 
     def decode(self, data: bytes, start: int = 0) -> tuple[bytes, int] | int:
         """The first message in `data[start:]` and where it ends, or how many bytes from `start` on it needs at least.
 
-        ValueError: Malformed, or larger than `max_size` (16 MiB if that is None).
+        ValueError: The bytes are malformed, or the message is larger than `max_size` (16 MiB if that is None).
         """
         return self._framer(_DEFAULT_MAX_SIZE if self.max_size is None else self.max_size).decode(data, start)
 
@@ -150,16 +151,16 @@ class FrameCodec:
 class LengthPrefixed(FrameCodec):
     """A number says how many bytes follow; the message is the frame without that number.
 
-    So with an `offset` the message begins with the bytes in front of the number, which must be given when sending too:
+    With an `offset`, the message begins with the bytes in front of the number, and so does a message to send:
     `LengthPrefixed(4, offset=1, adjust=-4)` are PostgreSQL's messages, `b"Q" + b"select 1\\0"`.
 
     Attributes:
         size: Bytes of the number, which is unsigned: 1, 2, 3, 4, 8; or "varint" for base 128 as in protobuf and MQTT,
             at most 10 bytes.
-        byteorder: "big" or "little"; not heeded for a varint.
-        offset: Bytes of the message that stand in front of the number, 0 to 65535. They are not counted by it.
-        adjust: What has to be added to the number to get the count of bytes behind it: minus the size of what it counts
-            besides them, plus that of what it does not count. From -2**28 to 2**28.
+        byteorder: "big" or "little"; a varint has none.
+        offset: Bytes of the message in front of the number, 0 to 65535. The number does not count them.
+        adjust: Add it to the number to get the count of bytes behind the number. It is negative if the number counts
+            more than these, for example itself, and positive if it counts fewer. From -2**28 to 2**28.
         max_size: Bytes of the longest message, without the number; default `NetworkConfig.max_message_size`.
     """
 
@@ -204,17 +205,19 @@ class LengthPrefixed(FrameCodec):
 
 @dataclass(frozen=True, slots=True)
 class Delimited(FrameCodec):
-    r"""A separator ends the message, which does not contain it. The last message of a stream is no exception.
+    r"""A separator ends the message, which does not contain it. The last message of a stream needs one too.
 
     `Delimited((b"\r\n", b"\r", b"\n"))` are lines of any kind, also mixed: a CR ends its line at once, and an LF right
-    behind it belongs to it, whenever it comes. These three go together; for any others the rule below holds.
+    behind it belongs to it, whenever it comes. This holds for these three together. Any other tuple follows the rule
+    below.
 
     Attributes:
-        separator: One or more bytes, or a tuple of such: a message then ends where the first of them ends (of those
-            that end there, the longest is meant, so `(b"\n", b"\r\n")` are lines of either kind), and is sent with
-            the first in the tuple. None may occur in another but at its end, for that one would never be found.
+        separator: One or more bytes, or a tuple of such. With a tuple, a message ends where the first separator in the
+            stream ends; if several end there, the longest one counts, so `(b"\n", b"\r\n")` are lines of either kind. A
+            message is sent with the first separator of the tuple. None may contain another one except at its end:
+            it would never be found.
         max_size: Bytes of the longest message without its separator; default `NetworkConfig.max_message_size`.
-        keep: Whether a received message still has its separator. Of lines of any kind, the first byte of it.
+        keep: Whether a received message keeps its separator; for lines of any kind, the first byte of it.
     """
 
     separator: bytes | tuple[bytes, ...] = b"\n"
@@ -249,7 +252,7 @@ class Delimited(FrameCodec):
         content = self._content(message)
         frame = content + self._separators[0]
         for separator in self._separators:
-            # Also one that begins in the message and ends in the separator behind it.
+            # Look at the frame: a separator may begin in the message and end in the separator behind it.
             if separator in (content if self._any_newline else frame[:-1]):
                 raise ValueError(f"message of {len(content)} bytes contains the separator {separator!r}")
         return [frame]
@@ -257,7 +260,7 @@ class Delimited(FrameCodec):
     def decode(self, data: bytes, start: int = 0) -> tuple[bytes, int] | int:
         if not (self._any_newline and 0 < start < len(data) and data[start - 1 : start + 1] == b"\r\n"):
             return FrameCodec.decode(self, data, start)
-        # The LF of the line before.
+        # This LF belongs to the line before.
         found = FrameCodec.decode(self, data, start + 1)
         return found if isinstance(found, tuple) else found + 1
 
@@ -277,7 +280,7 @@ class Fixed(FrameCodec):
         check_int("size", self.size, 1, sys.maxsize // 4)
 
     @property
-    def max_size(self) -> int:  # type: ignore[override]  # it is no setting here
+    def max_size(self) -> int:  # type: ignore[override]  # not a setting of this codec
         return self.size
 
     def encode(self, message: BytesLike) -> list[bytes]:
@@ -314,9 +317,9 @@ class Netstring(FrameCodec):
 
 @dataclass(frozen=True, slots=True)
 class SLIP(FrameCodec):
-    """RFC 1055: a message ends with C0; a C0 or DB in it is escaped. Empty frames are skipped, so no message is empty.
+    """RFC 1055: the byte C0 ends a message; C0 and DB in it are escaped. Empty frames are skipped.
 
-    After a `ProtocolError`, `client.receive_until(b"\\xc0")` takes the frame that is malformed, and reading goes on.
+    After a `ProtocolError`, `client.receive_until(b"\\xc0")` takes the malformed frame, and receiving can go on.
 
     Attributes:
         max_size: Bytes of the longest message, unescaped; default `NetworkConfig.max_message_size`.
@@ -339,10 +342,10 @@ class SLIP(FrameCodec):
 
 @dataclass(frozen=True, slots=True)
 class COBS(FrameCodec):
-    """Consistent Overhead Byte Stuffing (Cheshire and Baker, 1999): a message ends with a zero and has none in it.
+    """Consistent Overhead Byte Stuffing (Cheshire and Baker, 1999): a zero byte ends a message and is not in it.
 
-    It grows by 1 byte in 254 at most. Frames of no byte at all are skipped. After a `ProtocolError`,
-    `client.receive_until(b"\\0")` takes the frame that is malformed, and reading goes on.
+    A message grows by at most 1 byte in 254. Frames without any byte are skipped. After a `ProtocolError`,
+    `client.receive_until(b"\\0")` takes the malformed frame, and receiving can go on.
 
     Attributes:
         max_size: Bytes of the longest message, unstuffed; default `NetworkConfig.max_message_size`.
@@ -361,7 +364,7 @@ class COBS(FrameCodec):
 
 
 def framer_of(codec: FrameCodec, limit: int) -> Framer:
-    """What finds the messages of `codec` in a stream, each of at most `limit` bytes."""
+    """The framer that finds the messages of `codec`, of at most `limit` bytes each."""
     return codec._framer(limit)
 
 

@@ -1,4 +1,4 @@
-"""`Framed`: messages over a connection. `codecs` and `values` say what a message is, `frame_reader` takes the bytes."""
+"""`Framed`: messages over a connection. `codecs` and `values` define a message, `frame_reader` takes its bytes."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from pepperpy.network.messages.values import MappedCodec, loads_of
 
 
 class Framed(Generic[M]):
-    """One client's stream as messages, told apart by a codec: `client.framed(codec)`.
+    """The stream of one client as messages: `client.framed(codec)`.
 
-    It holds no bytes. All of it, and the client's own methods, take from the one receive buffer and add to the one send
-    queue; so they may be mixed, and it stays good when the client connects again. What the client says of tasks, loops,
-    timeouts and ends holds here too.
+    It holds no bytes. It takes from the client's receive buffer and adds to the client's send queue, as the client's
+    own methods do. So both may be mixed, and it works on when the client connects again. What `NetworkClient` says
+    about tasks, loops, timeouts and the end of the stream holds here too.
 
-    A receive raises, besides what `NetworkClient.receive` does:
-        IncompleteReadError: The peer ended its stream inside a message; `partial` hands over what came of it, once.
+    A receive raises what `NetworkClient.receive` raises, and:
+        IncompleteReadError: The peer ended its stream inside a message. `partial` has its bytes, once.
         MessageTooLargeError: The next message exceeds the codec's `max_size` (default `config.max_message_size`).
-            `details["limit"]` and, where the peer declared it, `details["size"]` are bytes. Nothing was consumed. With
-            `on_overflow="discard"` never: such a message is consumed as it comes, and the next one is received.
-        ProtocolError: What comes next is no message of the codec, or its `decode` raised any `Exception`, which is the
-            cause. Nothing was consumed. The stream cannot be read on: each further receive raises the same, unless the
-            bytes are taken with the client's own methods.
-        DecodeError: The codec found a message and could make no value of it, whatever `Exception` was the cause. It was
-            consumed: `content` holds its bytes, and the next receive gives the next message.
+            `details["limit"]` and, if the peer declared it, `details["size"]` are bytes. Nothing was consumed. Not with
+            `on_overflow="discard"`: then such a message is consumed as it comes, and the next one is received.
+        ProtocolError: The next bytes are no message of the codec, or its `decode` raised an `Exception`, which is the
+            cause. Nothing was consumed. Each further receive raises the same, until the client's own methods take the
+            bytes.
+        DecodeError: The codec found a message and could not make a value of it; the cause is any `Exception`. The
+            message was consumed: `content` has its bytes, and the next receive returns the next message.
 
-    Cancellation, timeout: Nothing was consumed, but for what is discarded; the next receive gives the message.
+    Cancellation, timeout: Nothing was consumed, except what is discarded. The next receive returns the message.
     """
 
     __slots__ = ("_client", "_encode", "_link", "_reader", "_take", "codec")
@@ -78,25 +78,26 @@ class Framed(Generic[M]):
 
     @property
     def discarded(self) -> int:
-        """Messages that were too large and have been discarded (`on_overflow="discard"`), also those still coming."""
+        """Messages that were too large and were discarded (`on_overflow="discard"`), one that still comes included."""
         count: int = self._reader.discarded
         return count
 
     # ---- Sending ----
 
     async def send(self, message: M, timeout: Timeout = Default.TIMEOUT) -> None:
-        """Send one message, whole or not at all; header and payload are not joined where that is large.
+        """Send one message, whole or not at all. A large payload is not copied to join it with its header.
 
         Raises:
-            ValueError: The codec has no frame for it: longer than `max_size` or than its header can say, or it contains
-                the separator. Nothing was queued. Other errors are those of the codec's own functions.
+            ValueError: The codec has no frame for it: it is longer than `max_size` or than the header can say, or it
+                contains the separator. Nothing was queued.
+            Whatever the codec's own functions raise. Nothing was queued.
 
         Otherwise as `NetworkClient.send_many`.
         """
         await self._send(encoded(message, self._encode, self._link.sender), timeout)
 
     async def send_many(self, messages: Iterable[M], timeout: Timeout = Default.TIMEOUT) -> None:
-        """Send several messages as one: all of them are accepted, or none. Otherwise as `send`."""
+        """Send several messages: all of them are accepted, or none. Otherwise as `send`."""
         encode, sender = self._encode, self._link.sender
         await self._send([piece for message in messages for piece in encoded(message, encode, sender)], timeout)
 
@@ -112,7 +113,7 @@ class Framed(Generic[M]):
     async def receive(self, timeout: Timeout = Default.TIMEOUT) -> M | None:
         """Receive one message; None at the end of the stream.
 
-        None may be a message too, such as JSON's null: then `async for` and `receive_batch()` tell them apart.
+        A message may be None too, such as JSON's null. `async for` and `receive_batch()` tell it from the end.
         """
         receiver = self._link.receiver
         waiter = None
@@ -122,9 +123,9 @@ class Framed(Generic[M]):
         return None if message is END else message
 
     async def receive_batch(self, timeout: Timeout = Default.TIMEOUT) -> list[M]:
-        """Receive every complete message on hand, waiting for the first; `[]` at the end of the stream.
+        """Receive all complete messages that have arrived, and wait for the first; `[]` at the end of the stream.
 
-        Several times faster than one by one. An error comes only when there is no message in front of it.
+        This is several times faster than one by one. An error is raised only when no message stands in front of it.
         """
         receiver = self._link.receiver
         waiter = None
@@ -134,7 +135,7 @@ class Framed(Generic[M]):
         return [] if messages is END else messages
 
     def __aiter__(self) -> Framed[M]:
-        """Iterate over the messages until the end of the stream. Each is taken when it is asked for."""
+        """Iterate over the messages until the end of the stream. Each message is taken when the loop asks for it."""
         return self
 
     async def __anext__(self) -> M:
@@ -152,7 +153,7 @@ class Framed(Generic[M]):
 def encoded(message: M, encode: Callable[[M], BytesLike | Iterable[BytesLike]], sender: Sending) -> list[bytes]:
     """The bytes that a codec's `encode` makes of `message`, in pieces that the sender may keep."""
     frame = encode(message)
-    # Not by Iterable: any bytes-like object is one.
+    # Not isinstance(..., Iterable): a bytes-like object is one too.
     pieces: Any = (frame,) if isinstance(frame, (bytes, bytearray, memoryview)) else frame
     try:
         return sender.immutable(pieces)

@@ -26,17 +26,17 @@ from pepperpy.network.messages.codecs import (
 
 
 class MappedCodec(Generic[M]):
-    """The base of codecs that put a value of yours into each frame."""
+    """The base of codecs whose frames hold values of yours."""
 
     __slots__ = ()
     frames: Codec[bytes] | IncrementalCodec[bytes]
 
     def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
-        """The frame of what `message` becomes. Raises what the two raise that make it."""
+        """The frame of `message`. Raises what `dumps` and the `encode` of the frames raise."""
         return self.frames.encode(self._dump(message))
 
     def decode(self, data: bytes, start: int = 0) -> tuple[M | NoMessage, int] | int | None:
-        """As the `decode` of the frames. ValueError: What is in the frame is no such value."""
+        """As the `decode` of the frames. ValueError: The content of the frame is no such value."""
         decode: Any = getattr(self.frames, "decode", None) or self.frames.decoder().feed  # type: ignore[union-attr]
         found = decode(data, start)
         if not isinstance(found, tuple) or found[0] is NO_MESSAGE:
@@ -51,7 +51,7 @@ class MappedCodec(Generic[M]):
 
 
 def loads_of(codec: MappedCodec[M]) -> Callable[[bytes], M]:
-    """What makes a message out of the bytes of its frame."""
+    """The function that makes a message of the bytes in its frame."""
     return codec._loads()
 
 
@@ -61,13 +61,13 @@ class Mapped(MappedCodec[M]):
 
     Attributes:
         frames: The codec that tells the messages apart.
-        dumps: From a message to its bytes, when sending.
-        loads: From the bytes of a frame to the message. Whatever `Exception` it raises (also `RecursionError` and
-            `MemoryError`) becomes a `DecodeError` of that one message, which is consumed.
+        dumps: Makes bytes of a message, to send it.
+        loads: Makes a message of the bytes in a frame. Any `Exception` that it raises (`RecursionError` and
+            `MemoryError` too) becomes a `DecodeError` of that one message, which is consumed.
     """
 
     frames: Codec[bytes] | IncrementalCodec[bytes]
-    # A partial shows its arguments, and one may be a key.
+    # repr=False: the repr of a partial shows its arguments, and one may be a key.
     dumps: Callable[[M], bytes] = field(repr=False)
     loads: Callable[[bytes], M] = field(repr=False)
 
@@ -92,9 +92,9 @@ class JSONLines(MappedCodec[Any]):
     r"""One JSON value a line (NDJSON), in UTF-8 and ended by `\n`. Blank lines are skipped.
 
     Attributes:
-        type: What each value is decoded into, as by `HTTPClient.get_json`; None: what JSON has itself. Sending takes
-            dataclasses and msgspec's structs too, where msgspec is installed.
-        codec: How JSON is written and read; default: msgspec or orjson if installed, else the standard library.
+        type: The type of each received value, as in `HTTPClient.get_json`; None for JSON's own types. Dataclasses and
+            msgspec's structs can be sent too, if msgspec is installed.
+        codec: Writes and reads JSON; by default msgspec or orjson if installed, else the standard library.
         max_size: Bytes of the longest line without its newline; default `NetworkConfig.max_message_size`.
     """
 
@@ -107,7 +107,7 @@ class JSONLines(MappedCodec[Any]):
         Delimited(max_size=self.max_size)
 
     @property
-    def frames(self) -> Codec[bytes]:  # type: ignore[override]  # it is no setting here
+    def frames(self) -> Codec[bytes]:  # type: ignore[override]  # not a setting of this codec
         return _NotBlankLines(max_size=self.max_size)
 
     def _dump(self, message: Any) -> bytes:
@@ -139,9 +139,9 @@ class MsgPack(MappedCodec[Any]):
     """MessagePack values, each in a frame of `frames`. Needs `pip install msgspec`.
 
     Attributes:
-        type: What each value is decoded into by msgspec; None: what MessagePack has itself.
-        frames: The codec that tells the messages apart; default `LengthPrefixed(4)`. MessagePack values one behind the
-            other, without frames, are read by a codec of your own on `msgpack.Unpacker`.
+        type: The type that msgspec decodes each value into; None for MessagePack's own types.
+        frames: The codec that tells the messages apart; default `LengthPrefixed(4)`. For MessagePack values without
+            frames, one behind the other, write a codec of your own on `msgpack.Unpacker`.
     """
 
     type: Any = None

@@ -1,8 +1,8 @@
 """One connection of a `NetworkPool`: how it is made, and whether another user could begin on it as on a new one.
 
-While nobody uses a connection, the pool itself waits for its next byte, by a callback and without a task. Nothing may
-come then: a byte that nobody asked for, an end of the stream or a loss ends the connection there and then, instead of
-surprising its next user.
+While a connection is idle, the pool waits for its next byte, by a callback and without a task. Nothing should come. A
+byte that nobody asked for, the end of the stream or a loss ends the connection at once, before it surprises its next
+user.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from pepperpy.network.watchdog import time_limit
 
 logger = logging.getLogger("pepperpy.network.pool")
 
-# Of `max_age`: how much earlier a connection may go, drawn evenly, so that those made together do not end together.
+# Share of `max_age` by which a connection may end earlier, at random, so that those made together do not end together.
 # Arbitrary; HikariCP takes up to a fortieth, pgxpool leaves it to its user.
 AGE_JITTER = 0.1
 
 Check = Callable[[NetworkClient], Awaitable[object]]
 
-# For callbacks of idle connections, which would else keep alive what the last user had in its context.
+# The context of callbacks of idle connections. That of the last user would stay alive with all that is in it.
 _NOBODYS = contextvars.Context()
 
-# The peer has ended its stream, in Linux's words; elsewhere that reads as a byte that is there.
+# The events by which Linux says that the peer has ended its stream. Other systems report a byte to read instead.
 _ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0) if hasattr(select, "poll") else 0
 
 
 class PooledConnection:
-    """A connected client with what the pool knows of it. Times are on the loop's clock."""
+    """A connected client, with what the pool knows about it. Times are on the loop's clock."""
 
     __slots__ = ("_config", "_poll", "_protocol", "_tls", "_watch", "client", "expires_at", "idle_since", "used")
 
     def __init__(self, client: NetworkClient, expires_at: float) -> None:
         self.client = client
         self._config = client.config
-        self.expires_at = expires_at  # not to be lent from then on; `inf` for never
+        self.expires_at = expires_at  # it is not lent from then on; `inf` for never
         self.idle_since = 0.0
         self.used = False
         self._protocol = link_of(client).protocol
@@ -58,7 +58,7 @@ class PooledConnection:
             self._poll.register(sock.fileno(), select.POLLIN | _ENDED)
 
     def flaw(self) -> str | None:
-        """Why nobody else can begin here as on a new connection: a key of `PoolStats.dropped`; None if one can."""
+        """None if another user could begin here as on a new connection; else why not, a key of `PoolStats.dropped`."""
         protocol = self._protocol
         receiver, sender = protocol.receiver, protocol.sender
         if protocol.state in ("closing", "closed"):
@@ -67,11 +67,11 @@ class PooledConnection:
             return "unread"
         if not protocol.is_open or receiver.at_eof:
             return "lost"
-        # A request may do something else than receive at this moment.
+        # `limited_elsewhere`: a request is under way, though it may not be receiving at this moment.
         if receiver.unfinished or sender.unfinished or receiver.limited_elsewhere:
             return "unfinished"
         if protocol.is_tls != self._tls:
-            return "unfinished"  # start_tls() in a block: the next user would expect a plain connection
+            return "unfinished"  # the block called start_tls(), and the next user expects a plain connection
         try:
             if sender.start_flush(None) is not None:
                 return "unsent"
@@ -79,20 +79,20 @@ class PooledConnection:
             raise
         except NetworkError:
             return "lost"
-        # What the kernel has and the loop has not read yet. 0.8 us (measured), and there is no other way to know.
+        # Ask the kernel what the loop has not read yet. It takes 0.8 us (measured), and nothing else tells.
         if self._poll is not None and (events := self._poll.poll(0)):
             return "lost" if events[0][1] & _ENDED else "unread"
         return None
 
     def pass_on(self) -> None:
-        """Move the connection to a new client: whoever kept the old one finds that unconnected."""
+        """Move the connection to a new client. Whoever kept the old client has no connection then."""
         self.client = passed_on(self.client, self._config)
 
     def watch(self, disturbed: Callable[[PooledConnection, str], object]) -> None:
-        """Call `disturbed(connection, flaw)`, once, if it does not stay silent until `unwatch()`."""
+        """Call `disturbed(connection, flaw)` once, if anything happens on the connection before `unwatch()`."""
 
         def report(waiter: Waiter) -> None:
-            # Not if the watch has ended since: the loop may have been asked to call this before.
+            # The watch may have ended after the loop was asked to call this.
             if self._watch is waiter:
                 disturbed(self, self.wake() or "lost")
 
@@ -105,10 +105,10 @@ class PooledConnection:
             self._watch = None
 
     def wake(self) -> str | None:
-        """End the watch, and say what `flaw` says."""
+        """End the watch and return the flaw, see `flaw()`."""
         self.unwatch()
         try:
-            # Nothing is there to take, so this only ends the receive that the watch was.
+            # There is nothing to take. This only ends the receive by which the pool watched.
             if self._protocol.receiver.take(1):
                 return "unread"
         except UsageError:
@@ -136,7 +136,7 @@ class Maker:
         self._check_timeout = check_timeout
 
     async def make(self) -> PooledConnection:
-        """Raises what `connect()` does; a cancellation or an error leaves no connection."""
+        """A new connection. Raises what `connect()` raises; a cancellation or an error leaves no connection open."""
         client = NetworkClient(self._config)
         await client.connect()
         now = asyncio.get_running_loop().time()
@@ -149,7 +149,7 @@ class Maker:
         return asyncio.get_running_loop().time() - connection.idle_since >= self._check_after
 
     async def passes(self, connection: PooledConnection) -> bool:
-        """Whether the connection is as good as new; if not, or on a cancellation, it is closed."""
+        """Run the check: whether the connection is as good as new. If not, or on a cancellation, it is closed."""
         assert self._check is not None
         client = connection.client
         try:

@@ -1,8 +1,4 @@
-"""`NetworkPool`: connections to one server, lent to one task at a time. Policy and documentation.
-
-pool_slots.py         where each connection is, and who gets the next one
-pool_connection.py    how one is made, and whether it can be lent again
-"""
+"""`NetworkPool`: connections to one server, lent to one task at a time. Arguments and documentation."""
 
 from __future__ import annotations
 
@@ -25,23 +21,25 @@ class PoolStats:
     """Where the connections of a pool are now, and counts over its life.
 
     Attributes:
-        size: Connections there are: `in_use + idle + preparing + closing`; never above `max_size`.
+        size: All connections: `in_use + idle + preparing + closing`; never above `max_size`.
         in_use: Lent to somebody.
         idle: Ready to be lent.
         preparing: Being connected or checked.
-        closing: Ending in order: idle for too long, too old, or with bytes that still have to leave.
+        closing: Being closed in order: idle for too long, too old, or with bytes that still have to leave.
         waiting: Tasks in the queue of `acquire()`.
         created: Connections made.
-        reused: How often one was lent that had been lent before.
+        reused: How often a connection was lent that had been lent before.
         timeouts: `acquire()` calls that ended with `PoolTimeoutError`.
         failures: How often no connection could be made.
-        max_wait: The longest time, in seconds, after which a waiting `acquire()` got a connection.
-        dropped: How many connections were not lent again, by reason. "cancelled", "failed": the block was left by
-            CancelledError, by another exception. "closed": the user closed it. "lost": the peer or the network did.
-            "unread": there were bytes that nobody had taken or asked for. "unfinished": a receive was still waiting, or
-            had been given up (its answer may come yet); a send was waiting; `send_eof()` or `start_tls()` was called.
-            "unsent": the kernel did not take all that was accepted; it is sent before closing. "check": `check` failed.
-            "idle", "age": `max_idle`, `max_age`. Only reasons that occurred are present.
+        max_wait: The longest time, in seconds, that a successful `acquire()` has waited.
+        dropped: How many connections were not lent again, by reason. Only reasons that occurred are present.
+            "cancelled", "failed": CancelledError, or another exception, left the block.
+            "closed": the user closed it. "lost": the peer or the network ended it.
+            "unread": there were bytes that nobody had taken or asked for.
+            "unfinished": a receive was still waiting, or was given up (its answer may still come); a send was waiting;
+            `send_eof()` or `start_tls()` was called.
+            "unsent": the kernel has not taken all accepted bytes; they are sent before the connection closes.
+            "check": `check` failed. "idle", "age": `max_idle` or `max_age` passed.
     """
 
     size: int
@@ -66,16 +64,16 @@ class NetworkPool:
                 await client.send(b"PING\\r\\n")
                 pong = await client.receive_line()
 
-    A connection is lent again only if its next user can begin on it as on a new one. One whose block was left by an
-    exception of any kind is closed, for the rest of an answer may still come; so take the answer inside the block and
-    judge it outside. The same goes for one that was closed, has bytes on hand, or a receive that timed out last. After
-    the block the client is unconnected for whoever kept it: the connection has moved on.
+    A connection is lent again only if its next user can begin on it as on a new one. If an exception of any kind leaves
+    the block, the connection is closed, because the rest of an answer may still come. So take the answer inside the
+    block and judge it outside. A connection that was closed, holds unread bytes, or whose last receive timed out is
+    closed too. After the block, a client that somebody kept has no connection.
 
-    Waiting tasks are served strictly in their order, by whichever connection comes first, returned or new. Of the idle
-    connections the one used last is lent first, so that those beyond the need stay idle and end by `max_idle`. An idle
-    one that receives anything, ends or is lost is dropped at once.
+    Waiting tasks are served strictly in their order, with the connection that comes first, returned or new. The idle
+    connection that was used last is lent first. So those that are not needed stay idle, and `max_idle` ends them. An
+    idle connection that receives anything, ends or is lost is dropped at once.
 
-    Made anywhere, used in the event loop of its first use only. A closed pool stays closed.
+    A pool may be made anywhere. It belongs to the event loop of its first use. A closed pool stays closed.
     """
 
     def __init__(
@@ -93,24 +91,25 @@ class NetworkPool:
         """Nothing is opened before `async with` or the first `acquire()`.
 
         Args:
-            config: Of every connection. Its `on_connect` runs on each before anybody gets it, to read a greeting or to
-                log in. `reconnect`, `on_state` and `heartbeat` are refused: a pool replaces what is lost by itself.
-            min_size: Connections that are opened at the start and kept, 0 or more. Lost ones are replaced in the
-                background, after failures with the waits of `backoff.Backoff`.
-            max_size: Connections at most, 1 or more. 10: as asyncpg and HikariCP.
+            config: The configuration of every connection. Its `on_connect` runs on each one before anybody gets it, to
+                read a greeting or to log in. `reconnect`, `on_state` and `heartbeat` are refused: a pool replaces lost
+                connections itself.
+            min_size: Connections to open at the start and to keep, 0 or more. Lost ones are replaced in the background,
+                with the waits of `retry_delay` and `max_retry_delay` after failures.
+            max_size: The largest number of connections, 1 or more. 10: as asyncpg and HikariCP.
             max_idle: Seconds after which an idle connection is closed, down to `min_size`; None for never. 300: as
                 asyncpg.
-            max_age: Seconds after which a connection is not lent any more, and closed; up to a tenth less, at random.
-                None for no limit.
-            check: `async check(client)` is run on an idle connection before it is lent, and says that it is no good by
-                raising or returning False: it is closed then, and a new one made in its place.
-            check_after: Seconds that a connection must have been idle to be checked; 0 for all idle ones. One that
-                passes from one user to a waiting one is not checked. 0.5: HikariCP's `aliveBypassWindow`.
-            check_timeout: Seconds a check may take, then it has failed. Arbitrary: well below `config.timeout`, so that
-                who waits can still get a new connection.
+            max_age: Seconds after which a connection is no longer lent, but closed; up to a tenth less, at random. None
+                for no limit.
+            check: `async check(client)` runs on an idle connection before it is lent. If it raises or returns False,
+                the connection is closed and replaced by a new one.
+            check_after: Seconds that a connection must have been idle to be checked; 0 for all idle ones. A connection
+                that goes from one user directly to the next is not checked. 0.5: HikariCP's `aliveBypassWindow`.
+            check_timeout: Seconds that a check may take; then it has failed. Arbitrary: well below `config.timeout`, so
+                that the waiting task can still get a new connection.
 
         Raises:
-            TypeError, ValueError: An argument of a wrong type, out of range, or a field of `config` that is refused.
+            TypeError, ValueError: An argument has a wrong type or is out of range, or a field of `config` is refused.
         """
         check_config("NetworkPool", config)
         check_int("min_size", min_size, 0)
@@ -137,7 +136,7 @@ class NetworkPool:
 
     @property
     def stats(self) -> PoolStats:
-        """How the pool is now, and what has happened."""
+        """The present state, and counts since the pool was made."""
         slots = self._slots
         return PoolStats(
             size=slots.size,
@@ -158,23 +157,23 @@ class NetworkPool:
         """Borrow a connection for a block: `async with pool.acquire() as client`.
 
         Args:
-            timeout: Seconds to wait for one, connecting included; a number from 0, None for no limit, by default
-                `config.timeout`.
+            timeout: Seconds to wait for a connection, connecting included; a number from 0, None for no limit, by
+                default `config.timeout`.
 
         Raises, on entering the block:
-            PoolTimeoutError: None became free, and none could be made, in time. `details` has `elapsed` (seconds) and
-                how many connections were `in_use` and `preparing`, and how many tasks `waiting`.
-            ConnectError, NetworkTimeoutError: No connection could be made: a new one was begun for this task or one
-                before it in the queue, and failed. Likewise all else that `NetworkClient.connect` raises.
+            PoolTimeoutError: No connection became free or could be made in time. `details` has `elapsed` (seconds), the
+                number of connections `in_use` and `preparing`, and of tasks `waiting`.
+            ConnectError, NetworkTimeoutError: A new connection, begun for this task or for one before it in the queue,
+                failed. So does anything else that `NetworkClient.connect` raises.
             ClosedError: The pool was closed before or meanwhile.
             UsageError: Called in another event loop, thread or process than the first time.
 
-        Cancellation: Nothing is taken; what was begun for this task serves the next. Leaving the block never waits.
+        Cancellation: Nothing is taken. A connection begun for this task serves the next. Leaving the block never waits.
         """
         return _Loan(self._slots, seconds_of(timeout, self.config.timeout))
 
     async def __aenter__(self) -> NetworkPool:
-        """Open `min_size` connections. Raises what `acquire` does if one cannot be opened; the pool is closed then."""
+        """Open `min_size` connections. If one fails, close the pool and raise what `acquire` raises."""
         await self._slots.open()
         return self
 
@@ -184,16 +183,16 @@ class NetworkPool:
         await self.close()
 
     async def close(self, timeout: Timeout = Default.TIMEOUT) -> None:
-        """Close the pool: lend nothing more, wait for what is lent, close all. A second call does nothing.
+        """Close the pool: lend nothing more, wait for lent connections, close all. A second call does nothing.
 
-        Tasks that wait in `acquire()` get `ClosedError`. On return all descriptors are given back.
+        Tasks that wait in `acquire()` get `ClosedError`. On return all descriptors are closed.
 
         Args:
-            timeout: Seconds to wait for connections that are lent; then they are aborted, and their users get
-                `ClosedError`. A number from 0, None for no limit, by default `config.close_timeout`.
+            timeout: Seconds to wait for lent connections; then they are aborted, and their users get `ClosedError`. A
+                number from 0, None for no limit, by default `config.close_timeout`.
 
         Raises:
-            UsageError: Called in another event loop, while that of the pool is open.
+            UsageError: Called in another event loop while that of the pool is open.
 
         Cancellation: All connections are aborted.
         """
@@ -211,7 +210,7 @@ class NetworkPool:
 
 
 class _Loan:
-    """The block in which one connection is lent."""
+    """The block of one `acquire()`."""
 
     __slots__ = ("_connection", "_slots", "_timeout")
 

@@ -1,8 +1,8 @@
 """Where the connections of a `NetworkPool` are, and who gets the next one.
 
-Every connection is a slot, and in exactly one place: lent, idle, in a task that prepares it (connects, checks) or in
-one that closes it. It changes place in one synchronous step, so there is no await at which a slot could be lost. Who
-wants a connection waits for it in one queue and makes none: a cancelled wait leaves the preparation to the next.
+Each connection is in exactly one place: lent, idle, in a task that prepares it (connects, checks) or in one that closes
+it. It moves in one synchronous step, so no await can lose a slot. A task that wants a connection waits in one queue and
+makes none itself: if its wait is cancelled, the connection that is being prepared serves the next task.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from pepperpy.network.timers import Timer
 
 logger = logging.getLogger("pepperpy.network.pool")
 
-# Seconds at least between two attempts to refill, whatever `retry_delay` says: nobody waits for them. Arbitrary.
+# The least seconds between two attempts to refill, whatever `retry_delay` says, because nobody waits for them.
+# Arbitrary.
 MIN_REFILL_DELAY_S = 0.1
 
 
 class Slots:
-    """Lends each connection to one user at a time, in the order of asking; makes and closes them as needed."""
+    """Lends each connection to one user at a time, in the order of the calls; makes and closes them as needed."""
 
     def __init__(
         self, config: NetworkConfig, min_size: int, max_size: int, max_idle: float | None, maker: Maker
@@ -44,13 +45,13 @@ class Slots:
         self.closed = False
         self._all_returned = asyncio.Event()
         self.lent: set[PooledConnection] = set()
-        self.idle: list[PooledConnection] = []  # the one used last at the end
+        self.idle: list[PooledConnection] = []  # the one used last is at the end
         self.preparing: dict[asyncio.Task[PooledConnection | None], PooledConnection | None] = {}
         self.closing: dict[asyncio.Task[None], PooledConnection] = {}
-        # Who waits, since when, until when. A plain dict is slow at its front.
+        # Each waiting task's future: since when, until when. Not a plain dict, which is slow to pop its first item.
         self.waiting: OrderedDict[asyncio.Future[PooledConnection | BaseException], tuple[float, float]] = OrderedDict()
         self._timer: Timer | None = None  # made with the first call, which knows the loop
-        self._refill_at = -math.inf  # not before, because a connection failed
+        self._refill_at = -math.inf  # no refill before this time, because a connection failed
         self._refill_failures = 0
         self._refill_backoff = Backoff(config.retry_delay, config.max_retry_delay)
         self.created = self.reused = self.timeouts = self.failures = 0
@@ -64,7 +65,7 @@ class Slots:
     # ---- Lending ----
 
     def enter(self) -> asyncio.AbstractEventLoop:
-        """The loop that this pool belongs to, from now on; refuses all others, and everybody once it is closed."""
+        """Check that this loop is the pool's, and the pool open. The first call decides which loop that is."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
@@ -92,20 +93,20 @@ class Slots:
         except BaseException:
             self.waiting.pop(waiter, None)
             if waiter.done() and not waiter.cancelled() and isinstance(connection := waiter.result(), PooledConnection):
-                # It came in the tick of the cancellation.
+                # The connection came in the turn of the cancellation.
                 self.put(connection)
             raise
         if isinstance(outcome, PooledConnection):
             if outcome in self.lent:
                 return outcome
-            outcome = self._closed_error()  # abort() came between
+            outcome = self._closed_error()  # abort() came in between
         try:
             raise outcome
         finally:
-            del outcome, waiter  # else the error's traceback would hold the error
+            del outcome, waiter  # otherwise the error's traceback would refer to the error
 
     def put(self, connection: PooledConnection, failure: str | None = None) -> None:
-        """Take back what `get` gave. Never waits, so it cannot be cancelled."""
+        """Take back what `get` returned. Never waits, so it cannot be cancelled."""
         if connection not in self.lent:
             return  # aborted meanwhile
         flaw = failure or connection.flaw()
@@ -134,7 +135,7 @@ class Slots:
         return connection
 
     def _offer(self, connection: PooledConnection) -> None:
-        """To the one who has waited longest, or to the idle ones."""
+        """Lend the connection to the task that has waited longest, or add it to the idle ones."""
         if (first := self._first_waiting()) is not None:
             waiter, since = first
             self.max_wait = max(self.max_wait, self._now() - since)
@@ -151,7 +152,7 @@ class Slots:
     def _first_waiting(self) -> tuple[asyncio.Future[PooledConnection | BaseException], float] | None:
         while self.waiting:
             waiter, (since, _) = self.waiting.popitem(last=False)
-            # One that was cancelled in this tick is still in the queue.
+            # A task that was cancelled in this turn is still in the queue.
             if not waiter.done():
                 return waiter, since
         return None
@@ -159,10 +160,10 @@ class Slots:
     # ---- Making and closing ----
 
     def fill(self) -> None:
-        """Begin what is missing: a preparation for each who waits, and then connections up to `min_size`."""
+        """Begin what is missing: a preparation for each waiting task, then connections up to `min_size`."""
         if self.closed:
             return
-        # Who waits while the network is slow to connect is not kept from an idle connection that passes its check.
+        # Idle connections that have to be checked come first: a task should not wait for a slow network if one passes.
         checks = sum(idle is not None for idle in self.preparing.values())
         while len(self.waiting) > checks and self.idle:
             if (idle := self._wake_last()) is not None:
@@ -174,7 +175,7 @@ class Slots:
             self._begin(None)
 
     def _wake_last(self) -> PooledConnection | None:
-        """The idle connection that was used last; None if that turned out to be of no use."""
+        """The idle connection that was used last; None, and it is dropped, if it cannot be lent."""
         connection = self.idle.pop()
         if (flaw := connection.wake()) is None:
             return connection
@@ -182,7 +183,7 @@ class Slots:
         return None
 
     def _surplus(self) -> int:
-        # Beyond `min_size`; those that are closing do not count.
+        # Connections beyond `min_size`, those that are closing not counted; negative if some are missing.
         return len(self.lent) + len(self.idle) + len(self.preparing) - self._min_size
 
     def _begin(self, idle: PooledConnection | None) -> None:
@@ -198,13 +199,13 @@ class Slots:
             self.dropped["check"] += 1
             if not self.waiting:
                 return None
-            # Not another idle one: a dead network would let one check after the other run out of time.
+            # A new one, not the next idle one: on a dead network one check after the other would run out of time.
         connection = await self._maker.make()
         self.created += 1
         return connection
 
     def _prepared(self, task: asyncio.Task[PooledConnection | None]) -> None:
-        # In a callback, which is called even for a task that was cancelled before it began.
+        # A done-callback runs even for a task that was cancelled before it began.
         idle = self.preparing.pop(task)
         error = self._cancelled_error() if task.cancelled() else task.exception()
         if error is not None:
@@ -215,7 +216,8 @@ class Slots:
         elif (connection := task.result()) is not None:
             if self.closed:
                 connection.client.abort()
-            # Who waits gets it as it is. A watch would not notice what has come already.
+            # A waiting task gets the connection as it is. An idle one is looked at first, because its watch would not
+            # notice what has come already.
             elif not self.waiting and (flaw := connection.flaw()) is not None:
                 self._drop(connection, flaw)
             else:
@@ -238,21 +240,21 @@ class Slots:
             self._arm(self._refill_at)
 
     def _disturbed(self, connection: PooledConnection, flaw: str) -> None:
-        # An idle connection did not stay silent.
+        # Something happened on an idle connection.
         self.idle.remove(connection)
         self._drop(connection, flaw)
         self.fill()
 
     def _drop(self, connection: PooledConnection, flaw: str) -> None:
-        """Close at once a connection that is of no use."""
+        """Close a connection at once, because it cannot be lent again."""
         self.dropped[flaw] += 1
         connection.client.abort()
         if not connection.used:
-            # A server that accepts connections and ends them must not be asked again and again.
+            # The server may accept each connection and end it: do not ask it again and again.
             self._put_off_refill()
 
     def _retire(self, connection: PooledConnection, reason: str) -> None:
-        """Close in order a connection with nothing wrong about it."""
+        """Close a good connection in order."""
         self.dropped[reason] += 1
         self.disconnect(connection)
 
@@ -265,7 +267,7 @@ class Slots:
         task.add_done_callback(self._disconnected)
 
     def _disconnected(self, task: asyncio.Task[None]) -> None:
-        # Not begun, if it was cancelled at once.
+        # If the task was cancelled before it began, nothing has closed the client yet.
         self.closing.pop(task).client.abort()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("%s", error)
@@ -278,7 +280,7 @@ class Slots:
         return self._loop.time()
 
     def _arm(self, when: float) -> None:
-        """See to it that `_look` is called then, or before."""
+        """See to it that `_look` is called at that time or before."""
         if not self.closed:
             assert self._timer is not None
             self._timer.look_by(when)
@@ -313,7 +315,7 @@ class Slots:
     # ---- Opening and closing all ----
 
     async def open(self) -> None:
-        """Make `min_size` connections, or raise why not."""
+        """Make `min_size` connections, or raise the first failure."""
         self.enter()
         self.fill()
         try:
@@ -349,7 +351,7 @@ class Slots:
         except BaseException:
             self.abort()
             raise
-        # Both loops close a socket right after connection_lost, in the same turn or the next.
+        # Both loops close a socket right after connection_lost, in the same turn or in the next one.
         await asyncio.sleep(0)
 
     def abort(self) -> None:
@@ -368,7 +370,7 @@ class Slots:
                 task.cancel()
 
     def _refuse(self) -> None:
-        """Lend nothing more; what is idle or lent stays as it is."""
+        """Lend nothing more. Idle and lent connections stay as they are."""
         self.closed = True
         if self._timer is not None:
             self._timer.end()
@@ -379,13 +381,13 @@ class Slots:
         for task in self.preparing:
             task.cancel()
 
-    # ---- Words ----
+    # ---- Errors ----
 
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"{self._where}: the pool is closed", self._details | {"phase": "acquire"})
 
     def _cancelled_error(self) -> ConnectError:
-        # Somebody cancels all tasks, at a shutdown. Whoever waits here and was not cancelled must not wait for ever.
+        # At a shutdown somebody may cancel all tasks. A waiting task that was not cancelled must not wait for ever.
         return ConnectError(f"{self._where}: connecting was cancelled", self._details | {"phase": "connect"})
 
     def _timeout_error(self, elapsed: float) -> PoolTimeoutError:
