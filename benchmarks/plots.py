@@ -47,7 +47,7 @@ def draw(family: str, workloads: list[Workload], path: Path) -> None:
             xerr=[*zip(*(errors(workload, figures) for _, figures in ordered), strict=True)],
             error_kw={"elinewidth": 0.8},
         )  # fmt: skip
-        panel.bar_label(bars, [f" {words(workload, figures)}" for _, figures in ordered], fontsize=7)
+        panel.bar_label(bars, [f" {label(workload, figures)}" for _, figures in ordered], fontsize=7)
         panel.set_title(f"{workload.name}: {workload.words}", fontsize=8)
         panel.tick_params(labelsize=7)
         panel.set_xticks([])
@@ -72,7 +72,7 @@ def errors(workload: Workload, figures: Figures) -> tuple[float, float]:
     return figures.rate - min(figures.rates), max(figures.rates) - figures.rate
 
 
-def words(workload: Workload, figures: Figures) -> str:
+def label(workload: Workload, figures: Figures) -> str:
     return f"{figures.bytes_per_operation:,.0f} B" if workload.unit == "memory" else rate(workload, figures)
 
 

@@ -317,7 +317,7 @@ def _pydantic_reader(type: Any, for_pydantic: bool) -> _Reader:
             except pydantic.ValidationError as error:
                 # Its text repeats the input, which may be secret. So would a traceback with this error as the cause.
                 problems = error.errors(include_url=False, include_context=False, include_input=False)
-            raise _misfit(_in_words(problems))
+            raise _misfit(_first_problem(problems))
 
         return call
 
@@ -334,7 +334,7 @@ def _pydantic_reader(type: Any, for_pydantic: bool) -> _Reader:
     return _Reader(read_json, lambda value: from_json(_stdlib_dumps(value)))
 
 
-def _in_words(problems: list[dict[str, Any]]) -> str:
+def _first_problem(problems: list[dict[str, Any]]) -> str:
     first = problems[0]
     # This is the one message of pydantic's that contains what was read.
     text = "Input tag is none of the expected ones" if first["type"] == "union_tag_invalid" else first["msg"]

@@ -1,7 +1,7 @@
-"""What goes into the Authorization header: a fixed value, or a token that is fetched again when it ends.
+"""The Authorization header: a fixed value, or a token that is fetched again when it expires.
 
-No `repr`, error or log of this file holds a secret. An exception of the user's own `fetch` becomes a `__cause__`, and
-its text is not repeated.
+No `repr`, error or log of this file shows a secret. An exception of the user's `fetch` becomes a `__cause__`; its text
+is not repeated.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Auth:
         return self.fixed
 
     def refused(self, header: str) -> bool:
-        """Told that the server answered 401 to `header`; True if the request may be sent again with a new one."""
+        """Called when the server answered 401 to `header`. Returns whether to send the request again with a new one."""
         return False
 
     async def close(self) -> None:
-        """End what is under way; a later `header()` works again. No client calls it: several may share an `Auth`."""
+        """End what is under way; `header()` works again afterwards. No client calls it: several may share an `Auth`."""
 
 
 class _FixedAuth(Auth):
@@ -90,8 +90,8 @@ class BearerAuth(_FixedAuth):
     """A bearer token (RFC 6750) that never changes. Comparable and picklable.
 
     Args:
-        token: Whatever can stand in a header, also what RFC 6750 does not have: no control characters, no space at
-            either end.
+        token: Any text that a header can hold, more than RFC 6750 allows: without control characters, and without
+            space at either end.
     """
 
     def __init__(self, token: str) -> None:
@@ -99,17 +99,17 @@ class BearerAuth(_FixedAuth):
 
 
 class RefreshingAuth(Auth):
-    """A token from a function of yours, fetched when there is none yet, when it ends, and when a server refuses it.
+    """A token from a function of yours: fetched at the first request, when it expires, and when a server refuses it.
 
-    However many requests want a token at once, one fetch is under way, in a task of its own. Used on one event loop at
-    a time (`UsageError` where another one's fetch is under way); the token itself moves along to the next loop.
+    At most one fetch is under way, in a task of its own; all requests that need the token wait for it. Use it on one
+    event loop at a time (else `UsageError`, while a fetch is under way on the other). A token stays for the next loop.
 
     Args:
-        fetch: Called without arguments in the event loop, so a plain function must not block. Gives, or is awaited
-            for, the token or `(token, lifetime)`; a lifetime in seconds from the call on, None if it is not known.
-        scheme: What stands before the token.
-        leeway: Seconds before the end of its lifetime at which a token is renewed, so that it does not end on its way;
-            0 or more. Of a short lifetime, half at most. 30: arbitrary; more than clocks and networks are usually late.
+        fetch: Called without arguments in the event loop, so a plain function must not block. It returns, or its
+            awaitable does, the token or `(token, lifetime)`: a lifetime in seconds from the call on, None if unknown.
+        scheme: The word in front of the token.
+        leeway: Seconds before its end at which a token is renewed, so that it does not expire on its way; 0 or more, at
+            most half of the lifetime. 30: arbitrary; clocks and networks are rarely later than that.
     """
 
     def __init__(self, fetch: Fetch, *, scheme: str = "Bearer", leeway: float = 30.0) -> None:
@@ -128,16 +128,16 @@ class RefreshingAuth(Auth):
         self._flight: _Flight | None = None
 
     async def header(self) -> str:
-        """The header with the present token; waits for a fetch where there is none.
+        """The header with the present token. If there is none, it waits for a fetch.
 
         Raises:
-            NetworkError: `fetch` failed, with its exception as `__cause__`, or gave no usable token. All who wait get
-                an error of their own; the next call tries again.
-            ClosedError: `close()` came meanwhile.
-            UsageError: Called by `fetch` itself, or while a fetch is under way on another event loop.
+            NetworkError: `fetch` raised, which is the `__cause__`, or returned no usable token. Each task that waits
+                gets an error of its own; the next call tries again.
+            ClosedError: `close()` was called meanwhile.
+            UsageError: `fetch` itself called this, or a fetch is under way on another event loop.
 
-        Cancellation: The fetch goes on for the others who wait for it. For the last one it is cancelled, and has ended
-            when this returns, unless this is cancelled once more.
+        Cancellation: The fetch goes on for other tasks that wait for it. If there is none, it is cancelled, and has
+            ended when this returns, unless this is cancelled once more.
         """
         if self._header is not None and monotonic() < self._renew_at:
             return self._header
@@ -153,7 +153,7 @@ class RefreshingAuth(Auth):
             await asyncio.wait([flight.task])
         except asyncio.CancelledError:
             if flight.waiters == 1 and not flight.task.done():
-                # Who comes from now on must not wait for it.
+                # Tasks that come from now on must not wait for it.
                 self._flight = None
                 await _end(flight.task)
             raise
@@ -170,13 +170,13 @@ class RefreshingAuth(Auth):
         raise NetworkError(_failure(outcome), {"phase": "auth"}, outcome)
 
     def refused(self, header: str) -> bool:
-        """Forget the token, unless it is a newer one than the one refused. Always True."""
+        """Forget the token if it is the refused one, not a newer one. Always True."""
         if header == self._header:
             self._header = None
         return True
 
     async def close(self) -> None:
-        """Cancel a fetch that is under way, and wait for its end. The token stays, for the next use.
+        """Cancel a fetch that is under way, and wait for its end. A token that is there stays.
 
         Cancellation: The fetch is cancelled, but may not have ended.
         """
@@ -187,7 +187,7 @@ class RefreshingAuth(Auth):
 
     def _present_flight(self) -> _Flight | None:
         flight = self._flight
-        # A loop that was closed without ending its tasks will not end this one either.
+        # If the loop was closed before its tasks ended, this task will never end.
         if flight is None or flight.task.done() or flight.task.get_loop().is_closed():
             return None
         if flight.task.get_loop() is not asyncio.get_running_loop():
@@ -195,7 +195,7 @@ class RefreshingAuth(Auth):
         return flight
 
     async def _run(self, flight: _Flight) -> str | Exception:
-        """Fetch a token. Failures are results, so that one which nobody waits for any more is not reported."""
+        """Fetch a token. Returns a failure instead of raising it: asyncio would report one that nobody waits for."""
         started = monotonic()
         try:
             given: Any = self._fetch()
@@ -205,7 +205,7 @@ class RefreshingAuth(Auth):
             header, seconds = self._checked(token, lifetime)
         except Exception as error:
             return error
-        # Not of a fetch that nobody waited for any more and that went on all the same: a later one may be ahead of it.
+        # Not if the fetch was given up and went on all the same: a later one may have replaced it.
         if self._flight is flight:
             self._header = header
             self._renew_at = started + seconds - min(self._leeway, seconds / 2)
@@ -221,7 +221,7 @@ class RefreshingAuth(Auth):
 
 
 class _Flight:
-    """One fetch and those who wait for it."""
+    """One fetch, and how many tasks wait for it."""
 
     __slots__ = ("closed", "task", "waiters")
 
@@ -237,17 +237,17 @@ async def _end(task: asyncio.Task[Any]) -> None:
 
 
 def _failure(error: BaseException) -> str:
-    # Not the error's own words: they may quote the request for the token, secrets included.
+    # Without the error's text, which may quote the request for the token, secrets included.
     if isinstance(error, asyncio.CancelledError):
         return "the fetch of a token was cancelled, though not by who waits for it"
     return f"no token could be fetched: {type(error).__name__}"
 
 
 def as_auth(value: Any) -> Auth | None:
-    """What `auth` may be: None, an `Auth`, `(user, password)`, or a callable that gives a token.
+    """The `Auth` for an argument `auth`: None, an `Auth`, `(user, password)`, or a callable that returns a token.
 
     Raises:
-        TypeError: Anything else; a class too, which is rather meant to be called first.
+        TypeError: It is anything else. So is a class: its caller forgot to make an object of it.
     """
     if value is None or isinstance(value, Auth):
         return value
@@ -255,7 +255,7 @@ def as_auth(value: Any) -> Auth | None:
         return BasicAuth(*value)
     if callable(value) and not isinstance(value, type):
         return RefreshingAuth(value)
-    # The class with its module: aiohttp has a BasicAuth too.
+    # Name the class with its module, because aiohttp has a BasicAuth too.
     given = f"{value!r} itself" if isinstance(value, type) else f"an object of {type(value)!r}"
     taken = "an Auth such as BearerAuth(token), (user, password) or a callable that gives a token"
     raise TypeError(f"auth must be {taken}, not {given}")

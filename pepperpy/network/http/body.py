@@ -1,7 +1,7 @@
-"""`Body`: what a request carries, read anew for each attempt. What cannot be sent is refused before a byte is.
+"""`Body`: the body of a request, read again for each attempt. It refuses what cannot be sent before a byte leaves.
 
-Body (here)                  of one call: knows whether it can be sent once more, and gives aiohttp a payload each time
-UploadPayload (upload.py)    of one attempt: counts what goes out, and holds it to the size that was announced
+Body (here)                  one for each call: knows whether it can be sent again, and makes a payload for each attempt
+UploadPayload (upload.py)    one for each attempt: counts the bytes, and checks them against the announced size
 Source (sources.py)          where the bytes come from
 """
 
@@ -21,38 +21,38 @@ from pepperpy.network.config import MIB
 from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http.checks import number_text, plain
 from pepperpy.network.http.sources import OCTETS, BytesSource, encode, guess_type, open_source
-from pepperpy.network.http.upload import BodyFailed, Progress, Source, UploadPayload, words
+from pepperpy.network.http.upload import BodyFailed, Progress, Source, UploadPayload, type_and_text
 
 if TYPE_CHECKING:
     from pepperpy.network.json_codec import JSONCodec
 
-# Larger bytes aiohttp sends in one piece too, but with a ResourceWarning (payload.py, TOO_LARGE_BYTES_BODY).
+# aiohttp sends larger bytes in one piece too, but warns (payload.py, TOO_LARGE_BYTES_BODY).
 MAX_PIECE = MIB
 
 TEXT = "text/plain; charset=utf-8"
 
-# What would end a quoted name in a part's header, or the header.
+# Characters that would end a quoted name in the header of a part, or the header itself.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"]')
 
-# Sequences, but of no pairs.
+# These are sequences, but not of pairs.
 _TEXTS = (bytes, bytearray, memoryview, str)
 
 
 class Body:
-    """What one call carries, for as many attempts as it takes.
+    """The body of one call, for all its attempts.
 
     Args:
-        make: Gives the payload of one attempt; raises what opening a file raises.
-        replayable: Whether the payloads of all attempts are the same bytes.
-        progress: Called with the bytes sent in this attempt and their total.
+        make: Makes the payload of one attempt; raises what opening a file raises.
+        replayable: Whether all attempts send the same bytes.
+        progress: Called with the number of bytes sent in this attempt, and their total.
 
     Attributes:
         replayable: As above; a redirect that keeps the body needs it.
-        begun: Whether something of it may have been read.
+        begun: Whether some of it may have been read.
         headers: `Content-Type`.
-        size: Bytes; None if not known before the end. A path's may be another one in the next attempt.
-        failure: Why this attempt's body was not sent as announced; None while nothing was wrong. Whatever aiohttp
-            raised for the attempt is a consequence of it.
+        size: Bytes; None if unknown before the end. The file of a path may have another size in the next attempt.
+        failure: Why the body of this attempt was not sent as announced; None if nothing went wrong. Any error that
+            aiohttp raises for the attempt is a consequence of it.
     """
 
     __slots__ = (
@@ -75,26 +75,26 @@ class Body:
         self.headers: Mapping[str, str] = {"Content-Type": first.content_type}
         self.size = first.size
         self.failure: BodyFailed | None = None
-        self.writers: set[asyncio.Task[Any]] = set()  # those that write now
+        self.writers: set[asyncio.Task[Any]] = set()  # tasks that send it now
         self._make = make
         self._progress = progress
         self._unsent = None if replayable else first
-        # In one piece, unless that is large or someone wants to see progress.
+        # Sent in one piece, unless it is large or somebody wants to see progress.
         self._data: bytes | None = None
         if isinstance(first, BytesSource) and progress is None and len(first.data) <= MAX_PIECE:
             self._data = first.data
 
     @property
     def can_be_sent(self) -> bool:
-        """Whether an attempt, or one more, would send all of it."""
+        """Whether the next attempt would send all of it."""
         return self.replayable or not self.begun
 
     def payload(self) -> bytes | UploadPayload:
-        """What aiohttp is given as `data` for the next attempt.
+        """The argument `data` of aiohttp for the next attempt.
 
         Raises:
             InvalidRequestError: The body was read already, and cannot be read again.
-            OSError: A path cannot be opened, as it is: FileNotFoundError, PermissionError, ... Nothing was sent.
+            OSError: A path cannot be opened: FileNotFoundError, PermissionError, ... Nothing was sent.
         """
         self.failure = None
         if self._data is not None:
@@ -106,9 +106,9 @@ class Body:
         return UploadPayload(self, self._unsent, self._progress)
 
     async def close(self) -> None:
-        """Stop what is still being sent, and wait until this package's files are closed and the caller's not in use.
+        """Stop sending; wait until this package's files are closed, and the caller's files are no longer in use.
 
-        The caller's files stay open. A thread that waits for a pipe cannot be stopped, and is not waited for.
+        The caller's files stay open. A thread that waits for a pipe cannot be stopped, so nothing waits for it.
         """
         if writers := self.writers - {asyncio.current_task()}:
             for task in writers:
@@ -120,10 +120,10 @@ def make_body(data: Any, json: Any, files: Any, codec: JSONCodec, progress: Prog
     """The body for these arguments of a request; None if there is none.
 
     Raises:
-        InvalidRequestError: Arguments that exclude each other, a value that `codec` refuses, a name that cannot be
-            quoted, a file that is closed or not open for reading, a path that is no regular file.
-        TypeError: An argument of a wrong type; the message says which are taken.
-        OSError: A path cannot be opened, as it is.
+        InvalidRequestError: Two arguments exclude each other, `codec` refuses a value, a name cannot be quoted, a file
+            is closed or not open for reading, or a path is no regular file.
+        TypeError: An argument has a wrong type; the message says which types are accepted.
+        OSError: A path cannot be opened.
     """
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, not {type(progress).__name__}")
@@ -133,14 +133,14 @@ def make_body(data: Any, json: Any, files: Any, codec: JSONCodec, progress: Prog
         try:
             encoded = codec.dumps(json)
         except Exception as error:
-            raise InvalidRequestError(f"json cannot be encoded: {words(error)}", cause=error) from error
+            raise InvalidRequestError(f"json cannot be encoded: {type_and_text(error)}", cause=error) from error
         return Body(partial(BytesSource, encoded, "application/json"), True, progress)
     if files is not None and (parts := list(_pairs("files", files))):
         return _multipart([] if data is None else _fields(data, "data, together with files,"), parts, progress)
     if data is None:
         return None
     if isinstance(data, (Mapping, Sequence)) and not isinstance(data, _TEXTS):
-        # Encoded already by urlencode(), but for what no encoding has.
+        # encode() first: it has a clear error for text that UTF-8 cannot hold.
         form = urlencode([(encode("data", name), encode("data", value)) for name, value in _fields(data, "data")])
         return Body(partial(BytesSource, form.encode(), "application/x-www-form-urlencoded"), True, progress)
     if isinstance(data, aiohttp.FormData):
@@ -169,9 +169,9 @@ def _multipart(fields: list[tuple[str, str]], files: list[tuple[str, Any]], prog
         for make, disposition in parts:
             part = make()
             if not part.content_type:
-                # As browsers do: a field with a type is taken for a file by some servers.
+                # As browsers do: some servers take a field with a type for a file.
                 del part.headers["Content-Type"]
-            # Names go out as UTF-8, as RFC 7578 and browsers have it; aiohttp would percent-encode them.
+            # Send names as UTF-8, as RFC 7578 says and browsers do. aiohttp would percent-encode them.
             part.set_content_disposition("form-data", quote_fields=False, **disposition)
             writer.append_payload(part)
         return writer
@@ -205,7 +205,7 @@ def _file_part(name: str, value: Any) -> tuple[Callable[[], Source], bool, dict[
 
 
 def _fields(data: Any, what: str) -> list[tuple[str, str]]:
-    """The names and values of a form, a list as its items, without those that are None."""
+    """The names and values of a form. A list becomes one field for each item; None is left out."""
     pairs = []
     for name, value in _pairs(what, data):
         for item in value if isinstance(value, (list, tuple)) else (value,):
@@ -214,7 +214,7 @@ def _fields(data: Any, what: str) -> list[tuple[str, str]]:
             elif isinstance(item, (int, float)):
                 pairs.append((name, number_text(item)))
             elif item is not None:
-                # Not the value itself: forms hold passwords.
+                # The message leaves the value out: forms hold passwords.
                 kinds = "str, int, float, bool, None or a list of these"
                 raise TypeError(f"{what} must map to {kinds}, not {name!r} to {type(item).__name__}")
     return pairs

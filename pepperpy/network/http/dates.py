@@ -1,4 +1,4 @@
-"""Times in headers, without email.utils: that raises what it likes, and takes a date without a zone for local time."""
+"""Reads times in headers. Not by email.utils: it may raise anything, and reads a date without a zone as local time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 # Characters of the longest date: "Wednesday, 09-November-1994 08:49:37 +0000" has 42.
 _MAX_LENGTH = 64
-# More digits than any wait could have, and float() takes the longer the more there are.
+# More digits than any wait has. Bounded, because the time of float() grows with their number.
 _MAX_DIGITS = 12
 
 _CLOCK = r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}))?"
@@ -23,12 +23,12 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 def parse_date(text: str) -> float | None:
-    """Seconds since 1970 of a date in one of the three forms of RFC 9110, section 5.6.7; None if it is none.
+    """Seconds since 1970 of a date in one of the three forms of RFC 9110, section 5.6.7; None if it is no such date.
 
         Sun, 06 Nov 1994 08:49:37 GMT     Sunday, 06-Nov-94 08:49:37 GMT     Sun Nov  6 08:49:37 1994
 
-    All are UTC, also without a zone; a numeric zone, which HTTP does not have but servers send, counts. The name of the
-    day is not looked at.
+    All are UTC, also without a zone. A numeric zone counts: HTTP does not have it, but servers send it. The name of the
+    day is ignored.
     """
     if len(text) > _MAX_LENGTH:
         return None
@@ -38,11 +38,11 @@ def parse_date(text: str) -> float | None:
         return None
     year = int(found["year"])
     if len(found["year"]) == 2:
-        # RFC 9110: what would be more than 50 years ahead is in the past.
+        # RFC 9110: a year of two digits that would be more than 50 years ahead is in the past.
         first = datetime.now(UTC).year - 49
         year = first + (year - first) % 100
     offset = timedelta(hours=int(found["hours"] or 0), minutes=int(found["minutes"] or 0))
-    # Added, because a leap second is the first one of the next minute.
+    # Seconds are added here, because a leap second (60) is the first second of the next minute.
     offset = (offset if found["sign"] == "-" else -offset) + timedelta(seconds=int(found["second"] or 0))
     try:
         month = _MONTHS.index(found["month"].lower()) + 1
@@ -61,8 +61,8 @@ _NUMBER = re.compile(r"([0-9]{1,4})(?![0-9])")
 def parse_cookie_date(text: str) -> float | None:
     """Seconds since 1970 of the `Expires` of a cookie; None if it is no date.
 
-    Day, month, year and time in any order, as RFC 6265, section 5.1.1, has it, without their zone; else what
-    `parse_date()` takes, or ISO 8601, which servers send and browsers ignore.
+    It reads day, month, year and time in any order, and ignores the zone, as RFC 6265, section 5.1.1, says. Otherwise
+    it reads what `parse_date()` reads, or ISO 8601, which servers send and browsers ignore.
     """
     if len(text) > 2 * _MAX_LENGTH:
         return None
@@ -96,9 +96,9 @@ _TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECAS
 
 
 def keep_alive_seconds(headers: Mapping[str, str]) -> float | None:
-    """How long the server keeps an idle connection, as `Keep-Alive: timeout=N` has it; None if it does not say.
+    """Seconds for which the server keeps an idle connection, from `Keep-Alive: timeout=N`; None if it does not say.
 
-    RFC 2068, section 19.7.1.1, had it; Node, Apache, HAProxy and gunicorn send it.
+    RFC 2068, section 19.7.1.1, defined it. Node, Apache, HAProxy and gunicorn send it.
     """
     value = headers.get("Keep-Alive")
     found = None if value is None else _TIMEOUT.search(value[:200])
@@ -106,10 +106,10 @@ def keep_alive_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as `Retry-After` says (RFC 9110, section 10.2.3); None if it is absent or unreadable.
+    """Seconds to wait, from `Retry-After` (RFC 9110, section 10.2.3); None if it is absent or unreadable.
 
-    A number may have a fraction, which RFC 9110 does not have but servers send. A date is one of the server's clock, so
-    the time until then is counted from its `Date`, if there is one that can be read.
+    A number may have a fraction: RFC 9110 does not allow it, but servers send it. A date is one of the server's clock.
+    So the wait is counted from the server's `Date`, if that can be read.
     """
     value = headers.get("Retry-After", "").strip()
     whole, point, fraction = value.partition(".")

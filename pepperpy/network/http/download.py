@@ -32,7 +32,7 @@ from pepperpy.network.http.dates import parse_date
 from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.response import check_announced, status_error, too_large
-from pepperpy.network.http.sources import file_words
+from pepperpy.network.http.sources import path_and_reason
 from pepperpy.network.http.upload import Progress
 
 # Bytes that are handed to a thread at once, which takes some 50 us. Twice as many may be held in memory.
@@ -143,7 +143,7 @@ class Download:
             yield
         except (OSError, ValueError) as error:  # ValueError: no path can have a null character
             kind = also(NetworkError if self._call.attempt else InvalidRequestError, type(error))
-            raise self._call.error(kind, f"cannot write {file_words(error, self._file.path)}", error) from error
+            raise self._call.error(kind, f"cannot write {path_and_reason(error, self._file.path)}", error) from error
 
     async def _receive(self) -> None:
         """Receive the whole file, in as many attempts as it takes."""

@@ -37,7 +37,7 @@ from pepperpy.network.http.checks import (
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
 from pepperpy.network.http.redact import redact_url
-from pepperpy.network.http.sources import file_words
+from pepperpy.network.http.sources import path_and_reason
 from pepperpy.network.json_codec import JSONCodec
 
 
@@ -168,7 +168,7 @@ class Prepare:
                 raise
             raise _refused(method, url, str(error)) from error.__cause__
         except OSError as error:
-            raise _refused(method, url, f"cannot read {file_words(error, error.filename)}", error) from error
+            raise _refused(method, url, f"cannot read {path_and_reason(error, error.filename)}", error) from error
         return call, auth
 
     def _target(self, url: str | URL) -> URL:

@@ -1,13 +1,13 @@
-"""`RateLimit`: how many requests per second may leave; `RateLimiter` holds the others back.
+"""`RateLimit`: how many requests per second may leave; `RateLimiter` makes the others wait.
 
-    RateLimiter    who waits, where and in which order; the only one that knows a loop
-    Pace           when the next request may leave, in plain numbers
+    RateLimiter    which requests wait, where and in which order; the only class that knows a loop
+    Pace           when the next request may leave, computed from plain numbers
 
-A request that has to wait is in one of two queues, each in order of arrival: in the gate of its host, as long as the
-host is paused, then in the line before the pace. The line is one for all hosts, or one for each.
+A request that has to wait is in one of two queues, each in order of arrival: first, while its host is paused, in the
+gate of the host; then in the line for the pace. There is one line for all hosts, or one for each.
 
-Queues, not time slots given away in advance: those behind a request that is cancelled move up, where a reserved slot
-would pass unused, and a client whose requests have all timed out would stand still until the last of theirs is over.
+Requests wait in queues, and get no time slots in advance. If a request is cancelled, those behind it move up. A slot
+would pass unused, and a client whose requests have all timed out would wait until the last of their slots is over.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Literal
 from pepperpy.network.checks import check_int
 from pepperpy.network.errors import NetworkTimeoutError
 
-# Seconds. Both loops have timers of whole milliseconds; uvloop's may also be half a one early.
+# Seconds: the resolution of timers. Both loops use whole milliseconds; uvloop's timers may be half a one early.
 _TICK = 0.001
-# Seconds by which a request may be released too late and the next one still in time, or the rate would be missed by
-# the lateness of each timer. What exceeds it is lost, so that a loop that was blocked does not send a burst. Arbitrary.
+# Seconds of lateness that the next request makes up for; else each late timer would lower the rate. Time beyond that is
+# lost, so that a loop that was blocked does not send a burst. Arbitrary.
 _LATENESS = 0.05
 
 
@@ -37,9 +37,9 @@ class RateLimit:
     Attributes:
         rate: Requests per second; more than 0 and finite.
         burst: Requests that may leave at once after a quiet time; 1 or more. With 1, they leave `1 / rate` seconds
-            apart. In any `t` seconds no more than `burst + rate * t` leave, or `burst + rate * (t + 0.05)` where the
-            loop runs late.
-        per: `"client"` counts all requests of a client together, `"host"` those to each host apart.
+            apart. In any `t` seconds at most `burst + rate * t` leave, or `burst + rate * (t + 0.05)` if the loop runs
+            late.
+        per: `"client"` counts all requests of a client together, `"host"` counts those to each host.
     """
 
     rate: float
@@ -49,7 +49,7 @@ class RateLimit:
     def __post_init__(self) -> None:
         if isinstance(self.rate, bool) or not isinstance(self.rate, (int, float)):
             raise TypeError(f"rate must be a number of requests per second, not {self.rate!r}")
-        # The interval is what is computed with: of the least numbers above 0 it is infinite, of the greatest ints 0.
+        # Check the interval, which is what is used: it is infinite for the smallest numbers, 0 for the largest ints.
         if not (self.rate > 0 and 0 < 1 / self.rate < math.inf):
             raise ValueError(f"rate must be more than 0 requests per second and finite, not {self.rate!r}")
         check_int("burst", self.burst, 1, sys.maxsize)
@@ -62,7 +62,7 @@ class RateLimit:
 class Pace:
     """When the next request may leave: the generic cell rate algorithm (GCRA, ITU-T I.371 annex A).
 
-    It is a bucket of `burst` tokens that fills at `rate`, kept as the one time at which it will be full. All times are
+    It is a bucket of `burst` tokens that fills at `rate`, stored as the time when it will be full. All times are
     seconds on the caller's clock.
     """
 
@@ -70,34 +70,34 @@ class Pace:
 
     def __init__(self, limit: RateLimit) -> None:
         self._interval = 1 / limit.rate
-        # A microsecond more, which no timer can tell, or the rounding of the sums would cost a burst its last request.
+        # A microsecond more, less than any timer resolves: else rounding could delay the last request of a burst.
         self._tolerance = (limit.burst - 1) * self._interval + 1e-6
         self.full_at = -math.inf
 
     def turn(self, earliest: float, ahead: int = 0) -> float:
-        """When one may leave that comes after `ahead` others, if neither they nor it leave before `earliest`."""
+        """When a request may leave behind `ahead` others, if none of them leaves before `earliest`."""
         return max(earliest, max(self.full_at, earliest) + ahead * self._interval - self._tolerance)
 
     def take(self, now: float, since: float) -> float:
-        """Count one request that leaves now and has waited for its turn since then; gives what `give_back` needs."""
+        """Count a request that leaves now and has waited since `since`. Returns what `give_back` needs."""
         taken = max(self.full_at, since, now - _LATENESS)
         self.full_at = taken + self._interval
         return taken
 
     def give_back(self, taken: float, now: float) -> None:
-        """Uncount one that has not left after all.
+        """Uncount a request that has not left after all.
 
-        Without it the bucket might have been full for a while, and what flows into a full bucket is lost: the time
-        since it was taken is not given back. So what leaves later never exceeds the limit.
+        The time since it was taken is not given back: without the request the bucket might have been full meanwhile,
+        and a full bucket gains nothing. So later requests never exceed the limit.
         """
         self.full_at -= max(0.0, self._interval - max(0.0, now - taken))
 
 
 class RateLimiter:
-    """Holds requests back so that they keep a `RateLimit`, in the order in which they came.
+    """Makes requests wait so that they keep a `RateLimit`, in the order in which they came.
 
-    Made anywhere, used on one event loop at a time. It remembers the hosts that someone waits for, that are paused, or
-    whose burst is not whole again (which takes up to `burst / rate` seconds), and about as many others at most.
+    It may be made anywhere, and is used on one event loop at a time. It remembers hosts that a request waits for, that
+    are paused, or whose burst is not whole again (for up to `burst / rate` seconds), and about as many others.
     """
 
     def __init__(self, limit: RateLimit) -> None:
@@ -110,19 +110,19 @@ class RateLimiter:
         self._forget_at = 1024
 
     async def acquire(self, host: str, deadline: float | None) -> None:
-        """Wait until a request to `host` may leave; return without suspending where that is now.
+        """Wait until a request to `host` may leave. If it may leave now, return without suspending.
 
         Args:
             host: The host as the limit counts it.
             deadline: When the request must leave at the latest, in seconds of `loop.time()`. None waits for ever.
 
         Raises:
-            NetworkTimeoutError: Its turn comes after `deadline`. Raised as soon as that is known: at once, or when
-                `host` is paused meanwhile (when one pause is prolonged, at the end of the first). Nothing was counted.
-                `details["wait"]` is the wait in seconds that would have been needed, as far as it is known then.
+            NetworkTimeoutError: Its turn would come after `deadline`. It is raised as soon as that is known: at once,
+                or when `host` is paused (if a pause is prolonged, at the end of the first). Nothing was counted.
+                `details["wait"]` has the seconds that it would have to wait, as far as they are known then.
 
-        Cancellation: Nothing was counted, and those behind move up. Cancelled in the very moment of its turn, it gives
-            that to the next, less the time since.
+        Cancellation: Nothing was counted, and those behind move up. If its turn had just come, the next request gets
+            the turn, less the time since.
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -142,17 +142,17 @@ class RateLimiter:
             raise error
 
     def pause(self, host: str, seconds: float) -> None:
-        """Let nothing more leave to `host` for so many seconds, as its Retry-After asks; other hosts go on.
+        """Let no request leave to `host` for `seconds`, as its Retry-After asks. Other hosts go on.
 
-        A later call can prolong the pause, not shorten it. Those who wait for the host keep their order; when the pause
-        ends, they go behind those who wait for other hosts. 0 or less does nothing.
+        A later call can prolong the pause, not shorten it. Requests that wait for the host keep their order. When the
+        pause ends, they go behind those that wait for other hosts. 0 or less does nothing.
         """
         now = asyncio.get_running_loop().time()
         if not seconds > 0:
             return
         gate = self._closed_gate(host, now)
         if gate is not None:
-            # Who waits in it is looked at again when its timer ends: many responses may ask for the same pause.
+            # Its requests are looked at when its timer ends, not now: many responses may ask for the same pause.
             gate.opens = max(gate.opens, now + seconds)
             return
         self._forget(now)
@@ -165,7 +165,7 @@ class RateLimiter:
 
     def _closed_gate(self, host: str, now: float) -> _Queue | None:
         gate = self._gates.get(host)
-        # One that somebody still waits in is about to be opened; who comes now has to be behind them.
+        # If requests still wait in a gate, it is about to open. A request that comes now has to stay behind them.
         return gate if gate is not None and (gate.waiting or gate.opens > now) else None
 
     def _line(self, host: str, now: float) -> _Queue:
@@ -200,18 +200,18 @@ class RateLimiter:
             self._arm(queue, now)
 
     def _arm(self, queue: _Queue, now: float) -> None:
-        """Have the queue served when it is time, as long as somebody waits in it."""
+        """Set the timer that serves the queue, if a request waits in it."""
         if queue.timer is not None:
             queue.timer.cancel()
             queue.timer = None
         if queue.waiting:
             when = max(queue.turn(now), now + _TICK)
-            # In nobody's context: a pause may be long, and would keep what its first request has in its own.
+            # In nobody's context: a pause may be long, and would keep the context of its first request alive.
             loop = asyncio.get_running_loop()
             queue.timer = loop.call_at(when, self._serve, queue, context=contextvars.Context())
 
     def _serve(self, queue: _Queue) -> None:
-        """Let through whose turn it is: from a gate into the line, from the line out."""
+        """Move requests whose turn it is: from a gate into the line, or out of the line."""
         now = asyncio.get_running_loop().time()
         if queue.opens > -math.inf:
             waiting, queue.waiting = queue.waiting, OrderedDict()
@@ -220,14 +220,14 @@ class RateLimiter:
                 self._enter(queue if queue.opens > now else line, waiter, now)
         while queue.waiting and queue.turn(now) <= now:
             waiter, _ = queue.waiting.popitem(last=False)
-            # One that is cancelled, but has not run since, leaves its turn to the next.
+            # A task that was cancelled and has not run since leaves its turn to the next.
             if not waiter.future.done():
                 waiter.taken = queue.pace.take(now, waiter.since)
                 waiter.future.set_result(None)
         self._arm(queue, now)
 
     def _forget(self, now: float) -> None:
-        # Whenever there is twice as much as was worth keeping the last time: a constant cost per host.
+        # When there is twice as much as was worth keeping the last time. So the cost for each host is constant.
         if len(self._lines) + len(self._gates) < self._forget_at:
             return
         self._lines = {name: line for name, line in self._lines.items() if line.waiting or line.pace.full_at > now}
@@ -236,16 +236,16 @@ class RateLimiter:
 
 
 class _Queue:
-    """Those who wait for the same thing: a line for its pace, a gate (`opens` is a time) first for the pause's end."""
+    """A line of requests that wait for the pace; or a gate, if `opens` is a time, where they wait for a pause's end."""
 
     __slots__ = ("opens", "pace", "timer", "waiting")
 
     def __init__(self, pace: Pace, opens: float) -> None:
         self.pace = pace
         self.opens = opens
-        # Ordered, and left from the middle at no cost.
+        # Ordered, and any request can leave it at no cost.
         self.waiting: OrderedDict[_Waiter, None] = OrderedDict()
-        self.timer: asyncio.TimerHandle | None = None  # set while somebody waits
+        self.timer: asyncio.TimerHandle | None = None  # set while a request waits
 
     def turn(self, now: float, ahead: int = 0) -> float:
         return self.pace.turn(max(now, self.opens), ahead)
@@ -255,10 +255,10 @@ class _Queue:
 class _Waiter:
     host: str
     deadline: float | None
-    future: asyncio.Future[NetworkTimeoutError | None]  # None lets it leave
-    queue: _Queue  # the last one it was in
-    since: float  # when it came into that
-    taken: float | None = None  # set once it may leave
+    future: asyncio.Future[NetworkTimeoutError | None]  # None: the request may leave
+    queue: _Queue  # the queue that it is in, or was in last
+    since: float  # when it came into that queue
+    taken: float | None = None  # set when it may leave
 
 
 def _too_late(host: str, wait: float, left: float) -> NetworkTimeoutError:

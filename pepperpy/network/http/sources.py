@@ -1,4 +1,4 @@
-"""Where the bytes of a body come from: memory, a path, a file of the caller's, an async iterable."""
+"""The sources of a body's bytes: memory, a path, an open file of the caller's, an async iterable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pepperpy.network.http.threads import done, in_endless_thread, in_thread
 from pepperpy.network.http.upload import BodyFailed, Source
 from pepperpy.network.printable import printable
 
-# Bytes read and sent at once. aiohttp's StreamWriter waits for the transport after as many.
+# Bytes to read and send at once. aiohttp's StreamWriter waits for the transport after as many.
 CHUNK = 64 * KIB
 
 OCTETS = "application/octet-stream"
@@ -44,14 +44,14 @@ class PathSource(Source):
     def __init__(self, path: os.PathLike[Any], content_type: str) -> None:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            # Opening a pipe would wait for its other end; open() itself refuses a directory.
+            # Opening a pipe would wait for its other end. A directory is left to open(), which raises.
             raise InvalidRequestError(f"{os.fsdecode(path)!r} is no regular file; open it, and give the open file")
         with open(path, "rb", buffering=0) as file:
             super().__init__(content_type, _size(file, 0))
         self._path = path
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        # Opened for each write, so that only the task that reads has it.
+        # Opened for each write, so that only the task that reads uses it.
         with open(self._path, "rb", buffering=0) as file:
             await _copy(file, self.size, writer, wait=True)
 
@@ -60,7 +60,7 @@ class FileSource(Source):
     def __init__(self, file: Any, start: int | None, size: int | None, content_type: str) -> None:
         super().__init__(content_type, size)
         self._file = file
-        self._start = start  # None: cannot be read again
+        self._start = start  # where to begin; None: the file cannot be read again
 
     @property
     def consumed(self) -> bool:
@@ -95,7 +95,7 @@ class ChunksSource(Source):
 
 
 def open_source(what: str, value: Any, also: str = "") -> tuple[Callable[[str], Source], bool, str | None]:
-    """What makes the source of `value`, given a content type; whether it can do so again; the name of its file."""
+    """For `value`: a function that makes its source from a content type, whether it can do so again, a file's name."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return partial(BytesSource, bytes(value)), True, None
     if isinstance(value, str):
@@ -103,7 +103,7 @@ def open_source(what: str, value: Any, also: str = "") -> tuple[Callable[[str], 
     if isinstance(value, os.PathLike):
         return partial(PathSource, value), True, os.path.basename(os.fsdecode(value))
     if isinstance(value, (asyncio.StreamReader, aiohttp.StreamReader)):
-        # Iterating over one gives lines, up to a limit.
+        # Iterating over a StreamReader would give lines, up to its limit.
         value = _read_all(value)
     if isinstance(value, AsyncIterable):
         replayable = aiter(value) is not value
@@ -114,7 +114,7 @@ def open_source(what: str, value: Any, also: str = "") -> tuple[Callable[[str], 
         size = None if start is None else _size(value, start)
         name: Any = getattr(value, "name", None)
         if not isinstance(name, str) or name.startswith("<"):
-            # That of a descriptor is its number, that of a standard stream "<stdin>".
+            # The name of a descriptor is its number, that of a standard stream "<stdin>".
             name = ""
         return partial(FileSource, value, start, size), start is not None, os.path.basename(name) or None
     raise TypeError(f"{what} must be {_TAKEN}{also}, not {type(value).__name__}")
@@ -137,23 +137,24 @@ def _position(file: Any) -> int | None:
 
 
 def _size(file: Any, start: int) -> int | None:
-    """Bytes from `start` to the end of a seekable file; None if they cannot be told without reading them."""
-    # Others may have to read, or to decompress, all of it to find their end: gzip.GzipFile does.
+    """Bytes from `start` to the end of a seekable file; None if only reading them would tell."""
+    # Files of other types may read, or decompress, everything to find their end: gzip.GzipFile does.
     if not isinstance(getattr(file, "raw", file), (io.FileIO, io.BytesIO, tempfile.SpooledTemporaryFile)):
         return None
     size: int | None = max(file.seek(0, os.SEEK_END) - start, 0)
     file.seek(start)
     if size == 0 and file.read(1):
-        # /proc and devices say 0 whatever they hold.
+        # Files of /proc and devices report 0, whatever they hold.
         file.seek(start)
         return None
     return size
 
 
 async def _copy(file: Any, size: int | None, writer: AbstractStreamWriter, *, wait: bool) -> None:
-    """Send `size` bytes of `file`, or all if None. What it has grown by since it was measured is left out.
+    """Send `size` bytes of `file`, None for all. Bytes that were appended since it was measured are left out.
 
-    Without `wait`, a cancellation does not wait for the read under way: that of a pipe may last for ever.
+    Args:
+        wait: Whether a cancellation waits for the read under way. Not for a pipe, whose read may last for ever.
     """
     left = size
     while left is None or left > 0:
@@ -173,8 +174,8 @@ async def _read_all(reader: asyncio.StreamReader | aiohttp.StreamReader) -> Asyn
         yield chunk
 
 
-def file_words(error: OSError | ValueError, path: Any) -> str:
-    """Which file of the user's it is, and why it cannot be used."""
+def path_and_reason(error: OSError | ValueError, path: Any) -> str:
+    """The path of a user's file, and why it cannot be used."""
     why = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
     named = isinstance(path, (str, bytes, os.PathLike))
     return f"'{printable(os.fsdecode(path))}': {why}" if named else f"a file: {why}"
@@ -183,7 +184,7 @@ def file_words(error: OSError | ValueError, path: Any) -> str:
 def as_bytes(chunk: Any) -> bytes:
     if not isinstance(chunk, (bytes, bytearray, memoryview)):
         raise TypeError(f"the body's source must give bytes-like objects, not {type(chunk).__name__}")
-    # Copied if it is not bytes: the transport may still hold it when the source fills its buffer again.
+    # bytes() copies other types: the transport may still hold the piece when the source fills its buffer again.
     return bytes(chunk)
 
 
@@ -196,5 +197,5 @@ def encode(what: str, text: str) -> bytes:
 
 def guess_type(name: str) -> str:
     kind, encoding = mimetypes.guess_type(name)
-    # That of "a.tar.gz" would be the tar's.
+    # With an encoding, as for "a.tar.gz", `kind` is the type of what is compressed.
     return kind if kind and not encoding else OCTETS

@@ -1,7 +1,7 @@
-"""One attempt's body: counts what goes out, and holds it to the size that was announced.
+"""The body of one attempt: counts its bytes, and checks them against the announced size.
 
-aiohttp reads a payload in a task of its own, and takes each exception in it for one of the connection. So what a source
-raises is wrapped in `BodyFailed`, and kept as `Body.failure`.
+aiohttp sends a payload in a task of its own, and treats each exception there as one of the connection. So an exception
+of a source is wrapped in `BodyFailed`, and kept as `Body.failure`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int | None], object]
 
-# Bytes that one upload sends before the loop has a turn, while the transport takes all. Arbitrary.
+# Bytes after which an upload lets the loop run, even if the transport takes everything at once. Arbitrary.
 TURN = 256 * KIB
 
 
 class BodyFailed(Exception):
-    """The body could not be sent as announced; `__cause__` is what its source or `progress` raised, if one of them did.
+    """The body could not be sent as announced. `__cause__` is the exception of its source or of `progress`, if any.
 
-    No OSError, not even for one: aiohttp would take it for the connection's, and send the request again.
+    It is never an OSError: aiohttp would treat that as a failure of the connection, and send the request again.
     """
 
 
 class Source(aiohttp.Payload):
-    """A payload whose bytes are not in hand."""
+    """A payload that is read while it is sent."""
 
     def __init__(self, content_type: str, size: int | None) -> None:
         super().__init__(None, content_type=content_type)
@@ -47,7 +47,7 @@ class Source(aiohttp.Payload):
 
     @property
     def autoclose(self) -> bool:
-        # write() closes what it opened.
+        # write() closes what it has opened.
         return True
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -55,7 +55,7 @@ class Source(aiohttp.Payload):
 
 
 class UploadPayload(Source):
-    """One attempt's body as aiohttp takes it; may be written once more, by a redirect, if it is not `consumed`."""
+    """The body of one attempt, as aiohttp's payload. A redirect may write it again, if it is not `consumed`."""
 
     def __init__(self, body: Body, inner: aiohttp.Payload, progress: Progress | None) -> None:
         super().__init__(inner.content_type, inner.size)
@@ -74,25 +74,25 @@ class UploadPayload(Source):
         await self.write_with_length(writer, None)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Send the body: `content_length` bytes, where that was announced.
+        """Send the body: `content_length` bytes, if that was announced.
 
         Raises:
-            BodyFailed: It has another length, or its source or `progress` raised. The connection is cut.
+            BodyFailed: It has another length, or its source or `progress` raised. The connection is aborted.
         """
-        # A source that uses the client's session makes requests of its own.
+        # A source that uses the client's session makes requests of its own, which are not part of this call.
         current_call.set(None)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._body.begun = True
         self._body.writers.add(task)
         try:
-            # After an early redirect the write before may still be ending; both would move the position of one file.
+            # After an early redirect the previous write may still be ending. Both would move the position of one file.
             await self._body.close()
             self._body.failure = None
             await self._write(writer, content_length)
         except BodyFailed as failure:
             self._body.failure = failure
-            # aiohttp only marks the connection: where an answer has begun, its reader and the server would wait for
-            # each other.
+            # aiohttp only marks the connection. If an answer has begun, its reader and the server would wait for each
+            # other.
             if (transport := writer.transport) is not None:
                 transport.abort()
             raise
@@ -105,20 +105,20 @@ class UploadPayload(Source):
             raise BodyFailed(f"the body has {self.size} bytes, but Content-Length says {announced}")
         meter = _Meter(writer, announced, self._progress)
         try:
-            # A payload uses nothing of its writer but write(); aiohttp's MultipartPayloadWriter relies on it too.
+            # A payload calls only write() of its writer. aiohttp's MultipartPayloadWriter relies on that too.
             await self._inner.write(cast(AbstractStreamWriter, meter))
         except BodyFailed:
             raise
         except (Exception, asyncio.CancelledError) as error:
             if error is meter.broken or is_cancelled(error):
                 raise
-            raise BodyFailed(f"the body's source failed: {words(error)}") from error
+            raise BodyFailed(f"the body's source failed: {type_and_text(error)}") from error
         if announced not in (None, meter.sent):
             raise BodyFailed(f"the body ended after {meter.sent} of the {announced} bytes announced")
 
 
 class _Meter:
-    """Stands before aiohttp's writer: counts, reports, and knows whose exception it was."""
+    """Stands in front of aiohttp's writer: counts bytes, reports progress, and knows the writer's own exceptions."""
 
     def __init__(self, writer: AbstractStreamWriter, announced: int | None, progress: Progress | None) -> None:
         self.sent = 0
@@ -135,7 +135,8 @@ class _Meter:
         if self._announced is not None and self.sent + size > self._announced:
             raise BodyFailed(f"the body has more than the {self._announced} bytes announced")
         if self._turn >= TURN:
-            # Before a chunk, not after it: the answer to the last one would find the writer busy, and cancel it.
+            # Before a chunk, not after it: the answer may come right after the last chunk, and aiohttp cancels a writer
+            # that has not ended by then.
             self._turn = 0
             await asyncio.sleep(0)
         try:
@@ -156,14 +157,14 @@ class _Meter:
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):
                 raise
-            raise BodyFailed(f"progress raised {words(error)}") from error
+            raise BodyFailed(f"progress raised {type_and_text(error)}") from error
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether `error` is the cancellation of this task, not one that a source or `progress` brought along."""
+    """Whether `error` is the cancellation of this task, and not one that a source or `progress` raised."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-def words(error: BaseException) -> str:
+def type_and_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -86,12 +86,12 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
         except _SetUpFailed as failed:
             error = failed.args[0]
             default = _may_pass_from_on_connect
-            reason = f"on_connect failed: {_words(error)}"
+            reason = f"on_connect failed: {_text_or_type(error)}"
         except (OSError, ValueError, MemoryError) as failed:
             if not again and not isinstance(failed, OSError):
                 raise
             error = failed
-            reason = _words(error)
+            reason = _text_or_type(error)
             if type(error) is TimeoutError and not str(error):
                 reason = f"{phase} within {limit} s"
         # It may have accepted, and TLS or on_connect failed: the name may lead elsewhere by now.
@@ -190,5 +190,5 @@ def _may_pass_from_on_connect(error: BaseException) -> bool:
     return isinstance(error, (ConnectionError, TimeoutError, EOFError)) and not isinstance(error, ClosedError)
 
 
-def _words(error: BaseException) -> str:
+def _text_or_type(error: BaseException) -> str:
     return str(error) or type(error).__name__
