@@ -1,6 +1,6 @@
-"""What headers say of a body: its type, its length, the encoding of its text. Rules of HTTP, for any transport.
+"""Reads what headers say about a body: its type, its length, the encoding of its text. For any transport.
 
-What a server sent is bounded before it is looked at, and gets into nothing that remembers it.
+Values of a server are cut to a bound before they are read, and never get into a cache.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from pepperpy.network.printable import printable
 
-# Characters of a Content-Type that are looked at. Arbitrary; those in use are below 150.
+# Characters of a Content-Type that are read. Arbitrary; real ones have fewer than 150.
 _MAX_LENGTH = 1000
 
-# Python's codecs for text. Those that are none for text on the wire are left out: some take quadratic time.
+# Python's codecs for text. Codecs that are not for text on the wire are left out; some of them take quadratic time.
 _NO_TEXT = {"base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec", "zlib_codec"}
 _WITHOUT_ALIAS = {"cp720", "cp737", "cp856", "cp874", "cp875", "cp1006", "koi8_t", "koi8_u", "utf_8_sig"}
 _CODECS = (_WITHOUT_ALIAS | set(aliases.aliases.values())) - _NO_TEXT
 
-# What most servers declare, found without being taken apart: 2 us of each text.
+# What most servers send. Looking it up whole saves 2 us for each text.
 _COMMON = {
     f"{kind};{space}charset={name}": "utf-8"
     for kind in ("application/json", "application/xml", "text/csv", "text/html", "text/plain", "text/xml")
@@ -29,17 +29,17 @@ _COMMON = {
     for name in ("utf-8", "UTF-8")
 }
 
-# All but the tab.
+# Control characters without the tab; each becomes a space.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), *range(127, 160)], " ")
 
-# What readers of JSON tell apart by themselves, as RFC 4627 had it.
+# Encodings that readers of JSON recognise themselves, as RFC 4627 describes.
 _UNICODE = ("utf-8", "utf-16", "utf-32", "ascii")
 
 
 def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
-    """The type in lower case, and its parameters (names in lower case; the first of one name counts).
+    """The type in lower case, and its parameters (names in lower case; of several with one name, the first counts).
 
-    Never raises: what cannot be read is left out. Only the first 1,000 characters are looked at.
+    Never raises: it leaves out what it cannot read. It reads the first 1,000 characters only.
     """
     kind, *rest = value[:_MAX_LENGTH].split(";")
     parameters: dict[str, str] = {}
@@ -51,10 +51,10 @@ def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
 
 
 def encoding_of(headers: Mapping[str, str]) -> str | None:
-    """Python's name of the encoding that `Content-Type` declares; None if it declares none, or one that is not known.
+    """Python's name of the encoding that `Content-Type` declares; None if it declares none or an unknown one.
 
-    `codecs.lookup()` is not asked for a name of the server's: it remembers for ever those that it does not know, after
-    a search in the file system for each (`encodings._cache`).
+    A server's name never gets to `codecs.lookup()`: that searches the file system for an unknown name, and remembers it
+    for ever (`encodings._cache`).
     """
     value = headers.get("Content-Type", "")
     if (common := _COMMON.get(value)) is not None:
@@ -64,14 +64,14 @@ def encoding_of(headers: Mapping[str, str]) -> str | None:
     name = parse_content_type(value)[1].get("charset", "").lower()
     if name == "utf-8":
         return name
-    # As encodings.normalize_encoding(): a run of other characters is one underscore.
+    # As encodings.normalize_encoding(): a run of other characters becomes one underscore.
     name = "_".join("".join(c if c.isalnum() or c == "." else " " for c in name).split())
     codec = aliases.aliases.get(name) or aliases.aliases.get(name.replace(".", "_")) or name
     return codecs.lookup(codec).name if codec in _CODECS else None
 
 
 def as_unicode(data: bytes, encoding: str | None) -> bytes:
-    """JSON in its declared encoding, converted to UTF-8 if the readers of JSON would not understand it.
+    """JSON in its declared encoding, converted to UTF-8 if the readers of JSON do not know that encoding.
 
     Raises:
         UnicodeDecodeError: It is not text in this encoding.
@@ -79,27 +79,27 @@ def as_unicode(data: bytes, encoding: str | None) -> bytes:
     if encoding is None or encoding.startswith(_UNICODE):
         return data
     if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data  # a byte order mark is surer than a header
+        return data  # a byte order mark is more reliable than a header
     return data.decode(encoding).encode()
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
-    """The announced length in bytes; None if there is none, or none that can be."""
+    """The announced length in bytes; None if there is none, or an impossible one."""
     value = headers.get("Content-Length", "")
-    # 19 digits are more than any body has.
+    # No body has a length of more than 19 digits.
     return int(value) if value.isdigit() and value.isascii() and len(value) <= 19 else None
 
 
 def has_token(values: Iterable[str], token: str) -> bool:
-    """Whether a field that is a list, such as `Connection`, has such a word, in lower case."""
+    """Whether a list such as `Connection` contains `token`, which is in lower case."""
     return any(word.strip().lower() == token for value in values for word in value.split(","))
 
 
 def readable(text: str) -> str:
-    """A header's value, decoded as UTF-8 with `surrogateescape`, as text that can be printed and logged.
+    """A header's value (decoded as UTF-8 with `surrogateescape`) as text that can be printed and logged.
 
-    What is no UTF-8 is taken for Latin-1, which HTTP had before (RFC 9110, section 5.5) and servers still send. Control
-    characters, which no value may have and terminals obey, become spaces, as RFC 9110 proposes.
+    A value that is not UTF-8 is read as Latin-1, which HTTP used before (RFC 9110, section 5.5) and servers still send.
+    Control characters become spaces, as RFC 9110 proposes: no value may have them, and terminals obey them.
     """
     if text.isprintable():
         return text
@@ -118,5 +118,5 @@ def readable_headers(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
 
 
 def readable_reason(reason: str | None) -> str:
-    """A reason phrase, which only people read: printable, of at most 200 characters."""
+    """A reason phrase as people may read it: printable, at most 200 characters."""
     return printable(readable(reason)) if reason else ""

@@ -1,8 +1,8 @@
-"""Cookies: what servers set, and what is sent back. One jar for all wires and for `client.session`; no aiohttp here.
+"""Cookies: what servers set, and what is sent back. One jar for all transports and `client.session`; no aiohttp here.
 
-RFC 6265 with what its successor (draft-ietf-httpbis-rfc6265bis) adds: values go back byte for byte, `Secure` is set
-over https only, the prefixes `__Secure-` and `__Host-` are held. What a server sends is bounded, and read in linear
-time.
+It follows RFC 6265 and its successor (draft-ietf-httpbis-rfc6265bis): values go back byte for byte, only https may set
+a `Secure` cookie, and the prefixes `__Secure-` and `__Host-` are enforced. What a server sends is bounded, and read in
+linear time.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from yarl import URL
 
 from pepperpy.network.http.dates import parse_cookie_date
 
-# Bytes of a name and its value, and of an attribute's value (rfc6265bis, section 5.6). Characters of a whole line are
-# looked at up to here; arbitrary.
+# Bytes of a name with its value, and of an attribute's value (rfc6265bis, section 5.6). Characters of a whole line;
+# arbitrary.
 MAX_SIZE = 4096
 MAX_ATTRIBUTE = 1024
 MAX_LINE = 16_384
-# Cookies of one domain and of all. RFC 6265, section 6.1, asks for 50 and 3000 at least; Chrome has 180 of a domain.
+# Cookies of one domain, and of all. RFC 6265, section 6.1, asks for at least 50 and 3000; Chrome keeps 180 of a domain.
 MAX_OF_DOMAIN = 180
 MAX_COOKIES = 3000
 
-# rfc6265bis, section 5.6: a cookie with a control character is ignored. Surrogates stand for bytes that are no UTF-8,
-# which aiohttp cannot send.
+# rfc6265bis, section 5.6: a cookie with a control character is ignored. Surrogates stand for bytes that are not UTF-8;
+# aiohttp cannot send them.
 UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _SECONDS = re.compile(r"-?[0-9]{1,19}")
 # The latest time that datetime knows: the end of 9999.
@@ -40,10 +40,10 @@ class Cookie:
     """One cookie.
 
     Attributes:
-        domain: Of the host that set it, or the one that it names; empty: all hosts (of `client.session` only).
-        host_only: Whether it is for this host alone, and not for those below it.
-        expires_at: Seconds since 1970; None: with the client.
-        number: Counts the cookies of a jar; those set earlier are sent first.
+        domain: The host that set it, or the domain that it names; empty for all hosts (`client.session` only).
+        host_only: Whether it is for this host alone, not for the hosts below it.
+        expires_at: Seconds since 1970; None: it ends with the client.
+        number: Its number in the jar; cookies set earlier are sent first.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Cookie:
 
 
 def has_no_dot(domain: str) -> bool:
-    """The least of a public-suffix rule: `com` and `localhost` are nobody's domain, `co.uk` is not known."""
+    """The smallest public-suffix rule: no cookie for all of `com` or `localhost`. It does not know `co.uk`."""
     return "." not in domain
 
 
@@ -66,13 +66,13 @@ class CookieJar:
     """The cookies of one open client.
 
     Args:
-        given: Cookies to begin with, for one origin at a time (see `header()`); what a server sets, or deletes, under
-            such a name counts from then on.
-        is_public_suffix: Whether cookies may not be set for a whole domain, such as `com`: the host itself may have
-            one of that name. It is given a lower-case name.
+        given: Cookies to begin with; `header()` says for which origin. When a server sets or deletes a cookie of such a
+            name, that counts from then on.
+        is_public_suffix: Called with a domain in lower case; says whether nobody may set cookies for all of it, as for
+            `com`. A host of exactly that name may still have cookies.
 
     Attributes:
-        in_use: Whether there is, or has been, any cookie.
+        in_use: Whether the jar has, or has had, any cookie.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class CookieJar:
         self._given = dict(given or {})
         self.in_use = bool(self._given)
         self._is_public_suffix = is_public_suffix
-        # In the order in which they were set, which is the one in which they are dropped where there are too many.
+        # In the order in which they were set. If there are too many, the first ones are dropped.
         self._domains: dict[str, dict[tuple[str, str], Cookie]] = {}
         self._count = 0
         self._numbers = 0
@@ -95,13 +95,13 @@ class CookieJar:
     # ---- What is sent ----
 
     def header(self, url: URL, text: str | None, own: Mapping[str, str] | None, given: bool) -> str | None:
-        """The value of the header `Cookie` for a request to `url`; None: no such header.
+        """The value of the header `Cookie` for a request to `url`; None for no header.
 
         Args:
             url: Without user info.
-            text: A header that the caller has written. Its cookies replace those of the jar.
-            own: Cookies of this request; they replace all others of their names.
-            given: Whether those that the jar was given go there.
+            text: The header that the caller has written. Its cookies replace those of the jar with the same names.
+            own: Cookies of this request. They replace all others with the same names.
+            given: Whether the cookies that the jar was given belong to this origin.
         """
         own = own or {}
         pairs = [pair for pair in map(str.strip, (text or "").split(";")) if pair and _name(pair) not in own]
@@ -142,13 +142,13 @@ class CookieJar:
     # ---- What is set ----
 
     def update(self, url: URL, lines: Iterable[str]) -> None:
-        """Keep what an answer from `url` has set: the values of its headers `Set-Cookie`. Never raises."""
+        """Keep the cookies that an answer from `url` sets; `lines` are its headers `Set-Cookie`. Never raises."""
         for line in lines:
             if (cookie := parse_set_cookie(line, url)) is not None:
                 self.set(cookie, url)
 
     def set(self, cookie: Cookie, url: URL) -> None:
-        """Keep a cookie that an answer from `url` has set, if it may (RFC 6265, section 5.3)."""
+        """Keep a cookie that an answer from `url` sets, if it is allowed to (RFC 6265, section 5.3)."""
         host = _host(url)
         if cookie.domain != host and (not _domain_matches(host, cookie.domain) or self._is_nobodys(cookie.domain)):
             return
@@ -164,7 +164,7 @@ class CookieJar:
         self.put(cookie)
 
     def put(self, cookie: Cookie) -> None:
-        """Keep a cookie, or forget the one of its name if it is over; make room for it if need be."""
+        """Keep a cookie, and drop another if there are too many. One that has expired removes the one of its name."""
         cookies = self._domains.pop(cookie.domain, {})
         self._domains[cookie.domain] = cookies
         key = (cookie.path, cookie.name)
@@ -177,7 +177,8 @@ class CookieJar:
             cookies[key] = cookie
             self._count += 1
             if len(cookies) > MAX_OF_DOMAIN:
-                # `Secure` ones last (rfc6265bis, section 5.7): plain HTTP could push them out, and set its own instead.
+                # Drop `Secure` ones last (rfc6265bis, section 5.7): else plain HTTP could push them out, and set its
+                # own instead.
                 plain = (key for key, other in cookies.items() if not other.secure)
                 self._remove(cookie.domain, next(plain, next(iter(cookies))))
             elif self._count > MAX_COOKIES:
@@ -187,7 +188,7 @@ class CookieJar:
             del self._domains[cookie.domain]
 
     def remove(self, are_gone: Callable[[Cookie], bool]) -> None:
-        """Forget some cookies; given ones stay."""
+        """Remove the cookies for which `are_gone` is true. Those that the jar was given stay."""
         for cookie in list(self):
             if are_gone(cookie):
                 self._remove(cookie.domain, (cookie.path, cookie.name))
@@ -200,12 +201,12 @@ class CookieJar:
             del self._domains[domain]
 
     def _is_nobodys(self, domain: str) -> bool:
-        # `com.`, with the dot of the root, is `com`; no rule of public suffixes has to know it.
+        # `com.`, with the dot of the root, is `com`. So a rule of public suffixes need not know it.
         return domain.endswith(".") or self._is_public_suffix(domain)
 
     def _would_hide(self, cookie: Cookie) -> bool:
-        """Whether there is a `Secure` cookie of this name, which nobody between may replace (rfc6265bis, 5.7)."""
-        # One of a whole domain goes to the hosts below it as well, and before theirs where its path is longer.
+        """Whether a `Secure` cookie has this name: plain HTTP may not replace it (rfc6265bis, section 5.7)."""
+        # A cookie of a whole domain also goes to the hosts below it, and in front of theirs if its path is longer.
         domains = _domains_of(cookie.domain) if cookie.host_only else self._domains
         return any(
             other.name == cookie.name
@@ -218,7 +219,7 @@ class CookieJar:
 
 
 def parse_set_cookie(line: str, url: URL) -> Cookie | None:
-    """The cookie of a `Set-Cookie` in an answer from `url` (RFC 6265, section 5.2); None: it is to be ignored."""
+    """The cookie of a `Set-Cookie` in an answer from `url` (RFC 6265, section 5.2); None if it is to be ignored."""
     if len(line) > MAX_LINE or UNSENDABLE.search(line):
         return None
     pair, _, rest = line.partition(";")
@@ -230,7 +231,7 @@ def parse_set_cookie(line: str, url: URL) -> Cookie | None:
     for attribute in rest.split(";"):
         key, _, text = attribute.partition("=")
         if len(text := text.strip()) <= MAX_ATTRIBUTE:
-            attributes[key.strip().lower()] = text  # the last one of a name counts
+            attributes[key.strip().lower()] = text  # of several with one name, the last one counts
     host = _host(url)
     domain = attributes.get("domain", "").removeprefix(".").lower()
     path = attributes.get("path", "")
@@ -249,7 +250,7 @@ def parse_set_cookie(line: str, url: URL) -> Cookie | None:
 
 
 def expiry(max_age: str, expires: str) -> float | None:
-    """When a cookie with such attributes is over, in seconds since 1970; None if neither can be read."""
+    """When a cookie with these attributes expires, in seconds since 1970; None if neither can be read."""
     if _SECONDS.fullmatch(max_age):
         seconds = int(max_age)
         return min(time.time() + seconds, _NEVER) if seconds > 0 else 0.0
@@ -273,7 +274,7 @@ def _is_address(host: str) -> bool:
 
 
 def _domains_of(host: str) -> Collection[str]:
-    """The domains whose cookies a host may have: itself, those above it, and the empty one of all."""
+    """The domains whose cookies go to a host: itself, those above it, and the empty one for all hosts."""
     if _is_address(host):
         return (host, "")
     domains = [host]
@@ -299,7 +300,7 @@ def _default_path(url: URL) -> str:
 
 
 def _keeps_its_prefix(cookie: Cookie) -> bool:
-    """rfc6265bis, section 4.1.3: what such a name promises, in any case of its letters."""
+    """Whether the cookie is what the prefix of its name promises, upper or lower case (rfc6265bis, section 4.1.3)."""
     name = cookie.name.lower()
     if name.startswith("__host-"):
         return cookie.secure and cookie.host_only and cookie.path == "/"

@@ -1,8 +1,8 @@
-"""`LineSplitter`: the pieces of a streamed body in, its lines out.
+"""`LineSplitter`: takes the pieces of a streamed body, and returns its lines.
 
-Sans-IO: no loop, no aiohttp. Each byte is searched once, however the stream is cut. Measured on CPython 3.11, one core
-of a shared AMD EPYC, in chunks of 64 KiB: 15 million lines of 15 bytes a second (asyncio's `StreamReader.readline`:
-1 million), one line of 15 MiB in 13 ms.
+It does no I/O: no loop, no aiohttp. It searches each byte once, however the stream is cut. Measured on CPython 3.11,
+one core of a shared AMD EPYC, in chunks of 64 KiB: 15 million lines of 15 bytes a second (asyncio's
+`StreamReader.readline`: 1 million), one line of 15 MiB in 13 ms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pepperpy.network.errors import MessageTooLargeError
 class LineSplitter:
     r"""Splits a stream of bytes into lines that end with `\n` or `\r\n`; a lone `\r` is part of its line.
 
-    Between calls it holds one unfinished line, so at most `max_size` bytes (and a `\r`).
+    Between calls it holds one unfinished line: at most `max_size` bytes, and a `\r`.
 
     Args:
         max_size: Bytes of the longest line, its terminator not counted; 1 or more.
@@ -24,16 +24,16 @@ class LineSplitter:
         check_int("max_size", max_size, 1)
         self._max_size = max_size
         self._pending = bytearray()
-        # Bytes of the line that was too large; 0 while none was.
+        # Bytes of the line that was too large; 0 if none was.
         self._too_large = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their terminators.
 
         Raises:
-            MessageTooLargeError: A line has more than `max_size` bytes. Where lines before it were completed by the
-                same call, these are returned, and the next call raises: `feed(b"")` does so without waiting for more
-                data. Each later call raises it again; what followed is dropped.
+            MessageTooLargeError: A line has more than `max_size` bytes. If the same call completes lines before it,
+                these are returned, and the next call raises: `feed(b"")` does so without more data. Each later call
+                raises it again. What followed is dropped.
         """
         if self._too_large:
             raise too_large("line", self._too_large, self._max_size)
@@ -45,7 +45,7 @@ class LineSplitter:
                 self._pending += lines[0]
                 lines[0] = bytes(self._pending)
                 self._pending = bytearray()
-            # The first line is looked at by itself: its \r may be of an earlier piece.
+            # Check the first line by itself: its \r may have come with an earlier piece.
             if b"\r\n" in data or lines[0].endswith(b"\r"):
                 lines = [line.removesuffix(b"\r") for line in lines]
         self._pending += rest
@@ -54,13 +54,13 @@ class LineSplitter:
         return lines
 
     def finish(self) -> list[bytes]:
-        r"""At the end of the stream: the last line, if it had no terminator (a `\r` at its end stays). Else nothing.
+        r"""The last line, at the end of the stream, if it has no terminator (a `\r` at its end stays); else nothing.
 
         Raises:
             MessageTooLargeError: As `feed()`.
         """
         if len(self._pending) > self._max_size:
-            # By the \r that was no half of a terminator after all.
+            # The \r at its end was not the first half of a terminator, so it counts.
             self._too_large = len(self._pending)
         if self._too_large:
             raise too_large("line", self._too_large, self._max_size)
@@ -69,14 +69,14 @@ class LineSplitter:
         return lines
 
     def _check_sizes(self, lines: list[bytes]) -> None:
-        # Cuts `lines` before the first that is too large, and raises if none is left to be returned.
+        # Cut `lines` in front of the first one that is too large. Raise if none is left to return.
         for index, line in enumerate(lines):
             if len(line) > self._max_size:
                 self._too_large = len(line)
                 del lines[index:]
                 break
         else:
-            # The \r may be half a terminator.
+            # The \r may be the first half of a terminator.
             size = len(self._pending) - self._pending.endswith(b"\r")
             if size <= self._max_size:
                 return
@@ -87,5 +87,5 @@ class LineSplitter:
 
 
 def too_large(what: str, size: int, limit: int) -> MessageTooLargeError:
-    """The error for a line or event of `size` or more bytes."""
+    """The error for a line or event of at least `size` bytes."""
     return MessageTooLargeError(f"a {what} of at least {size} bytes exceeds max_line_size={limit}", {"limit": limit})

@@ -1,4 +1,4 @@
-"""Many requests, a bounded number at a time, each result as it comes."""
+"""`HTTPClient.map()`: many requests, a bounded number at a time, with results as they come."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class MapResult:
     """The outcome of one URL of `HTTPClient.map()`.
 
     Attributes:
-        index: The URL's place in the input, from 0.
-        url: As it was given.
+        index: The position of the URL in the input, from 0.
+        url: The URL as it was given.
         response: The response, or None.
         error: What `HTTPClient.request()` raised, or None.
     """
@@ -29,7 +29,7 @@ class MapResult:
     error: NetworkError | None = None
 
     def unwrap(self) -> HTTPResponse:
-        """The response; raises the error if there is none."""
+        """The response. If there is none, raises the error."""
         if self.response is None:
             raise self.error or NetworkError("no response")
         return self.response
@@ -40,13 +40,13 @@ async def map_bounded(
     urls: Iterable[str | URL] | AsyncIterable[str | URL],
     concurrency: int,
 ) -> AsyncGenerator[MapResult, None]:
-    """Results of `fetch(url)` as they come; only a NetworkError becomes a result, anything else ends all."""
+    """Results of `fetch(url)` as they come. A NetworkError becomes a result; any other exception ends them all."""
     if isinstance(urls, str) or not isinstance(urls, (Iterable, AsyncIterable)):
         raise TypeError(f"urls must be an iterable or async iterable of URLs, not {type(urls).__name__}")
     source = aiter(urls) if isinstance(urls, AsyncIterable) else _as_async(urls)
     turn = asyncio.Lock()
     index = -1
-    # One place each: a worker goes on when its last result was taken.
+    # With one place: workers go on only when the caller takes results.
     results: asyncio.Queue[MapResult | BaseException | None] = asyncio.Queue(maxsize=1)
 
     async def work() -> None:
@@ -67,7 +67,7 @@ async def map_bounded(
         except Exception as error:
             await results.put(error)
         except asyncio.CancelledError as error:
-            # Not of this worker: of something that it awaited, such as an interceptor's own future.
+            # Not this worker was cancelled, but something that it awaited, such as an interceptor's own future.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise

@@ -1,4 +1,4 @@
-"""The file of a download until it is whole: in the folder of its target, under another name."""
+"""The file of a download until it is complete: in the folder of its target, under another name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pepperpy.network.http.threads import done, in_thread
 
 
 class PartFile:
-    """A file that takes the place of another, or none, once it is whole. All that may block happens in threads.
+    """A file that is put in place of its target once it is complete. Everything that may block runs in threads.
 
-    The coroutines are called one after the other, by one task. Not even a cancelled one returns while a thread uses
-    the file, except `write()`; `discard()` is due after each that was cancelled or raised something.
+    One task calls the coroutines, one after the other. None returns while a thread uses the file, not even a cancelled
+    one, except `write()`. Call `discard()` after any that was cancelled or raised.
 
     Raises:
-        TypeError, InvalidRequestError: `path` is none, or `checksum` is not `algorithm:hex` with one of hashlib's
-            algorithms.
+        TypeError, InvalidRequestError: `path` is no path, or `checksum` is not `algorithm:hex` with an algorithm of
+            hashlib.
     """
 
     def __init__(self, path: str | os.PathLike[str], checksum: str | None) -> None:
@@ -37,7 +37,7 @@ class PartFile:
         self.expected: str | None = None
         if checksum is not None:
             self.algorithm, self.expected = parse_checksum(checksum)
-        self.digest: str | None = None  # once it is finished
+        self.digest: str | None = None  # set by finish()
         self._hash = self._new_hash()
         self._file: io.FileIO | None = None
         self._name = self._target = ""
@@ -47,34 +47,34 @@ class PartFile:
         """Make the file, empty.
 
         Raises:
-            OSError: It cannot be made, or the target is something that a file cannot replace.
+            OSError: The file cannot be made, or the target is something that a file cannot replace.
         """
         await done(in_thread(self._create))
 
     async def write(self, pieces: list[bytes]) -> None:
-        """Begin to write; returns when all that was given before is written.
+        """Begin to write `pieces`. Returns when the pieces of the call before are written.
 
-        So the next bytes can arrive meanwhile: a sixth of the time on two cores, more if there is a checksum.
+        So the next bytes arrive meanwhile, which saves a sixth of the time on two cores, and more with a checksum.
         """
         await self._written()
         self._writing = in_thread(self._write, pieces)
 
     async def empty(self) -> None:
-        """Take back all that was written."""
+        """Remove everything that was written."""
         await self._written()
         await done(in_thread(self._empty))
 
     async def finish(self, pieces: list[bytes]) -> None:
-        """Write the last pieces, and close."""
+        """Write the last pieces, and close the file."""
         await self._written()
         await done(in_thread(self._finish, pieces))
 
     def put_in_place(self) -> None:
-        """Not a coroutine: a cancellation could come while it runs, when the file is in place already."""
+        """Replace the target. Not a coroutine: a cancellation could come when the file is in place already."""
         os.replace(self._name, self._target)
 
     async def discard(self) -> None:
-        """Close and remove the file, if there is one. No OSError: it would hide the one that led here."""
+        """Close and remove the file, if there is one. Raises no OSError, which would hide the first failure."""
         try:
             with suppress(OSError):
                 await self._written()
@@ -89,7 +89,7 @@ class PartFile:
     # ---- In threads ----
 
     def _create(self) -> None:
-        # As open() follows links; and a later change of the working directory does not matter.
+        # Follow links, as open() does. With the whole path, a later change of the working directory does not matter.
         self._target = os.path.realpath(self.path)
         mode = None
         with suppress(FileNotFoundError):
@@ -101,13 +101,13 @@ class PartFile:
                 raise OSError(errno.EINVAL, "not a regular file, so it is not replaced", str(self.path))
             mode = stat.S_IMODE(mode) & 0o777
         folder, name = os.path.split(self._target)
-        # 40 characters of the name: all of them together must not have more than 255 bytes.
+        # 40 characters of the name, so that the whole name has at most 255 bytes.
         self._name = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.part")
 
         def opener(name: str, flags: int) -> int:
             return os.open(name, flags, 0o666 if mode is None else mode)
 
-        # "x" is O_EXCL: nothing that is there is opened, not even through a link.
+        # "x" is O_EXCL: it opens nothing that exists, not even through a link.
         self._file = io.FileIO(self._name, "xb", opener=opener)
         if mode is not None and hasattr(os, "fchmod"):
             os.fchmod(self._file.fileno(), mode)
@@ -153,7 +153,7 @@ def parse_checksum(checksum: object) -> tuple[str, str]:
         raise TypeError(f"checksum must be a str, not {type(checksum).__name__}")
     algorithm, _, digest = checksum.lower().partition(":")
     known = hashlib.algorithms_guaranteed
-    # 0 for those whose digests have no size of their own.
+    # 0 for algorithms whose digests have no fixed size.
     size = hashlib.new(algorithm, usedforsecurity=False).digest_size if algorithm in known else 0
     if not size:
         names = ", ".join(sorted(name for name in known if not name.startswith("shake")))

@@ -1,8 +1,8 @@
-r"""Server-sent events: the pieces of a `text/event-stream` body in, its events out.
+r"""Server-sent events: takes the pieces of a `text/event-stream` body, and returns its events.
 
-Sans-IO: no loop, no aiohttp. Follows the WHATWG HTML standard, sections 9.2.5 and 9.2.6
-(https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream). Lines are split as bytes and
-decoded later, which gives the same text: neither `\r` nor `\n` can be part of a longer UTF-8 sequence.
+It does no I/O: no loop, no aiohttp. It follows the WHATWG HTML standard, sections 9.2.5 and 9.2.6
+(https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream). It splits lines as bytes and
+decodes them later. The text is the same, because neither `\r` nor `\n` can be part of a longer UTF-8 sequence.
 Measured as in lines.py: 0.5 million events of 114 bytes a second in chunks of 64 KiB, 0.35 million in chunks of one
 event each (httpx-sse 0.4: 0.48 and 0.20); one event of 15 MiB takes 32 ms.
 """
@@ -16,7 +16,7 @@ from pepperpy.network.http.lines import too_large
 
 _BOM = b"\xef\xbb\xbf"
 _COLON = ord(":")
-# Fits 64 bits; more is no time to wait. int() of an endless number would take quadratic time.
+# The number fits 64 bits; more is no useful time. int() of an endless number would take quadratic time.
 _MAX_RETRY_DIGITS = 18
 
 
@@ -27,9 +27,9 @@ class ServerSentEvent:
     Attributes:
         data: The `data` fields, joined by newlines; may be empty.
         event: The type that the server gave it, or "message".
-        id: The last event ID of the stream so far, which need not be this event's own: what to send as
-            `Last-Event-ID` to go on after this event. Empty: none, or taken back.
-        retry: Milliseconds to wait before reconnecting, as the server last said; None: it has not.
+        id: The last event ID of the stream so far, which an earlier event may have set. Send it as `Last-Event-ID` to
+            go on after this event. Empty: none, or the server has reset it.
+        retry: Milliseconds to wait before reconnecting, as the server last said; None if it has not.
     """
 
     data: str
@@ -41,15 +41,15 @@ class ServerSentEvent:
 class EventParser:
     """Parses one event stream.
 
-    Between calls it holds one unfinished event, so at most `max_size` bytes, and one ID.
+    Between calls it holds one unfinished event (at most `max_size` bytes) and one ID.
 
     Args:
-        max_size: Bytes of the lines of the largest event; 1 or more. Terminators and comments are not counted (a
-            stream may be kept alive by comments alone), but no comment line may be larger either.
+        max_size: Bytes of the lines of the largest event; 1 or more. Terminators and comments do not count, because
+            comments alone may keep a stream alive for ever. But no comment line may be larger either.
 
     Attributes:
-        last_event_id: The last event ID as of the last empty line, which ends events that have no data, too.
-        retry: The milliseconds that the server last asked to wait before reconnecting; None: it has not.
+        last_event_id: The last event ID as of the last empty line; an event without data counts too.
+        retry: Milliseconds to wait before reconnecting, as the server last said; None if it has not.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -57,18 +57,18 @@ class EventParser:
         self.last_event_id = ""
         self.retry: int | None = None
         self._max_size = max_size
-        # Bytes of the event that was too large; 0 while none was.
+        # Bytes of the event that was too large; 0 if none was.
         self._too_large = 0
         self._begin()
 
     def _begin(self) -> None:
         self._at_start = True
-        # The last piece ended with \r: a \n at the start of the next belongs to it.
+        # Whether the last piece ended with \r: a \n at the start of the next one belongs to it.
         self._skip_lf = False
         # The unfinished line, and the size of the event's lines before it.
         self._pending = bytearray()
         self._size = 0
-        # The standard's buffers.
+        # The buffers as the standard names them.
         self._data = bytearray()
         self._event = ""
         self._id = self.last_event_id
@@ -77,9 +77,9 @@ class EventParser:
         """The events that `data` completes.
 
         Raises:
-            MessageTooLargeError: An event has more than `max_size` bytes. Where events before it were completed by the
-                same call, these are returned, and the next call raises: `feed(b"")` does so without waiting for more
-                data. Each later call raises it again; what followed is dropped.
+            MessageTooLargeError: An event has more than `max_size` bytes. If the same call completes events before it,
+                these are returned, and the next call raises: `feed(b"")` does so without more data. Each later call
+                raises it again. What followed is dropped.
         """
         if self._too_large:
             raise too_large("server-sent event", self._too_large, self._max_size)
@@ -107,9 +107,9 @@ class EventParser:
         return self._interpret(lines)
 
     def finish(self) -> list[ServerSentEvent]:
-        """At the end of the stream: nothing, as the standard drops an event that no empty line has ended.
+        """End the stream. Returns nothing, because the standard drops an event that no empty line has ended.
 
-        The parser may then be fed the stream of a new connection; `last_event_id` and `retry` are kept.
+        The parser can then read the stream of a new connection; `last_event_id` and `retry` stay.
 
         Raises:
             MessageTooLargeError: As `feed()`.

@@ -1,7 +1,8 @@
-"""URLs as they were given. What is encoded properly stays, byte for byte; what cannot be sent is encoded.
+"""Keeps URLs as they were given: valid percent-encoding stays byte for byte, and what cannot be sent is encoded.
 
-Servers sign URLs as bytes: one that is decoded and encoded anew (`%2F`, `%7E`, `+`) is another one to them. `yarl.URL`
-does that, so it is given here what needs nothing more. It still reads the host: IDNA, IPv6, the port.
+Servers sign URLs as bytes. If a client decodes one and encodes it again (`%2F`, `%7E`, `+`), the signature fails.
+`yarl.URL` does that. So this module encodes, and gives yarl the result with `encoded=True`. yarl still reads the host:
+IDNA, IPv6, the port.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from yarl import URL
 
 # RFC 3986, appendix B. Matches any string.
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
-# What RFC 3986 has in no path, query or fragment, except brackets: those are sent as they are, as by browsers. A "%"
-# that begins no escape as well.
+# Characters that RFC 3986 does not allow in a path, query or fragment, and a "%" that begins no escape. Brackets are
+# sent as they are, as browsers do.
 _UNSENDABLE = re.compile(r"[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+|%(?![0-9A-Fa-f]{2})")
-# In a host name these are refused: yarl leaves some of them out without a word.
+# Refused in a host name: yarl would silently leave some of them out.
 _NOT_IN_AUTHORITY = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 
-# RFC 1035, section 2.3.4, in the letters of a URL: 255 bytes with the lengths of the labels.
+# Characters of a host name, from RFC 1035, section 2.3.4: its 255 bytes include the lengths of the labels.
 MAX_NAME = 253
 MAX_LABEL = 63
 
@@ -27,7 +28,7 @@ def parse(text: str) -> URL:
     """An absolute URL.
 
     Raises:
-        ValueError: There is no scheme or authority, or no such host or port.
+        ValueError: There is no scheme or authority, or the host or port is invalid.
     """
     scheme, authority, path, query, fragment = _split(text)
     if scheme is None or authority is None:
@@ -36,17 +37,17 @@ def parse(text: str) -> URL:
 
 
 def join(base: URL, reference: str) -> URL:
-    """What `reference` leads to from `base`, an absolute URL of HTTP without user info (RFC 3986, section 5.2).
+    """Resolve `reference` against `base`, an absolute URL of HTTP without user info (RFC 3986, section 5.2).
 
     Raises:
-        ValueError: To no URL of HTTP.
+        ValueError: The result is no URL of HTTP.
     """
     scheme, authority, path, query, fragment = _split(reference)
     if scheme is not None and scheme.lower() not in ("http", "https"):
         raise ValueError("the URL is none of HTTP")
     if authority is not None:
         return _url(_origin(scheme or base.scheme, authority), path, query, fragment)
-    # "http:path" is relative, as browsers have it.
+    # "http:path" is relative, as in browsers.
     if scheme is not None and scheme.lower() != base.scheme:
         raise ValueError("the URL has no host")
     if not path:
@@ -65,12 +66,12 @@ def _split(text: str) -> tuple[str | None, str | None, str, str | None, str | No
 
 
 def _origin(scheme: str, authority: str) -> str:
-    """`scheme://authority` with the host as it is looked up."""
+    """`scheme://authority`, with the host in the form that is looked up."""
     if _NOT_IN_AUTHORITY.search(authority):
         raise ValueError("the host has a character that no host has")
     host = authority.rpartition("@")[2]
     if not host.startswith("["):
-        # Before IDNA, whose time grows with the square of the length.
+        # Check the length before IDNA, whose time grows with its square.
         name = host.partition(":")[0].removesuffix(".")
         if not name:
             raise ValueError("the URL has no host")
@@ -90,12 +91,12 @@ def _url(origin: str, path: str, query: str | None, fragment: str | None) -> URL
 
 
 def _encoded(found: re.Match[str]) -> str:
-    # Bytes of a header that are no UTF-8 came as surrogates, and go as the bytes that they were.
+    # Bytes of a header that are not UTF-8 came as surrogates. They are sent as the original bytes.
     return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape"))
 
 
 def _without_dots(path: str) -> str:
-    """RFC 3986, section 5.2.4, of a path that begins with a slash."""
+    """Remove the dot segments of a path that begins with a slash (RFC 3986, section 5.2.4)."""
     kept: list[str] = []
     segments = path.split("/")
     for segment in segments[1:]:
