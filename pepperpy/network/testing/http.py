@@ -1,7 +1,7 @@
-"""`MockHTTP`: every `HTTPClient` that is opened while it is active is answered by its routes, not by the network.
+"""`MockHTTP`: its routes answer every `HTTPClient` that is opened while it is active; the network is not used.
 
-Only what is below `HTTPClient` is replaced: preparing, authentication, the rate limit, retries, time limits, the
-translation of errors, and reading are those of production. Nothing of aiohttp is patched.
+It replaces only what carries the requests. Preparing, authentication, the rate limit, retries, time limits, errors and
+reading are those of production. Nothing of aiohttp is patched.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pepperpy.network.testing.http_wire import MockWire
 
 
 class UnexpectedRequestError(AssertionError):
-    """A request that no route takes. No `NetworkError`, so that code which handles those does not hide it.
+    """No route takes a request. It is no `NetworkError`, so that code which handles those does not hide it.
 
     Attributes:
-        request: What was asked; the message shows no values that may be secret, this does.
+        request: The request, with all its values. The message leaves out those that may be secret.
     """
 
     def __init__(self, message: str, request: MockRequest) -> None:
@@ -40,19 +40,20 @@ class UnexpectedRequestError(AssertionError):
 class MockHTTP:
     """Routes for all clients that are opened while it is active: `with MockHTTP() as mock:`; in `async` code too.
 
-    Of the routes that match a request, the one added last answers it, so that a test can overrule what a fixture has
-    set up; when it is used up, the one before. What no route takes raises `UnexpectedRequestError`, which says why not.
+    If several routes match a request, the one added last answers, so that a test can override its fixture. When that
+    one is used up, the one before it answers. A request that no route takes raises `UnexpectedRequestError`, which says
+    why.
 
-    Redirects are followed, and cookies kept, as in production. What there is none of: connections (`stats` counts none
-    open and none reused, `client.session` raises `NotConnectedError`), proxies, TLS, compression.
+    Redirects are followed, and cookies kept, as in production. There are no connections (`stats` counts none open and
+    none reused, `client.session` raises `NotConnectedError`), no proxies, no TLS and no compression.
 
-    It holds for the whole process, other threads included: of two that are active, the one entered last answers the
-    clients that are opened. A client that was opened before is not affected: it talks to the network. One that is used
-    afterwards gets `UnexpectedRequestError`.
+    It holds for the whole process, other threads included. If two are active, the one entered last answers the clients
+    that are opened. A client that was opened before talks to the network. A client that is used after the block gets
+    `UnexpectedRequestError`.
 
     Attributes:
-        requests: All requests, in the order of their arrival, those that no route took too. Each attempt and each
-            redirect is one; `request.route` says who answered.
+        requests: All requests in the order of their arrival, also those that no route took. Each attempt and each
+            redirect is one. `request.route` is the route that answered.
     """
 
     def __init__(
@@ -64,17 +65,18 @@ class MockHTTP:
         retry_waits: bool = False,
         real_delays: bool = True,
     ) -> None:
-        """Make one; routes may be added before and while it is active.
+        """Routes may be added before and while it is active.
 
         Args:
-            base_url: What the URL of a route is appended to if it has no scheme, as `HTTPConfig.base_url`.
-            assert_all_called: Leaving the block raises if a route got no request, unless it is `optional`.
-            assert_all_expected: Leaving the block raises if a request was unexpected, even if the code under test has
-                caught that.
-            retry_waits: True: retries wait as in production; see `no_retry_waits()` for what False leaves.
-            real_delays: False: a delay in seconds takes no time, but counts for the call that it delays: against its
-                `timeout`, `deadline` and `read_timeout`, and in `elapsed` and `timings`. Not for anything else: which
-                of several calls ends first, or a limit of your own such as `asyncio.timeout()`, it does not decide.
+            base_url: The URL of a route without scheme is appended to it, as with `HTTPConfig.base_url`.
+            assert_all_called: The end of the block raises if a route got no request, unless it is `optional`.
+            assert_all_expected: The end of the block raises if a request was unexpected, even if the code under test
+                has caught the error.
+            retry_waits: True: retries wait as in production. False: see `no_retry_waits()`.
+            real_delays: False: a delay in seconds takes no time. It still counts for the call that it delays: against
+                `timeout`, `deadline` and `read_timeout`, and in `elapsed` and `timings`. It counts for nothing else: it
+                does not decide which of several calls ends first, nor reach a limit of yours such as
+                `asyncio.timeout()`.
         """
         if base_url is not None:
             check_base_url(base_url)
@@ -116,17 +118,17 @@ class MockHTTP:
     # ---- Routes ----
 
     def route(self, method: str | None, url: RouteURL = None, **options: Unpack[RouteOptions]) -> Route:
-        """Add a route. A request has to fit all that is given; what is not given may be anything.
+        """Add a route. A request has to match every argument that is given.
 
         Args:
             method: None for any.
-            url: The whole URL but its query, or what is appended to `base_url`. `{name}` in it stands for one segment
-                of the path, and `request.path_params` has it. A query in it is the same as `params`. Or a compiled
-                pattern, searched for in the whole URL, query included. A `yarl.URL` has no `{name}`.
+            url: The URL without query, or the part that is appended to `base_url`. `{name}` in it matches one segment
+                of the path, which `request.path_params` then has. A query in it means the same as `params`. Or a
+                compiled pattern, which is searched in the whole URL, query included. A `yarl.URL` has no `{name}`.
             options: See `RouteOptions`.
 
         Raises:
-            TypeError, ValueError: An argument that cannot be used; the message names it.
+            TypeError, ValueError: An argument cannot be used; the message names it.
         """
         if unknown := options.keys() - RouteOptions.__annotations__.keys():
             raise TypeError(f"unknown argument {sorted(unknown)[0]!r}")
@@ -167,7 +169,7 @@ class MockHTTP:
         return self.route("OPTIONS", url, **options)
 
     def assert_all_called(self) -> None:
-        """Raise `AssertionError` if a route that is not `optional` got no request; the message has what came."""
+        """Raise `AssertionError` if a route that is not `optional` got no request. The message lists what came."""
         idle = [route for route in self._routes if not route.calls and not route.optional]
         if idle:
             came = f"Requests:{as_lines(self.requests)}" if self.requests else "No request came."
@@ -212,8 +214,7 @@ class MockHTTP:
         return error
 
 
-# Those whose blocks the process is in; the last one answers. Blocks of different tasks may end in another order than
-# they began.
+# Mocks whose blocks have begun and not ended; the last one answers. Blocks of different tasks may end in any order.
 _active: list[MockHTTP] = []
 _make_real_wire: Callable[[HTTPConfig, CookieJar], wires.Wire]
 

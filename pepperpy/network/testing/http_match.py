@@ -1,4 +1,4 @@
-"""Whether a request fits a route; and if not, in one phrase why, which is what a failed test needs to say."""
+"""Decides whether a request matches a route. If not, it says why in one phrase, for the message of a failed test."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ RouteURL: TypeAlias = str | URL | re.Pattern[str] | None
 
 
 class RouteOptions(TypedDict, total=False):
-    """What a route may ask of a request beside method and URL.
+    """What a route may require of a request beside method and URL.
 
     Attributes:
-        params: Query parameters that must be there with this value, or with these, if it is a list; None: must not be
-            there. Others may be there as well.
+        params: Query parameters that the request must have with this value, or with all values of a list; None: must
+            not have. It may have others.
         headers: The same for headers, each with one value.
-        json: What the body must equal, as JSON.
-        match: Called with the request if all else fits, its body read; says whether the route takes it.
-        optional: `assert_all_called` does not ask for a request. Off.
+        json: The JSON value that the body must equal.
+        match: Called with the request, body included, if everything else matches. Returns whether the route takes it.
+        optional: True: `assert_all_called` does not require a request. Default: False.
     """
 
     params: Params
@@ -40,10 +40,10 @@ class RouteOptions(TypedDict, total=False):
 
 
 class Matcher:
-    """What a request must be like; see `MockHTTP.route()`.
+    """The requirements of one route; see `MockHTTP.route()`.
 
     Attributes:
-        reads_body: Whether `mismatch_of_body()` has anything to look at.
+        reads_body: Whether `mismatch_of_body()` needs the body.
     """
 
     def __init__(self, method: str | None, url: RouteURL, options: RouteOptions) -> None:
@@ -81,11 +81,12 @@ class Matcher:
         return self._shown
 
     def mismatch_of_head(self, request: MockRequest) -> str | None:
-        """Why the request does not fit, as far as that can be said without its body; None if it does."""
+        """Why the request does not match, judged without its body; None if it does."""
         if self._method is not None and request.method != self._method:
             return "another method"
         if self._pattern is not None:
-            # One spelling of all that mean the same: `%7E` is `~`. A pattern may also be written for the URL as sent.
+            # URL() gives all spellings with one meaning the same form: `%7E` is `~`. A pattern may also match the URL
+            # as it was sent.
             url = URL(request.url)
             if self._searches:
                 found = self._pattern.search(request.url) or self._pattern.search(str(url))
@@ -106,7 +107,7 @@ class Matcher:
         return None
 
     def mismatch_of_body(self, request: MockRequest) -> str | None:
-        """The same for what needs the body."""
+        """The same for the requirements that need the body."""
         if "json" in self._options:
             try:
                 got = request.json()
@@ -124,7 +125,7 @@ def _compiled(url: str, *, templated: bool) -> re.Pattern[str]:
     if len(set(names)) < len(names):
         raise ValueError(f"url has the same {{name}} twice: {redact_url(url)!r}")
     for number, name in enumerate(names):
-        # What no part of a URL changes.
+        # Stands for the name: text that yarl leaves as it is in every part of a URL.
         url = url.replace(f"{{{name}}}", f"0name{number}x0")
     pattern = re.escape(_address(URL(url)))
     for number, name in enumerate(names):
@@ -133,7 +134,7 @@ def _compiled(url: str, *, templated: bool) -> re.Pattern[str]:
 
 
 def _address(url: URL) -> str:
-    """Scheme, host, port and path: one spelling for each."""
+    """Scheme, host, port and path, in one spelling."""
     return f"{url.origin()}{url.raw_path}"
 
 
@@ -148,7 +149,7 @@ def _differs(what: str, name: str, got: list[str], wanted: list[str] | None) -> 
 
 
 def _difference(got: Any, wanted: Any, place: str) -> str | None:
-    """Where two JSON values differ first; their own values may be secret."""
+    """The place where two JSON values first differ. It shows no values, which may be secret."""
     if isinstance(got, dict) and isinstance(wanted, Mapping):
         for name in [*wanted, *(name for name in got if name not in wanted)]:
             if name not in got or name not in wanted:

@@ -58,12 +58,12 @@ _OF_CLASS: dict[type[NetworkError], str] = {
 }
 
 
-# Where None is a value of its own.
+# The default where None is a value of its own.
 NOTHING: Any = object()
 
 
 class ReplyOptions(TypedDict, total=False):
-    """What a `Reply` takes beside the status; described there."""
+    """The arguments of `Reply` beside the status; see there."""
 
     json: Any
     text: str | None
@@ -75,26 +75,26 @@ class ReplyOptions(TypedDict, total=False):
 
 
 class Reply:
-    """A response. At most one of `json`, `text`, `content` and `chunks` is given; without any the body is empty.
+    """A response. Give at most one of `json`, `text`, `content` and `chunks`; without any the body is empty.
 
     Args:
-        status: 200 to 599. Those from 301 to 308 with a `Location` are redirects, and followed as such.
+        status: 200 to 599. A redirect (301, 302, 303, 307, 308 with a `Location`) is followed as such.
         json: Any JSON value, None included.
         text: A text body; declared as text/plain in UTF-8. For `events()` give `headers` another Content-Type.
-        content: A body of bytes; not declared as anything.
+        content: A body of bytes, without a Content-Type.
         chunks: A body that comes in pieces, for streams: bytes or text, and between them delays (see below), in which
             the server is silent.
-        headers: A mapping or pairs; pairs may repeat a name, such as `Set-Cookie`. They replace those of the body.
-            Nothing is decompressed: with a `Content-Encoding`, the body is still what the client is to have.
-        delay: Before the head comes; see below.
-        then_fail: How the body breaks off after what was given of it: "incomplete" (the connection ends or is reset:
+        headers: A mapping or pairs; pairs may repeat a name, such as `Set-Cookie`. They replace the headers that the
+            body brings. Nothing is decompressed: with a `Content-Encoding`, give the body as the client shall get it.
+        delay: The delay before the head comes; see below.
+        then_fail: How the body breaks off after the given part: "incomplete" (the connection ends or is reset:
             `IncompleteReadError`) or "timeout" (`NetworkTimeoutError` of `read_timeout`, without the wait).
 
     A delay is a number of seconds (`math.inf`: for ever), or an `asyncio.Event` that the test sets. The time limits of
-    the client hold meanwhile.
+    the client apply meanwhile.
 
     Raises:
-        TypeError, ValueError: A value that no response can have; the message names it.
+        TypeError, ValueError: No response can have such a value; the message names it.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Reply:
         elif content is not None:
             body = bytes(content)
         self.chunks = [body] if chunks is None else [_chunk(chunk) for chunk in chunks]
-        # What is whole at once has a length; the rest comes in chunks, unless a length is given.
+        # A body that is there at once has a length. Any other comes in chunks, unless the test gives a length.
         self.body: bytes | None = body if chunks is None and then_fail is None else None
         own = CIMultiDict(headers)
         for name, value in own.items():
@@ -151,10 +151,10 @@ class Reply:
 
 
 class Failure:
-    """What happens to a request instead of a response.
+    """A failure that a request meets instead of a response.
 
     Args:
-        kind: As listed, or the error class that is wanted:
+        kind: A word of this list, or the error class that the client shall raise:
 
             "dns"                                  ConnectError: there is no such name; not tried again
             "connect" or ConnectError              the connection is refused
@@ -169,10 +169,10 @@ class Failure:
             "protocol" or ProtocolError            the answer is not HTTP
             "incomplete" or IncompleteReadError    a response 200 whose body breaks off
 
-        delay: Before it happens: seconds, or an `asyncio.Event`, as in `Reply`.
+        delay: The delay before it happens: seconds, or an `asyncio.Event`, as in `Reply`.
 
     Raises:
-        TypeError, ValueError: A kind that there is not, or no delay; the message has those that there are.
+        TypeError, ValueError: An unknown kind, or an invalid delay. The message lists the kinds.
     """
 
     def __init__(self, kind: FailureKind, *, delay: Delay = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""`MockRequest`: a request as a server would have got it, for routes to match and for tests to look at."""
+"""`MockRequest`: a request as a server would have received it, for routes and for tests."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class UploadedFile:
     """A part of a multipart body that has a file name.
 
     Attributes:
-        filename: As it was sent.
-        content_type: As it was sent; empty if it was not.
+        filename: The name as it was sent.
+        content_type: The type as it was sent; empty if the part has none.
         content: The bytes.
     """
 
@@ -33,15 +33,15 @@ class UploadedFile:
 
 
 class MockRequest:
-    """One request that was sent: each attempt of a call, and each redirect that was followed, is one of its own.
+    """One request that was sent. Each attempt of a call, and each redirect that was followed, is a request.
 
     Attributes:
-        method: In upper case.
+        method: The method in upper case.
         target: The URL as a `yarl.URL`, without user info and fragment, as servers see it.
-        headers: What the client sends, except the `Accept`, `Accept-Encoding` and `User-Agent` that aiohttp adds where
-            there are none. Names are case-insensitive.
-        path_params: What stood for the `{name}` parts of the route's URL, or the named groups of its pattern.
-        attempt: Which attempt of its call it belongs to, from 1.
+        headers: The headers that the client sends, without the `Accept`, `Accept-Encoding` and `User-Agent` that
+            aiohttp adds if there are none. Names are case-insensitive.
+        path_params: The parts of the URL that matched `{name}` in the route's URL, or the named groups of its pattern.
+        attempt: The number of its attempt in the call, from 1.
         route: The route that answered it; None if none did.
     """
 
@@ -52,7 +52,7 @@ class MockRequest:
         self.path_params: dict[str, str] = {}
         self.attempt = attempt
         self.route: Route | None = None
-        self.received = bytearray()  # by the mock only; tests read `body`
+        self.received = bytearray()  # the mock writes it; tests read `body`
 
     def __repr__(self) -> str:
         return f"<MockRequest {self}>"
@@ -67,31 +67,31 @@ class MockRequest:
 
     @property
     def params(self) -> MultiDictProxy[str]:
-        """The query parameters, decoded; `getall(name)` gives all of one name."""
+        """The query parameters, decoded. `getall(name)` returns all values of a name."""
         return self.target.query
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies that were sent, byte for byte; of a name that comes twice, the last one."""
+        """The cookies that were sent, byte for byte. If a name comes twice, the last one counts."""
         pairs = (pair.strip().partition("=") for pair in self.headers.get("Cookie", "").split(";"))
         return {name: value for name, _, value in pairs if name}
 
     @property
     def body(self) -> bytes:
-        """The body, as far as it was sent: empty if the connection could not be made, or was never tried."""
+        """The part of the body that was sent; empty if no connection was made."""
         return bytes(self.received)
 
     @property
     def text(self) -> str:
-        """The body as UTF-8. Raises `UnicodeDecodeError` if it is not."""
+        """The body decoded as UTF-8. Raises `UnicodeDecodeError` if it is not UTF-8."""
         return self.received.decode()
 
     def json(self) -> Any:
-        """The body as JSON. Raises `ValueError` if it is none."""
+        """The body decoded as JSON. Raises `ValueError` if it is not JSON."""
         return default_codec().loads(self.body)
 
     def form(self) -> MultiDict[str | UploadedFile]:
-        """The fields of a form, urlencoded or multipart; those with a file name as `UploadedFile`.
+        """The fields of a form, urlencoded or multipart. A field with a file name is an `UploadedFile`.
 
         Raises:
             ValueError: The request is not declared as a form.

@@ -1,4 +1,4 @@
-"""`Route`: some requests, and the sequence of what they get."""
+"""`Route`: which requests it takes, and the sequence of their answers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ MAX_LINES = 20
 
 
 class Route:
-    """Some requests, and what they get; made by `MockHTTP.get()` and its like.
+    """Takes some requests and answers them; `MockHTTP.get()` and the like make it.
 
-    `reply()`, `fail()` and `call()` each add to a sequence. One with `times` is given so many times, one without once,
-    and the last without end; so a route with one reply always gives that. A last one with `times` uses the route up: it
-    takes no request any more. Without any, the route replies 200 with an empty body.
+    `reply()`, `fail()` and `call()` each add an answer to a sequence. An answer with `times` is given so many times,
+    one without is given once, and the last one for ever. So a route with one reply always gives that reply. If the last
+    answer has `times`, the route is used up after it, and takes no more requests. A route without answers replies 200
+    with an empty body.
 
     Attributes:
-        calls: The requests that it got, in the order of their arrival.
-        optional: Whether it may stay without one.
+        calls: The requests that it took, in the order of their arrival.
+        optional: Whether it may stay without a request.
     """
 
     def __init__(self, matcher: Matcher, optional: bool) -> None:
@@ -38,7 +39,7 @@ class Route:
         self.matcher = matcher
         self._sequence: list[tuple[Reply | Failure | Function, int | None]] = []
         self._index = 0
-        self._given = 0  # of the present one
+        self._given = 0  # how often the present answer was given
 
     def __repr__(self) -> str:
         return f"<Route {self}>"
@@ -51,13 +52,13 @@ class Route:
 
         Args:
             status: 200 to 599.
-            times: How often; None: once, or without end if it is the last.
+            times: How often; None: once, or for ever if it is the last answer.
             options: As for `Reply`: `json`, `text`, `content`, `chunks`, `headers`, `delay`, `then_fail`.
         """
         return self._add(Reply(status, **options), times)
 
     def fail(self, kind: FailureKind, *, times: int | None = None, delay: Delay = 0.0) -> Route:
-        """Fail as the network does, so that the client raises, or tries again.
+        """Fail as the network does, so that the client raises or tries again.
 
         Args:
             kind: An error class such as `ConnectError`, or a word such as "connect" or "reset"; see `Failure`.
@@ -67,10 +68,10 @@ class Route:
         return self._add(Failure(kind, delay=delay), times)
 
     def call(self, function: Function, *, times: int | None = None) -> Route:
-        """Ask a function, or a coroutine function, for the `Reply` or `Failure`.
+        """Call a function, or a coroutine function, that returns the `Reply` or `Failure`.
 
-        A `NetworkError`, `aiohttp.ClientError` or `OSError` that it raises is taken for the network's; everything else
-        reaches the caller of the client, a `ValueError` or `RuntimeError` as `AssertionError`.
+        If it raises a `NetworkError`, `aiohttp.ClientError` or `OSError`, that counts as the network's. Any other
+        exception reaches the caller of the client; a `ValueError` or `RuntimeError` does as an `AssertionError`.
         """
         if not callable(function):
             raise TypeError(f"function must be callable, not {type(function).__name__}")
@@ -83,7 +84,7 @@ class Route:
         return self
 
     def assert_called(self, times: int | None = None) -> None:
-        """Raise `AssertionError` unless it got requests, or exactly `times`; the message has those that came."""
+        """Raise `AssertionError` unless the route took a request, or exactly `times`. The message lists them."""
         count = len(self.calls)
         if (count == 0) if times is None else (count != times):
             wanted = "any" if times is None else times
@@ -91,7 +92,7 @@ class Route:
             raise AssertionError(f"{self} got {count} requests, not {wanted}{listed}")
 
     def next_answer(self) -> Reply | Failure | Function | None:
-        """What the next request is to get; None if the route is used up."""
+        """The answer for the next request; None if the route is used up."""
         sequence = self._sequence or [(_EMPTY, None)]
         while self._index < len(sequence) - 1 and self._given >= (sequence[self._index][1] or 1):
             self._index += 1
@@ -108,7 +109,7 @@ _EMPTY = Reply()
 
 @contextlib.contextmanager
 def users_code(what: str) -> Iterator[None]:
-    """Lets a mistake in the test's own function be seen: the client would take a `ValueError` for the request's."""
+    """Makes mistakes in a function of the test visible. The client would treat a `ValueError` as one of the request."""
     try:
         yield
     except (NetworkError, aiohttp.ClientError, OSError):
@@ -118,7 +119,7 @@ def users_code(what: str) -> Iterator[None]:
 
 
 def as_lines(items: Iterable[object]) -> str:
-    """Each on an indented line of its own, the last ones if there are many."""
+    """Each item on an indented line of its own; if there are many, the last ones."""
     lines = [f"\n  {item}" for item in items]
     left_out = len(lines) - MAX_LINES
     return "".join(lines) if left_out <= 0 else f"\n  ({left_out} before these)" + "".join(lines[left_out:])

@@ -1,4 +1,4 @@
-"""Where the tests of TCP clients take hold: every `NetworkClient` that connects, whoever made it, asks here first."""
+"""The place where tests replace connecting: every `NetworkClient`, whoever made it, asks here first."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pepperpy.network.tcp import attempt
 from pepperpy.network.tcp.connect import Tried
 
 Opener: TypeAlias = Callable[[NetworkConfig], Awaitable[StreamProtocol] | None]
-"""Opens one connection in place of the network, or returns None where it is not concerned."""
+"""Opens one connection in place of the network, or returns None for a configuration that is not its own."""
 
-# Those whose blocks the process is in; the last one is asked first. Blocks of different tasks may end in another order
-# than they began.
+# Openers whose blocks have begun and not ended; the last one is asked first. Blocks of different tasks may end in any
+# order.
 _active: list[Opener] = []
 _open_for_real = attempt.open_connection
 
@@ -33,7 +33,7 @@ async def _open(config: NetworkConfig, tried: Tried) -> StreamProtocol:
 
 @contextlib.contextmanager
 def opening_by(opener: Opener) -> Iterator[None]:
-    """A block in which each attempt to connect asks `opener` first, in the whole process."""
+    """A block in which every attempt to connect in the whole process asks `opener` first."""
     _active.append(opener)
     attempt.open_connection = _open
     try:
@@ -48,21 +48,21 @@ def opening_by(opener: Opener) -> Iterator[None]:
 def connect_failures(
     count: int, error: OSError | None = None, *, host: str | None = None, port: int | None = None
 ) -> Iterator[None]:
-    """A block whose next `count` attempts to connect fail: `with connect_failures(2):`; for the tests of retries.
+    """A block whose next `count` attempts to connect fail, to test retries: `with connect_failures(2):`.
 
-    Only the attempt is replaced, and fails at once: retries, their waits and errors are those of production.
-    `no_retry_waits()` takes the waits away. It holds for the `NetworkClient`s of the whole process.
+    It replaces the attempt only, which fails at once. Retries, their waits and errors are those of production;
+    `no_retry_waits()` removes the waits. It holds for all `NetworkClient`s of the process.
 
     Args:
-        count: How many attempts; 1 or more. Those after them are real.
-        error: What each one fails with, as the system would raise it; default: the connection is refused. Whether it is
-            tried again depends on it: `socket.gaierror(socket.EAI_NONAME, "unknown name")` is so by a client that
-            reconnects, not by the first `connect()`.
+        count: How many attempts fail; 1 or more. Later ones are real.
+        error: The error of each attempt, as the system would raise it; default: the connection is refused. It decides
+            whether the client tries again: after `socket.gaierror(socket.EAI_NONAME, "unknown name")` a client that
+            reconnects does, and the first `connect()` does not.
         host: Only attempts to this `NetworkConfig.host` count; default: to any.
         port: Only attempts to this port count; default: to any.
 
     Raises:
-        AssertionError: At the end of the block: fewer attempts came.
+        AssertionError: At the end of the block, if fewer attempts came.
     """
     check_int("count", count, 1)
     if error is not None and not isinstance(error, OSError):

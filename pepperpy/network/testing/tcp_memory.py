@@ -1,10 +1,10 @@
 """`memory_pair`: two connected `NetworkClient`s, with no network, port or descriptor between them.
 
 Everything above the transport is that of production: `connect()` with its retries and time limits, flow control,
-buffers, errors. Below is a transport in memory that answers as TCP over the loopback interface does on Linux
-(tests/testing/test_tcp_agreement.py compares the two). A pair of sockets would be shorter, but Unix sockets tell of a
-peer that is gone at other times than TCP does, sockets of any kind need a system that allows them, and how much the
-kernel holds back differs from system to system.
+buffers, errors. The transport is in memory, and behaves as TCP over the loopback interface does on Linux
+(tests/testing/test_tcp_agreement.py compares the two). A pair of sockets would be shorter code. But Unix sockets report
+a peer that is gone at other times than TCP, sockets need a system that allows them, and the size of the kernel's
+buffers differs between systems.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ async def memory_pair(
 ) -> AsyncIterator[tuple[NetworkClient, NetworkClient]]:
     """Two clients, each of which receives what the other one sends: `async with memory_pair() as (a, b):`.
 
-    `connect()` of the one waits for `connect()` of the other, and so again after either has disconnected. What counts
-    is the address in `a.config` and `b.config`: a client that the code under test makes from `a.config` meets the next
-    `connect()` of `b`, and is closed by that code. All within one event loop. No TLS.
+    `connect()` of one client waits for `connect()` of the other, also after either has disconnected. Clients meet by
+    the address in `a.config` and `b.config`: a client that the code under test makes from `a.config` meets the next
+    `connect()` of `b`; that code closes it. Everything happens in one event loop. There is no TLS.
 
-    The end of the block closes both clients at once.
+    The end of the block aborts both clients.
 
     Args:
-        config: Settings of both clients, but for `host` and `port`, which name no real place.
-        other: Those of the second client; default: `config`.
-        connect: False: the block begins with both unconnected.
-        capacity: Bytes that are under way in one direction, sent and not yet read by the other side, before a sender
-            is held back; 1 or more. A kernel has that too, but how much it is (from 4 KiB to several MiB) varies.
+        config: The settings of both clients, except `host` and `port`, which name no real place.
+        other: The settings of the second client; default: `config`.
+        connect: False: both clients are unconnected when the block begins.
+        capacity: Bytes of one direction that are sent and not yet read by the other side, at which a sender has to
+            wait; 1 or more. A kernel has such a buffer too, of 4 KiB to several MiB.
 
     Raises:
         ValueError: A configuration has `tls`, `proxy`, `unix_path` or `hosts`, which mean nothing in memory.
@@ -58,7 +58,7 @@ async def memory_pair(
         for name in ("tls", "proxy", "unix_path", "hosts"):
             if getattr(each, name) not in (False, None, ()):
                 raise ValueError(f"{name} must be left out of the configuration of memory_pair(), which has no network")
-    # RFC 6761, section 6.4: nobody has this name, should it be used after the block.
+    # RFC 6761, section 6.4: no real host has this name, so a use after the block reaches nobody.
     host = f"memory-{next(_numbers)}.invalid"
     configs = config.replace(host=host, port=1), (other or config).replace(host=host, port=2)
     meeting = _Meeting(host, capacity)
@@ -71,12 +71,12 @@ async def memory_pair(
         finally:
             a.abort()
             b.abort()
-            # The turn in which the transports go.
+            # The transports end in this turn of the loop.
             await asyncio.sleep(0)
 
 
 class _Meeting:
-    """Joins those who connect to port 1 and port 2 of `host`, in the order of their coming."""
+    """Joins clients that connect to port 1 of `host` with those that connect to port 2, in the order of their calls."""
 
     def __init__(self, host: str, capacity: int) -> None:
         self._host = host
@@ -100,7 +100,7 @@ class _Meeting:
         try:
             await met
         except asyncio.CancelledError:
-            # Met and cancelled in the same turn: the other one has lost its peer.
+            # If it met the other one in the turn of the cancellation, that one has lost its peer.
             protocol.abort()
             raise
         return protocol
@@ -115,7 +115,7 @@ class _Meeting:
 
 
 class MemoryTransport(asyncio.Transport):
-    """One end of a connection in memory: what an event loop and a kernel do for one socket."""
+    """One end of a connection in memory. It does what an event loop and a kernel do for a socket."""
 
     peer: MemoryTransport
 
@@ -126,13 +126,13 @@ class MemoryTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._capacity = capacity
-        # What a kernel knows of this socket:
+        # What a kernel knows about this socket:
         self._arrived = bytearray()  # sent by the peer and not yet read
-        self._ended = False  # the peer's FIN comes after that,
+        self._ended = False  # the peer's FIN comes after these bytes,
         self._reset: OSError | None = None  # or its RST
         self._gone = False  # closed here
-        # What an event loop knows of it:
-        self._held = bytearray()  # written, and more than there is room for
+        # What an event loop knows about it:
+        self._held = bytearray()  # written, but the peer has no room for it
         self._eof_written = False
         self._eof_told = False
         self._closing = False
@@ -144,7 +144,7 @@ class MemoryTransport(asyncio.Transport):
     # ---- What the protocol calls ----
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """StreamProtocol asks for 0, which is all there is here."""
+        """StreamProtocol asks for 0, and nothing else is supported."""
 
     def get_write_buffer_size(self) -> int:
         return len(self._held)
@@ -196,11 +196,11 @@ class MemoryTransport(asyncio.Transport):
     # ---- Sending ----
 
     def _pass_on(self) -> None:
-        # What is held, as far as the peer has room.
+        # Move held bytes to the peer, as far as it has room.
         peer = self.peer
         if peer._gone:
             self._held.clear()
-            # The RST that answers bytes for a closed socket: Linux makes EPIPE of it if a FIN had come before.
+            # A closed socket answers bytes with a RST. Linux reports EPIPE for it if a FIN had come before.
             self._reset = _os_error(errno.EPIPE if self._ended else errno.ECONNRESET)
             return
         room = self._capacity - len(peer._arrived)
@@ -269,7 +269,7 @@ class MemoryTransport(asyncio.Transport):
         if self.peer._gone:
             return
         if self._arrived or self._resets:
-            # Closed with bytes unread: a RST instead of a FIN (RFC 1122, 4.2.2.13). So with bytes that have not left.
+            # Closed with unread bytes: a RST instead of a FIN (RFC 1122, 4.2.2.13). The same with unsent bytes.
             self.peer._reset = _os_error(errno.ECONNRESET)
             if self.peer._held:
                 self.peer._fail(self.peer._reset)

@@ -1,4 +1,4 @@
-"""`scripted_peer`: a real server on 127.0.0.1 that does what a script says, and says what the client did instead."""
+"""`scripted_peer`: a real server on 127.0.0.1 that follows a script, and reports what the client did differently."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pepperpy.network.testing.tcp_reset import before_reset, reset_on_close
 
 HOST = "127.0.0.1"
 SHOWN = 80  # bytes of each side that a message of ScriptError shows; arbitrary
-# Seconds that the end of a block waits for clients that are still connected, which may have sent more than expected, or
-# have done so before the block failed. On a busy machine even the loopback interface takes milliseconds; arbitrary.
+# Seconds that the end of a block waits for clients that are still connected: they may have sent more than expected. On
+# a busy machine even the loopback interface takes milliseconds; arbitrary.
 GRACE = 0.05
 
 
 class ScriptError(AssertionError):
-    """The client did something else than the script says; the message shows what."""
+    """The client did not do what the script says; the message shows the difference."""
 
-    # Of a client that has left early: says less than the error for which it did.
+    # Whether the client has only left early. Then the error that made it leave says more.
     _client_left = False
 
 
 class Peer:
-    """The server's end of one connection, as a script gets it.
+    """The server's end of one connection, for a script.
 
-    A script is a coroutine function: it is called with a `Peer` for its connection, and what it does is what the
-    server does. Waits and conditions are plain Python: `await asyncio.sleep(0.1)`, `await event.wait()`. When it
-    returns, the connection stays open, in silence: whatever the client sends then is a deviation, until it closes.
+    A script is a coroutine function that is called with a `Peer`. What it does is what the server does. Waits and
+    conditions are plain Python: `await asyncio.sleep(0.1)`, `await event.wait()`. When it returns, the connection stays
+    open and silent. Bytes that the client sends after that are a deviation; it should close.
 
     Attributes:
         number: 1 for the first connection.
@@ -45,8 +45,8 @@ class Peer:
         self._unread = bytearray()
         self._closed = False
         self._waits_for = "its start"
-        # send() returns when the kernel has all, so that nothing said before reset() is lost on the way. Not 0 over
-        # TLS: asyncio's sslproto.py then pauses an empty transport, and resumes it with the next write only.
+        # send() returns when the kernel has everything, so that nothing sent before reset() is lost. Not 0 over TLS:
+        # asyncio's sslproto.py would pause an empty transport, and resume it with the next write only.
         writer.transport.set_write_buffer_limits(high=0 if writer.get_extra_info("sslcontext") is None else 1, low=0)
 
     def __repr__(self) -> str:
@@ -56,8 +56,8 @@ class Peer:
         """Receive exactly these bytes.
 
         Raises:
-            ScriptError: Others came, as soon as the first one differs, or the client's stream ended before. Like any
-                exception of a script, it resets the connection, and fails the block.
+            ScriptError: A byte differs, as soon as it comes, or the client's stream ended before. Like any exception of
+                a script, it resets the connection and fails the block.
         """
         self._waits_for = f"expect({_shown(data)})"
         same = 0
@@ -81,7 +81,7 @@ class Peer:
             self._fail("more bytes than expected", b"")
 
     async def receive_exactly(self, size: int) -> bytes:
-        """Receive `size` bytes, whatever they are; `ScriptError` if the client's stream ends before."""
+        """Receive `size` bytes of any value; `ScriptError` if the client's stream ends before."""
         self._waits_for = f"receive_exactly({size})"
         while len(self._unread) < size:
             if not await self._read_more():
@@ -104,7 +104,7 @@ class Peer:
         return self._take(len(self._unread))
 
     async def send(self, data: bytes) -> None:
-        """Send, and wait until the kernel has all of it (over TLS: until little of it waits for the encryption).
+        """Send `data`, and wait until the kernel has all of it (over TLS: until little of it waits for encryption).
 
         Raises:
             ScriptError: The client has closed or reset the connection.
@@ -120,11 +120,11 @@ class Peer:
             self._fail(f"the client was gone before {self._waits_for}", client_left=True)
 
     async def send_eof(self) -> None:
-        """End this direction; the client may go on sending. TLS has no such thing: `NotImplementedError`."""
+        """End this direction; the client may go on sending. Over TLS, which cannot do that: `NotImplementedError`."""
         self._writer.write_eof()
 
     async def close(self) -> None:
-        """Close in order. A client whose bytes have not been received here may see a reset, as with any server."""
+        """Close in order. If not all bytes of the client were received here, it may see a reset, as with any server."""
         self._closed = True
         self._writer.close()
 
@@ -132,7 +132,7 @@ class Peer:
         """Close with a RST: the client gets `ConnectionLostError`."""
         self._closed = True
         if not self._writer.transport.is_closing():
-            # A descriptor of our own: uvloop's transports show a socket that takes no options.
+            # Duplicate the descriptor: the socket that uvloop's transports show accepts no options.
             with socket.socket(fileno=socket.dup(self._writer.get_extra_info("socket").fileno())) as sock:
                 await before_reset(sock)
                 reset_on_close(sock)
@@ -149,7 +149,7 @@ class Peer:
         # False at the end of the stream.
         try:
             piece = await self._reader.read(65536)
-        except OSError as error:  # an alert of TLS, too
+        except OSError as error:  # an alert of TLS is one too
             if not reset_is_end:
                 self._fail(f"the client reset the connection ({error})", client_left=True)
             piece = b""
@@ -174,7 +174,7 @@ class Peer:
         self._waits_for = ""
 
     async def _watch(self) -> None:
-        # After the script: until the client has closed.
+        # After the script: wait until the client has closed.
         if not self._closed and (self._unread or await self._read_more()):
             self._fail("more bytes than expected, after the end of the script", b"")
         await self.close()
@@ -189,8 +189,8 @@ class ScriptedPeer:
     Attributes:
         host: Its address.
         port: Its port.
-        config: A `NetworkConfig` for its clients: no retries, and the defaults; `replace()` makes another one.
-        connections: How many there have been.
+        config: A `NetworkConfig` for its clients, with the defaults but no retries; `replace()` makes another one.
+        connections: How many connections there have been.
     """
 
     def __init__(self, scripts: tuple[Script, ...], others: Script | None) -> None:
@@ -228,13 +228,13 @@ class ScriptedPeer:
         except Exception as error:
             self._failures.append(error)
             peer._waits_for = ""
-            # The client is told at once, and not by its time limit.
+            # Tell the client at once, so that it need not wait for its time limit.
             await peer.reset()
         finally:
             self._changed.set()
 
     def _unfinished(self) -> list[str]:
-        # What has not happened yet, in words.
+        # What the scripts still wait for, as text.
         found = []
         for peer in self._peers:
             if peer._waits_for:
@@ -246,7 +246,7 @@ class ScriptedPeer:
         return found
 
     async def _finish(self, timeout: float) -> None:
-        # On the way out of a block without errors: whoever is still at it may end.
+        # At the end of a block without errors: wait for scripts that have not ended.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self._unfinished() and not self._failures:
@@ -263,7 +263,7 @@ class ScriptedPeer:
                 await peer._writer.wait_closed()
 
     def _failure(self, *, but_leaving: bool) -> Exception | None:
-        # The first one; `but_leaving`: unless all are of clients that have left early.
+        # The first failure. With `but_leaving`, None if clients have only left early.
         failures = sorted(self._failures, key=lambda error: getattr(error, "_client_left", False))
         if not failures or (but_leaving and getattr(failures[0], "_client_left", False)):
             return None
@@ -286,16 +286,16 @@ async def scripted_peer(
             await client.send(b"PING\r\n")
             assert await client.receive_line() == b"+PONG\r\n"
 
-    A deviation resets its connection, so that the client does not wait in vain, and is raised at the end of the block;
-    an error of the block's own is then its `__context__`. What follows from such an error (the client has left early,
-    a script is not at its end, or got no connection) is a note to it, and raised only if there is none.
+    A deviation resets its connection, so that the client does not wait in vain, and is raised at the end of the block.
+    If the block has raised an error too, that is its `__context__`. A consequence of such an error (the client has left
+    early, a script has not ended or got no connection) becomes a note of the error; without an error it is raised.
 
     Args:
         scripts: The first one for the first connection, the second one for the second.
-        others: The script of all further connections. None: there may be none.
+        others: The script of all further connections. None: a further connection is a deviation.
         tls: The server's side of TLS.
-        timeout: Seconds that the scripts get to come to their end, after a block without errors. A test that passes
-            does not wait, unless a client is still at it; 50 ms for one that is still connected.
+        timeout: Seconds to wait for the end of the scripts, after a block without errors. A test that passes does not
+            wait, unless a client is still busy; and 50 ms for a client that is still connected.
 
     Raises:
         ScriptError: At the end of the block: a deviation. An exception of a script's own is raised as it is.

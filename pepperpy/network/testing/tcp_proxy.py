@@ -1,7 +1,7 @@
-"""`FaultProxy`: a network that fails as told, between any client and any server, by byte offset and direction.
+"""`FaultProxy`: a network between any client and any server that fails at given byte offsets of each direction.
 
-Nothing depends on time unless a fault is one of time. Each direction is a task that reads no more bytes than it may
-pass on, so an offset is exact on both sides of it.
+Only faults that are about time depend on time. Each direction is a task that reads no more bytes than it may pass on,
+so an offset is exact on both sides.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pepperpy.network.testing.tcp_reset import before_reset, reset_on_close
 class Faults:
     """What happens to the bytes of one direction of one connection; by default nothing.
 
-    Those called `..._after` happen when exactly so many bytes of this direction have passed, at 0 before the first.
-    Several may be given, also of both directions.
+    A fault `..._after` happens when exactly so many bytes of this direction have passed; 0: before the first one. There
+    may be several, in both directions.
 
     Attributes:
-        slice_size: Bytes that pass at a time, at most; 1: byte by byte.
+        slice_size: The most bytes that pass at a time; 1: byte by byte.
         latency: Seconds before each slice.
         bandwidth: Bytes per second; None: no limit.
         stall_after: Bytes after which nothing passes until `FaultProxy.resume()`.
-        end_after: Bytes after which this direction ends (half-close): the receiver reads the end of the stream, what
-            the sender still sends is dropped, the other direction goes on.
+        end_after: Bytes after which this direction ends (half-close): the receiver reads the end of the stream, further
+            bytes of the sender are dropped, the other direction goes on.
         close_after: Bytes after which both connections are closed, in order.
         reset_after: Bytes after which both connections are reset (RST).
         corrupt_at: Offset of a byte that arrives with all its bits inverted.
-        end_delay: Seconds by which the sender's end of stream arrives late.
+        end_delay: Seconds by which the end of the sender's stream arrives late.
     """
 
     slice_size: int = 65536
@@ -72,18 +72,18 @@ class Faults:
 
 
 class FaultProxy:
-    """A proxy on a free port of 127.0.0.1 that passes on to `host` and `port` what its faults let pass.
+    """A proxy on a free port of 127.0.0.1 that forwards to `host` and `port`, with faults.
 
         async with FaultProxy(server.host, server.port, to_client=Faults(slice_size=1, reset_after=100)) as proxy:
             client = NetworkClient(proxy.config)
 
-    For any protocol over TCP, TLS included, whose bytes it does not look into. A reset or the end of a stream on one
-    side is passed on to the other.
+    It serves any protocol over TCP, TLS included, because it does not look into the bytes. A reset, or the end of a
+    stream, on one side is passed on to the other.
 
     Attributes:
-        host: Where clients connect to.
+        host: The address that clients connect to.
         port: Its port.
-        config: A `NetworkConfig` for them: no retries, and the defaults.
+        config: A `NetworkConfig` for clients, with the defaults but no retries.
         connections: How many clients have been accepted.
     """
 
@@ -95,8 +95,8 @@ class FaultProxy:
         to_client: Faults | Sequence[Faults] = Faults(),
         to_server: Faults | Sequence[Faults] = Faults(),
     ) -> None:
-        """Args: to_client, to_server: For all connections alike, or for the first, the second, ...: the last one holds
-        for all after it.
+        """Args: to_client, to_server: The faults of all connections; or a sequence, for the first connection, the
+        second, ...: the last one also holds for all later ones.
         """
         self._target = (host, port)
         self._to_client = _as_sequence("to_client", to_client)
@@ -125,21 +125,21 @@ class FaultProxy:
     # ---- What a test does ----
 
     def resume(self) -> None:
-        """Let what stalls go on, from now on."""
+        """Let stalled directions go on; no direction stalls from now on."""
         self._resumed.set()
 
     async def reset_all(self) -> None:
-        """Reset the connections there are; new ones are accepted."""
+        """Reset all present connections. New ones are accepted."""
         connections = list(self._connections)
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
 
     async def down(self) -> None:
-        """Reset the connections there are and refuse new ones, until `up()`. The port stays taken."""
+        """Reset all present connections and refuse new ones until `up()`. The port stays reserved."""
         if self._is_up:
             self._stop_listening()
-            # Bound, but not listening: refused.
+            # Bound but not listening: the system refuses connections.
             self._bind()
         await self.reset_all()
 
@@ -170,7 +170,7 @@ class FaultProxy:
         try:
             client, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
-            return  # it has given up meanwhile
+            return  # the client has given up meanwhile
         client.setblocking(False)
         connection = asyncio.create_task(self._carry(client, self.connections))
         self.connections += 1
@@ -179,7 +179,7 @@ class FaultProxy:
         def ended(connection: asyncio.Task[None]) -> None:
             self._connections.discard(connection)
             if client.fileno() >= 0:
-                # Cancelled before its first step.
+                # The task was cancelled before its first step.
                 _close(client, in_order=False)
 
         connection.add_done_callback(ended)
@@ -207,11 +207,11 @@ class FaultProxy:
         except _ClosedInOrder:
             in_order = True
         except OSError:
-            pass  # a reset, told or met; or there is no server, which a client of this proxy sees as one
+            pass  # a reset, by a fault or by a peer; or there is no server, which the client sees as a reset
         finally:
             for pump in pumps:
                 pump.cancel()
-            # A descriptor that somebody waits for must not be closed, so not even a cancellation cuts this short.
+            # Not even a cancellation cuts this short: a descriptor that a task waits for must not be closed.
             while not all(pump.done() for pump in pumps):
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait(pumps)
@@ -243,15 +243,15 @@ class FaultProxy:
             try:
                 await loop.sock_sendall(target, data)
             except OSError:
-                # No error yet: the other direction first passes on what the target said before it went.
+                # No error yet: the other direction first passes on what the target sent before it went.
                 return False
             passed += len(data)
-            # One turn in which a receiver on this loop sees the slice, one in which it reads it.
+            # Two turns: in the first a receiver on this loop sees the slice, in the second it reads it.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
 
     async def _happen(self, event: str, source: socket.socket, target: socket.socket) -> bool:
-        # True if nothing passes this way any more.
+        # Returns True if nothing more passes in this direction.
         match event:
             case "stall_after":
                 await self._resumed.wait()
@@ -278,7 +278,7 @@ def _close(sock: socket.socket, in_order: bool) -> None:
 
 
 def _end(sock: socket.socket) -> None:
-    # Not where its own side has been closed or reset: the direction that reads from it will tell.
+    # OSError: the socket was closed or reset. The direction that reads from it will notice.
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
 

@@ -1,4 +1,4 @@
-"""How a socket is closed with a RST that comes after all that was sent, and not instead of it."""
+"""Closes a socket with a RST that comes after all sent bytes, not instead of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_WAIT_MS = 100  # for a receiver that takes nothing more; arbitrary
 
 
 async def before_reset(sock: socket.socket) -> None:
-    """Wait until the system has sent what it was given: a RST drops the rest, which on a busy machine is not nothing.
+    """Wait until the system has sent everything: a RST drops the rest, and on a busy machine there is some.
 
-    On Linux only. Elsewhere, bytes sent right before a reset may get lost.
+    This works on Linux only. Elsewhere, bytes sent right before a reset may get lost.
     """
     if sys.platform == "linux":
         for _ in range(MAX_WAIT_MS):
@@ -28,6 +28,6 @@ async def before_reset(sock: socket.socket) -> None:
 
 
 def reset_on_close(sock: socket.socket) -> None:
-    """Closing this socket will be a RST."""
+    """Make close() of this socket send a RST."""
     # struct linger: two ints, on Windows two shorts.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
