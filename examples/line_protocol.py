@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig
+from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, TLSConfig
 
 
 def irc_config(host: str, port: int, nick: str, channel: str, **settings: Any) -> NetworkConfig:
@@ -32,8 +32,8 @@ def irc_config(host: str, port: int, nick: str, channel: str, **settings: Any) -
         raise EOFError("the server ended the connection instead of a welcome")
 
     # 512 bytes are a line of RFC 2812, and 8191 the tags that IRCv3 puts in front of it.
-    settings = {"max_message_size": 8191 + 512} | settings
-    return NetworkConfig(host, port, tls=True, reconnect=True, on_connect=log_in, heartbeat=ping, **settings)
+    settings = {"tls": True, "max_message_size": 8191 + 512} | settings
+    return NetworkConfig(host, port, reconnect=True, on_connect=log_in, heartbeat=ping, **settings)
 
 
 async def messages(client: NetworkClient) -> AsyncIterator[str]:
@@ -79,7 +79,9 @@ async def main(host: str, port: str, nick: str, channel: str, ca_file: str | Non
     def tell(_: NetworkClient, state: str) -> None:
         print("*", state, flush=True)
 
-    async with NetworkClient(irc_config(host, int(port), nick, channel, ca_file=ca_file, on_state=tell)) as client:
+    async with NetworkClient(
+        irc_config(host, int(port), nick, channel, tls=TLSConfig(ca_file=ca_file), on_state=tell)
+    ) as client:
         async for line in messages(client):
             print(line, flush=True)
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import sys
 
-from pepperpy.network import NetworkClient, NetworkConfig, ProtocolError
+from pepperpy.network import NetworkClient, NetworkConfig, ProtocolError, TLSConfig
 
 
 class SMTPError(Exception):
@@ -39,20 +39,20 @@ async def ask(client: NetworkClient, command: str, code: str) -> list[str]:
     return checked(await client.request(f"{command}\r\n".encode(), receive_reply), code)
 
 
-async def start_tls(client: NetworkClient, name: str = "localhost") -> list[str]:
+async def start_tls(client: NetworkClient, tls: TLSConfig, name: str = "localhost") -> list[str]:
     """From the greeting of the server to an encrypted session; what it offers before."""
     checked(await receive_reply(client), "220")
     _, *offers = await ask(client, f"EHLO {name}", "250")
     if "STARTTLS" not in offers:
         raise SMTPError(f"no STARTTLS, but: {', '.join(offers)}")
     await ask(client, "STARTTLS", "220")
-    await client.start_tls()
+    await client.start_tls(tls)
     return offers
 
 
 async def main(host: str, port: str = "25", ca_file: str | None = None) -> None:
-    async with NetworkClient(NetworkConfig(host, int(port), ca_file=ca_file, timeout=30)) as client:
-        print("in plain: ", ", ".join(await start_tls(client)))
+    async with NetworkClient(NetworkConfig(host, int(port), timeout=30)) as client:
+        print("in plain: ", ", ".join(await start_tls(client, TLSConfig(ca_file=ca_file))))
         tls = client.tls
         assert tls is not None
         print("TLS:      ", tls.version, tls.cipher, "SHA-256", hashlib.sha256(tls.peer_certificate).hexdigest())

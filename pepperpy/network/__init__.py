@@ -16,6 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network import config as _config
+from pepperpy.network import tcp_settings as _tcp_settings
 from pepperpy.network.checks import Default
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import (
@@ -41,9 +42,12 @@ from pepperpy.network.errors import (
     UploadError,
     UsageError,
 )
+from pepperpy.network.keepalive import Keepalive
 from pepperpy.network.tcp.client import NetworkClient
 from pepperpy.network.tcp.stats import NetworkStats
+from pepperpy.network.tcp_settings import BufferLimits, Heartbeat, Reconnect
 from pepperpy.network.tls import TLSInfo
+from pepperpy.network.tls_config import TLSConfig
 
 if TYPE_CHECKING:
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
@@ -120,8 +124,8 @@ _LAZY_MODULES = {
 }
 
 
-# The type that NetworkConfig's callables take, for typing.get_type_hints(): config.py may not import it itself.
-vars(_config)["NetworkClient"] = NetworkClient
+# The type that callables in settings take, for typing.get_type_hints(): those modules may not import it themselves.
+vars(_config)["NetworkClient"] = vars(_tcp_settings)["NetworkClient"] = NetworkClient
 
 
 def __getattr__(name: str) -> Any:
@@ -143,6 +147,7 @@ __all__ = [
     "Auth",
     "BasicAuth",
     "BearerAuth",
+    "BufferLimits",
     "BusyError",
     "ClosedError",
     "Codec",
@@ -161,6 +166,7 @@ __all__ = [
     "HTTPStats",
     "HTTPStatusError",
     "HTTPStream",
+    "Heartbeat",
     "IncompleteReadError",
     "IncrementalCodec",
     "IntegrityError",
@@ -168,6 +174,7 @@ __all__ = [
     "InvalidRequestError",
     "JSONCodec",
     "JSONLines",
+    "Keepalive",
     "LengthPrefixed",
     "MapResult",
     "Mapped",
@@ -187,12 +194,14 @@ __all__ = [
     "ProtocolError",
     "ProxyError",
     "RateLimit",
+    "Reconnect",
     "RedirectError",
     "RefreshingAuth",
     "RequestData",
     "RequestOptions",
     "ResponseTooLargeError",
     "ServerSentEvent",
+    "TLSConfig",
     "TLSError",
     "TLSInfo",
     "Timings",

@@ -6,9 +6,10 @@ A check raises `TypeError` for a wrong type, `ValueError` for a value out of ran
 from __future__ import annotations
 
 import enum
+import inspect
 import math
 import sys
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     # collections.abc.Buffer is new in Python 3.12. Type checkers know typing_extensions without installing it.
@@ -23,7 +24,7 @@ class Default(enum.Enum):
     """Means "as configured" where None means "no limit". The value names the fields that decide."""
 
     TIMEOUT = "NetworkConfig.timeout"
-    KEEPALIVE = "keepalive_idle + keepalive_count * keepalive_interval"
+    KEEPALIVE = "Keepalive.idle + Keepalive.count * Keepalive.interval"
 
 
 Timeout: TypeAlias = float | Default | None
@@ -85,3 +86,16 @@ def shown(value: object) -> str:
     """The value as an error message may show it: text with an "@" may be a URL with a password, so only its type."""
     text = repr(value)
     return type(value).__name__ if "@" in text else text
+
+
+def check_callable(name: str, value: object, *, plain: bool = False) -> None:
+    """Refuse what cannot be called; where `plain`, a coroutine function, too. The error shows nothing of the value."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+    if plain and inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} must be a plain function, not the coroutine function {name_of(value)}")
+
+
+def name_of(function: Any) -> str:
+    """The name of a callable. Not its repr: that of a partial or a method shows arguments or the object."""
+    return str(getattr(function, "__qualname__", type(function).__name__))

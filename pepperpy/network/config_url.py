@@ -8,6 +8,10 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pepperpy.network.hosts import plain_host
+from pepperpy.network.keepalive import Keepalive
+from pepperpy.network.settings import Settings
+from pepperpy.network.tcp_settings import BufferLimits, Reconnect
+from pepperpy.network.tls_config import TLSConfig
 
 
 def read_url(url: str, types: Mapping[str, str]) -> dict[str, Any]:
@@ -30,6 +34,10 @@ def read_url(url: str, types: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError(f"url must start with tcp://, tls:// or unix://{_not(url)}")
     fields = read_place(url, parts)
     readers = {name: _READERS[kind] for name, kind in types.items() if kind in _READERS and name not in _ELSEWHERE}
+    for name, (field, _, _, read) in _OF_PARTS.items():
+        if field != "tls" or parts.scheme == "tls":
+            readers[name] = read
+    inner: dict[str, dict[str, Any]] = {}
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
@@ -38,10 +46,21 @@ def read_url(url: str, types: Mapping[str, str]) -> dict[str, Any]:
         if name not in readers:
             shown = repr(name) if "@" not in url or name in _ELSEWHERE else "***"
             raise ValueError(f"url has an unknown field {shown}; known are {', '.join(readers)}")
-        if name in fields:
+        value = _from_text(name, text, readers[name])
+        field, _, attribute, _ = _OF_PARTS.get(name, (name, None, name, None))
+        target = inner.setdefault(field, {}) if name in _OF_PARTS else fields
+        if attribute in target:
             raise ValueError(f"url has the field {name!r} twice")
-        fields[name] = _from_text(name, text, readers[name])
-    return fields
+        target[attribute] = value
+    return fields | _parts(fields, inner)
+
+
+def _parts(fields: dict[str, Any], inner: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    kinds = {field: kind for field, kind, _, _ in _OF_PARTS.values()}
+    for field in inner:
+        if fields.get(field) is False:
+            raise ValueError(f"url has {field}=false, and says how all the same")
+    return {field: kinds[field](**values) for field, values in inner.items()}
 
 
 def _not(url: str) -> str:
@@ -73,11 +92,32 @@ def _bool(text: str) -> bool:
 
 _SCHEMES: dict[str, Callable[[str, SplitResult], dict[str, Any]]] = {"tcp": _tcp, "tls": _tls, "unix": _unix}
 
+# Fields of the parts of a configuration, by their name in a URL: the part, its class, its field, the field's reader.
+_OF_PARTS: dict[str, tuple[str, type[Settings], str, Callable[[str], Any]]] = {
+    "server_hostname": ("tls", TLSConfig, "server_hostname", str),
+    "ca_file": ("tls", TLSConfig, "ca_file", str),
+    "client_cert": ("tls", TLSConfig, "client_cert", str),
+    "certificate_pin": ("tls", TLSConfig, "certificate_pin", str),
+    "system_trust": ("tls", TLSConfig, "system_trust", _bool),
+    "ignore_unexpected_eof": ("tls", TLSConfig, "ignore_unexpected_eof", _bool),
+    "keepalive_idle": ("keepalive", Keepalive, "idle", int),
+    "keepalive_interval": ("keepalive", Keepalive, "interval", int),
+    "keepalive_count": ("keepalive", Keepalive, "count", int),
+    "user_timeout": ("keepalive", Keepalive, "user_timeout", float),
+    "reconnect_attempts": ("reconnect", Reconnect, "attempts", int),
+    "receive_high_water": ("buffers", BufferLimits, "receive_high", int),
+    "receive_low_water": ("buffers", BufferLimits, "receive_low", int),
+    "send_high_water": ("buffers", BufferLimits, "send_high", int),
+    "send_low_water": ("buffers", BufferLimits, "send_low", int),
+}
+
 # By the type of a field, the reader of its text; fields of other types cannot be set by a URL.
 _READERS: dict[str, Callable[[str], Any]] = {
     "int": int,
     "int | None": int,
     "bool": _bool,
+    "bool | Keepalive": _bool,
+    "bool | Reconnect": _bool,
     "float": float,
     "float | None": float,
     "float | Default | None": float,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 import ssl
 from dataclasses import dataclass
-from types import NoneType
-from typing import Any
+from typing import NamedTuple
 
-from pepperpy.network.checks import check_bool
 from pepperpy.network.printable import printable
+from pepperpy.network.tls_config import TLSConfig, ca_text, certificate_parts
 from pepperpy.network.tls_files import (
     Authorities,
     FileKey,
@@ -23,141 +21,45 @@ from pepperpy.network.tls_files import (
     load_client_cert,
 )
 
-ClientCert = str | os.PathLike[str] | tuple[Any, ...]
 
-
-def client_context(
-    *,
-    verify: bool = True,
-    ca_file: str | os.PathLike[str] | None = None,
-    client_cert: ClientCert | None = None,
-    alpn: tuple[str, ...] = (),
-    minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
-    system_trust: bool = False,
-) -> ssl.SSLContext:
-    """A context for connecting as a client; the same one for the same arguments and unchanged files.
+def client_context(settings: TLSConfig, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """A context for connecting as a client; the same one for the same settings and unchanged files.
 
     Building one takes about 26 ms (httpx#2298), most of it for reading the system's authorities.
 
     Args:
-        verify: Check the peer's certificate and host name.
-        ca_file: PEM file of the authorities to trust instead of the system's.
-        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
-            where the key may be None.
-        alpn: Names of protocols to offer (RFC 7301), the preferred one first.
-        minimum_version: The oldest version of TLS to speak.
-        system_trust: Trust what the operating system trusts: see `tls_files.default_context()`.
+        alpn: Names of protocols to offer where the settings have none.
 
     Raises:
         UsageError: `system_trust` without the package that it needs on macOS and Windows; an `ImportError` as well.
         ValueError: A file cannot be read or used; the message names the field, the path and the reason.
-        TypeError: See `certificate_parts()`.
     """
-    certificate, key, password = certificate_parts(client_cert)
+    if settings.context is not None:
+        return settings.context
+    certificate, key, password = certificate_parts(settings.client_cert)
+    trusted: Authorities | _Trusted
+    if settings.ca_file is None and settings.ca_data is None:
+        trusted = default_authorities(settings.system_trust)
+    else:
+        file = None if settings.ca_file is None else file_key("ca_file", settings.ca_file)
+        trusted = _Trusted(file, settings.ca_data)
     return _context(
-        verify,
-        default_authorities(system_trust) if ca_file is None else file_key("ca_file", ca_file),
+        settings.verify,
+        trusted,
         None if certificate is None else file_key("client_cert", certificate),
         None if key is None else file_key("client_cert", key),
         _Secret(password),
-        alpn,
-        minimum_version,
+        settings.alpn or alpn,
+        settings.minimum_version,
+        settings.ignore_unexpected_eof,
     )
 
 
-def certificate_parts(client_cert: object) -> tuple[Any, Any, Any]:
-    """The paths of certificate and key, and the password; None for what is not given. Looks at no file.
+class _Trusted(NamedTuple):
+    """Cache key of authorities that were given, instead of those that there are."""
 
-    Raises:
-        TypeError: No path and no such tuple. Its message shows no value, because one may be the password.
-    """
-    if client_cert is None:
-        return None, None, None
-    parts = client_cert if isinstance(client_cert, tuple) else (client_cert,)
-    certificate, key, password = (*parts, None, None, None)[:3]
-    if (
-        len(parts) > 3
-        or not isinstance(certificate, (str, os.PathLike))
-        or not isinstance(key, (str, os.PathLike, NoneType))
-        or not isinstance(password, (str, bytes, NoneType))
-    ):
-        kinds = ", ".join(type(part).__name__ for part in parts)
-        raise TypeError(f"client_cert must be a path, (certificate, key) or (certificate, key, password), not {kinds}")
-    return certificate, key, password
-
-
-def check_fields(config: Any) -> None:
-    """Refuse values of the fields of a `NetworkConfig` that concern TLS, alone and together."""
-    if not isinstance(config.tls, (bool, ssl.SSLContext)):
-        raise TypeError(f"tls must be True, False or an ssl.SSLContext, not {config.tls!r}")
-    for name in ("verify_ssl", "system_trust", "tls_ignore_unexpected_eof"):
-        check_bool(name, getattr(config, name))
-    if config.ca_file is not None and not isinstance(config.ca_file, (str, os.PathLike)):
-        raise TypeError(f"ca_file must be a path, not {config.ca_file!r}")
-    certificate_parts(config.client_cert)
-    if not isinstance(config.alpn, tuple) or not all(isinstance(name, str) for name in config.alpn):
-        raise TypeError(f"alpn must be a tuple of str, not {config.alpn!r}")
-    for name in config.alpn:
-        # One byte says how long a name is (RFC 7301, section 3.1).
-        if not name.isascii() or not 1 <= len(name) <= 255:
-            raise ValueError(f"alpn must hold names of 1 to 255 ASCII characters, not {name!r}")
-    if not isinstance(config.tls_minimum_version, ssl.TLSVersion):
-        raise TypeError(f"tls_minimum_version must be an ssl.TLSVersion, not {config.tls_minimum_version!r}")
-    pins_of(config.certificate_pin)
-    if config.system_trust and config.ca_file is not None:
-        raise ValueError(f"system_trust=True leaves no use for ca_file={os.fspath(config.ca_file)!r}")
-    context = config.tls if isinstance(config.tls, ssl.SSLContext) else None
-    if context is not None:
-        for name in CONTEXT_FIELDS:
-            if getattr(config, name) != type(config).__dataclass_fields__[name].default:
-                raise ValueError(f"{name} must be set in the SSLContext that is given as tls, which is used as it is")
-    if config.server_hostname is not None:
-        if not isinstance(config.server_hostname, str):
-            raise TypeError(f"server_hostname must be a str, not {config.server_hostname!r}")
-        try:
-            config.server_hostname.encode("idna")
-        except UnicodeError as error:
-            raise ValueError(f"server_hostname {config.server_hostname!r} is no host name: {error}") from None
-    checks_name = config.verify_ssl if context is None else context.check_hostname
-    if config.tls and checks_name and not config.tls_name:
-        raise ValueError("server_hostname must name whom the certificate is for, unless verify_ssl is False")
-
-
-# What a context is made of; see client_context().
-CONTEXT_FIELDS = ("verify_ssl", "ca_file", "client_cert", "alpn", "tls_minimum_version", "system_trust")
-
-
-def context_of(config: Any) -> ssl.SSLContext:
-    """The context that a `NetworkConfig` asks for, whether or not its `tls` is on. Raises: as `client_context()`."""
-    if isinstance(config.tls, ssl.SSLContext):
-        return config.tls
-    return client_context(
-        verify=config.verify_ssl,
-        ca_file=config.ca_file,
-        client_cert=config.client_cert,
-        alpn=config.alpn,
-        minimum_version=config.tls_minimum_version,
-        system_trust=config.system_trust,
-    )
-
-
-def pins_of(value: object) -> frozenset[bytes]:
-    """The SHA-256 sums of `NetworkConfig.certificate_pin`. Raises: `TypeError`, `ValueError` for what is none."""
-    pins = set()
-    for pin in value if isinstance(value, tuple) else (value,):
-        if isinstance(pin, str):
-            try:
-                digest = bytes.fromhex(pin.replace(":", ""))
-            except ValueError:
-                raise ValueError(f"certificate_pin must be a SHA-256 in hex, not {pin!r}") from None
-        elif isinstance(pin, bytes):
-            digest = pin
-        else:
-            raise TypeError(f"certificate_pin must be hex, 32 bytes or a tuple of these, not {pin!r}")
-        if len(digest) != hashlib.sha256().digest_size:
-            raise ValueError(f"certificate_pin must be 32 bytes (SHA-256), not {len(digest)}: {pin!r}")
-        pins.add(digest)
-    return frozenset(pins)
+    file: FileKey | None
+    data: str | bytes | None
 
 
 class _Secret:
@@ -176,20 +78,26 @@ class _Secret:
 @functools.lru_cache(maxsize=64)
 def _context(
     verify: bool,
-    trusted: Authorities | FileKey,
+    trusted: Authorities | _Trusted,
     certificate: FileKey | None,
     key: FileKey | None,
     password: _Secret,
     alpn: tuple[str, ...],
     minimum_version: ssl.TLSVersion,
+    ignore_unexpected_eof: bool,
 ) -> ssl.SSLContext:
-    context = context_for(trusted) if isinstance(trusted, FileKey) else default_context(trusted)
+    if isinstance(trusted, Authorities):
+        context = default_context(trusted)
+    else:
+        context = context_for(trusted.file, None if trusted.data is None else ca_text(trusted.data))
     context.minimum_version = minimum_version
     # Python's default takes the common name for a host name where a certificate has no subjectAltName. RFC 9525,
     # section 2, forbids that, and browsers, Go and urllib3 refuse.
     context.hostname_checks_common_name = False
     if alpn:
         context.set_alpn_protocols(list(alpn))
+    if ignore_unexpected_eof:
+        context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     if not verify:
         # In this order: ssl refuses CERT_NONE while it is to check names.
         context.check_hostname = False

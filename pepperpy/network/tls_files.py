@@ -123,11 +123,12 @@ def default_context(authorities: Authorities) -> ssl.SSLContext:
     return context
 
 
-def context_for(ca_file: FileKey) -> ssl.SSLContext:
-    """A context that trusts the authorities of that file only. Raises: `ValueError`, which names it."""
+def context_for(ca_file: FileKey | None, ca_data: str | bytes | None) -> ssl.SSLContext:
+    """A context that trusts the authorities of that file and data only. Raises: `ValueError`, which names the file."""
     try:
-        return ssl.create_default_context(cafile=ca_file.path)
+        return ssl.create_default_context(cafile=ca_file and ca_file.path, cadata=ca_data)
     except OSError as error:
+        assert ca_file is not None  # the data was looked at by TLSConfig
         raise _unusable("ca_file", ca_file.path, error, _no_pem("certificate", error)) from error
 
 

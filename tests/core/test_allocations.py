@@ -16,7 +16,7 @@ import pytest
 from support.allocations import IMPOSSIBLE, Starved, Wire
 from support.tiers import by_tier
 
-from pepperpy.network import Delimited, IncompleteReadError, LengthPrefixed, NetworkConfig, NetworkError
+from pepperpy.network import BufferLimits, Delimited, IncompleteReadError, LengthPrefixed, NetworkConfig, NetworkError
 from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.messages.codecs import framer_of
@@ -148,7 +148,7 @@ READINGS: dict[str, Callable[[], Reading]] = {
 async def receive_starved(reading: Reading, reader: Starved, loop: Starved) -> None:
     """Receive a stream to its end, with a reader and a loop of which one meets the failing allocation."""
     protocol = StreamProtocol(
-        NetworkConfig("127.0.0.1", 1, receive_high_water=2000, receive_low_water=100, timeout=None)
+        NetworkConfig("127.0.0.1", 1, buffers=BufferLimits(receive_high=2000, receive_low=100), timeout=None)
     )
     wire = Wire()
     wire.connect(protocol)
@@ -220,7 +220,9 @@ class Outlet:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.protocol = StreamProtocol(NetworkConfig("127.0.0.1", 1, send_high_water=1 << 30, timeout=None))
+        self.protocol = StreamProtocol(
+            NetworkConfig("127.0.0.1", 1, buffers=BufferLimits(send_high=1 << 30), timeout=None)
+        )
         self.got = bytearray()
 
     async def open(self) -> None:
@@ -334,7 +336,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self.protocol = StreamProtocol(
-            NetworkConfig("127.0.0.1", 1, send_high_water=100, send_low_water=10, timeout=None)
+            NetworkConfig("127.0.0.1", 1, buffers=BufferLimits(send_high=100, send_low=10), timeout=None)
         )
         self.wire = Wire(stuffed=True)
         self.wire.connect(self.protocol)

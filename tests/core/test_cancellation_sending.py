@@ -50,7 +50,7 @@ async def full_connection(**settings: object) -> AsyncIterator[tuple[Peer, Netwo
 
 async def fill(client: NetworkClient, data: bytes) -> None:
     await client.send(data)
-    assert client.stats.bytes_queued >= client.config.send_high_water, "the next send would not wait"
+    assert client.stats.bytes_queued >= client.config.buffers.send_high, "the next send would not wait"
 
 
 def read_now(peer: Peer) -> bytes:

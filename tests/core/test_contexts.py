@@ -16,7 +16,7 @@ from support.certificates import server_cert, server_context
 from support.servers import client_of, echo_server
 from support.tls_peer import tls_client_of
 
-from pepperpy.network import Delimited, NetworkClient, NetworkConfig, NetworkPool
+from pepperpy.network import BufferLimits, Delimited, Heartbeat, NetworkClient, NetworkConfig, NetworkPool
 
 
 class Luggage:
@@ -51,7 +51,7 @@ async def echo(client: NetworkClient) -> None:
 
 async def test_an_open_connection_keeps_nothing_of_the_task_that_made_and_used_it() -> None:
     async with echo_server() as port:
-        client = client_of(port, receive_high_water=100, receive_low_water=10)
+        client = client_of(port, buffers=BufferLimits(receive_high=100, receive_low=10))
 
         async def connect_and_use() -> None:
             await client.connect()
@@ -123,11 +123,9 @@ async def test_a_client_that_reconnects_runs_its_callables_in_nobodys_context() 
             port,
             reconnect=True,
             retry_delay=0.01,
-            heartbeat_interval=0.01,
-            heartbeat_timeout=5,
+            heartbeat=Heartbeat(heartbeat, interval=0.01, timeout=5),
             on_state=on_state,
             on_connect=on_connect,
-            heartbeat=heartbeat,
         )
 
         async def connect() -> None:

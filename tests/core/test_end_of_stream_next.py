@@ -17,6 +17,7 @@ from pepperpy.network import (
     ClosedError,
     ConnectionLostError,
     DecodeError,
+    Heartbeat,
     JSONLines,
     LengthPrefixed,
     NetworkClient,
@@ -219,7 +220,10 @@ async def test_a_heartbeat_ends_with_the_peers_stream_and_leaves_the_sending_sid
         nonlocal beats
         beats += 1
 
-    async with peer_and_client(heartbeat=beat, heartbeat_interval=0.02, heartbeat_timeout=0.02) as (peer, client):
+    async with peer_and_client(heartbeat=Heartbeat(beat, interval=0.02, timeout=0.02)) as (
+        peer,
+        client,
+    ):
         await peer.send(b"unread")
         peer.send_eof()
         await ended(client)

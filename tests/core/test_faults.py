@@ -10,7 +10,7 @@ import socket
 import pytest
 from support.servers import TOO_MUCH, client_behind_faults, client_of, peer_and_client
 
-from pepperpy.network import ConnectionLostError, IncompleteReadError, NetworkClient, NetworkTimeoutError
+from pepperpy.network import BufferLimits, ConnectionLostError, IncompleteReadError, NetworkClient, NetworkTimeoutError
 from pepperpy.network.testing import Faults
 
 # Lines, a record with a separator of two bytes, a fixed one: 300 bytes in which every receive has its part.
@@ -132,7 +132,7 @@ async def test_each_side_can_end_while_the_other_goes_on() -> None:
 
 
 async def test_a_peer_that_never_reads_costs_bounded_memory_and_a_bounded_disconnect() -> None:
-    async with peer_and_client(close_timeout=0.1, send_high_water=100_000) as (_, client):
+    async with peer_and_client(close_timeout=0.1, buffers=BufferLimits(send_high=100_000)) as (_, client):
         with pytest.raises(NetworkTimeoutError):
             while True:
                 await client.send(b"x" * 50_000, timeout=0.05)
@@ -145,7 +145,7 @@ async def test_a_peer_that_never_reads_costs_bounded_memory_and_a_bounded_discon
 
 
 async def test_a_client_that_does_not_receive_stops_reading_and_loses_nothing() -> None:
-    async with peer_and_client(receive_high_water=100_000, receive_low_water=10_000) as (peer, client):
+    async with peer_and_client(buffers=BufferLimits(receive_high=100_000, receive_low=10_000)) as (peer, client):
         data = b"".join(b"%07d\n" % number for number in range(1_000_000))
         sending = asyncio.create_task(peer.send(data))
         while client.stats.bytes_buffered < 100_000:
@@ -171,7 +171,7 @@ async def test_disconnect_sends_what_was_accepted_to_a_slow_reader() -> None:
                 await client.send(piece)
 
         sending = asyncio.create_task(send_all())
-        while client.stats.bytes_queued < client.config.send_high_water:
+        while client.stats.bytes_queued < client.config.buffers.send_high:
             await asyncio.sleep(0)
         sending.cancel()
         await asyncio.wait([sending])

@@ -14,7 +14,7 @@ from support.held_up import LIMIT_S, hold_up
 from support.servers import peer_and_client
 from support.tls_peer import TRANSPORTS, tls_peer_and_client, use_transport
 
-from pepperpy.network import Delimited, NetworkClient, NetworkConfig, NetworkPool
+from pepperpy.network import Delimited, Heartbeat, NetworkClient, NetworkConfig, NetworkPool
 from pepperpy.network.watchdog import time_limit
 
 RECEIVES: dict[str, tuple[Callable[[NetworkClient], Any], bytes]] = {
@@ -72,7 +72,7 @@ async def test_a_heartbeat_that_was_answered_is_no_loss() -> None:
     async def beat(connection: NetworkClient) -> None:
         await connection.send(b"ping\n")
 
-    settings = {"heartbeat": beat, "heartbeat_interval": LIMIT_S, "heartbeat_timeout": LIMIT_S}
+    settings = {"heartbeat": Heartbeat(beat, interval=LIMIT_S, timeout=LIMIT_S)}
     async with peer_and_client(**settings) as (peer, client):
         for _ in range(3):
             assert await peer.receive(5) == b"ping\n"

@@ -30,7 +30,7 @@ from support.oracle import (
 )
 from support.tiers import by_tier
 
-from pepperpy.network import BusyError, NetworkConfig, NetworkTimeoutError
+from pepperpy.network import BufferLimits, BusyError, NetworkConfig, NetworkTimeoutError
 from pepperpy.network.last_turns import LAST_TURNS
 
 KIB = 1024
@@ -100,7 +100,11 @@ class Receiving(RuleBasedStateMachine):
     def connect(self, marks: tuple[int, int], max_message_size: int) -> None:
         high, low = marks
         config = NetworkConfig(
-            "memory", 1, timeout=None, receive_high_water=high, receive_low_water=low, max_message_size=max_message_size
+            "memory",
+            1,
+            timeout=None,
+            buffers=BufferLimits(receive_high=high, receive_low=low),
+            max_message_size=max_message_size,
         )
         self.bench = Workbench(self.loop_factory, config)
         self.client, self.transport = self.bench.client, self.bench.transport

@@ -15,7 +15,7 @@ from support.oracle import ReceivedStream, SentStream, check_counters, differenc
 from support.tiers import by_tier
 from support.transport_by_hand import SocketByHand
 
-from pepperpy.network import ClosedError, ConnectionLostError, NetworkConfig, NetworkTimeoutError
+from pepperpy.network import BufferLimits, ClosedError, ConnectionLostError, NetworkConfig, NetworkTimeoutError
 from pepperpy.network.last_turns import LAST_TURNS
 
 SIZES = st.one_of(
@@ -44,7 +44,7 @@ class Sending(RuleBasedStateMachine):
     )
     def connect(self, marks: tuple[int, int], room: int, on_socket: bool) -> None:
         high, low = marks
-        config = NetworkConfig("memory", 1, None, send_high_water=high, send_low_water=low)
+        config = NetworkConfig("memory", 1, None, buffers=BufferLimits(send_high=high, send_low=low))
         self.bench = Workbench(self.loop_factory, config, on_socket)
         self.transport = self.bench.transport
         if not on_socket:

@@ -14,7 +14,14 @@ import time
 import pytest
 from support.servers import TOO_MUCH, client_of, echo_server, peer_and_client
 
-from pepperpy.network import ClosedError, ConnectionLostError, NetworkClient, NetworkTimeoutError, UsageError
+from pepperpy.network import (
+    BufferLimits,
+    ClosedError,
+    ConnectionLostError,
+    NetworkClient,
+    NetworkTimeoutError,
+    UsageError,
+)
 from pepperpy.network.backoff import may_pass
 
 EXIT = """
@@ -138,7 +145,7 @@ async def test_a_forked_child_whose_loop_goes_on_sends_nothing_again() -> None:
 @pytest.mark.parametrize("size", [4, len(TOO_MUCH)], ids=["free", "transport full"])
 def test_what_another_loop_may_not_send_is_not_sent(size: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = client_of(listener.getsockname()[1], send_high_water=1 << 30)
+        client = client_of(listener.getsockname()[1], buffers=BufferLimits(send_high=1 << 30))
         first, second = asyncio.SelectorEventLoop(), asyncio.SelectorEventLoop()
         first.run_until_complete(client.connect())
         first.run_until_complete(client.send(b"x" * size))
@@ -153,7 +160,7 @@ def test_what_another_loop_may_not_send_is_not_sent(size: int) -> None:
 
 
 async def test_the_time_limit_of_a_send_spans_all_its_waits() -> None:
-    async with peer_and_client(send_high_water=1, send_low_water=0) as (peer, client):
+    async with peer_and_client(buffers=BufferLimits(send_high=1, send_low=0)) as (peer, client):
         await client.send(b"x" * (8 << 20))
         loop = asyncio.get_running_loop()
         started = loop.time()

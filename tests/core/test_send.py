@@ -113,7 +113,7 @@ async def test_send_waits_while_the_peer_does_not_read_and_times_out_with_nothin
     async with peer_and_client() as (peer, client):
         await client.send(TOO_MUCH)
         queued = client.stats.bytes_queued
-        assert queued >= client.config.send_high_water
+        assert queued >= client.config.buffers.send_high
         with pytest.raises(NetworkTimeoutError, match="send timed out"):
             await client.send(b"never", timeout=0.05)
         assert client.stats.bytes_queued == queued

@@ -14,7 +14,15 @@ from support.cancelling import until
 from support.servers import client_of, peer_and_client
 from support.tls_peer import TRANSPORTS, UPGRADED, tls_peer_and_client, use_transport
 
-from pepperpy.network import ClosedError, NetworkClient, NetworkConfig, NetworkError, NetworkPool, NetworkTimeoutError
+from pepperpy.network import (
+    BufferLimits,
+    ClosedError,
+    NetworkClient,
+    NetworkConfig,
+    NetworkError,
+    NetworkPool,
+    NetworkTimeoutError,
+)
 from pepperpy.network.testing import memory_pair
 
 # Far more than a kernel holds for a connection.
@@ -79,7 +87,7 @@ WAYS: list[Callable[[NetworkClient], Awaitable[None]]] = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 async def test_a_peer_whose_bytes_are_dropped_sees_a_reset(over: str, way: Callable[..., Awaitable[None]]) -> None:
-    async with connection(over, close_timeout=0.05, send_high_water=64 << 20) as (sock, client):
+    async with connection(over, close_timeout=0.05, buffers=BufferLimits(send_high=64 << 20)) as (sock, client):
         await client.send(FILE)
         await way(client)
         assert await end_of(sock) == "reset"

@@ -23,6 +23,7 @@ from pepperpy.network import (
     NetworkClient,
     NetworkConfig,
     ProxyError,
+    TLSConfig,
     TLSError,
     lookup,
 )
@@ -88,7 +89,7 @@ async def test_an_answer_is_forgotten_when_what_accepts_there_is_not_the_server(
 
     async with echo_server() as port:
         for settings, error in (
-            ({"tls": True, "ca_file": ca_file()}, TLSError),
+            ({"tls": TLSConfig(ca_file=ca_file())}, TLSError),
             ({"on_connect": refuse}, ConnectError),
             ({"proxy": f"http://proxy.test:{port}"}, ProxyError),
         ):
@@ -98,7 +99,7 @@ async def test_an_answer_is_forgotten_when_what_accepts_there_is_not_the_server(
                     await NetworkClient(NetworkConfig("host.test", port, retries=0, timeout=5, **settings)).connect()
             assert len(names.asked) == 2
         names.asked.clear()
-        async with HTTPClient(HTTPConfig(retries=0, ca_file=ca_file())) as client:
+        async with HTTPClient(HTTPConfig(retries=0, tls=TLSConfig(ca_file=ca_file()))) as client:
             for _ in range(2):
                 with pytest.raises(ConnectError):
                     await client.get(f"https://host.test:{port}")
@@ -123,7 +124,7 @@ async def test_after_a_failure_connecting_begins_with_the_next_address() -> None
         first = await asyncio.start_server(silent, "127.0.0.1", port)
         second = await asyncio.start_server(good, "127.0.0.2", port, ssl=server_context(server_cert()))
         async with first, second:
-            config = HTTPConfig(ca_file=ca_file(), connect_timeout=0.3, retries=1, retry_delay=0)
+            config = HTTPConfig(tls=TLSConfig(ca_file=ca_file()), connect_timeout=0.3, retries=1, retry_delay=0)
             async with HTTPClient(config) as client:
                 for attempts in (2, 1):
                     answer = await client.request("POST", f"https://localhost:{port}/", data=b"")

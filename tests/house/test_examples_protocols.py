@@ -24,6 +24,7 @@ from pepperpy.network import (
     NetworkConfig,
     NetworkTimeoutError,
     ProtocolError,
+    TLSConfig,
     TLSError,
 )
 from pepperpy.network.testing import Peer, scripted_peer
@@ -113,7 +114,7 @@ async def until_line(lines: AsyncIterator[str], end: str) -> list[str]:
     return found
 
 
-QUICK = {"ca_file": ca_file(), "timeout": 10, "retry_delay": 0.01, "max_retry_delay": 0.02}
+QUICK = {"tls": TLSConfig(ca_file=ca_file()), "timeout": 10, "retry_delay": 0.01, "max_retry_delay": 0.02}
 
 
 async def test_the_line_client_goes_on_after_each_restart_of_its_server_logged_in_and_answering() -> None:
@@ -207,16 +208,16 @@ def test_starttls_as_a_program(mail_server: int) -> None:
 
 async def test_starttls_with_a_real_server_and_only_with_one_that_is_trusted(mail_server: int) -> None:
     module = example("starttls")
-    config = NetworkConfig("127.0.0.1", mail_server, ca_file=ca_file())
+    config = NetworkConfig("127.0.0.1", mail_server)
     async with NetworkClient(config) as client:
-        assert "STARTTLS" in await module.start_tls(client)
+        assert "STARTTLS" in await module.start_tls(client, TLSConfig(ca_file=ca_file()))
         assert client.tls is not None
         with pytest.raises(module.SMTPError, match="250 expected: 500"):
             await module.ask(client, "NONSENSE", "250")
         assert await module.ask(client, "QUIT", "221")
-    async with NetworkClient(config.replace(ca_file=None)) as client:
+    async with NetworkClient(config) as client:
         with pytest.raises(TLSError, match="certificate"):
-            await module.start_tls(client)
+            await module.start_tls(client, TLSConfig())
         assert not client.is_connected
 
 
@@ -244,5 +245,5 @@ async def test_starttls_is_not_fooled(offer: bytes, answer: bytes | None, error:
 
     async with scripted_peer(script) as server, NetworkClient(server.config) as client:
         with pytest.raises((TLSError, module.SMTPError), match=error):
-            await module.start_tls(client)
+            await module.start_tls(client, TLSConfig())
         assert client.tls is None

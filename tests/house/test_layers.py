@@ -18,10 +18,11 @@ PACKAGE = "pepperpy.network"
 # From the ground up. A module may import those of its own storey and of the storeys named behind it. "http.*" is
 # all of a folder.
 STOREYS = {
-    "ground": ("errors printable checks last_turns detached timers lazy_types", ""),
+    "ground": ("errors printable units checks arguments settings last_turns detached timers lazy_types", ""),
     "core": ("_core _core.*", "ground"),
     "shared": (
-        "hosts proxy_url tls_files tls config config_url json_codec backoff watchdog daemon_threads lookup",
+        "hosts proxy_url socket_checks keepalive tls_config tls_files tls tcp_settings config config_url json_codec"
+        " backoff watchdog daemon_threads lookup",
         "ground",
     ),
     "link": ("link", "ground core shared"),
@@ -41,6 +42,7 @@ UPWARD: set[str] = set()
 # Those for annotations only, under TYPE_CHECKING, may run upwards where they are listed here.
 ANNOTATIONS = {
     "config -> tcp.client",  # its callables take a NetworkClient
+    "tcp_settings -> tcp.client",
     "link -> requests.exchanges",  # a link has the requests of its connection
     "requests.exchanges -> tcp.client",
 }

@@ -17,14 +17,14 @@ from pepperpy.network.http.arguments import INSTEAD
 NEWCOMERS: list[tuple[dict[str, Any], str]] = [
     ({"verify": False}, "write verify_ssl=False"),
     ({"ssl": False}, "write verify_ssl=False"),
-    ({"cert": "me.pem"}, r"write HTTPConfig\(client_cert="),
+    ({"cert": "me.pem"}, r"write HTTPConfig\(tls=TLSConfig\(client_cert="),
     ({"follow_redirects": True}, "write allow_redirects="),
     ({"proxies": {}}, "write proxy="),
     ({"content": b"x"}, "write data="),
     ({"body": b"x"}, "write data="),
     ({"stream": True}, r"write async with client\.stream"),
     ({"max_retries": 3}, "write retries="),
-    ({"ca_file": "x"}, r"HTTPClient\(HTTPConfig\(ca_file="),
+    ({"ca_file": "x"}, r"write HTTPConfig\(tls=TLSConfig\(ca_file="),
     ({"connect_timeout": 3}, r"HTTPClient\(HTTPConfig\(connect_timeout="),
     ({"heders": {}}, "did you mean 'headers'"),
     ({"max_redirect": 3}, "did you mean 'max_redirects'"),
@@ -88,9 +88,9 @@ def test_a_client_of_a_url_says_where_it_goes_and_does_not_show_it(url: Any) -> 
 
 async def test_a_path_as_verify_ssl_is_told_where_authorities_go() -> None:
     async with HTTPClient() as client:
-        with pytest.raises(TypeError, match=r"not 'ca\.pem'; HTTPConfig\(ca_file="):
+        with pytest.raises(TypeError, match=r"not 'ca\.pem'; HTTPConfig\(tls=TLSConfig\(ca_file="):
             await client.get("https://host.example", verify_ssl="ca.pem")
-    with pytest.raises(TypeError, match=r"not 'ca\.pem'; HTTPConfig\(ca_file="):
+    with pytest.raises(TypeError, match=r"not 'ca\.pem'; HTTPConfig\(tls=TLSConfig\(ca_file="):
         HTTPConfig(verify_ssl="ca.pem")
 
 

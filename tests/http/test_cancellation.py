@@ -18,7 +18,7 @@ from support.certificates import ca_file, server_cert
 from support.http_faults import chunked_response, response
 from support.http_peer import Connection, Request, http_peer
 
-from pepperpy.network import HTTPClient, HTTPConfig
+from pepperpy.network import HTTPClient, HTTPConfig, TLSConfig
 
 Call = Callable[[HTTPClient, str], Coroutine[Any, Any, str]]
 
@@ -99,7 +99,10 @@ async def peer_and_config(certificate: Path | None) -> AsyncIterator[tuple[Any, 
     async with http_peer(serve, certificate=certificate) as peer:
         # A connection of which close() is never told would use up the test's time.
         trusted = certificate and ca_file()
-        yield peer, HTTPConfig(peer.url, ca_file=trusted, retry_delay=0, max_connections=3, close_timeout=1000)
+        yield (
+            peer,
+            HTTPConfig(peer.url, tls=TLSConfig(ca_file=trusted), retry_delay=0, max_connections=3, close_timeout=1000),
+        )
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -139,7 +142,7 @@ async def test_a_cancelled_call_harms_no_other(kind: str, fresh: bool, certifica
 @pytest.mark.parametrize("mode", Mode)
 async def test_a_call_cancelled_in_a_handshake_harms_no_other(web: Any, mode: Mode) -> None:
     # nginx, because asyncio's server reports a client that leaves in the middle of a handshake.
-    config = HTTPConfig(ca_file=ca_file(), max_connections=3)
+    config = HTTPConfig(tls=TLSConfig(ca_file=ca_file()), max_connections=3)
 
     async def get(client: HTTPClient, name: str) -> str:
         return str((await client.get_json(web.https_url("/echo"), params={"name": name}))["uri"])

@@ -11,7 +11,7 @@ import pytest
 from support.http_faults import answering, response
 from support.http_peer import Connection, http_peer
 
-from pepperpy.network import ClosedError, HTTPClient, HTTPConfig, NetworkError, NotConnectedError, UsageError
+from pepperpy.network import ClosedError, HTTPClient, HTTPConfig, NetworkError, NotConnectedError, TLSConfig, UsageError
 
 
 async def test_a_client_opens_with_the_first_request_and_closes_for_good() -> None:
@@ -51,7 +51,7 @@ async def test_nothing_is_left_to_wait_for_after_closing(web: Any) -> None:
     from support.certificates import ca_file
 
     before = open_descriptors()
-    client = HTTPClient(HTTPConfig(ca_file=ca_file()))
+    client = HTTPClient(HTTPConfig(tls=TLSConfig(ca_file=ca_file())))
     urls = [web.url("/text"), web.https_url("/text")] * 5
     await asyncio.gather(*(client.get(url) for url in urls))
     assert client.stats.open_connections > 1

@@ -23,6 +23,7 @@ from pepperpy.network import (
     NetworkTimeoutError,
     ProtocolError,
     ResponseTooLargeError,
+    TLSConfig,
 )
 from pepperpy.network.http.aiohttp_transport.connector import MAX_INTERIM_RESPONSES
 
@@ -221,7 +222,7 @@ async def test_a_redirect_from_https_to_http_is_not_followed(web: Any) -> None:
     connector = aiohttp.TCPConnector(ssl=client_context())
     async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as answer:
         assert answer.url.scheme == "http"
-    async with HTTPClient(HTTPConfig(ca_file=ca_file())) as client:
+    async with HTTPClient(HTTPConfig(tls=TLSConfig(ca_file=ca_file()))) as client:
         with pytest.raises(RedirectError, match=r"from https to http://127\.0\.0\.1"):
             await client.get(url)
         followed = client.config.replace(allow_downgrade=True)

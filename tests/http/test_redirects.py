@@ -10,9 +10,9 @@ from support.certificates import ca_file
 from support.http_faults import answering, response
 from support.http_peer import http_peer
 
-from pepperpy.network import HTTPClient, HTTPConfig, RedirectError
+from pepperpy.network import HTTPClient, HTTPConfig, RedirectError, TLSConfig
 
-TRUSTING = HTTPConfig(ca_file=ca_file())
+TRUSTING = HTTPConfig(tls=TLSConfig(ca_file=ca_file()))
 
 
 async def test_redirects_are_followed_and_remembered(web: Any) -> None:

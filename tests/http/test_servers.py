@@ -13,9 +13,9 @@ from support.certificates import ca_file, client_cert
 from support.nginx import BIG, BIG_SHA256, BIG_SIZE, BOMB_SIZE, JSON, PASSWORD, TEXT, USER
 from support.proxies import PROXY_CREDENTIALS
 
-from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, ProxyError, ResponseTooLargeError
+from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, ProxyError, ResponseTooLargeError, TLSConfig
 
-TRUSTING = HTTPConfig(ca_file=ca_file())
+TRUSTING = HTTPConfig(tls=TLSConfig(ca_file=ca_file()))
 LOCKED = ":".join(PROXY_CREDENTIALS)
 
 
@@ -153,7 +153,7 @@ async def test_a_client_certificate_is_shown(web: Any) -> None:
     async with HTTPClient(TRUSTING) as client:
         with pytest.raises(HTTPStatusError, match="400"):
             await client.get(web.mtls_url("/text"))
-    async with HTTPClient(HTTPConfig(ca_file=ca_file(), client_cert=client_cert())) as client:
+    async with HTTPClient(HTTPConfig(tls=TLSConfig(ca_file=ca_file(), client_cert=client_cert()))) as client:
         assert await client.get(web.mtls_url("/text")) == TEXT
 
 

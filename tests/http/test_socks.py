@@ -13,9 +13,9 @@ from support.certificates import ca_file
 from support.nginx import TEXT, Nginx
 from support.proxies import PROXY_CREDENTIALS, microsocks
 
-from pepperpy.network import HTTPClient, HTTPConfig, NetworkTimeoutError, ProxyError, TLSError
+from pepperpy.network import HTTPClient, HTTPConfig, NetworkTimeoutError, ProxyError, TLSConfig, TLSError
 
-TRUSTING = HTTPConfig(ca_file=ca_file(), retries=0)
+TRUSTING = HTTPConfig(tls=TLSConfig(ca_file=ca_file()), retries=0)
 USER, PASSWORD = PROXY_CREDENTIALS
 
 

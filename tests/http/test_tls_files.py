@@ -15,7 +15,7 @@ from support.certificates import ca_file, client_cert, expired_cert, server_cert
 from support.nginx import TEXT, Nginx
 from support.tls_by_hand import TRUSTING, TLSByHand, listening, refusal
 
-from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, TLSError
+from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, TLSConfig, TLSError
 from pepperpy.network.tls import client_context
 
 SECRET = "s3cr3t-w0rd"
@@ -61,7 +61,7 @@ async def test_a_client_certificate_is_shown_in_whichever_form_it_is_given(web: 
         (cert, key, None),
         (cert, key, "not needed"),
     ):
-        async with HTTPClient(TRUSTING.replace(client_cert=given)) as client:
+        async with HTTPClient(TRUSTING.replace(tls=TLSConfig(ca_file=ca_file(), client_cert=given))) as client:
             assert await client.get(web.mtls_url("/text")) == TEXT
             assert await client.get(web.mtls_url("/text"), verify_ssl=False) == TEXT
             # Also to a server that does not ask for it.
@@ -91,7 +91,8 @@ async def test_a_client_certificate_that_the_server_refuses(certificate: Callabl
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     server = TLSByHand(context)
     async with listening(server.serve) as url:
-        error = await refusal(url, TRUSTING.replace(client_cert=certificate and certificate()))
+        tls = TLSConfig(ca_file=ca_file(), client_cert=certificate and certificate())
+        error = await refusal(url, TRUSTING.replace(tls=tls))
     assert type(error) is TLSError
     assert words in error.message
     assert server.received == b""
@@ -122,7 +123,7 @@ def test_a_client_certificate_that_cannot_be_used_is_a_value_error(
 ) -> None:
     paths = tuple(pem / f"{name}.pem" for name in given[:2])
     with pytest.raises(ValueError) as caught:
-        client_context(client_cert=(*paths, *given[2:]) if len(given) > 1 else paths[0])
+        client_context(TLSConfig(client_cert=(*paths, *given[2:]) if len(given) > 1 else paths[0]))
     message = str(caught.value)
     assert message.startswith(f"client_cert '{pem}/")
     assert re.search(rf"{reason}$", message)
@@ -137,10 +138,10 @@ def test_a_client_certificate_that_cannot_be_used_is_a_value_error(
 )
 def test_a_client_certificate_of_a_wrong_type_is_a_type_error_that_shows_no_password(given: Any) -> None:
     with pytest.raises(TypeError, match=r"^client_cert must be a path, ") as caught:
-        client_context(client_cert=given)
+        client_context(TLSConfig(client_cert=given))
     assert SECRET not in str(caught.value)
     with pytest.raises(TypeError, match=r"^client_cert must be a path, "):
-        HTTPConfig(client_cert=given)
+        HTTPConfig(tls=TLSConfig(client_cert=given))
 
 
 # ---- The authorities ----
@@ -162,14 +163,14 @@ def test_a_client_certificate_of_a_wrong_type_is_a_type_error_that_shows_no_pass
 async def test_authorities_that_cannot_be_used_are_a_value_error_when_the_client_opens(
     name: str, reason: str, pem: Path
 ) -> None:
-    config = HTTPConfig(ca_file=pem / name)  # the file may come later
+    config = HTTPConfig(tls=TLSConfig(ca_file=pem / name))  # the file may come later
     client = HTTPClient(config)
     for open_it in (client.initialize, lambda: client.get("https://localhost/")):
         with pytest.raises(ValueError, match=rf"^ca_file '/\S+' cannot be used: .*{reason}"):
             await open_it()
     await client.close()
     with pytest.raises(ValueError, match=r"^ca_file "):
-        client_context(ca_file=pem / name)
+        client_context(TLSConfig(ca_file=pem / name))
 
 
 # ---- Contexts are shared ----
@@ -182,18 +183,18 @@ def test_a_context_is_built_once_for_the_same_files_and_anew_when_one_changes(tm
 
     def contexts() -> list[ssl.SSLContext]:
         return [
-            client_context(),
-            client_context(verify=False),
-            client_context(ca_file=trusted),
-            client_context(client_cert=own),
-            client_context(ca_file=trusted, client_cert=(own, own)),
-            client_context(ca_file=trusted, client_cert=(own, own, SECRET)),
+            client_context(TLSConfig()),
+            client_context(TLSConfig(verify=False)),
+            client_context(TLSConfig(ca_file=trusted)),
+            client_context(TLSConfig(client_cert=own)),
+            client_context(TLSConfig(ca_file=trusted, client_cert=(own, own))),
+            client_context(TLSConfig(ca_file=trusted, client_cert=(own, own, SECRET))),
         ]
 
     before = contexts()
     assert len(set(before)) == len(before)
     assert contexts() == before
-    assert client_context(ca_file=str(trusted), client_cert=(str(own), str(own))) is before[4]
+    assert client_context(TLSConfig(ca_file=str(trusted), client_cert=(str(own), str(own)))) is before[4]
 
     stamp = os.stat(own).st_mtime_ns
     os.utime(own, ns=(stamp, stamp + 1))
@@ -211,9 +212,9 @@ def test_a_context_is_built_once_for_the_same_files_and_anew_when_one_changes(tm
 def test_every_context_wants_tls_1_2_and_checks_unless_told_not_to(pem: Path) -> None:
     for verify in (True, False):
         for context in (
-            client_context(verify=verify),
-            client_context(verify=verify, ca_file=ca_file()),
-            client_context(verify=verify, client_cert=(pem / "cert.pem", pem / "locked.pem", SECRET)),
+            client_context(TLSConfig(verify=verify)),
+            client_context(TLSConfig(verify=verify, ca_file=ca_file())),
+            client_context(TLSConfig(verify=verify, client_cert=(pem / "cert.pem", pem / "locked.pem", SECRET))),
         ):
             assert context.minimum_version is ssl.TLSVersion.TLSv1_2
             assert context.check_hostname is verify

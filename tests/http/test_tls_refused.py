@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.certificates import (
+    ca_file,
     client_cert,
     common_name_cert,
     expired_cert,
@@ -30,7 +31,7 @@ from support.nginx import TEXT, Nginx
 from support.processes import reserved_ports, server_process, wait_until
 from support.tls_by_hand import TRUSTING, TLSByHand, listening, refusal
 
-from pepperpy.network import HTTPClient, HTTPConfig, TLSError
+from pepperpy.network import HTTPClient, HTTPConfig, TLSConfig, TLSError
 from pepperpy.network.tls import describe_failure
 
 SECRET = "s3cr3t-w0rd"
@@ -214,7 +215,10 @@ async def test_nothing_is_warned_of_when_all_is_verified(caplog: Any) -> None:
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("config", [HTTPConfig(), TRUSTING, TRUSTING.replace(client_cert=client_cert())])
+SHOWING_ONE = TRUSTING.replace(tls=TLSConfig(ca_file=ca_file(), client_cert=client_cert()))
+
+
+@pytest.mark.parametrize("config", [HTTPConfig(), TRUSTING, SHOWING_ONE])
 async def test_a_verified_request_never_gets_an_unverified_connection(config: HTTPConfig) -> None:
     server = TLSByHand(server_context(self_signed_cert()))
     async with listening(server.serve) as url, HTTPClient(config) as client:

@@ -13,6 +13,7 @@ from support.servers import peer_and_client
 from pepperpy.network import (
     COBS,
     SLIP,
+    BufferLimits,
     Codec,
     Delimited,
     Fixed,
@@ -264,7 +265,7 @@ async def test_a_stream_that_ends_inside_a_message_hands_over_its_part_once(code
 
 
 async def test_a_message_beyond_the_high_water_mark_is_received() -> None:
-    async with peer_and_client(receive_high_water=1000, receive_low_water=10) as (peer, client):
+    async with peer_and_client(buffers=BufferLimits(receive_high=1000, receive_low=10)) as (peer, client):
         for codec in (
             LengthPrefixed(),
             Delimited(),

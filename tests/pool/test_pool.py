@@ -21,6 +21,7 @@ from pepperpy.network import (
     NetworkPool,
     NotConnectedError,
     PoolTimeoutError,
+    TLSConfig,
     UsageError,
 )
 
@@ -221,7 +222,7 @@ async def _full(client: NetworkClient, server: socket.socket) -> socket.socket:
     peer = server.accept()[0]
     peer.setblocking(False)
     await client.send(TOO_MUCH)
-    assert client.stats.bytes_queued >= client.config.send_high_water
+    assert client.stats.bytes_queued >= client.config.buffers.send_high
     return peer
 
 
@@ -237,7 +238,9 @@ async def test_tls_that_waited_for_room_does_not_begin_on_the_connection_of_the_
         async with NetworkPool(NetworkConfig("127.0.0.1", server.getsockname()[1]), 0, 1) as pool:
             async with pool.acquire() as client:
                 peer = await _full(client, server)
-                upgrading = asyncio.create_task(client.start_tls(client_context(), "localhost"))
+                upgrading = asyncio.create_task(
+                    client.start_tls(TLSConfig(context=client_context(), server_hostname="localhost"))
+                )
                 # Left in the tick in which the last byte has gone, before the other task can run.
                 await _all_has_left(client, peer)
             async with pool.acquire() as other:

@@ -15,7 +15,7 @@ from support.certificates import client_context, server_cert, server_context
 from support.line_server import LineServer, ask, is_consistent, server_and_pool
 from support.servers import TOO_MUCH
 
-from pepperpy.network import ClosedError, ConnectionLostError, NetworkClient, NetworkPool
+from pepperpy.network import ClosedError, ConnectionLostError, NetworkClient, NetworkPool, TLSConfig
 
 
 async def _fail(client: NetworkClient, server: LineServer) -> None:
@@ -74,9 +74,8 @@ async def _end_the_sending_side(client: NetworkClient, server: LineServer) -> No
 
 async def _go_on_with_tls(client: NetworkClient, server: LineServer) -> None:
     await ask(client)
-    await asyncio.gather(
-        server.open[-1].start_tls(server_context(server_cert())), client.start_tls(client_context(), "localhost")
-    )
+    tls = TLSConfig(context=client_context(), server_hostname="localhost")
+    await asyncio.gather(server.open[-1].start_tls(server_context(server_cert())), client.start_tls(tls))
     await ask(client)
 
 

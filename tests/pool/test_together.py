@@ -12,12 +12,20 @@ from support.certificates import ca_file, server_cert, server_context
 from support.line_server import ask, line_server, pool_of, server_and_pool
 from support.mortal import echo, mortal_server
 
-from pepperpy.network import ClosedError, JSONLines, LengthPrefixed, NetworkClient, NetworkConfig, NetworkPool
+from pepperpy.network import (
+    ClosedError,
+    JSONLines,
+    LengthPrefixed,
+    NetworkClient,
+    NetworkConfig,
+    NetworkPool,
+    TLSConfig,
+)
 
 
 async def test_a_pool_over_tls_lends_its_connections_again_and_drops_those_that_end() -> None:
     async with mortal_server(echo, server_context(server_cert())) as server:
-        config = NetworkConfig("127.0.0.1", server.port, timeout=10, tls=True, ca_file=ca_file(), on_connect=ask)
+        config = NetworkConfig("127.0.0.1", server.port, timeout=10, tls=TLSConfig(ca_file=ca_file()), on_connect=ask)
         async with NetworkPool(config, 2, 2) as pool:
 
             async def work(number: int) -> None:

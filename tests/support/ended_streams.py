@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from pepperpy.network import NetworkClient, NetworkConfig
+from pepperpy.network import NetworkClient, NetworkConfig, TLSConfig
 from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
 from support.mortal import Handler
@@ -34,7 +34,7 @@ async def client_over(over: str, folder: Path, handler: Handler, **settings: obj
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         where |= {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}
         if context is not None:
-            where |= {"tls": True, "ca_file": ca_file()}
+            where |= {"tls": TLSConfig(ca_file=ca_file())}
     client = NetworkClient(NetworkConfig(**where | settings))
     try:
         await client.connect()

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from pepperpy.network import ConnectError, HTTPClient, HTTPConfig, NetworkError
+from pepperpy.network import ConnectError, HTTPClient, HTTPConfig, NetworkError, TLSConfig
 from support.certificates import ca_file
 from support.http_faults import response
 
-TRUSTING = HTTPConfig(ca_file=ca_file(), retries=2, retry_delay=0)
+TRUSTING = HTTPConfig(tls=TLSConfig(ca_file=ca_file()), retries=2, retry_delay=0)
 
 
 class TLSByHand:

@@ -15,7 +15,7 @@ from typing import Any
 import aiofastnet
 import pytest
 
-from pepperpy.network import NetworkClient
+from pepperpy.network import NetworkClient, TLSConfig
 from pepperpy.network.tcp import handshake
 from support.certificates import ca_file, server_cert, server_context
 from support.servers import client_of
@@ -104,8 +104,10 @@ class TLSPeer:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
 
-def tls_client_of(port: int, **settings: object) -> NetworkClient:
-    return client_of(port, **{"tls": True, "ca_file": ca_file()} | settings)
+def tls_client_of(port: int, **settings: Any) -> NetworkClient:
+    """A client that trusts the tests' authority; fields of `TLSConfig` may be given as settings."""
+    fields = {name: settings.pop(name) for name in TLSConfig.__dataclass_fields__ if name in settings}
+    return client_of(port, **{"tls": TLSConfig(**{"ca_file": ca_file()} | fields)} | settings)
 
 
 @contextlib.asynccontextmanager

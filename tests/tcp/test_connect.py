@@ -14,7 +14,7 @@ import time
 import pytest
 from support.servers import client_of, echo_server, peer_and_client
 
-from pepperpy.network import ConnectError, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
+from pepperpy.network import ConnectError, Keepalive, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
 from pepperpy.network.backoff import may_pass
 
 
@@ -148,10 +148,7 @@ async def test_names_and_ipv6_addresses_connect() -> None:
 async def test_socket_options_are_those_configured() -> None:
     local_port = free_port()
     async with peer_and_client(
-        keepalive_idle=7,
-        keepalive_interval=8,
-        keepalive_count=3,
-        user_timeout=1.5,
+        keepalive=Keepalive(idle=7, interval=8, count=3, user_timeout=1.5),
         local_address=("127.0.0.1", local_port),
         socket_options=((socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),),
     ) as (_, client):
@@ -167,7 +164,7 @@ async def test_socket_options_are_those_configured() -> None:
 
 
 async def test_without_keepalive_and_nodelay_the_system_decides() -> None:
-    async with peer_and_client(keepalive=False, user_timeout=None) as (_, client):
+    async with peer_and_client(keepalive=False) as (_, client):
         sock = client._link.protocol.extra_info("socket")
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)

@@ -22,7 +22,7 @@ from support.processes import reserved_ports
 from support.servers import client_of, echo_server, peer_and_client
 from support.tls_peer import use_transport
 
-from pepperpy.network import ConnectError, NetworkClient, NetworkConfig
+from pepperpy.network import ConnectError, Keepalive, NetworkClient, NetworkConfig, TLSConfig
 from pepperpy.network.lookup import AddressInfo, look_up
 from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.tcp.race import interleaved, race
@@ -92,9 +92,7 @@ async def test_the_attempt_after_a_failed_handshake_uses_the_next_address(
                 port,
                 retries=1,
                 retry_delay=0,
-                tls=True,
-                ca_file=ca_file(),
-                server_hostname="localhost",
+                tls=TLSConfig(ca_file=ca_file(), server_hostname="localhost"),
                 connect_timeout=5 if failure == "hangs up" else 0.5,
             )
             async with NetworkClient(config) as client:
@@ -300,10 +298,10 @@ async def test_a_local_address_that_cannot_be_used_is_named() -> None:
     ("settings", "milliseconds"),
     [
         ({}, 150_000),
-        ({"keepalive_idle": 1, "keepalive_interval": 2, "keepalive_count": 3}, 7_000),
-        ({"keepalive_idle": 32767, "keepalive_interval": 32767, "keepalive_count": 127}, 2_147_483_000),
-        ({"keepalive_idle": 1, "user_timeout": 60}, 60_000),
-        ({"user_timeout": None}, 0),
+        ({"keepalive": Keepalive(idle=1, interval=2, count=3)}, 7_000),
+        ({"keepalive": Keepalive(idle=32767, interval=32767, count=127)}, 2_147_483_000),
+        ({"keepalive": Keepalive(idle=1, user_timeout=60)}, 60_000),
+        ({"keepalive": Keepalive(user_timeout=None)}, 0),
     ],
 )
 async def test_the_user_timeout_is_when_keepalive_gives_up_unless_it_is_set(

@@ -14,10 +14,12 @@ from support.processes import reserved_ports
 from support.servers import peer_and_client
 
 from pepperpy.network import (
+    BufferLimits,
     BusyError,
     ClosedError,
     ConnectionLostError,
     Delimited,
+    Heartbeat,
     NetworkClient,
     NetworkTimeoutError,
 )
@@ -35,13 +37,13 @@ class Ping:
 
 
 def settings(heartbeat: object, interval: float = 0.02, timeout: float = 0.03, **more: object) -> dict[str, object]:
-    return {"heartbeat": heartbeat, "heartbeat_interval": interval, "heartbeat_timeout": timeout} | more
+    return {"heartbeat": Heartbeat(heartbeat, interval=interval, timeout=timeout)} | more
 
 
 async def test_a_peer_that_answers_is_asked_again_and_again_and_stays_connected() -> None:
     ping = Ping()
     async with mortal_and_client(echo, **settings(ping, timeout=1, reconnect=False)) as (_, client):
-        client._link.supervisor._heartbeat._timeout = 0.02  # type: ignore[union-attr]
+        client._link.supervisor._heartbeats._timeout = 0.02  # type: ignore[union-attr]
         await until(lambda: ping.count == 3, "three heartbeats")
         await arrived(client, 15)
         # Nobody received meanwhile; the answers count all the same, and are there.
@@ -61,7 +63,7 @@ async def test_a_silent_peer_is_lost_for_the_task_that_waits_and_for_all_later_c
     async with mortal_and_client(silence, **settings(Ping(), reconnect=False)) as (_, client):
         for call in (client.receive(), client.receive(), client.send(b"x"), client.flush()):
             with pytest.raises(
-                ConnectionLostError, match=r"the peer did not answer within heartbeat_timeout=0\.03"
+                ConnectionLostError, match=r"the peer did not answer within Heartbeat.timeout=0\.03"
             ) as e:
                 await call
             assert isinstance(e.value.__cause__, NetworkTimeoutError)
@@ -94,7 +96,7 @@ async def test_traffic_in_either_direction_keeps_the_heartbeat_away() -> None:
 
 async def test_while_reading_is_paused_nothing_is_concluded() -> None:
     ping = Ping()
-    high = {"receive_high_water": 1000, "receive_low_water": 10}
+    high = {"buffers": BufferLimits(receive_high=1000, receive_low=10)}
     async with peer_and_client(**settings(ping, **high)) as (peer, client):
         await peer.send(b"x" * 1000)
         await until(lambda: client._link.protocol.receiver.reading_paused, "reading is paused")
@@ -142,7 +144,7 @@ async def test_a_heartbeat_that_hangs_ends_the_connection_and_is_cancelled() -> 
             raise
 
     async with mortal_and_client(silence, **settings(hang, reconnect=False)) as (_, client):
-        with pytest.raises(ConnectionLostError, match=r"the heartbeat was not done within heartbeat_timeout=0\.03 s"):
+        with pytest.raises(ConnectionLostError, match=r"the heartbeat was not done within Heartbeat.timeout=0\.03 s"):
             await client.receive()
         await until(lambda: len(ended) == 1, "it is cancelled")
         assert isinstance(ended[0], asyncio.CancelledError)

@@ -17,7 +17,7 @@ from support.proxies import PROXY_CREDENTIALS, Tinyproxy, microsocks
 from support.servers import Peer, client_of, echo_server
 from support.tls_peer import TRANSPORTS, accepted, use_transport
 
-from pepperpy.network import ConnectError, NetworkClient, NetworkConfig, NetworkError, ProxyError, TLSError
+from pepperpy.network import ConnectError, NetworkClient, NetworkConfig, NetworkError, ProxyError, TLSConfig, TLSError
 
 USER, PASSWORD = PROXY_CREDENTIALS
 
@@ -63,7 +63,9 @@ async def test_tls_goes_through_every_kind_of_proxy(
     use_transport(monkeypatch, transport)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        config = NetworkConfig("localhost", listener.getsockname()[1], tls=True, ca_file=ca_file(), proxy=proxy_url)
+        config = NetworkConfig(
+            "localhost", listener.getsockname()[1], tls=TLSConfig(ca_file=ca_file()), proxy=proxy_url
+        )
         client = NetworkClient(config)
         async with accepted(client, listener, server_context(server_cert())) as peer:
             await client.send(b"x" * 100_000)
@@ -292,9 +294,11 @@ async def test_connecting_cancelled_at_any_suspension_leaves_no_socket(proxy_url
 
 
 def test_no_secret_is_shown() -> None:
-    config = NetworkConfig("h", 1, proxy="socks5h://name:s3cret@p:1", client_cert=("cert", "key", "s3cret"))
+    config = NetworkConfig(
+        "h", 1, proxy="socks5h://name:s3cret@p:1", tls=TLSConfig(client_cert=("cert", "key", "s3cret"))
+    )
     assert repr(config) == (
-        "NetworkConfig(host='h', port=1, proxy='socks5h://***@p:1', client_cert=('cert', 'key', '***'))"
+        "NetworkConfig(host='h', port=1, proxy='socks5h://***@p:1', tls=TLSConfig(client_cert=('cert', 'key', '***')))"
     )
     assert pickle.loads(pickle.dumps(config)) == config
 

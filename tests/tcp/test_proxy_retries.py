@@ -12,7 +12,7 @@ from support.http_faults import answering, response
 from support.http_peer import Connection, HTTPPeer, http_peer
 from support.servers import echo_server
 
-from pepperpy.network import HTTPClient, HTTPConfig, NetworkClient, NetworkConfig, ProxyError
+from pepperpy.network import HTTPClient, HTTPConfig, NetworkClient, NetworkConfig, ProxyError, TLSConfig
 from pepperpy.network.backoff import no_retry_waits
 
 BUSY, FINAL = [502, 503, 504], [400, 403, 407, 429, 500]
@@ -53,7 +53,7 @@ async def test_http_asks_a_busy_proxy_again_whatever_the_method_and_the_body(sta
     async with http_peer(answering(response()), certificate=server_cert()) as server:
         for method, body in (("GET", None), ("POST", b"ab"), ("PATCH", once(b"a", b"b"))):
             async with proxy_answering(status, status) as proxy:
-                config = HTTPConfig(ca_file=ca_file(), proxy=proxy.url, retries=2)
+                config = HTTPConfig(tls=TLSConfig(ca_file=ca_file()), proxy=proxy.url, retries=2)
                 async with HTTPClient(config) as client:
                     with no_retry_waits():
                         answer = await client.request(method, server.url, data=body)

@@ -11,7 +11,7 @@ from support.cancelling import arrived, until
 from support.mortal import lost, mortal_and_client, reconnecting, silence, stall, told
 from support.servers import TOO_MUCH
 
-from pepperpy.network import ClosedError, ConnectionLostError
+from pepperpy.network import BufferLimits, ClosedError, ConnectionLostError
 
 CALLS = {
     "receive": lambda c, **t: c.receive(**t),
@@ -145,7 +145,7 @@ async def test_a_reset_that_only_a_send_has_met_is_found_though_reading_is_pause
         await reader.read(1)
 
     payloads = itertools.chain([b"old" * 10_000], itertools.repeat(b"new"))
-    high = {"receive_high_water": 1000, "receive_low_water": 10}
+    high = {"buffers": BufferLimits(receive_high=1000, receive_low=10)}
     async with mortal_and_client(flood, **high) as (server, client):
         await until(lambda: client._link.protocol.receiver.reading_paused, "reading is paused")
         await arrived(client, 30_000)
@@ -162,7 +162,7 @@ async def test_a_reset_that_only_a_send_has_met_is_found_though_reading_is_pause
 
 
 async def test_a_flush_that_was_cancelled_in_the_tick_of_the_loss_leaves_the_news_to_the_next_call() -> None:
-    async with mortal_and_client(stall, send_high_water=1 << 30) as (server, client):
+    async with mortal_and_client(stall, buffers=BufferLimits(send_high=1 << 30)) as (server, client):
         await client.send(TOO_MUCH)
         flushing = [asyncio.create_task(client.flush()) for _ in range(2)]
         await asyncio.sleep(0)
@@ -183,7 +183,7 @@ async def test_a_flush_that_was_cancelled_in_the_tick_of_the_loss_leaves_the_new
 
 
 async def test_bytes_that_were_lost_unsent_are_reported_by_disconnect_if_nobody_else_has_been_told() -> None:
-    async with mortal_and_client(stall, send_high_water=1 << 30) as (server, client):
+    async with mortal_and_client(stall, buffers=BufferLimits(send_high=1 << 30)) as (server, client):
         await client.send(TOO_MUCH)
         assert client.stats.bytes_queued
         server.drop()

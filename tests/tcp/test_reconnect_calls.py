@@ -8,7 +8,15 @@ import pytest
 from support.cancelling import Mode, arrived, cancelled_at
 from support.mortal import lost, mortal_and_client, reconnecting, silence, told
 
-from pepperpy.network import BusyError, ClosedError, ConnectError, ConnectionLostError, NetworkTimeoutError, UsageError
+from pepperpy.network import (
+    BusyError,
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    NetworkTimeoutError,
+    Reconnect,
+    UsageError,
+)
 
 CALLS = {
     "receive": lambda c, **t: c.receive(**t),
@@ -153,7 +161,7 @@ async def test_whoever_waits_is_told_of_the_end_and_connect_may_follow(end: str)
 
 
 async def test_the_end_of_the_attempts_is_told_to_all_again_and_again() -> None:
-    async with mortal_and_client(reconnect_attempts=3) as (server, client):
+    async with mortal_and_client(reconnect=Reconnect(attempts=3)) as (server, client):
         await server.kill()
         waiting = asyncio.create_task(client.wait_connected())
         await told(client)

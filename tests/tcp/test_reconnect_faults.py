@@ -18,7 +18,7 @@ from support.certificates import ca_file, server_cert, server_context, unknown_c
 from support.mortal import Mortal, mortal_and_client, mortal_server, reconnecting
 from support.names import names
 
-from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, TLSError
+from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, TLSConfig, TLSError
 from pepperpy.network.testing import connect_failures
 
 RESOLVER = ("EAI_AGAIN", "EAI_NONAME", "EAI_NODATA", "EAI_FAIL", "EAI_MEMORY", "EAI_SYSTEM")
@@ -100,7 +100,7 @@ async def test_a_file_of_certificates_that_is_being_replaced(fault: str, tmp_pat
     trusted = tmp_path / "ca.pem"
     shutil.copy(ca_file(), trusted)
     whole = trusted.read_bytes()
-    settings = {"tls": True, "ca_file": trusted, "server_hostname": "localhost"}
+    settings = {"tls": TLSConfig(ca_file=trusted, server_hostname="localhost")}
     async with mortal_and_client(server_tls=server_context(server_cert()), **settings) as (server, client):
         await accepted(server)
         if fault == "gone":
@@ -148,7 +148,7 @@ async def _ends(client: NetworkClient, kind: type[Exception], match: str) -> Non
 
 
 async def test_a_certificate_that_is_refused_ends_it() -> None:
-    settings = {"tls": True, "ca_file": ca_file(), "server_hostname": "localhost"}
+    settings = {"tls": TLSConfig(ca_file=ca_file(), server_hostname="localhost")}
     async with mortal_and_client(server_tls=server_context(server_cert()), **settings) as (server, client):
         await _restarted_with(server, server_context(unknown_ca_cert()))
         await _ends(client, TLSError, "issuer is unknown")
@@ -158,14 +158,14 @@ async def test_a_pin_that_is_refused_ends_it() -> None:
     der = ssl.PEM_cert_to_DER_cert(
         server_cert().read_text().partition("-----BEGIN CERT")[2].join(["-----BEGIN CERT", ""])
     )
-    settings = {"tls": True, "verify_ssl": False, "certificate_pin": hashlib.sha256(der).digest()}
+    settings = {"tls": TLSConfig(certificate_pin=hashlib.sha256(der).digest()), "verify_ssl": False}
     async with mortal_and_client(server_tls=server_context(server_cert()), **settings) as (server, client):
         await _restarted_with(server, server_context(unknown_ca_cert()))
         await _ends(client, TLSError, "not a pinned one")
 
 
 async def test_a_plain_answer_in_the_place_of_tls_passes() -> None:
-    settings = {"tls": True, "ca_file": ca_file(), "server_hostname": "localhost"}
+    settings = {"tls": TLSConfig(ca_file=ca_file(), server_hostname="localhost")}
     secure = server_context(server_cert())
     async with mortal_and_client(server_tls=secure, **settings) as (server, client):
         await accepted(server)
@@ -202,4 +202,4 @@ async def test_the_first_connect_does_not_wait_for_what_is_there_to_stay(tmp_pat
         with pytest.raises(ConnectError, match=r"unknown name \(1 attempt "):
             await client.connect()
     with pytest.raises(ValueError, match="ca_file"):
-        await reconnecting(1, tls=True, ca_file=tmp_path / "none.pem").connect()
+        await reconnecting(1, tls=TLSConfig(ca_file=tmp_path / "none.pem")).connect()

@@ -16,7 +16,7 @@ from support.cancelling import until
 from support.mortal import Handler, echo, hang_up, mortal_and_client, mortal_server, reconnecting
 from support.processes import reserved_ports, server_process, wait_until
 
-from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, NetworkClient
+from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, NetworkClient, Reconnect
 from pepperpy.network.backoff import Backoff, Outages
 from pepperpy.network.testing import no_retry_waits
 
@@ -36,7 +36,7 @@ async def test_a_server_that_hangs_up_at_once_is_not_tried_faster_than_one_that_
     with pytest.MonkeyPatch.context() as patch:
         retries: list[int] = []
         patch.setattr(Backoff, "delay", lambda self, retry: retries.append(retry) or 0.0)
-        settings = {"retry_delay": 10, "max_retry_delay": 100, "reconnect_attempts": 6}
+        settings = {"retry_delay": 10, "max_retry_delay": 100, "reconnect": Reconnect(attempts=6)}
         async with mortal_and_client(handler, **settings) as (server, client):
             with pytest.raises(ConnectError, match=re.escape(words)):
                 while True:

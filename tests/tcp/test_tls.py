@@ -14,6 +14,7 @@ from support.servers import TOO_MUCH, peer_and_client
 from support.tls_peer import TRANSPORTS, UPGRADED, TLSPeer, tls_peer_and_client, use_transport
 
 from pepperpy.network import (
+    BufferLimits,
     ClosedError,
     ConnectionLostError,
     NetworkClient,
@@ -84,7 +85,7 @@ async def test_messages_leave_in_order_and_whole_whatever_their_size() -> None:
 
 
 async def test_a_peer_that_reads_nothing_holds_senders_back_until_it_does() -> None:
-    async with tls_peer_and_client(send_high_water=1000, send_low_water=0) as (peer, client):
+    async with tls_peer_and_client(buffers=BufferLimits(send_high=1000, send_low=0)) as (peer, client):
         sent = 0
         with pytest.raises(NetworkTimeoutError):
             while True:
@@ -102,7 +103,7 @@ async def test_a_peer_that_reads_nothing_holds_senders_back_until_it_does() -> N
 
 async def test_a_client_that_takes_nothing_stops_reading_and_loses_nothing() -> None:
     data = bytes(range(256)) * 16384
-    async with tls_peer_and_client(receive_high_water=1000, receive_low_water=0) as (peer, client):
+    async with tls_peer_and_client(buffers=BufferLimits(receive_high=1000, receive_low=0)) as (peer, client):
         sending = asyncio.create_task(peer.send(data))
         received = 0
         while received != client.stats.bytes_received or not received:
@@ -191,7 +192,10 @@ async def test_what_came_before_the_end_is_not_lost_when_reads_are_just_full(
     # uvloop reads 64 KiB of TLS at a time, and goes on in the same callback as long as that is just filled: it then
     # finds the end before it has decrypted what did not fit where the first receive is filled directly.
     room = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20),)
-    async with tls_peer_and_client(socket_options=room, receive_high_water=1000, receive_low_water=0) as (peer, client):
+    async with tls_peer_and_client(socket_options=room, buffers=BufferLimits(receive_high=1000, receive_low=0)) as (
+        peer,
+        client,
+    ):
         # TLS 1.3 adds 22 bytes to each record of up to 16 KiB, and ends with one of 2.
         size = 4 * 65536 - 16 * 22 - (24 if end is _in_order else 0)
         data = (bytes(range(251)) * (size // 251 + 1))[:size]

@@ -20,7 +20,7 @@ from support.certificates import ca_file, client_cert, client_context, server_ce
 from support.servers import client_of
 from support.tls_peer import TRANSPORTS, TLSPeer, accepted, tls_client_of, tls_peer_and_client, use_transport
 
-from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, NetworkTimeoutError, TLSError
+from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, NetworkTimeoutError, TLSConfig, TLSError
 from pepperpy.network.tcp import handshake
 
 
@@ -94,7 +94,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 async def test_a_bad_certificate_is_refused_at_once_and_nothing_is_sent(name: str) -> None:
     async with server(_take_one_byte, getattr(certificates, name)()) as (port, received):
-        client = NetworkClient(NetworkConfig("localhost", port, tls=True, ca_file=ca_file(), retries=3, retry_delay=0))
+        client = NetworkClient(
+            NetworkConfig("localhost", port, tls=TLSConfig(ca_file=ca_file()), retries=3, retry_delay=0)
+        )
         error = await refused(client)
         assert BAD[name] in str(error)
         assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
@@ -105,7 +107,7 @@ async def test_a_bad_certificate_is_refused_at_once_and_nothing_is_sent(name: st
 
 async def test_without_verification_anything_goes_unless_it_is_pinned() -> None:
     async with server(_take_one_byte, certificates.self_signed_cert()) as (port, received):
-        client = tls_client_of(port, verify_ssl=False, ca_file=None)
+        client = tls_client_of(port, verify=False, ca_file=None)
         async with client:
             await client.send(b"x")
             assert client.tls is not None
@@ -114,12 +116,14 @@ async def test_without_verification_anything_goes_unless_it_is_pinned() -> None:
         right, wrong = hashlib.sha256(certificate), hashlib.sha256(b"another")
         colons = ":".join(f"{byte:02X}" for byte in right.digest())
         for pin in (right.hexdigest(), right.digest(), colons, (wrong.digest(), right.hexdigest())):
-            async with client_of(port, tls=True, verify_ssl=False, certificate_pin=pin) as pinned:
+            async with client_of(port, tls=TLSConfig(certificate_pin=pin), verify_ssl=False) as pinned:
                 await pinned.send(b"y")
                 await until(lambda: received[-1] == b"y", "the byte is there")
                 received.clear()
                 received.append(b"")
-        error = await refused(client_of(port, tls=True, verify_ssl=False, certificate_pin=wrong.digest(), retries=2))
+        error = await refused(
+            client_of(port, tls=TLSConfig(certificate_pin=wrong.digest()), verify_ssl=False, retries=2)
+        )
         assert f"not a pinned one: its SHA-256 is {right.hexdigest()}" in str(error)
         await until(lambda: len(received) == 2, "the server has seen the end")
         # Nothing in clear text, only the end of the connection.
@@ -158,14 +162,14 @@ async def test_an_older_version_than_allowed_is_refused() -> None:
         assert client.tls is not None
         assert client.tls.version == "TLSv1.2"
     async with server(_take_one_byte, context) as (port, _):
-        error = await refused(tls_client_of(port, tls_minimum_version=ssl.TLSVersion.TLSv1_3))
+        error = await refused(tls_client_of(port, minimum_version=ssl.TLSVersion.TLSv1_3))
         assert "no TLS version that both sides allow" in str(error)
 
 
 async def test_a_context_of_ones_own_is_used_as_it_is() -> None:
     context = client_context()
     before = (context.options, context.minimum_version, context.verify_mode, context.check_hostname)
-    async with tls_peer_and_client(tls=context, ca_file=None) as (peer, client):
+    async with tls_peer_and_client(tls=context) as (peer, client):
         await client.send(b"x")
         assert await peer.receive(1) == b"x"
         assert client._link.protocol.extra_info("sslcontext") is context
@@ -236,7 +240,7 @@ async def test_the_handshake_is_within_the_time_to_connect() -> None:
 
 
 async def test_a_file_that_cannot_be_used_is_named() -> None:
-    client = client_of(1, tls=True, ca_file="/nonexistent.pem")
+    client = client_of(1, tls=TLSConfig(ca_file="/nonexistent.pem"))
     with pytest.raises(ValueError, match=r"ca_file '/nonexistent.pem' cannot be used"):
         await client.connect()
 

@@ -1,4 +1,4 @@
-"""`tls_ignore_unexpected_eof`, and OpenSSL's option of that name: the end of a TLS stream that nobody has announced."""
+"""`TLSConfig.ignore_unexpected_eof`, and OpenSSL's option of that name: a TLS stream whose end is not announced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.certificates import client_context, server_cert, server_context
 from support.processes import reserved_ports, wait_until
 from support.tls_peer import TRANSPORTS, UPGRADED, TLSPeer, tls_client_of, tls_peer_and_client, use_transport
 
-from pepperpy.network import ConnectionLostError, NetworkClient, TLSError
+from pepperpy.network import BufferLimits, ConnectionLostError, NetworkClient, TLSError
 
 
 @pytest.fixture(params=[*TRANSPORTS, UPGRADED], autouse=True)
@@ -35,9 +35,8 @@ def _ignoring_context() -> ssl.SSLContext:
 
 # By a setting, and by a context of one's own.
 IGNORING: dict[str, dict[str, Any]] = {
-    "setting": {"tls_ignore_unexpected_eof": True},
-    "context": {"tls": _ignoring_context(), "ca_file": None},
-    "setting beside a context": {"tls": client_context(), "ca_file": None, "tls_ignore_unexpected_eof": True},
+    "setting": {"ignore_unexpected_eof": True},
+    "context": {"tls": _ignoring_context()},
 }
 
 
@@ -63,7 +62,7 @@ async def test_everything_is_received_and_then_the_end(how: str, data: bytes) ->
 
 
 async def test_a_task_that_waits_is_told_of_the_end() -> None:
-    async with tls_peer_and_client(tls_ignore_unexpected_eof=True) as (peer, client):
+    async with tls_peer_and_client(ignore_unexpected_eof=True) as (peer, client):
         waiting = asyncio.create_task(client.receive())
         await asyncio.sleep(0)
         _cut_off(peer, b"")
@@ -71,7 +70,7 @@ async def test_a_task_that_waits_is_told_of_the_end() -> None:
 
 
 async def test_what_came_of_a_record_that_is_not_whole_is_dropped() -> None:
-    async with tls_peer_and_client(tls_ignore_unexpected_eof=True) as (peer, client):
+    async with tls_peer_and_client(ignore_unexpected_eof=True) as (peer, client):
         _cut_off(peer, peer.encrypted(b"whole") + peer.encrypted(b"never whole")[:-1])
         assert await client.receive() == b"whole"
         assert await client.receive() == b""
@@ -81,8 +80,8 @@ async def test_what_came_of_a_record_that_is_not_whole_is_dropped() -> None:
 async def test_no_byte_is_lost_when_the_buffer_is_full(rest: int) -> None:
     size = 200_000
     room = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20),)
-    settings = {"socket_options": room, "receive_high_water": 1000, "receive_low_water": 0}
-    async with tls_peer_and_client(tls_ignore_unexpected_eof=True, **settings) as (peer, client):
+    settings = {"socket_options": room, "buffers": BufferLimits(receive_high=1000, receive_low=0)}
+    async with tls_peer_and_client(ignore_unexpected_eof=True, **settings) as (peer, client):
         waiting = asyncio.create_task(client.receive_exactly(size - rest))
         await asyncio.sleep(0)
         _cut_off(peer, peer.encrypted(b"x" * size))
@@ -92,7 +91,7 @@ async def test_no_byte_is_lost_when_the_buffer_is_full(rest: int) -> None:
 
 
 async def test_a_reset_is_a_loss_all_the_same() -> None:
-    async with tls_peer_and_client(tls_ignore_unexpected_eof=True) as (peer, client):
+    async with tls_peer_and_client(ignore_unexpected_eof=True) as (peer, client):
         await peer.send(b"before")
         assert await client.receive() == b"before"
         peer.reset()
@@ -106,7 +105,7 @@ async def test_an_end_within_the_handshake_is_no_end_of_a_stream() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        client = tls_client_of(listener.getsockname()[1], tls_ignore_unexpected_eof=True)
+        client = tls_client_of(listener.getsockname()[1], ignore_unexpected_eof=True)
         connecting = asyncio.create_task(client.connect())
         sock, _ = await asyncio.get_running_loop().sock_accept(listener)
         with sock:
@@ -127,7 +126,7 @@ async def test_the_end_is_a_loss_for_a_client_that_reconnects() -> None:
             await peer.handshake()
             return peer
 
-        settings = {"reconnect": True, "retry_delay": 0, "tls_ignore_unexpected_eof": True}
+        settings = {"reconnect": True, "retry_delay": 0, "ignore_unexpected_eof": True}
         client = tls_client_of(listener.getsockname()[1], **settings)
         first, _ = await asyncio.gather(accept(), client.connect())
         try:
@@ -178,7 +177,7 @@ async def test_a_server_that_is_killed_is_a_loss_unless_it_is_ignored(tmp_path: 
     async with _connected_to_openssl(tmp_path) as client:
         with pytest.raises(ConnectionLostError, match="without close_notify"):
             await client.receive()
-    async with _connected_to_openssl(tmp_path, tls_ignore_unexpected_eof=True) as client:
+    async with _connected_to_openssl(tmp_path, ignore_unexpected_eof=True) as client:
         assert await client.receive() == b""
 
 
@@ -201,7 +200,7 @@ async def test_a_server_that_just_closes_is_a_loss_unless_it_is_ignored() -> Non
             assert await client.receive_exactly(6) == b"answer"
             with pytest.raises(ConnectionLostError, match="without close_notify"):
                 await client.receive()
-        async with tls_client_of(port, tls_ignore_unexpected_eof=True) as client:
+        async with tls_client_of(port, ignore_unexpected_eof=True) as client:
             await client.send(b"hello")
             assert b"".join([chunk async for chunk in client]) == b"answer"
         await until(lambda: not serving.is_alive(), "the server is done")

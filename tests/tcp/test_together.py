@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,20 @@ from support.certificates import ca_file, server_cert, server_context
 from support.mortal import Mortal, ask, echo, mortal_and_client, mortal_server, reconnecting, silence, told
 from support.tls_peer import TLSPeer
 
-from pepperpy.network import ConnectionLostError, LengthPrefixed, NetworkClient, NetworkConfig, TLSError
+from pepperpy.network import (
+    ConnectionLostError,
+    Heartbeat,
+    LengthPrefixed,
+    NetworkClient,
+    NetworkConfig,
+    TLSConfig,
+    TLSError,
+)
 
 if TYPE_CHECKING:
     from support.proxies import Tinyproxy
 
-TLS: dict[str, Any] = {"tls": True, "ca_file": ca_file()}
+TLS: dict[str, Any] = {"tls": TLSConfig(ca_file=ca_file())}
 CODEC = LengthPrefixed()
 LARGE = b"x" * 1_000_000
 
@@ -129,10 +136,10 @@ async def test_on_connect_can_start_tls_on_every_connection() -> None:
     async def start_tls(connection: NetworkClient) -> None:
         await connection.send(b"STARTTLS\n")
         assert await connection.receive_line() == b"go on\n"
-        await connection.start_tls()
+        await connection.start_tls(TLSConfig(ca_file=ca_file()))
         await ask(connection)
 
-    async with mortal_and_client(upgraded, on_connect=start_tls, ca_file=ca_file()) as (server, client):
+    async with mortal_and_client(upgraded, on_connect=start_tls) as (server, client):
         for number in range(3):
             assert client.tls is not None
             await ask(client, b"%d" % number)
@@ -150,7 +157,7 @@ async def test_a_certificate_that_is_refused_in_on_connect_ends_reconnecting() -
         connections += 1
         if connections > 1:
             # No authority that it knows has signed the server's.
-            await connection.start_tls(ssl.create_default_context(), "localhost")
+            await connection.start_tls(TLSConfig(server_hostname="localhost"))
 
     async def serve() -> None:
         for number in range(2):
@@ -186,7 +193,8 @@ async def test_a_handshake_that_is_cut_off_in_on_connect_is_tried_again() -> Non
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         port = server.getsockname()[1]
-        client = reconnecting(port, retries=1, on_connect=NetworkClient.start_tls, ca_file=ca_file())
+        trusting = TLSConfig(ca_file=ca_file())
+        client = reconnecting(port, retries=1, on_connect=lambda connection: connection.start_tls(trusting))
         await asyncio.gather(serve(), client.connect())
         assert client.stats.retries == 1
         client.abort()
@@ -206,12 +214,12 @@ async def test_a_heartbeat_over_tls_keeps_a_living_peer_and_ends_a_silent_one() 
                 writer.write(line)
         await silence(reader, writer)
 
-    settings = TLS | {"heartbeat": beat, "heartbeat_interval": 0.01, "heartbeat_timeout": 0.5}
+    settings = TLS | {"heartbeat": Heartbeat(beat, interval=0.01, timeout=0.5)}
     async with mortal_server(falls_silent, server_context(server_cert())) as server:
         config = NetworkConfig("127.0.0.1", server.port, timeout=10, retry_delay=0.001, reconnect=True, **settings)
         async with NetworkClient(config) as client:
             assert await client.receive_line() == b"are you there?\n"
-            with pytest.raises(ConnectionLostError, match="heartbeat_timeout"):
+            with pytest.raises(ConnectionLostError, match=r"within Heartbeat\.timeout"):
                 await client.receive()
             assert beats == 2
             assert await client.receive_line() == b"are you there?\n"

@@ -12,6 +12,7 @@ from support.mortal import Mortal, ask, echo, lost, mortal_and_client, mortal_se
 from pepperpy.network import (
     ClosedError,
     ConnectionLostError,
+    Heartbeat,
     JSONLines,
     NetworkClient,
     NetworkConfig,
@@ -126,7 +127,7 @@ async def test_a_heartbeat_whose_request_fails_ends_the_connection_and_not_the_c
 
     async with mortal_server(silence) as server:
         config = NetworkConfig("127.0.0.1", server.port, timeout=10, retry_delay=0.001, reconnect=True)
-        config = config.replace(heartbeat=beat, heartbeat_interval=0.01)
+        config = config.replace(heartbeat=Heartbeat(beat, interval=0.01))
         async with NetworkClient(config) as client:
             await until(lambda: server.accepted == 2 and client.is_connected, "it has reconnected")
             with pytest.raises(ConnectionLostError, match="request timed out"):

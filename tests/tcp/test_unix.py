@@ -17,7 +17,15 @@ from support.certificates import ca_file, server_cert, server_context
 from support.redis import command, redis_server, reply
 from support.tls_peer import accepted
 
-from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, NetworkConfig, NetworkTimeoutError
+from pepperpy.network import (
+    ConnectError,
+    ConnectionLostError,
+    Keepalive,
+    NetworkClient,
+    NetworkConfig,
+    NetworkTimeoutError,
+    TLSConfig,
+)
 
 SUN_PATH = 108 if sys.platform == "linux" else 104  # bytes; unix(7) and the BSDs' <sys/un.h>
 
@@ -61,7 +69,7 @@ async def test_what_concerns_tcp_does_not_disturb(redis_path: str) -> None:
     config = NetworkConfig(
         unix_path=redis_path,
         nodelay=False,
-        keepalive_idle=1,
+        keepalive=Keepalive(idle=1),
         socket_options=((socket.SOL_SOCKET, socket.SO_SNDBUF, 65536),),
     )
     async with NetworkClient(config) as client:
@@ -151,7 +159,7 @@ async def test_tls_over_a_unix_socket_names_whom_it_expects(tmp_path: Path) -> N
         listener.bind(path)
         listener.listen()
         listener.setblocking(False)
-        config = NetworkConfig(unix_path=path, tls=True, ca_file=ca_file(), server_hostname="localhost")
+        config = NetworkConfig(unix_path=path, tls=TLSConfig(ca_file=ca_file(), server_hostname="localhost"))
         client = NetworkClient(config)
         async with accepted(client, listener, server_context(server_cert())) as peer:
             await client.send(b"x")

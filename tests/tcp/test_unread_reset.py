@@ -18,7 +18,15 @@ from support.certificates import ca_file, server_cert, server_context
 from support.servers import Peer, client_of, peer_and_client
 from support.tls_peer import TRANSPORTS, UPGRADED, TLSPeer, tls_client_of, tls_peer_and_client, use_transport
 
-from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, NetworkPool, TLSError
+from pepperpy.network import (
+    BufferLimits,
+    ConnectionLostError,
+    NetworkClient,
+    NetworkConfig,
+    NetworkPool,
+    TLSConfig,
+    TLSError,
+)
 from pepperpy.network.testing.tcp_reset import SIOCOUTQNSD
 
 PLAIN = "plain"
@@ -100,7 +108,10 @@ async def test_the_loss_is_noticed_though_nobody_receives(engine: str) -> None:
 
 
 async def test_the_loss_is_told_once_what_filled_the_buffer_is_taken(engine: str) -> None:
-    async with pair(engine, receive_high_water=1000, receive_low_water=0, socket_options=ROOM) as (peer, client):
+    async with pair(engine, buffers=BufferLimits(receive_high=1000, receive_low=0), socket_options=ROOM) as (
+        peer,
+        client,
+    ):
         data = b"x" * 150_000
         say(peer, data)
         await until(lambda: client.stats.bytes_received > 0, "the client has begun to read, and is full")
@@ -111,7 +122,7 @@ async def test_the_loss_is_told_once_what_filled_the_buffer_is_taken(engine: str
 
 
 async def test_the_loss_is_noticed_while_a_send_waits_for_room_too(engine: str) -> None:
-    async with pair(engine, send_high_water=1000, send_low_water=0) as (peer, client):
+    async with pair(engine, buffers=BufferLimits(send_high=1000, send_low=0)) as (peer, client):
         await client.send(b"x" * (16 << 20))  # more than the kernel takes
         waiting = asyncio.create_task(client.send(b"y"))
         for _ in range(3):
@@ -128,7 +139,7 @@ async def test_the_loss_is_noticed_while_a_send_waits_for_room_too(engine: str) 
 
 async def test_a_client_that_reconnects_does_so(engine: str) -> None:
     loop = asyncio.get_running_loop()
-    settings = {} if engine == PLAIN else {"tls": True, "ca_file": ca_file()}
+    settings = {} if engine == PLAIN else {"tls": TLSConfig(ca_file=ca_file())}
     context = server_context(server_cert())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -163,7 +174,7 @@ async def test_a_client_that_reconnects_does_so(engine: str) -> None:
 
 async def test_a_pool_does_not_lend_the_connection_again(engine: str) -> None:
     loop = asyncio.get_running_loop()
-    settings = {} if engine == PLAIN else {"tls": True, "ca_file": ca_file()}
+    settings = {} if engine == PLAIN else {"tls": TLSConfig(ca_file=ca_file())}
     context = server_context(server_cert())
     peers: list[Peer | TLSPeer] = []
 

@@ -10,11 +10,11 @@ from support.cancelling import until
 from support.mortal import mortal_and_client, stall
 from support.servers import peer_and_client
 
-from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig
+from pepperpy.network import BufferLimits, ConnectionLostError, Keepalive, NetworkClient, NetworkConfig
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the setting is of Linux")
 
-WORDS = r"timed out: the peer answered nothing, or took no data, for user_timeout=0\.05 s; user_timeout=None spares"
+WORDS = r"the peer answered nothing, or took no data, for user_timeout=0\.05 s; Keepalive\(user_timeout=None\) sp"
 
 
 async def _stuck(client: NetworkClient) -> None:
@@ -24,9 +24,11 @@ async def _stuck(client: NetworkClient) -> None:
 
 
 async def test_the_error_of_a_peer_that_takes_nothing_names_the_setting() -> None:
-    async with peer_and_client(user_timeout=0.05, send_high_water=1 << 30, timeout=None) as (_, client):
+    async with peer_and_client(
+        keepalive=Keepalive(user_timeout=0.05), buffers=BufferLimits(send_high=1 << 30), timeout=None
+    ) as (_, client):
         await _stuck(client)
-        with pytest.raises(ConnectionLostError, match="connection lost: .*" + WORDS):
+        with pytest.raises(ConnectionLostError, match="connection lost: .*timed out: " + WORDS):
             await client.receive()
         with pytest.raises(ConnectionLostError, match=WORDS):
             await client.wait_connected()
@@ -34,14 +36,16 @@ async def test_the_error_of_a_peer_that_takes_nothing_names_the_setting() -> Non
 
 
 async def test_so_does_that_of_a_disconnect_that_nobody_else_has_been_told_of() -> None:
-    async with peer_and_client(user_timeout=0.05, send_high_water=1 << 30, timeout=None) as (_, client):
+    async with peer_and_client(
+        keepalive=Keepalive(user_timeout=0.05), buffers=BufferLimits(send_high=1 << 30), timeout=None
+    ) as (_, client):
         await _stuck(client)
-        with pytest.raises(ConnectionLostError, match="accepted bytes unsent: .*" + WORDS):
+        with pytest.raises(ConnectionLostError, match="accepted bytes unsent: .*timed out: " + WORDS):
             await client.disconnect()
 
 
 async def test_so_does_that_of_a_reconnecting_client() -> None:
-    settings = {"user_timeout": 0.05, "send_high_water": 1 << 30}
+    settings = {"keepalive": Keepalive(user_timeout=0.05), "buffers": BufferLimits(send_high=1 << 30)}
     async with mortal_and_client(stall, **settings) as (_, client):
         await _stuck(client)
         with pytest.raises(ConnectionLostError, match=WORDS):
@@ -49,7 +53,9 @@ async def test_so_does_that_of_a_reconnecting_client() -> None:
 
 
 async def test_none_spares_a_peer_that_takes_its_time() -> None:
-    async with peer_and_client(user_timeout=None, send_high_water=1 << 30, timeout=None) as (peer, client):
+    async with peer_and_client(
+        keepalive=Keepalive(user_timeout=None), buffers=BufferLimits(send_high=1 << 30), timeout=None
+    ) as (peer, client):
         size = 16 << 20
         await client.send(bytes(size))
         # Longer than the one that is lost above.
@@ -62,9 +68,10 @@ async def test_none_spares_a_peer_that_takes_its_time() -> None:
 
 def test_where_no_setting_has_decided_the_error_says_what_the_system_says() -> None:
     timed_out = TimeoutError(110, "Connection timed out")
-    plain = NetworkConfig("h", 1, user_timeout=None, keepalive=False)
+    plain = NetworkConfig("h", 1, keepalive=False)
     assert plain.explained(timed_out) == "[Errno 110] Connection timed out"
-    assert plain.replace(keepalive=True).explained(timed_out).endswith("neither keepalive probes nor data")
+    probes = Keepalive(user_timeout=None)
+    assert plain.replace(keepalive=probes).explained(timed_out).endswith("neither keepalive probes nor data")
     assert NetworkConfig("h", 1).explained(ConnectionResetError(104, "reset")) == "[Errno 104] reset"
     assert NetworkConfig("h", 1).explained(OSError()) == "OSError"
     assert NetworkConfig(unix_path="/x").explained(timed_out) == "[Errno 110] Connection timed out"

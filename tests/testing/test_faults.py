@@ -12,7 +12,7 @@ import pytest
 from support.certificates import ca_file, server_cert, server_context
 from support.servers import Peer, client_behind_faults, client_of, echo_server
 
-from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, NetworkTimeoutError
+from pepperpy.network import BufferLimits, ConnectError, ConnectionLostError, NetworkClient, NetworkTimeoutError
 from pepperpy.network.testing import FaultProxy, Faults, connect_failures, no_retry_waits, scripted_peer
 
 DATA = bytes(range(200))
@@ -62,7 +62,7 @@ async def test_a_reset_of_either_side_is_passed_on_after_what_was_said_before() 
         assert await client.receive() == b"last words"
         peer.reset()
         assert await everything(client) == (b"", "ConnectionResetError")
-    async with client_behind_faults(receive_high_water=1, receive_low_water=0) as (peer, client, _):
+    async with client_behind_faults(buffers=BufferLimits(receive_high=1, receive_low=0)) as (peer, client, _):
         await peer.send(b"1")
         while not client.stats.bytes_received:
             await asyncio.sleep(0)

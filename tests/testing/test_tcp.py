@@ -9,11 +9,7 @@ from collections.abc import Callable
 import pytest
 from support.certificates import ca_file, server_cert, server_context
 
-from pepperpy.network import (
-    ConnectionLostError,
-    NetworkClient,
-    NetworkConfig,
-)
+from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, TLSConfig
 from pepperpy.network.testing import Peer, ScriptError, scripted_peer
 
 
@@ -135,7 +131,7 @@ async def test_a_peer_over_tls(script: Callable[[Peer], object]) -> None:
 
 async def test_a_network_client_over_tls() -> None:
     async with scripted_peer(ping, ping, tls=server_context(server_cert())) as server:
-        config = server.config.replace(tls=True, ca_file=ca_file())
+        config = server.config.replace(tls=TLSConfig(ca_file=ca_file()))
         for _ in range(2):
             assert await pinging(config) == b"+PONG\r\n"
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.servers import TOO_MUCH
 
-from pepperpy.network import NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
+from pepperpy.network import BufferLimits, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.testing import memory_pair
 
@@ -137,7 +137,7 @@ async def _(a: NetworkClient, b: NetworkClient) -> Any:
     return await asyncio.gather(talk(a), talk(b))
 
 
-@session("bulk in small pieces, with high-water marks far below", send_high_water=1000, send_low_water=10)
+@session("bulk in small pieces, with high-water marks far below", buffers=BufferLimits(send_high=1000, send_low=10))
 async def _(a: NetworkClient, b: NetworkClient) -> Any:
     async def send_all() -> None:
         for start in range(0, 1_000_000, 1999):
@@ -243,7 +243,7 @@ async def _(a: NetworkClient, b: NetworkClient) -> Any:
     return result
 
 
-@session("an abort with bytes unread", receive_high_water=1, receive_low_water=0)
+@session("an abort with bytes unread", buffers=BufferLimits(receive_high=1, receive_low=0))
 async def _(a: NetworkClient, b: NetworkClient) -> Any:
     # The first byte pauses the reading, the second one stays below.
     await a.send(b"1")
@@ -285,7 +285,7 @@ async def _(a: NetworkClient, b: NetworkClient) -> Any:
     return await outcome(a.connect()), await a.receive(), a.at_eof
 
 
-@session("a peer that receives nothing", send_high_water=50_000, close_timeout=0.01)
+@session("a peer that receives nothing", buffers=BufferLimits(send_high=50_000), close_timeout=0.01)
 async def _(a: NetworkClient, b: NetworkClient) -> Any:
     # More than any kernel holds, however late the peer's side of it has its turn.
     await a.send(TOO_MUCH * 4)
@@ -298,7 +298,7 @@ async def _(a: NetworkClient, b: NetworkClient) -> Any:
     return result, flushing, sorted(caught.value.details)
 
 
-@session("a peer that stops receiving, and goes on", receive_high_water=1000, receive_low_water=10)
+@session("a peer that stops receiving, and goes on", buffers=BufferLimits(receive_high=1000, receive_low=10))
 async def _(a: NetworkClient, b: NetworkClient) -> Any:
     sending = asyncio.create_task(a.send(BULK))
     await arrived(b, 1000)

@@ -14,6 +14,7 @@ import pytest
 from support.servers import echo_server
 
 from pepperpy.network import (
+    BufferLimits,
     ClosedError,
     ConnectError,
     ConnectionLostError,
@@ -108,7 +109,7 @@ async def test_who_is_cancelled_when_the_other_side_has_come_leaves_it_an_ended_
 
 
 async def test_a_small_capacity_holds_the_sender_back() -> None:
-    config = NetworkConfig("memory", 1, receive_high_water=1, receive_low_water=0, send_high_water=1, send_low_water=0)
+    config = NetworkConfig("memory", 1, buffers=BufferLimits(receive_high=1, receive_low=0, send_high=1, send_low=0))
     async with memory_pair(config, capacity=10) as (a, b):
         await a.send(b"1")
         while not b.stats.bytes_received:

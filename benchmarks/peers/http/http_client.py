@@ -6,11 +6,11 @@ from typing import Any
 from client import Job
 from http_load import JSON_SENT, body_of, keep_in_flight, keep_streaming
 
-from pepperpy.network import HTTPClient, HTTPConfig
+from pepperpy.network import HTTPClient, HTTPConfig, TLSConfig
 
 
 def _client(job: Job) -> HTTPClient:
-    return HTTPClient(HTTPConfig(max_connections=max(100, job.connections), ca_file=job.ca_file))
+    return HTTPClient(HTTPConfig(max_connections=max(100, job.connections), tls=TLSConfig(ca_file=job.ca_file)))
 
 
 async def get(job: Job) -> None:

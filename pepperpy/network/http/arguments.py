@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
-import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from dataclasses import fields
 
-Class = TypeVar("Class", bound=type[Any])
+from pepperpy.network import arguments
+from pepperpy.network.tls_config import TLSConfig
 
-_VERIFY = "verify_ssl=False for no check, HTTPConfig(ca_file=...) for an authority of your own"
+_VERIFY = "verify_ssl=False for no check, HTTPConfig(tls=TLSConfig(ca_file=...)) for an authority of your own"
 _CONNECTIONS = "HTTPConfig(max_connections=..., max_connections_per_host=..., keepalive_timeout=...)"
 _BODY = "data=... in the request: bytes, str, form fields, a path, a file or an async iterable"
 
 # Names of others -> what to write here.
 INSTEAD = {
+    **{field.name: f"HTTPConfig(tls=TLSConfig({field.name}=...))" for field in fields(TLSConfig)},
+    **{f"keepalive_{name}": f"HTTPConfig(keepalive=Keepalive({name}=...))" for name in ("idle", "interval", "count")},
+    "user_timeout": "HTTPConfig(keepalive=Keepalive(user_timeout=...))",
     "verify": _VERIFY,
     "ssl": _VERIFY,
-    "ssl_context": _VERIFY,
-    "cafile": "HTTPConfig(ca_file=...)",
-    "cert": "HTTPConfig(client_cert=...)",
+    "ssl_context": "HTTPConfig(tls=ssl_context)",
+    "cafile": "HTTPConfig(tls=TLSConfig(ca_file=...))",
+    "cert": "HTTPConfig(tls=TLSConfig(client_cert=...))",
     "follow_redirects": "allow_redirects=... of a request, HTTPConfig(max_redirects=...) of all",
     "allow_redirects": "allow_redirects=... of a request, HTTPConfig(max_redirects=0) of all",
     "proxies": "proxy=..., one URL for http and https, or HTTPConfig(trust_env=True)",
@@ -55,30 +56,7 @@ INSTEAD = {
 
 def unknown_argument(name: str, known: Iterable[str], settings: Iterable[str] = ()) -> TypeError:
     """The error for an argument `name`, where only `known` ones are taken, and `settings` are fields of HTTPConfig."""
-    what = f"unknown argument {name!r}"
     if name in settings:
-        return TypeError(f"{what}: it is a setting of the whole client, HTTPClient(HTTPConfig({name}=...))")
-    if name in INSTEAD:
-        return TypeError(f"{what}: write {INSTEAD[name]}")
-    if close := difflib.get_close_matches(name, [*known, *settings], n=1):
-        return TypeError(f"{what}: did you mean {close[0]!r}?")
-    return TypeError(what)
-
-
-def explains_arguments(settings: Iterable[str] = ()) -> Callable[[Class], Class]:
-    """A decorator: the constructor of the class says what to write. Its signature stays, for type checkers as well."""
-
-    def decorated(cls: Class) -> Class:
-        plain = cls.__init__
-        known = inspect.signature(plain).parameters.keys() - {"self"}
-
-        @functools.wraps(plain)
-        def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
-            if unknown := keywords.keys() - known:
-                raise unknown_argument(sorted(unknown)[0], known, settings)
-            plain(self, *arguments, **keywords)
-
-        cls.__init__ = __init__
-        return cls
-
-    return decorated
+        what = f"unknown argument {name!r}: it is a setting of the whole client"
+        return TypeError(f"{what}, HTTPClient(HTTPConfig({name}=...))")
+    return arguments.unknown_argument(name, [*known, *settings], INSTEAD)

@@ -17,11 +17,11 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from pepperpy.network.config import MIB
 from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http.checks import number_text, plain
 from pepperpy.network.http.sources import OCTETS, BytesSource, encode, guess_type, open_source
 from pepperpy.network.http.upload import BodyFailed, Progress, Source, UploadPayload, type_and_text
+from pepperpy.network.units import MIB
 
 if TYPE_CHECKING:
     from pepperpy.network.json_codec import JSONCodec

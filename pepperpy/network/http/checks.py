@@ -19,6 +19,7 @@ from pepperpy.network.checks import check_timeout
 from pepperpy.network.http import urls
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.proxy_url import read_proxy, require_socks
+from pepperpy.network.tls_config import check_tls, tls_settings
 
 Params: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 """Query parameters: a mapping (a multidict too, or the query of a `yarl.URL`) or pairs of name and value."""
@@ -100,8 +101,18 @@ def check_proxy(proxy: object) -> str:
 
 def check_verify(value: object) -> None:
     if not isinstance(value, bool):
-        hint = "HTTPConfig(ca_file=...) trusts an authority of your own"
+        hint = "HTTPConfig(tls=TLSConfig(ca_file=...)) trusts an authority of your own"
         raise TypeError(f"verify_ssl must be True or False, not {value!r}; {hint}")
+
+
+def check_http_tls(tls: Any, verify_ssl: bool) -> None:
+    """Refuse what is no `tls` of a client for HTTP."""
+    check_tls(tls, off=False)
+    settings = tls_settings(tls, verify_ssl)
+    if settings.alpn not in ((), ("http/1.1",)):
+        raise ValueError(f"tls: alpn must be left out, as HTTP/1.1 is all that is spoken here, not {settings.alpn!r}")
+    if settings.ignore_unexpected_eof:
+        raise ValueError("tls: ignore_unexpected_eof must be left out: an HTTP message says itself where it ends")
 
 
 def check_limits(name: str, timeout: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
@@ -16,10 +17,11 @@ from aiohttp import ClientTimeout
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
+from pepperpy.network.arguments import explains_arguments
 from pepperpy.network.checks import check_int
 from pepperpy.network.errors import ClosedError, InvalidRequestError, NotConnectedError, UsageError
 from pepperpy.network.http.aiohttp_transport import wire as wires
-from pepperpy.network.http.arguments import explains_arguments, unknown_argument
+from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import Params, param_pairs
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
@@ -64,7 +66,7 @@ class HTTPStats:
 _of_the_parent: list[Engine] = []
 
 
-@explains_arguments(SETTINGS)
+@explains_arguments(functools.partial(unknown_argument, settings=SETTINGS))
 class HTTPClient:
     """A client for any number of HTTP requests, with one pool of connections.
 

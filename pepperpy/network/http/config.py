@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import ssl
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 from aiohttp import ClientTimeout
 
-from pepperpy.network.checks import Default, check_bool, check_int, check_seconds, check_timeout
-from pepperpy.network.config import KIB, MIB, check_keepalive
-from pepperpy.network.http.arguments import explains_arguments
+from pepperpy.network.arguments import explains_arguments
+from pepperpy.network.checks import check_bool, check_int, check_seconds, check_timeout
+from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
     Params,
     check_base_url,
     check_cookies,
     check_headers,
+    check_http_tls,
     check_limits,
     check_params,
     check_proxy,
@@ -27,12 +28,15 @@ from pepperpy.network.http.checks import (
 from pepperpy.network.http.rate_limit import RateLimit
 from pepperpy.network.http.redact import redact_headers, redact_url
 from pepperpy.network.json_codec import JSONCodec
-from pepperpy.network.tls import certificate_parts
+from pepperpy.network.keepalive import Keepalive, check_keepalive
+from pepperpy.network.settings import Settings
+from pepperpy.network.tls_config import TLSConfig
+from pepperpy.network.units import KIB, MIB
 
 
-@explains_arguments()
-@dataclass(frozen=True)
-class HTTPConfig:
+@explains_arguments(unknown_argument)
+@dataclass(frozen=True, repr=False)
+class HTTPConfig(Settings):
     """Settings of one `HTTPClient`. Only `base_url` may be given by position.
 
     A wrong type raises `TypeError`, a value out of range `ValueError`; both name the field and the value.
@@ -67,12 +71,10 @@ class HTTPConfig:
         retry_budget: Extra load by retries, as a share of the calls to one host in the last 10 to 20 seconds; ten
             retries are always left. The ratio is Finagle's and reqwest's default.
 
-        verify_ssl: Check certificates and host names; a name must be a subjectAltName (RFC 9525), a common name is
-            refused. False gives a warning, once.
-        ca_file: PEM file of the authorities to trust instead of the system's. Both files are read when the client
-            opens, which raises `ValueError` if they cannot be used.
-        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
-            where the key may be None.
+        tls: How `https://` is spoken: a `TLSConfig`, or an `ssl.SSLContext`, which is used as it is. Its
+            `server_hostname` is the name of every server, whatever a URL says.
+        verify_ssl: False is short for `TLSConfig(verify=False)`, and gives a warning, once. What a request has as
+            `verify_ssl=False` is the same for that request; of an `ssl.SSLContext` of yours nothing is used then.
         proxy: `http://` or `https://` URL of a proxy for all requests, credentials included; or `socks5h://` and the
             other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
@@ -92,12 +94,8 @@ class HTTPConfig:
         keepalive_timeout: Seconds that an unused connection is kept. aiohttp's default.
         keepalive: TCP's keepalive, not HTTP's: the system asks a silent server whether it is there. So a NAT gateway,
             some of which forget a silent connection after 60 s, keeps one on which an answer takes long. And a dead
-            server is noticed though `read_timeout` is long or None. This and the next four are as in `NetworkConfig`.
-        keepalive_idle: Seconds of silence before the first probe.
-        keepalive_interval: Seconds between probes.
-        keepalive_count: Unanswered probes until the connection counts as lost.
-        user_timeout: Seconds that the server may leave data or probes unacknowledged, or take no data (Linux only).
-            Default: `keepalive_idle + keepalive_count * keepalive_interval`, 150 s. None: the system's own limit.
+            server is noticed though `read_timeout` is long or None. True, or a `Keepalive` with times of your own;
+            False leaves the system's settings, with which it hardly ever looks.
         rate_limit: Requests per second, or a `RateLimit`. Each attempt counts.
         interceptors: Objects with `pre_request` and/or `post_response` (see `Interceptor`), called in this order.
         json_codec: How JSON is written and read; by default the fastest of msgspec, orjson and the standard library
@@ -121,9 +119,8 @@ class HTTPConfig:
     max_retry_delay: float = 30.0
     retry_statuses: Iterable[int] = frozenset({429, 502, 503, 504})
     retry_budget: float = 0.2
+    tls: bool | ssl.SSLContext | TLSConfig = True
     verify_ssl: bool = True
-    ca_file: str | os.PathLike[str] | None = None
-    client_cert: Any = None
     proxy: str | None = None
     trust_env: bool = False
     raise_for_status: bool = True
@@ -136,11 +133,7 @@ class HTTPConfig:
     max_connections: int = 100
     max_connections_per_host: int | None = None
     keepalive_timeout: float = 15.0
-    keepalive: bool = True
-    keepalive_idle: int = 15
-    keepalive_interval: int = 15
-    keepalive_count: int = 9
-    user_timeout: float | Default | None = Default.KEEPALIVE
+    keepalive: bool | Keepalive = True
     rate_limit: float | RateLimit | None = None
     interceptors: Iterable[Any] = ()
     json_codec: JSONCodec | None = None
@@ -164,7 +157,7 @@ class HTTPConfig:
             check_timeout(name, getattr(self, name), zero=False)
         for name in ("close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"):
             check_seconds(name, getattr(self, name), zero=True)
-        check_keepalive(self)
+        check_keepalive(self.keepalive)
         check_int("retries", self.retries, 0)
         self._set("retry_statuses", frozenset(_items("retry_statuses", self.retry_statuses)))
         for status in self.retry_statuses:
@@ -174,11 +167,9 @@ class HTTPConfig:
         if not 0 <= self.retry_budget <= 10:
             raise ValueError(f"retry_budget must be from 0 to 10, not {self.retry_budget!r}")
         check_verify(self.verify_ssl)
+        check_http_tls(self.tls, self.verify_ssl)
         for name in ("trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
             check_bool(name, getattr(self, name))
-        if self.ca_file is not None and not isinstance(self.ca_file, (str, os.PathLike)):
-            raise TypeError(f"ca_file must be a path, not {self.ca_file!r}")
-        certificate_parts(self.client_cert)
         if self.proxy is not None:
             self._set("proxy", check_proxy(self.proxy))
         check_int("max_redirects", self.max_redirects, 0)
@@ -211,26 +202,17 @@ class HTTPConfig:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def __repr__(self) -> str:
-        shown = []
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            default = item.default_factory() if callable(item.default_factory) else item.default
-            if value == default:
-                continue
-            if item.name in ("base_url", "proxy"):
-                value = redact_url(value)
-            elif item.name == "headers":
-                value = dict(redact_headers(value, self.secret_headers))
-            elif item.name in ("params", "cookies"):
-                value = dict.fromkeys(value, "***")
-            elif item.name == "interceptors":
-                # What one signs with may be in its repr.
-                value = tuple(type(interceptor).__name__ for interceptor in value)
-            elif item.name == "client_cert" and isinstance(value, tuple):
-                value = (*value[:2], *("***" for _ in value[2:]))
-            shown.append(f"{item.name}={value!r}")
-        return f"HTTPConfig({', '.join(shown)})"
+    def _shown(self, name: str, value: Any) -> str:
+        if name in ("base_url", "proxy"):
+            value = redact_url(value)
+        elif name == "headers":
+            value = dict(redact_headers(value, self.secret_headers))
+        elif name in ("params", "cookies"):
+            value = dict.fromkeys(value, "***")
+        elif name == "interceptors":
+            # What one signs with may be in its repr.
+            value = tuple(type(interceptor).__name__ for interceptor in value)
+        return repr(value)
 
     def client_timeout(self, timeout: float | ClientTimeout | None) -> ClientTimeout:
         """One attempt's limits as aiohttp has them; what a given `ClientTimeout` leaves open is as configured."""
@@ -244,10 +226,6 @@ class HTTPConfig:
             # aiohttp rounds limits above this many seconds up to whole ones.
             ceil_threshold=timeout.ceil_threshold,
         )
-
-    def replace(self, **changes: Any) -> HTTPConfig:
-        """A copy with some fields changed; validated like a new one. An unknown field raises `TypeError`."""
-        return dataclasses.replace(self, **changes)
 
 
 SETTINGS = tuple(item.name for item in dataclasses.fields(HTTPConfig))

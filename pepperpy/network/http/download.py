@@ -15,7 +15,6 @@ from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from pepperpy.network.config import MIB
 from pepperpy.network.errors import (
     IncompleteReadError,
     IntegrityError,
@@ -34,6 +33,7 @@ from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.response import check_announced, status_error, too_large
 from pepperpy.network.http.sources import path_and_reason
 from pepperpy.network.http.upload import Progress
+from pepperpy.network.units import MIB
 
 # Bytes that are handed to a thread at once, which takes some 50 us. Twice as many may be held in memory.
 BATCH = MIB

@@ -15,11 +15,11 @@ from typing import Any, cast
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from pepperpy.network.config import KIB
 from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http.threads import done, in_endless_thread, in_thread
 from pepperpy.network.http.upload import BodyFailed, Source
 from pepperpy.network.printable import printable
+from pepperpy.network.units import KIB
 
 # Bytes to read and send at once. aiohttp's StreamWriter waits for the transport after as many.
 CHUNK = 64 * KIB

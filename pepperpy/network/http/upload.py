@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from pepperpy.network.config import KIB
 from pepperpy.network.http.call import current_call
+from pepperpy.network.units import KIB
 
 if TYPE_CHECKING:
     from pepperpy.network.http.body import Body

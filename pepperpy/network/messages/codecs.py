@@ -23,7 +23,7 @@ from pepperpy.network._core.builtin_framers import FixedFramer, LengthFramer, Ne
 from pepperpy.network._core.framer import Framer
 from pepperpy.network._core.stuffing import COBSFramer, SLIPFramer, cobs_encode
 from pepperpy.network.checks import BytesLike, check_bool, check_int, check_size
-from pepperpy.network.config import MIB
+from pepperpy.network.units import MIB
 
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)

@@ -16,7 +16,7 @@ from pepperpy.network.lookup import forget
 from pepperpy.network.tcp.connect import Tried, open_tcp, open_unix
 from pepperpy.network.tcp.handshake import connect_transport
 from pepperpy.network.tcp.tunnel import open_tunnel
-from pepperpy.network.tls import context_of
+from pepperpy.network.tls import client_context
 from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
     """
     limit = config.attempt_timeout
     failures: list[tuple[bool, Exception, str]] = []
-    for target in _targets(config):
+    for target in config.for_each_host():
         phase = "no answer"
         default = backoff.may_pass if target.unix_path is None else _may_pass_of_unix_socket
         try:
@@ -118,7 +118,7 @@ async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol
 
     Cancellation: No socket is left open.
     """
-    context = context_of(config) if config.tls else None
+    context = client_context(config.tls_settings) if config.tls else None
     if config.unix_path is not None:
         sock = await open_unix(config, config.unix_path)
     elif config.proxy is not None:
@@ -126,13 +126,6 @@ async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol
     else:
         sock = await open_tcp(config, config.host, config.port, tried)
     return await connect_transport(config, sock, context)
-
-
-def _targets(config: NetworkConfig) -> list[NetworkConfig]:
-    if not (config.hosts or config.on_connect or config.may_pass or config.is_supervised):
-        return [config]
-    bare = config.bare.replace(hosts=(), reconnect=False)
-    return [bare.replace(host=host, port=port) for host, port in ((config.host, config.port), *config.hosts)]
 
 
 def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]) -> bool:

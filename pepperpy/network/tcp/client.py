@@ -23,6 +23,7 @@ from pepperpy.network.link import Link, Receiving, Sending
 from pepperpy.network.tcp.client_link import ClientLink
 from pepperpy.network.tcp.stats import NetworkStats, stats_of
 from pepperpy.network.tls import TLSInfo
+from pepperpy.network.tls_config import TLSConfig
 
 if TYPE_CHECKING:
     from pepperpy.network.messages.codecs import Codec, IncrementalCodec
@@ -68,7 +69,7 @@ class NetworkClient:
     - The new connection is there once it has received a byte, or lived for 10 ms. One that a server accepts only to end
       it is one more failed attempt.
     - A failure that cannot pass (a certificate or pin that is refused, what else `config.may_pass` says), or that of
-      the last of `config.reconnect_attempts`, ends it: every call raises `ConnectError` or `NetworkTimeoutError` then.
+      the last of `Reconnect.attempts`, ends it: every call raises `ConnectError` or `NetworkTimeoutError` then.
       So do `disconnect()` and `abort()`, with `ClosedError`.
     """
 
@@ -194,8 +195,7 @@ class NetworkClient:
 
     async def start_tls(
         self,
-        context: ssl.SSLContext | None = None,
-        server_hostname: str | None = None,
+        tls: TLSConfig | ssl.SSLContext | None = None,
         timeout: Timeout = Default.TIMEOUT,
     ) -> None:
         """Go on with TLS on this plain connection, which the peer has agreed to in its own protocol (STARTTLS).
@@ -204,8 +204,7 @@ class NetworkClient:
         makes a plain connection again.
 
         Args:
-            context: Default: as the fields of `config` say; its `tls` need not be on.
-            server_hostname: Default: that of `config`.
+            tls: How. Default: as `config.tls` and `config.verify_ssl` say, where False says no more than "not yet".
             timeout: Seconds for all of it.
 
         Raises:
@@ -220,7 +219,7 @@ class NetworkClient:
         """
         from pepperpy.network.tcp.handshake import upgrade
 
-        await upgrade(self._link, context, server_hostname, timeout)
+        await upgrade(self._link, tls, timeout)
 
     async def disconnect(self) -> None:
         """Disconnect from server. Does nothing if this client is not connected. Ends a `connect()` of another task.
@@ -276,7 +275,7 @@ class NetworkClient:
     # ---- Sending ----
 
     async def send(self, data: BytesLike, timeout: Timeout = Default.TIMEOUT) -> None:
-        """Send data to server: hand it over, first waiting while the send queue is above `config.send_high_water`.
+        """Send data to server: hand it over, first waiting while the send queue is above `BufferLimits.send_high`.
 
         Returning means "accepted", not "received by the peer"; nothing is ever sent twice. A send on its own leaves at
         once, several in one turn of the event loop leave together.

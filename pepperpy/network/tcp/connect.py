@@ -9,7 +9,8 @@ import socket
 import struct
 from typing import Any
 
-from pepperpy.network.config import KeepaliveSettings, NetworkConfig, unanswered_timeout
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.keepalive import Keepalive, keepalive_of
 from pepperpy.network.lookup import AddressInfo, forget, look_up
 from pepperpy.network.tcp.race import race
 
@@ -139,7 +140,7 @@ def _new_socket(config: NetworkConfig, address: AddressInfo, local: list[Address
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)
     try:
-        set_keepalive(sock, config)
+        set_keepalive(sock, keepalive_of(config.keepalive))
         _set_options(sock, config)
         if local is not None:
             _bind(sock, local)
@@ -187,15 +188,16 @@ _KEEPCNT = getattr(socket, "TCP_KEEPCNT", None)
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
-def set_keepalive(sock: socket.socket, config: KeepaliveSettings) -> None:
-    """Have the system find dead peers as configured."""
-    if config.keepalive:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if _KEEPIDLE is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, config.keepalive_idle)
-        if _KEEPINTVL is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, _KEEPINTVL, config.keepalive_interval)
-        if _KEEPCNT is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, _KEEPCNT, config.keepalive_count)
-    if _USER_TIMEOUT is not None and (seconds := unanswered_timeout(config)) is not None:
+def set_keepalive(sock: socket.socket, keepalive: Keepalive | None) -> None:
+    """Have the system find dead peers so; None leaves its own settings."""
+    if keepalive is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if _KEEPIDLE is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, keepalive.idle)
+    if _KEEPINTVL is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _KEEPINTVL, keepalive.interval)
+    if _KEEPCNT is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _KEEPCNT, keepalive.count)
+    if _USER_TIMEOUT is not None and (seconds := keepalive.unanswered_timeout) is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, round(seconds * 1000)))

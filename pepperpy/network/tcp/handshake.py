@@ -18,6 +18,7 @@ from pepperpy.network.config import NetworkConfig
 from pepperpy.network.detached import detached
 from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
 from pepperpy.network.tcp.steady_loop import steady
+from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
@@ -41,23 +42,24 @@ async def connect_transport(
     protocol = StreamProtocol(config)
     try:
         if context is not None and (fast := fast_transports(context)) is not None:
-            with _as_tls_error(config.tls_name):
+            name = config.tls_name_of(config.tls_settings)
+            with _as_tls_error(name):
                 await detached(
                     fast.create_connection(
                         steady(loop),
                         lambda: protocol,
                         sock=sock,
                         ssl=context,
-                        server_hostname=config.tls_name,
+                        server_hostname=name,
                         ssl_handshake_timeout=_NO_LIMIT,
                         ssl_shutdown_timeout=_shutdown_timeout(config),
                     )
                 )
-                _check_peer(protocol, config)
+                _check_peer(protocol, config.tls_settings)
         else:
             await detached(loop.create_connection(lambda: protocol, sock=sock))
             if context is not None:
-                await start_tls(protocol, config, context, config.tls_name)
+                await start_tls(protocol, config, config.tls_settings, context)
         # All transports switch TCP_NODELAY on. One that is lost again has no socket.
         if not config.nodelay and config.unix_path is None and (own := protocol.extra_info("socket")) is not None:
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
@@ -70,20 +72,18 @@ async def connect_transport(
 
 async def upgrade(
     link: Link,
-    context: ssl.SSLContext | None,
-    server_hostname: str | None,
+    given: TLSConfig | ssl.SSLContext | None,
     timeout: Timeout,
 ) -> None:
     """`NetworkClient.start_tls()`, which documents it."""
     protocol, config = link.protocol, link.config
     seconds = link.seconds(timeout)
-    if context is None:
-        context = tls.context_of(config)
-    elif not isinstance(context, ssl.SSLContext):
-        raise TypeError(f"context must be an ssl.SSLContext or None, not {context!r}")
-    name = config.tls_name if server_hostname is None else server_hostname
-    if context.check_hostname and not name:
-        raise ValueError("server_hostname must name whom the certificate is for, unless the context checks no name")
+    if given is not None and not isinstance(given, (TLSConfig, ssl.SSLContext)):
+        raise TypeError(f"tls must be a TLSConfig, an ssl.SSLContext or None, not {given!r}")
+    settings = config.tls_settings if given is None else tls_settings(given)
+    if settings.checks_name and not config.tls_name_of(settings):
+        raise ValueError("server_hostname must name whom the certificate is for, unless none is checked")
+    context = tls.client_context(settings)
 
     def start_flush() -> Awaitable[None] | None:
         # Raises what is due without a connection.
@@ -103,7 +103,7 @@ async def upgrade(
                     # Others may have sent more meanwhile, or have begun with TLS.
                     await waiter
                     waiter = start_flush()
-                await start_tls(protocol, config, context, name)
+                await start_tls(protocol, config, settings, context)
             except asyncio.CancelledError as error:
                 # The time limit comes as one, too. What is being closed in order goes on with that.
                 if protocol.state == "open" and link.protocol is protocol:
@@ -117,7 +117,9 @@ async def upgrade(
         raise link.error(NetworkTimeoutError, what, "start_tls", error, elapsed=seconds) from error
 
 
-async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ssl.SSLContext, name: str) -> None:
+async def start_tls(
+    protocol: StreamProtocol, config: NetworkConfig, settings: TLSConfig, context: ssl.SSLContext
+) -> None:
     """Make TLS of a plain connection. No time limit of its own.
 
     Raises:
@@ -127,6 +129,7 @@ async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ss
     Failure and cancellation: The connection is aborted.
     """
     loop = asyncio.get_running_loop()
+    name = config.tls_name_of(settings)
     # Without a socket (memory_pair()), the loop's says so.
     fast = fast_transports(context) if protocol.extra_info("socket") is not None else None
     over = loop.start_tls if fast is None else functools.partial(fast.start_tls, loop)
@@ -151,7 +154,7 @@ async def start_tls(protocol: StreamProtocol, config: NetworkConfig, context: ss
                 # asyncio calls it a success when the transport is aborted meanwhile.
                 raise ConnectionAbortedError("closed during the handshake")
             protocol.tls_started(transport)
-            _check_peer(protocol, config)
+            _check_peer(protocol, settings)
     except BaseException as error:
         # The peer's doing looks the same from here. aiofastnet's calls connection_lost(), with the OSError.
         ours = protocol.state in ("closing", "closed") or isinstance(protocol.loss, NetworkError)
@@ -191,9 +194,9 @@ def fast_transports(context: ssl.SSLContext) -> ModuleType | None:
     return aiofastnet
 
 
-def _check_peer(protocol: StreamProtocol, config: NetworkConfig) -> None:
-    if config.certificate_pin:
-        tls.check_pin(tls.pins_of(config.certificate_pin), protocol.extra_info("ssl_object"))
+def _check_peer(protocol: StreamProtocol, settings: TLSConfig) -> None:
+    if settings.pins:
+        tls.check_pin(settings.pins, protocol.extra_info("ssl_object"))
 
 
 def _shutdown_timeout(config: NetworkConfig) -> float:

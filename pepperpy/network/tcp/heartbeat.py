@@ -10,10 +10,10 @@ import weakref
 from typing import TYPE_CHECKING
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
-from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import NetworkTimeoutError
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.requests.exchanges import Exchanges, exchanges_of
+from pepperpy.network.tcp_settings import Heartbeat, heartbeat_of
 from pepperpy.network.timers import Timer
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pepperpy.network.tcp.attempt import Lend
 
 
-class Heartbeat:
-    """The heartbeat of one connection, from the moment it is made until `stop()` or its end.
+class Heartbeats:
+    """Those of one connection, from the moment it is made until `stop()` or its end.
 
-    It ends when the peer ends its stream: no answer can come then, and nothing is wrong with that.
+    They end when the peer ends its stream: no answer can come then, and nothing is wrong with that.
 
-    While reading is paused (`receive_high_water` is reached), silence says nothing; the heartbeat rests. It does so
+    While reading is paused (`BufferLimits.receive_high` is reached), silence says nothing; they rest. They do so
     too while a `request()` waits for its reply: the peer takes its time for that, and can be asked nothing else.
     """
 
@@ -35,8 +35,10 @@ class Heartbeat:
         self._link = weakref.ref(link)
         self._protocol = protocol
         self._lend = lend
-        self._interval = link.config.heartbeat_interval
-        self._timeout = link.config.heartbeat_timeout
+        settings = heartbeat_of(link.config.heartbeat)
+        assert settings is not None
+        self._interval = settings.interval
+        self._timeout = settings.timeout
         self._loop = asyncio.get_running_loop()
         self._started = time.monotonic()
         self._received = 0  # bytes, when the last heartbeat began
@@ -47,7 +49,7 @@ class Heartbeat:
         self._timer.look_by(self._loop.time() + self._interval)
 
     def stop(self) -> None:
-        """End it; a callable that is running is cancelled."""
+        """End them; a callable that is running is cancelled."""
         self._stopped = True
         self._timer.end()
         if self._task is not None:
@@ -70,11 +72,11 @@ class Heartbeat:
         # Before the task: an eager task factory begins that at once, and it may put off the verdict.
         self._judging = True
         self._timer.look_by(now + self._timeout)
-        self._task = self._loop.create_task(self._beat(link.config, exchanges_of(link)))
+        self._task = self._loop.create_task(self._beat(heartbeat_of(link.config.heartbeat), exchanges_of(link)))
         return math.inf
 
-    async def _beat(self, config: NetworkConfig, exchanges: Exchanges) -> None:
-        assert config.heartbeat is not None
+    async def _beat(self, settings: Heartbeat | None, exchanges: Exchanges) -> None:
+        assert settings is not None
         if exchanges.served is not None:
             self._judging = False
             self._timer.end()
@@ -84,7 +86,7 @@ class Heartbeat:
             with self._lend(self._protocol) as (connection, link):
                 # Its requests and the client's take turns.
                 link.exchanges = exchanges
-                result = config.heartbeat(connection)
+                result = settings.probe(connection)
                 if inspect.isawaitable(result):
                     await result
         except Exception as error:
@@ -108,4 +110,4 @@ class Heartbeat:
         task.cancel()
         what = "peer did not answer" if task.done() else "heartbeat was not done"
         details = self._protocol.config.place | {"phase": "heartbeat", "elapsed": self._timeout}
-        self._protocol.lose(NetworkTimeoutError(f"the {what} within heartbeat_timeout={self._timeout} s", details))
+        self._protocol.lose(NetworkTimeoutError(f"the {what} within Heartbeat.timeout={self._timeout} s", details))

@@ -41,8 +41,9 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.link import E, Link, connection_error, deadline_of, remaining
 from pepperpy.network.lookup import forget
-from pepperpy.network.tcp.heartbeat import Heartbeat
+from pepperpy.network.tcp.heartbeat import Heartbeats
 from pepperpy.network.tcp.pending import PendingReceiver, PendingSender
+from pepperpy.network.tcp_settings import reconnect_of
 
 if TYPE_CHECKING:
     from pepperpy.network.tcp.attempt import Lend
@@ -71,7 +72,7 @@ class Supervisor:
         self._retry = 0  # attempts since a connection last proved itself
         self._tried: Tried = {}  # addresses used in these
         self._task: asyncio.Task[None] | None = None
-        self._heartbeat: Heartbeat | None = None
+        self._heartbeats: Heartbeats | None = None
         self._changed: asyncio.Future[None] | None = None  # done at the next change of state, if anybody waits for it
         self._end: NetworkError | None = None  # why nothing more will come
         self._receiving = PendingReceiver(self)
@@ -80,6 +81,11 @@ class Supervisor:
     def _configure(self, config: NetworkConfig) -> None:
         self._configured = weakref.ref(config)  # weak, as its callables keep what they belong to
         self.config: NetworkConfig = config.bare
+        self._policy = reconnect_of(config.reconnect)  # None: a lost connection stays lost
+
+    @property
+    def _attempts(self) -> int | None:
+        return None if self._policy is None else self._policy.attempts
 
     # ---- What NetworkClient tells ----
 
@@ -111,11 +117,11 @@ class Supervisor:
         for pending in (self._receiving, self._sending):
             if not pending.is_told:
                 pending.stand_in(link)
-        self._stop_heartbeat()
+        self._stop_heartbeats()
         if link.config.heartbeat is not None:
-            self._heartbeat = Heartbeat(link, protocol, self._lend)
+            self._heartbeats = Heartbeats(link, protocol, self._lend)
         self._become("connected")
-        protocol.watch(self._ended, self.config.reconnect)
+        protocol.watch(self._ended, self._policy is not None)
 
     def stop(self) -> asyncio.Task[None] | None:
         """`disconnect()` or `abort()`: nothing more is to come. The task that reconnected, if any, is cancelled."""
@@ -123,7 +129,7 @@ class Supervisor:
             return None
         if self._owner != (threading.get_ident(), os.getpid()):
             raise self.error(UsageError, "connection belongs to another thread or process", "use")
-        self._stop_heartbeat()
+        self._stop_heartbeats()
         task, self._task = self._task, None
         if task is not None and not task.get_loop().is_closed():
             task.cancel()
@@ -162,7 +168,7 @@ class Supervisor:
             going_on = (
                 self._state == "connecting"
                 or self._task is not None
-                or (self.config.reconnect and self._state == "connected")
+                or (self._policy is not None and self._state == "connected")
             )
             if not going_on:
                 raise self._why_not(link.protocol)
@@ -244,16 +250,16 @@ class Supervisor:
         self._end = error
         self._become("closed")
 
-    def _stop_heartbeat(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
-            self._heartbeat = None
+    def _stop_heartbeats(self) -> None:
+        if self._heartbeats is not None:
+            self._heartbeats.stop()
+            self._heartbeats = None
 
     def _ended(self, protocol: StreamProtocol) -> None:
         # The protocol's connection is gone; the tasks that waited on it have not run yet.
         if protocol is not self.last:
             return
-        self._stop_heartbeat()
+        self._stop_heartbeats()
         link = self._link()
         if link is None or self._state != "connected":
             # Closed; or connect() was called when only sending had met the end of this one, and settles the rest.
@@ -262,7 +268,7 @@ class Supervisor:
             # Not by the client: by the heartbeat, which was lent the connection.
             self._finish(self.error(ClosedError, "connection was closed by this side", "use"))
             return
-        if self.config.reconnect:
+        if self._policy is not None:
             for pending in (self._receiving, self._sending):
                 if pending.is_told:
                     pending.lost = protocol
@@ -304,7 +310,7 @@ class Supervisor:
             self._give_up(self.error(ClosedError, "reconnecting was cancelled", "connect"))
 
     async def _pause(self, host: str) -> bool:
-        limit = self.config.reconnect_attempts
+        limit = self._attempts
         if limit is not None and self._retry >= limit:
             what = f"gave up: the connection was lost again at once, after {limit} attempts"
             self._give_up(self.error(ConnectError, what, "connect", self.last.loss))
@@ -333,7 +339,7 @@ class Supervisor:
             link = self._link()
             if link is None or self._task is not asyncio.current_task():
                 return True
-            if not failed.may_pass or self._retry == config.reconnect_attempts:
+            if not failed.may_pass or self._retry == self._attempts:
                 self._give_up(connect_error(config, failed, self._retry, time.monotonic() - started))
                 return True
             link.retries += 1

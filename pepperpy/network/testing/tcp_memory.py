@@ -19,9 +19,10 @@ from collections.abc import AsyncIterator, Awaitable
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import check_int
-from pepperpy.network.config import KIB, NetworkConfig
+from pepperpy.network.config import NetworkConfig
 from pepperpy.network.tcp.client import NetworkClient
 from pepperpy.network.testing.tcp_connect import opening_by
+from pepperpy.network.units import KIB
 
 _numbers = itertools.count(1)
 

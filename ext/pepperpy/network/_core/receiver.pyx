@@ -151,8 +151,8 @@ cdef class Receiver:
     def __cinit__(self, Endpoint endpoint not None):
         self.endpoint = endpoint
         self.buffer = ReceiveBuffer()
-        self._high = endpoint.config.receive_high_water
-        self._low = endpoint.config.receive_low_water
+        self._high = endpoint.config.buffers.receive_high
+        self._low = endpoint.config.buffers.receive_low
         self._max_message_size = endpoint.config.max_message_size
 
     @property

@@ -85,8 +85,8 @@ cdef class Sender:
         self._fd = -1
         self._fresh = True
         self._checked_at = -1
-        self._high = endpoint.config.send_high_water
-        self._low = endpoint.config.send_low_water
+        self._high = endpoint.config.buffers.send_high
+        self._low = endpoint.config.buffers.send_low
 
     @property
     def bytes_queued(self):

@@ -180,7 +180,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         context = self.endpoint.transport.get_extra_info("sslcontext")
         if context is None:
             return False
-        return self.endpoint.config.tls_ignore_unexpected_eof or bool(context.options & _IGNORE_UNEXPECTED_EOF)
+        return bool(context.options & _IGNORE_UNEXPECTED_EOF)
 
     def _end_of_stream(self):
         self.receiver.eof = True

@@ -19,6 +19,7 @@ itself, and a test fails (tests/http/test_gaps.py):
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import math
 import select
@@ -38,10 +39,12 @@ from pepperpy.network.http.call import current_call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.content import has_token
 from pepperpy.network.http.dates import keep_alive_seconds
+from pepperpy.network.keepalive import keepalive_of
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.lookup import AddressInfo
 from pepperpy.network.tcp.connect import set_keepalive
 from pepperpy.network.timers import Timer
+from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
@@ -67,6 +70,7 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def __init__(self, config: HTTPConfig, **options: Any) -> None:
         self._config = config
+        self._tls = tls_settings(config.tls, config.verify_ssl)
         self._names = Resolver()
         super().__init__(
             **options,
@@ -129,9 +133,14 @@ class GuardedConnector(aiohttp.TCPConnector):
         # and none to the lookup and to the proxy's answer. 0 is its other word for no limit.
         seconds = timeout.sock_connect or None
         host = (req.url if req.proxy is None else req.proxy).raw_host or ""
+        if self._tls.server_hostname is not None:
+            req.server_hostname = self._tls.server_hostname
         try:
             with time_limit(seconds):
-                return await super()._create_connection(req, traces, aiohttp.ClientTimeout())
+                protocol = await super()._create_connection(req, traces, aiohttp.ClientTimeout())
+            if self._tls.pins and req.is_ssl():
+                self._check_pin(req, protocol)
+            return protocol
         except BaseException:
             self._names.failed(host)
             raise
@@ -143,10 +152,20 @@ class GuardedConnector(aiohttp.TCPConnector):
             return await connect_through(self, self._config, req, timeout)
         return await super()._create_proxy_connection(req, traces, timeout)
 
+    def _check_pin(self, req: aiohttp.ClientRequest, protocol: ResponseHandler) -> None:
+        transport = protocol.transport
+        if transport is None:  # lost meanwhile
+            raise aiohttp.ClientConnectorError(req.connection_key, ConnectionResetError(errno.ECONNRESET, "lost"))
+        try:
+            tls.check_pin(self._tls.pins, transport.get_extra_info("ssl_object"))
+        except ssl.SSLCertVerificationError as error:
+            transport.abort()
+            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+
     def _new_socket(self, address: AddressInfo) -> socket.socket:
         sock = socket.socket(*address[:3])
         try:
-            set_keepalive(sock, self._config)
+            set_keepalive(sock, keepalive_of(self._config.keepalive))
         except BaseException:
             sock.close()
             raise
@@ -156,7 +175,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         context = super()._get_ssl_context(req)
         if context is not None and context is getattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", None):
             # Not when a client opens: 20 ms, which one that uses plain HTTP only need not wait for.
-            return tls.client_context(alpn=ALPN)
+            return tls.client_context(TLSConfig(), ALPN)
         return context
 
     async def all_closed(self) -> None:

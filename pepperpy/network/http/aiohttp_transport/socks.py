@@ -34,15 +34,7 @@ async def connect_through(
     host, port = request.url.raw_host, request.port
     assert host is not None and port is not None
     # Of its fields only those of a socket count here; what limits the time is the connector's.
-    config = NetworkConfig(
-        host,
-        port,
-        keepalive=settings.keepalive,
-        keepalive_idle=settings.keepalive_idle,
-        keepalive_interval=settings.keepalive_interval,
-        keepalive_count=settings.keepalive_count,
-        user_timeout=settings.user_timeout,
-    )
+    config = NetworkConfig(host, port, keepalive=settings.keepalive)
     try:
         sock = await open_tunnel(config, _with_credentials(request), host, port)
     except ProxyError as error:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import aiohttp
 
 from pepperpy.network import tls
-from pepperpy.network.config import MIB
 from pepperpy.network.http.aiohttp_transport.connector import ALPN, GuardedConnector, switch_off_own_retry
 from pepperpy.network.http.aiohttp_transport.session_cookies import SessionCookieJar
 from pepperpy.network.http.aiohttp_transport.translate import UNEXPECTED, unreadable
@@ -19,6 +18,8 @@ from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.tls_config import TLSConfig, tls_settings
+from pepperpy.network.units import MIB
 
 
 class Wire(Protocol):
@@ -139,18 +140,22 @@ def verified(config: HTTPConfig) -> Any:
 
     True: the default, for which `GuardedConnector` has its context; False: aiohttp's own, which checks nothing.
     """
-    if config.ca_file is None and config.client_cert is None:
-        return config.verify_ssl
-    return tls.client_context(
-        verify=config.verify_ssl, ca_file=config.ca_file, client_cert=config.client_cert, alpn=ALPN
-    )
+    return _for_aiohttp(tls_settings(config.tls, config.verify_ssl))
 
 
 def unverified(config: HTTPConfig) -> Any:
     """The same for `verify_ssl=False`; the object is part of the pool's key, so connections of the two never mix."""
-    if config.client_cert is None:
-        return False
-    return tls.client_context(verify=False, client_cert=config.client_cert, alpn=ALPN)
+    settings = tls_settings(config.tls)
+    return False if settings.context is not None else _for_aiohttp(settings.replace(verify=False))
+
+
+def _for_aiohttp(settings: TLSConfig) -> Any:
+    if settings in (_CHECKED, _UNCHECKED):
+        return settings.verify
+    return tls.client_context(settings, ALPN)
+
+
+_CHECKED, _UNCHECKED = TLSConfig(), TLSConfig(verify=False)
 
 
 @functools.cache

@@ -1,0 +1,46 @@
+"""What to write instead of an argument that there is not: said by the constructors of all settings."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+Class = TypeVar("Class", bound=type[Any])
+# Makes the error for an unknown argument, of its name and of those that are known.
+Explain = Callable[[str, Collection[str]], TypeError]
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def unknown_argument(name: str, known: Collection[str], instead: Mapping[str, str] = _NOTHING) -> TypeError:
+    """The error for the argument `name`, where only `known` ones are taken; `instead` has what to write for others."""
+    what = f"unknown argument {name!r}"
+    if name in instead:
+        return TypeError(f"{what}: write {instead[name]}")
+    if close := difflib.get_close_matches(name, known, n=1):
+        return TypeError(f"{what}: did you mean {close[0]!r}?")
+    return TypeError(what)
+
+
+def explains_arguments(explain: Explain = unknown_argument) -> Callable[[Class], Class]:
+    """A decorator: the constructor of the class says what to write. Its signature stays, for type checkers as well."""
+
+    def decorated(cls: Class) -> Class:
+        plain = cls.__init__
+        known = list(inspect.signature(plain).parameters)[1:]
+        names = frozenset(known)
+
+        @functools.wraps(plain)
+        def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
+            if unknown := keywords.keys() - names:
+                raise explain(min(unknown), known)
+            plain(self, *arguments, **keywords)
+
+        cls.__init__ = __init__
+        return cls
+
+    return decorated

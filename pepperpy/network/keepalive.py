@@ -1,0 +1,71 @@
+"""`Keepalive`: when the system takes a silent peer for dead. Both clients have it as `keepalive`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pepperpy.network.arguments import explains_arguments
+from pepperpy.network.checks import Default, check_int, check_timeout, shown
+from pepperpy.network.settings import Settings
+
+_MAX_USER_TIMEOUT = 2_147_483  # seconds: below 2**31 ms
+
+
+@explains_arguments()
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Keepalive(Settings):
+    """How the system finds dead peers, which no amount of waiting for data does. Of TCP only, not of Unix sockets.
+
+    Attributes:
+        idle: Seconds of silence before the first probe; 1 to 32767. The first three are Go's defaults
+            (net.KeepAliveConfig).
+        interval: Seconds between probes; 1 to 32767.
+        count: Unanswered probes until the connection counts as lost; 1 to 127.
+        user_timeout: Seconds that the peer may leave data or probes unacknowledged, or its window shut, until the
+            connection counts as lost (TCP_USER_TIMEOUT, RFC 5482; Linux only). Default: when the probes give up, which
+            is `idle + count * interval`, 150 s; Linux heeds this one instead of the count where both are set. It also
+            ends the connection to a peer that lives but takes no data for so long while some waits here, such as a
+            printer without paper or a program in its debugger: Linux has no value that spares such a peer and finds a
+            dead one. None spares it: a dead peer with data under way is then found by the system, on Linux after about
+            15 minutes (tcp_retries2), and a silent one still by the probes.
+    """
+
+    idle: int = 15
+    interval: int = 15
+    count: int = 9
+    user_timeout: float | Default | None = Default.KEEPALIVE
+
+    def __post_init__(self) -> None:
+        # Linux: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL are 32767 s, MAX_TCP_KEEPCNT is 127 (include/net/tcp.h).
+        check_int("idle", self.idle, 1, 32767)
+        check_int("interval", self.interval, 1, 32767)
+        check_int("count", self.count, 1, 127)
+        if self.user_timeout is not Default.KEEPALIVE:
+            check_timeout("user_timeout", self.user_timeout, zero=False)
+            if isinstance(self.user_timeout, (int, float)) and self.user_timeout > _MAX_USER_TIMEOUT:
+                raise ValueError(
+                    f"user_timeout must be at most {_MAX_USER_TIMEOUT} s (2**31 ms), not {self.user_timeout!r}"
+                )
+
+    @property
+    def unanswered_timeout(self) -> float | None:
+        """`user_timeout` in seconds: where that is not set, when the probes give up."""
+        if not isinstance(self.user_timeout, Default):
+            return self.user_timeout
+        return min(self.idle + self.count * self.interval, _MAX_USER_TIMEOUT)
+
+
+_DEFAULT = Keepalive()
+
+
+def check_keepalive(value: object) -> None:
+    """Refuse what a client cannot have as `keepalive`."""
+    if not isinstance(value, (bool, Keepalive)):
+        raise TypeError(f"keepalive must be True, False or a Keepalive, not {shown(value)}")
+
+
+def keepalive_of(value: bool | Keepalive) -> Keepalive | None:
+    """What `keepalive` of a client stands for; None: the system's own settings."""
+    if isinstance(value, Keepalive):
+        return value
+    return _DEFAULT if value else None

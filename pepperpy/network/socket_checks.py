@@ -1,0 +1,63 @@
+"""Checks of what settings say about sockets: `hosts`, `local_address`, `socket_options`, `unix_path`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pepperpy.network.checks import check_int, shown
+from pepperpy.network.hosts import check_host
+
+
+def check_unix_path(path: object) -> None:
+    """Refuse what is no path of a Unix socket. Whether there is one, `connect()` finds out."""
+    if not isinstance(path, str):
+        raise TypeError(f"unix_path must be a str, not {shown(path)}")
+    if not path or "\0" in path[1:]:
+        raise ValueError(f"unix_path must be a path without NUL characters, not {shown(path)}")
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise ValueError(f"unix_path must be a path that can be encoded, not {shown(path)}") from None
+    # sun_path of unix(7), elsewhere of <sys/un.h>, with a NUL at its end unless the name is an abstract one (Linux).
+    limit = (108 if sys.platform == "linux" else 104) - (path[0] != "\0")
+    if size > limit:
+        raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {shown(path)}")
+
+
+def check_local_address(value: object) -> None:
+    """Refuse what is neither None nor `(host, port)`, where the port may be 0."""
+    if value is None:
+        return
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(
+            f"local_address must be a tuple (host, port), where port 0 lets the system choose, not {shown(value)}"
+        )
+    check_host("local_address host", value[0])
+    check_int("local_address port", value[1], 0, 65535)
+
+
+def check_socket_options(options: object) -> None:
+    """Refuse what is no tuple of triples for `socket.setsockopt()`."""
+    if not isinstance(options, tuple):
+        raise TypeError(f"socket_options must be a tuple of triples, ((level, option, value),), not {options!r}")
+    for option in options:
+        if not (
+            isinstance(option, tuple)
+            and len(option) == 3
+            and isinstance(option[0], int)
+            and isinstance(option[1], int)
+            and isinstance(option[2], (int, bytes))
+        ):
+            raise TypeError(
+                f"socket_options must be ((int, int, int or bytes), ...), and hold triples only, not {option!r}"
+            )
+
+
+def check_hosts(hosts: object) -> None:
+    """Refuse what is no tuple of `(host, port)`."""
+    if not isinstance(hosts, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in hosts):
+        raise TypeError(f'hosts must be a tuple of pairs, such as (("b.example", 6379),), not {shown(hosts)}')
+    for host, port in hosts:
+        check_host("hosts: host", host)
+        check_int("hosts: port", port, 1, 65535)

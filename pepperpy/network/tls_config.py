@@ -1,0 +1,219 @@
+"""`TLSConfig`: how a client speaks TLS. Both clients have it as `tls`."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import ssl
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any
+
+from pepperpy.network.arguments import explains_arguments
+from pepperpy.network.checks import check_bool, shown
+from pepperpy.network.settings import Settings
+
+ClientCert = str | os.PathLike[str] | tuple[Any, ...]
+Pin = str | bytes
+
+# Fields that say how a context is made.
+CONTEXT_FIELDS = (
+    "verify",
+    "ca_file",
+    "ca_data",
+    "client_cert",
+    "alpn",
+    "minimum_version",
+    "ignore_unexpected_eof",
+    "system_trust",
+)
+
+
+@explains_arguments()
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TLSConfig(Settings):
+    """How a client speaks TLS. Its `repr` shows no password.
+
+    Files are read when a connection is made (TCP) or the client opens (HTTP), which raises `ValueError` if they cannot
+    be used. They are read again when they have changed.
+
+    Attributes:
+        verify: Check the server's certificate and its name, which must be a subjectAltName (RFC 9525): a common name is
+            refused. False is for tests: anybody can then pose as the server.
+        ca_file: PEM file of the authorities to trust instead of OpenSSL's.
+        ca_data: The same as PEM or DER in memory. With `ca_file`, both are trusted.
+        client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
+            where the key may be None.
+        server_hostname: The name that the certificate must be for, and that the server is told (SNI). None: the host of
+            the connection.
+        alpn: Names of protocols to offer (RFC 7301), the preferred one first. None by default; HTTP offers `http/1.1`.
+        minimum_version: The oldest version of TLS to speak. 1.2, as RFC 9325 asks for.
+        ignore_unexpected_eof: Take the end of a TLS stream without close_notify for an end in order, for servers that
+            are killed or never send one. Otherwise it raises `ConnectionLostError`, because anybody on the way can end
+            a stream so: only for a protocol that says itself where its messages end. Needs OpenSSL 3; it is the option
+            OP_IGNORE_UNEXPECTED_EOF of an `ssl.SSLContext`.
+        certificate_pin: SHA-256 of the server's certificate in DER, in hex (colons allowed) or as 32 bytes, or a tuple
+            of several, one of which must be the server's. Checked besides the rest, or instead with `verify=False`,
+            before any byte of yours is sent. A renewed certificate is another one: pin it as well.
+        system_trust: Trust what the operating system trusts instead of OpenSSL's files; on macOS and Windows these
+            differ, and need `pip install truststore`.
+        context: A context to use as it is; it is never modified. Only `server_hostname` and `certificate_pin` go with
+            it. `tls=context` is short for `tls=TLSConfig(context=context)`.
+    """
+
+    verify: bool = True
+    ca_file: str | os.PathLike[str] | None = None
+    ca_data: str | bytes | None = None
+    client_cert: ClientCert | None = None
+    server_hostname: str | None = None
+    alpn: tuple[str, ...] = ()
+    minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    ignore_unexpected_eof: bool = False
+    certificate_pin: Pin | tuple[Pin, ...] = ()
+    system_trust: bool = False
+    context: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("verify", "system_trust", "ignore_unexpected_eof"):
+            check_bool(name, getattr(self, name))
+        if self.ca_file is not None and not isinstance(self.ca_file, (str, os.PathLike)):
+            raise TypeError(f"ca_file must be a path, not {self.ca_file!r}")
+        if self.ca_data is not None:
+            _check_ca_data(self.ca_data)
+        certificate_parts(self.client_cert)
+        if self.server_hostname is not None:
+            _check_server_hostname(self.server_hostname)
+        _check_alpn(self.alpn)
+        if not isinstance(self.minimum_version, ssl.TLSVersion):
+            raise TypeError(f"minimum_version must be an ssl.TLSVersion, not {self.minimum_version!r}")
+        if self.ignore_unexpected_eof and not hasattr(ssl, "OP_IGNORE_UNEXPECTED_EOF"):
+            raise ValueError(f"ignore_unexpected_eof needs OpenSSL 3; this Python has {ssl.OPENSSL_VERSION}")
+        for name in ("ca_file", "ca_data"):
+            if self.system_trust and getattr(self, name) is not None:
+                raise ValueError(f"system_trust=True leaves no use for {name}={self._shown(name, getattr(self, name))}")
+        _ = self.pins
+        if self.context is not None:
+            self._check_context(self.context)
+
+    def _check_context(self, context: object) -> None:
+        if not isinstance(context, ssl.SSLContext):
+            raise TypeError(f"context must be an ssl.SSLContext, not {type(context).__name__}")
+        for name in CONTEXT_FIELDS:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise ValueError(f"{name} must be set in the SSLContext that is given, which is used as it is")
+
+    @functools.cached_property
+    def pins(self) -> frozenset[bytes]:
+        """The SHA-256 sums that `certificate_pin` stands for; empty without one."""
+        values = self.certificate_pin if isinstance(self.certificate_pin, tuple) else (self.certificate_pin,)
+        return frozenset(map(_digest, values))
+
+    @property
+    def checks_name(self) -> bool:
+        """Whether the certificate must be for a certain name."""
+        return self.verify if self.context is None else self.context.check_hostname
+
+    def _shown(self, name: str, value: Any) -> str:
+        if name == "ca_data":
+            return f"<{len(value)} {'characters' if isinstance(value, str) else 'bytes'}>"
+        if name == "client_cert" and isinstance(value, tuple):
+            value = (*value[:2], *("***" for _ in value[2:]))
+        return repr(value)
+
+
+def certificate_parts(client_cert: object) -> tuple[Any, Any, Any]:
+    """The paths of certificate and key, and the password; None for what is not given. Looks at no file.
+
+    Raises:
+        TypeError: No path and no such tuple. Its message shows no value, because one may be the password.
+    """
+    if client_cert is None:
+        return None, None, None
+    parts = client_cert if isinstance(client_cert, tuple) else (client_cert,)
+    certificate, key, password = (*parts, None, None, None)[:3]
+    if (
+        len(parts) > 3
+        or not isinstance(certificate, (str, os.PathLike))
+        or not isinstance(key, (str, os.PathLike, NoneType))
+        or not isinstance(password, (str, bytes, NoneType))
+    ):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise TypeError(f"client_cert must be a path, (certificate, key) or (certificate, key, password), not {kinds}")
+    return certificate, key, password
+
+
+def ca_text(data: str | bytes) -> str | bytes:
+    """`ca_data` as OpenSSL takes it: PEM as str, DER as bytes."""
+    return data.decode("ascii", "replace") if isinstance(data, bytes) and b"-----BEGIN " in data else data
+
+
+def _check_ca_data(data: object) -> None:
+    if not isinstance(data, (str, bytes)):
+        raise TypeError(f"ca_data must be PEM or DER as str or bytes, not {type(data).__name__}")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=ca_text(data))
+    except (ssl.SSLError, ValueError, TypeError):
+        # ValueError: empty; TypeError: no ASCII.
+        raise ValueError("ca_data has no certificate in PEM or DER that can be read") from None
+
+
+def _check_server_hostname(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"server_hostname must be a str, not {name!r}")
+    try:
+        name.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"server_hostname {name!r} is no host name: {error}") from None
+
+
+def _check_alpn(names: object) -> None:
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"alpn must be a tuple of str, not {names!r}")
+    for name in names:
+        # One byte says how long a name is (RFC 7301, section 3.1).
+        if not name.isascii() or not 1 <= len(name) <= 255:
+            raise ValueError(f"alpn must hold names of 1 to 255 ASCII characters, not {name!r}")
+
+
+def _digest(pin: object) -> bytes:
+    if isinstance(pin, str):
+        try:
+            digest = bytes.fromhex(pin.replace(":", ""))
+        except ValueError:
+            raise ValueError(f"certificate_pin must be a SHA-256 in hex, not {pin!r}") from None
+    elif isinstance(pin, bytes):
+        digest = pin
+    else:
+        raise TypeError(f"certificate_pin must be hex, 32 bytes or a tuple of these, not {pin!r}")
+    if len(digest) != hashlib.sha256().digest_size:
+        raise ValueError(f"certificate_pin must be 32 bytes (SHA-256), not {len(digest)}: {pin!r}")
+    return digest
+
+
+_DEFAULT = TLSConfig()
+
+
+def check_tls(value: object, *, off: bool) -> None:
+    """Refuse what a client cannot have as `tls`; False only where it can be `off`."""
+    if not isinstance(value, (bool, ssl.SSLContext, TLSConfig)):
+        raise TypeError(f"tls must be True, {'False, ' * off}an ssl.SSLContext or a TLSConfig, not {shown(value)}")
+    if value is False and not off:
+        raise ValueError("tls must not be False: the URL says whether to use TLS; verify_ssl=False checks no server")
+
+
+def tls_settings(tls: bool | ssl.SSLContext | TLSConfig, verify_ssl: bool = True) -> TLSConfig:
+    """What `tls` and `verify_ssl` of a client stand for, whether or not it is on.
+
+    Raises:
+        ValueError: `verify_ssl` is False, and there is a context, which has to say that itself.
+    """
+    if isinstance(tls, ssl.SSLContext):
+        settings = TLSConfig(context=tls)
+    else:
+        settings = tls if isinstance(tls, TLSConfig) else _DEFAULT
+    if verify_ssl:
+        return settings
+    if settings.context is not None:
+        raise ValueError("verify_ssl must be set in the SSLContext that is given as tls, which is used as it is")
+    return settings.replace(verify=False)
