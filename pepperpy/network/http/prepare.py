@@ -39,6 +39,7 @@ from pepperpy.network.http.engine import logger
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.sources import path_and_reason
 from pepperpy.network.json_codec import JSONCodec
+from pepperpy.network.tls_config import tls_settings
 
 
 class RequestOptions(TypedDict, total=False):
@@ -96,7 +97,9 @@ class Prepare:
             base = parse_url("base_url", config.base_url)
             self._base_url = str(base)
             self._origin = base.origin()
-        self._warned = not config.verify_ssl
+        tls = tls_settings(config.tls, config.verify_ssl)
+        self._pinned = bool(tls.pins)
+        self._warned = not tls.verify and not self._pinned
         if self._warned:
             logger.warning("certificates are not verified: HTTPConfig.verify_ssl is False; said once for this client")
 
@@ -207,7 +210,7 @@ class Prepare:
 
     def _set_unverified(self, call: Call, verify_ssl: object) -> None:
         check_verify(verify_ssl)
-        if not self._warned:
+        if not self._warned and not self._pinned:
             self._warned = True
             logger.warning("certificates are not verified for %s; said once for this client", call.host)
         call.options = {**call.options, "ssl": wires.unverified(self.config)}
