@@ -17,6 +17,7 @@ from pathlib import Path
 
 from multidict import CIMultiDict
 
+from pepperpy.network.testing.tcp_reset import before_reset
 from support.certificates import server_context
 
 
@@ -115,12 +116,27 @@ class Connection:
         """Close when what was sent has left."""
         self._writer.close()
 
+    async def close_and_wait(self) -> None:
+        """Close in order, and wait until that is done: the client's kernel knows of it then."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        await asyncio.sleep(0)  # both loops close the socket right behind connection_lost()
+
     def reset(self) -> None:
         """Close with a RST; what the client has not read yet is lost."""
         # A descriptor of our own: uvloop's transports show a socket that takes no options.
         with socket.socket(fileno=socket.dup(self._writer.get_extra_info("socket").fileno())) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self._writer.transport.abort()
+
+    async def reset_and_wait(self) -> None:
+        """The same when all that was sent has left, and wait until the client's kernel knows of it."""
+        with socket.socket(fileno=socket.dup(self._writer.get_extra_info("socket").fileno())) as sock:
+            await before_reset(sock)
+        self.reset()
+        await self.abort()
+        await asyncio.sleep(0)
 
     async def abort(self) -> None:
         """Close at once and wait until that is done."""
