@@ -17,7 +17,7 @@ from support.http_lab import TRANSPORTS, lab
 from support.http_made import made
 from support.tiers import by_tier
 
-MANY = settings(max_examples=by_tier(150, nightly=5000), suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=by_tier(100, nightly=5000), suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("loop_name", LOOPS)

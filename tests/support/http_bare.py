@@ -62,6 +62,9 @@ class Bare:
         elif data:
             self.more = True
 
+    def on_chunk_header(self) -> None:
+        self.more = self.more or self.whole  # behind an answer without a body
+
     @property
     def until_close(self) -> bool:
         """Whether only the end of the connection ends the body."""
