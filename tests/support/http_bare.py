@@ -92,6 +92,7 @@ def play_bare(behaviour: Behaviour, cuts: Sequence[int] = ()) -> Seen:
         if failed:
             break
     seen = bare.seen
+    seen.left = bare.whole and (bare.more or failed)
     ends = "close" if behaviour.then == "settle" else behaviour.then
     if failed and not bare.whole:
         seen.kinds = frozenset({"malformed", "bad_encoding"})

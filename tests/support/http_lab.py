@@ -53,6 +53,7 @@ class Seen:
         hung: Whether it made up its mind in no time.
         raw: An error that is none of this package's, as text.
         reused: Whether the next request went over the same connection.
+        left: Whether something came behind the answer; `play_bare()` alone knows.
         unanswered: What is wrong with the answer to the next request; "" for nothing.
     """
 
@@ -64,6 +65,7 @@ class Seen:
     hung: bool = False
     raw: str = ""
     reused: bool = False
+    left: bool = False
     unanswered: str = ""
 
     def verdict(self, behaviour: Behaviour) -> str:
@@ -213,6 +215,11 @@ class Lab:
             start = place
             if place < len(behaviour.sent):
                 await turns()
+        if behaviour.then == "settle":
+            await turns(10)
+            if not self._answered.is_set():
+                await connection.close_and_wait()
+                return False
         if behaviour.later is not None:
             await self._answered.wait()
             await connection.send(behaviour.later)
@@ -220,11 +227,6 @@ class Lab:
             await connection.reset_and_wait()
         elif behaviour.then == "close":
             await connection.close_and_wait()
-        elif behaviour.then == "settle":
-            await turns(10)
-            if not self._answered.is_set():
-                await connection.close_and_wait()
-                return False
         while behaviour.then == "repeat":
             await connection.send(behaviour.block)
         return behaviour.then in ("keep", "settle")
