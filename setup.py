@@ -12,7 +12,10 @@ DEBUG = SANITIZE or bool(os.environ.get("NET_DEBUG"))
 # A folder for each: neither Cython nor setuptools notices that directives or flags have changed.
 BUILD = "build/sanitize" if SANITIZE else "build/debug" if DEBUG else "build"
 # Those with a .pxd, which others are compiled against; and those that are only imported.
-SHARED = ("endpoint", "framer", "http_head", "receive_buffer", "receiver", "send_queue", "sender", "waiter")
+SHARED = (
+    *("destination", "endpoint", "framer", "http_head", "input_stream", "receive_buffer", "receiver", "send_queue"),
+    *("sender", "waiter"),
+)
 MODULES = (*SHARED, "builtin_framers", "frame_reader", "http_reader", "python_framers", "stream_protocol", "stuffing")
 SOURCES = "ext/pepperpy/network/_core"
 

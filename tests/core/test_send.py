@@ -125,13 +125,18 @@ async def test_send_waits_while_the_peer_does_not_read_and_times_out_with_nothin
         assert await peer.receive(4) == b"last"
 
 
-async def test_a_task_that_sends_without_end_to_a_peer_that_keeps_up_can_be_cancelled_and_starves_nobody() -> None:
+@pytest.mark.parametrize("flushes", [False, True])
+async def test_a_task_that_sends_without_end_to_a_peer_that_keeps_up_can_be_cancelled_and_starves_nobody(
+    flushes: bool,
+) -> None:
     async with peer_and_client() as (peer, client):
         loop = asyncio.get_running_loop()
 
         async def send_for_ever() -> None:
             while True:
                 await client.send(b"x" * 4000)
+                if flushes:
+                    await client.flush()
                 # A peer that keeps up, without the loop's help: the kernel never says that it is full.
                 received.append(len(peer.sock.recv(1 << 20, socket.MSG_DONTWAIT)) if peer_has_data(peer) else 0)
 

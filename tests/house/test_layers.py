@@ -199,7 +199,7 @@ def test_private_attributes_belong_to_the_module_that_uses_them() -> None:
 
 def test_private_fields_of_the_two_directions_are_their_own() -> None:
     found: Counter[str] = Counter()
-    for direction in ("_core.receiver", "_core.sender"):
+    for direction in ("_core.input_stream", "_core.receiver", "_core.sender"):
         declared = MODULES[direction].with_suffix(".pxd").read_text()
         fields = re.findall(r"^ {4,8}\w[\w ]* (_\w+)\b", declared, re.MULTILINE)
         use = re.compile(rf"\b(?!(?:self|network)\b)\w+\.(?:{'|'.join(fields)})\b")

@@ -2,14 +2,16 @@
 
     stream_protocol.pyx       asyncio's callbacks: the only file that a loop calls; one object for each connection
       endpoint.pyx            the connection's state, who may use it, its one timer
-      receiver.pyx            the receiving side: a task takes bytes, or waits for them; flow control
+      input_stream.pyx        where a read goes, which task waits for bytes; its .pxd: what readers use
         receive_buffer.pyx    where unread bytes lie, and who owns them; where a line ends
-        frame_reader.pyx      takes one message out of the receiver
+        destination.pyx       memory of its own for one large receive
+        receiver.pyx          takes raw bytes
+        frame_reader.pyx      takes one message
           framer.pyx          where a message ends, without a connection: the base of all framers
           builtin_framers.pyx    by a length, by a separator
           stuffing.pyx        by one byte that does not occur in it (SLIP, COBS)
           python_framers.pyx  by the rule of a user's codec in Python
-        http_reader.pyx       takes one HTTP/1.x response out of the receiver: its body, of whatever framing
+        http_reader.pyx       takes one HTTP/1.x response: its body, of whatever framing
           http_head.pyx       its head and trailers: limits, what is refused
       sender.pyx              the sending side: accepts bytes, gathers them, holds senders back, flushes, closes
         send_queue.pyx        bytes that wait to leave, and the system call that sends them

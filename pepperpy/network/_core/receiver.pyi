@@ -6,7 +6,7 @@ class Receiver:
 
     bytes_received: int
     receives: int
-    told: bool
+    loss_raised: bool
     limited_elsewhere: bool
     @property
     def bytes_buffered(self) -> int: ...

@@ -8,7 +8,7 @@ class Sender:
 
     bytes_sent: int
     sends: int
-    told: bool
+    loss_raised: bool
     @property
     def bytes_queued(self) -> int: ...
     @property

@@ -38,7 +38,7 @@ class Pending(Generic[D]):
     @property
     def is_told(self) -> bool:
         """Whether this direction has raised the loss."""
-        return self.lost is None or self._direction(self.lost).told
+        return self.lost is None or self._direction(self.lost).loss_raised
 
     def stand_in(self, link: Link) -> None:
         """Answer in place of the direction until there is a connection again."""

@@ -19,19 +19,18 @@ cdef class Endpoint:
         object transport             # None before connection_made and after connection_lost
         object sender                # Sender, between connection_made and connection_lost
         object source                # whose reading is paused: the transport, or the one below a loop's own TLS
+        bint reading_paused
         bint tls                     # from the start of the handshake on
         # Who may use this: the thread, loop and process in which it was connected.
         object loop
         unsigned long _thread
         unsigned long _process       # value of _process_generation
-        # Why sending failed, while the receiving side still hands out what had arrived; and why the connection ended.
-        object broken                # OSError or None
-        object loss                  # likewise, or what a reconnecting client takes for a loss
-        object on_broken             # callable without arguments, told when sending fails; or None
-        # Bytes accepted for sending that were not, or not certainly, handed to the kernel; and whether somebody was told.
-        Py_ssize_t undelivered
-        Py_ssize_t stuck             # of those, what a TLS transport holds without saying so
-        bint loss_reported
+        # How it ended.
+        object send_error            # OSError: sending failed, and the receiving side still hands out what had arrived; or None
+        object on_send_error         # callable without arguments, told of that; or None
+        object loss                  # why the connection ended: an OSError, or what a reconnecting client takes for a loss; or None
+        bint loss_reported           # somebody was told, or wants to know nothing of it
+        Py_ssize_t undelivered       # bytes accepted for sending that were not, or not certainly, handed to the kernel
         bint abort_failed            # the transport may never call connection_lost
         double last_activity         # seconds of time.monotonic(), exact to a timer tick; 0 if none
         # One timer serves all waits: it is armed for the earliest deadline at most, and moves itself when it fires early.
@@ -44,10 +43,14 @@ cdef class Endpoint:
     cdef Status close(self, State state) except Status.ERROR
     cdef Status break_off(self, object error) except Status.ERROR
     cdef Status abort_transport(self) except Status.ERROR
+    cdef Status pause_reading(self) except Status.ERROR
+    cdef Status resume_reading(self) except Status.ERROR
+    cdef Status _resume_source(self) except Status.ERROR
     cdef Status reset_on_close(self) except Status.ERROR
     cdef Status check_user(self) except Status.ERROR
     cdef bint is_forked(self) noexcept
     cdef Status check_loop(self) except Status.ERROR
+    cdef object cause(self)
     cdef object refusal(self)
     cdef object error(self, object kind, str what, str phase, dict more=*, object cause=*)
     cdef Waiter new_waiter(self, object timeout, str phase, Waiter previous)

@@ -8,7 +8,7 @@ before the one it is set for, and when it fires it fails what is due and moves i
 """
 
 cimport cython
-from cpython.contextvars cimport PyContext_New
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit, PyContext_New
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.time cimport monotonic
 
@@ -97,10 +97,11 @@ cdef class Endpoint:
         # Closes at once. If accepted bytes are still in this process, the peer sees a reset: after an orderly end, half a
         # file would look whole. If none are, what the kernel has taken still reaches the peer, and the end is orderly.
         try:
-            if self.tls:
-                self.stuck = _held_by(self.transport, self.source)
-            if self.stuck or self.undelivered or self.sender.bytes_queued:
+            held = _held_by(self.transport, self.source) if self.tls else 0
+            if held or self.undelivered or self.sender.bytes_queued:
                 self.reset_on_close()
+            if self.send_error is None:
+                self.undelivered = held
         except Exception:
             # For lack of memory, say. The connection ends all the same.
             pass
@@ -119,6 +120,35 @@ cdef class Endpoint:
             # It may be closed already.
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0_S)
+        return Status.OK
+
+    # ---- Flow control ----
+
+    cdef Status pause_reading(self) except Status.ERROR:
+        # To be called after each read that finds the buffer full: a TLS transport resumes the one below when it sees fit.
+        self.reading_paused = True
+        self.source.pause_reading()
+        return Status.OK
+
+    cdef Status resume_reading(self) except Status.ERROR:
+        # Raises no Exception: what the caller has taken is his already. The connection ends instead, because a transport that
+        # fails here takes itself for reading.
+        self.reading_paused = False
+        if self.source is not None:
+            try:
+                self._resume_source()
+            except Exception as error:
+                self.break_off(error)
+        return Status.OK
+
+    cdef Status _resume_source(self) except Status.ERROR:
+        # In nobody's context: the loop's new handle keeps it until the connection ends.
+        context = PyContext_New()
+        PyContext_Enter(context)
+        try:
+            self.source.resume_reading()
+        finally:
+            PyContext_Exit(context)
         return Status.OK
 
     # ---- Refusals ----
@@ -144,15 +174,19 @@ cdef class Endpoint:
             )
         return Status.OK
 
+    cdef object cause(self):
+        # Of the loss, in whichever direction it was met; None while there is none, or it is not known.
+        return self.send_error if self.loss is None else self.loss
+
     cdef object refusal(self):
         # What a call that needs the connection raises in this state; None while there is one.
         if self.state == State.UNCONNECTED:
             return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
         if self.state == State.CLOSING or self.state == State.CLOSED:
             return self.error(ClosedError, "connection was closed by this side", "use")
-        if self.state == State.LOST or self.broken is not None:
+        if self.state == State.LOST or self.send_error is not None:
             self.loss_reported = True
-            cause = self.broken if self.loss is None else self.loss
+            cause = self.cause()
             why = f": {self.config.explained(cause)}" if cause is not None else ""
             return self.error(ConnectionLostError, "connection lost" + why, "use", None, cause)
         return None

@@ -8,10 +8,11 @@ So no pointer is kept across it, and bytes that somebody else has taken meanwhil
 """
 
 cimport cython
+from pepperpy.network._core.destination cimport Destination
 from pepperpy.network._core.endpoint cimport Endpoint
 from pepperpy.network._core.framer cimport Framer, Look, words_of
 from pepperpy.network._core.receive_buffer cimport ReceiveBuffer
-from pepperpy.network._core.receiver cimport Destination, Receiver
+from pepperpy.network._core.receiver cimport Receiver
 from pepperpy.network._core.status cimport Status
 from pepperpy.network._core.waiter cimport Waiter
 

@@ -12,7 +12,9 @@ cdef class Sender:
         int _fd                      # the plain socket that is written directly; -1 where only the transport may write
         Py_ssize_t _handed           # bytes that the transport still holds
         bint _transport_full         # between pause_writing and resume_writing
-        bint _paused                 # from the high-water mark up, until at the low one
+        # Who sends is held back while one of these is set.
+        bint _above_high_water       # from the high-water mark up, until at the low one
+        bint _share_is_used          # FAIR_SHARE bytes were accepted since the loop ran last; until the turn ends
         bint _eof_accepted           # send_eof() was called
         bint _eof_passed_on          # ... and the transport has been told
         bint _writing                # inside of _write(): whoever sends meanwhile is gathered
@@ -27,7 +29,7 @@ cdef class Sender:
         object _held_back            # deque[Waiter]: senders above the high-water mark
         Waiter _resuming             # the sender that was woken last, and whose task may not have gone on yet
         object _flushing             # deque[Waiter], by rising target
-        readonly bint told           # a call has raised the loss, or is about to
+        readonly bint loss_raised           # a call has raised the loss, or is about to
         readonly long long bytes_sent   # accepted
         long long _sent_before_turn     # bytes_sent when the loop last ran on this sender's account
         readonly long long sends
@@ -37,10 +39,10 @@ cdef class Sender:
     cdef Status hold(self) except Status.ERROR
     cdef Status peer_ended(self, object error) except Status.ERROR
     cdef void data_arrived(self) noexcept
-    cdef Status flush(self, bint direct) except Status.ERROR
+    cdef Status flush(self, bint wake_now) except Status.ERROR
     cdef void transport_is_full(self) noexcept
     cdef Status transport_is_empty(self) except Status.ERROR
-    cdef Status end(self, bint direct) except Status.ERROR
+    cdef Status end(self, bint wake_now) except Status.ERROR
     cdef Status close_when_empty(self) except Status.ERROR
     cdef bint is_due(self, double now) except -1
     cdef double expire(self, double now) except -1
@@ -54,6 +56,6 @@ cdef class Sender:
     cdef Status _stop(self, object error) except Status.ERROR
     cdef bint _write(self) except -1
     cdef bint _call_at_turn_end(self) except -1
-    cdef Status _wake_first(self, object waiters, object error, bint direct) except Status.ERROR
+    cdef Status _wake_first(self, object waiters, object error, bint wake_now) except Status.ERROR
     cdef Status _push(self) except Status.ERROR
-    cdef Status _progressed(self, bint direct) except Status.ERROR
+    cdef Status _progressed(self, bint wake_now) except Status.ERROR

@@ -150,13 +150,13 @@ cdef class Sender:
         self._start_sending()
         self._eof_accepted = True
         self.flush(False)
-        if self._endpoint.broken is not None:
+        if self._endpoint.send_error is not None:
             self._refuse()
 
     cdef bint _start_sending(self) except -1:
         # 1 if anything may be queued now, 0 if it has to wait.
         self._endpoint.check_user()
-        if self._endpoint.state != State.OPEN or self._endpoint.broken is not None:
+        if self._endpoint.state != State.OPEN or self._endpoint.send_error is not None:
             self._refuse()
         if self._eof_accepted:
             raise self._endpoint.error(ClosedError, "sending side was closed by send_eof()", "send")
@@ -165,10 +165,10 @@ cdef class Sender:
             # between. (A flush that is scheduled tells nothing: the loop that it is scheduled in may have stopped.)
             self._endpoint.check_loop()
             self._checked_at = context_switches()
-        return not self._paused
+        return not (self._above_high_water or self._share_is_used)
 
     cdef Status _refuse(self) except Status.ERROR:
-        self.told = True
+        self.loss_raised = True
         raise self._endpoint.refusal()
 
     # ---- Leaving ----
@@ -178,15 +178,15 @@ cdef class Sender:
         if self._queue.length >= GATHER_LIMIT or self.pending() >= self._high:
             self.flush(False)
             if self.pending() >= self._high:
-                self._paused = True
+                self._above_high_water = True
         elif not self._flush_scheduled and not self._transport_full:
             if self._fresh or coarse_monotonic() - self._last_write >= QUIET or not self._call_at_turn_end():
                 self._fresh = False
                 self.flush(False)
         if self.bytes_sent - self._sent_before_turn >= FAIR_SHARE and not self._transport_full:
             if self._call_at_turn_end():
-                self._paused = True
-        if self._endpoint.broken is not None:
+                self._share_is_used = True
+        if self._endpoint.send_error is not None:
             self._start_sending()
         return Status.OK
 
@@ -204,14 +204,15 @@ cdef class Sender:
         self._flush_scheduled = False
         self._fresh = True
         self._sent_before_turn = self.bytes_sent
+        self._share_is_used = False
         try:
             self.flush(True)
         except MemoryError:
             # The connection has ended, which whoever uses it is told.
             pass
 
-    cdef Status flush(self, bint direct) except Status.ERROR:
-        # Gets rid of all that can be got rid of now. What fails ends the connection, see `broken`.
+    cdef Status flush(self, bint wake_now) except Status.ERROR:
+        # Gets rid of all that can be got rid of now. What fails ends the connection, see `send_error`.
         if (
             self._transport_full
             or self._writing
@@ -223,10 +224,10 @@ cdef class Sender:
             return Status.OK
         try:
             if not self._queue.length or self._write():
-                self._progressed(direct)
+                self._progressed(wake_now)
         except BaseException as error:
             # Nobody knows what has left, or who has been told.
-            if self._endpoint.broken is None:
+            if self._endpoint.send_error is None:
                 self._stop(error)
             self._endpoint.break_off(error)
             if isinstance(error, MemoryError) or not isinstance(error, Exception):
@@ -268,12 +269,12 @@ cdef class Sender:
         if self._endpoint.undelivered:
             # Not every errno means that the connection is gone, ENOBUFS for one.
             self._endpoint.reset_on_close()
-        if self._endpoint.on_broken is not None:
-            self._endpoint.loop.call_soon(self._endpoint.on_broken)
+        if self._endpoint.on_send_error is not None:
+            self._endpoint.loop.call_soon(self._endpoint.on_send_error)
         return Status.OK
 
     cdef Status _stop(self, object error) except Status.ERROR:
-        self._endpoint.broken = error
+        self._endpoint.send_error = error
         self._endpoint.undelivered = self.pending()
         self._queue.clear()
         return Status.OK
@@ -294,31 +295,31 @@ cdef class Sender:
     cdef void data_arrived(self) noexcept:
         self._fresh = True
 
-    cdef Status _progressed(self, bint direct) except Status.ERROR:
+    cdef Status _progressed(self, bint wake_now) except Status.ERROR:
         # The queue has become shorter: tells everybody whom that concerns.
-        if self._endpoint.broken is not None:
-            self.end(direct)
-        if self._paused and self.pending() <= self._low:
-            self._paused = False
+        if self._endpoint.send_error is not None:
+            self.end(wake_now)
+        if self._above_high_water and self.pending() <= self._low:
+            self._above_high_water = False
         # Each task that is woken may send again, so everything is looked at anew in each round.
         while self._flushing and (<Waiter>self._flushing[0]).target <= self.bytes_sent - self.pending():
-            self._wake_first(self._flushing, None, direct)
-        while self._held_back and not self._paused:
+            self._wake_first(self._flushing, None, wake_now)
+        while self._held_back and not (self._above_high_water or self._share_is_used):
             self._resuming = self._held_back[0]
-            self._wake_first(self._held_back, None, direct)
+            self._wake_first(self._held_back, None, wake_now)
         if not self.pending() and (self._eof_accepted or self._endpoint.state == State.CLOSING):
             self._endpoint.loop.call_soon(self._finish)
         return Status.OK
 
-    cdef Status _wake_first(self, object waiters, object error, bint direct) except Status.ERROR:
+    cdef Status _wake_first(self, object waiters, object error, bint wake_now) except Status.ERROR:
         # Wakes the first, or fails it with `error`. If that is what fails, it stays.
         cdef Waiter waiter = waiters.popleft()
 
         try:
             if error is None:
-                waiter.wake(direct)
+                waiter.wake(wake_now)
             else:
-                waiter.fail(error, direct)
+                waiter.fail(error, wake_now)
         except BaseException:
             waiters.appendleft(waiter)
             raise
@@ -354,11 +355,11 @@ cdef class Sender:
         cdef Waiter waiter
 
         self._endpoint.check_user()
-        if self._endpoint.state != State.OPEN or self._endpoint.broken is not None:
+        if self._endpoint.state != State.OPEN or self._endpoint.send_error is not None:
             self._refuse()
         self._endpoint.check_loop()
         self.flush(False)
-        if self._endpoint.broken is not None:
+        if self._endpoint.send_error is not None:
             self._refuse()
         if not self.pending():
             return None
@@ -409,10 +410,8 @@ cdef class Sender:
 
     cdef Status peer_ended(self, object error) except Status.ERROR:
         # The end of a TLS stream ends both directions: the transport would drop what it is given, and say nothing.
-        if self._endpoint.broken is None:
-            self._endpoint.broken = error
-            self._endpoint.undelivered = self.pending()
-            self._queue.clear()
+        if self._endpoint.send_error is None:
+            self._stop(error)
             if self._endpoint.undelivered:
                 self._endpoint.reset_on_close()
             self.end(False)
@@ -425,19 +424,19 @@ cdef class Sender:
         self.flush(False)
         return Status.OK
 
-    cdef Status end(self, bint direct) except Status.ERROR:
+    cdef Status end(self, bint wake_now) except Status.ERROR:
         # Nothing more will leave. Who is held back finds out by trying again, who flushes is told.
         self._fd = -1
-        if self._endpoint.broken is None:
-            self._endpoint.undelivered = max(self.pending(), self._endpoint.stuck)
+        if self._endpoint.send_error is None:
+            self._endpoint.undelivered = max(self.pending(), self._endpoint.undelivered)
         self._queue.clear()
         self._handed = 0
         while self._flushing:
             error = None
             if not (<Waiter>self._flushing[0]).is_done():
-                self.told = True
+                self.loss_raised = True
                 error = self._endpoint.refusal()
-            self._wake_first(self._flushing, error, direct)
+            self._wake_first(self._flushing, error, wake_now)
         while self._held_back:
-            self._wake_first(self._held_back, None, direct)
+            self._wake_first(self._held_back, None, wake_now)
         return Status.OK

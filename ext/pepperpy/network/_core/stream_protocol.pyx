@@ -96,10 +96,10 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             if self._eof_is_loss and self.endpoint.state == State.OPEN:
                 self._end_of_stream_is_loss()
                 return False
-            if self.endpoint.broken is not None and not isinstance(self.endpoint.broken, BrokenPipeError):
+            if self.endpoint.send_error is not None and not isinstance(self.endpoint.send_error, BrokenPipeError):
                 # A reset that sending was told of first reads as a clean end now. It was none. (EPIPE instead means
                 # that the peer's end of stream had come before: Linux tcp_reset().)
-                self.endpoint.break_off(self.endpoint.broken)
+                self.endpoint.break_off(self.endpoint.send_error)
                 return False
             self._end_of_stream()
         except BaseException as error:
@@ -141,7 +141,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.sender.end(True)
         finally:
             self.receiver.end(True)
-        self.endpoint.on_timer = self.endpoint.on_broken = None
+        self.endpoint.on_timer = self.endpoint.on_send_error = None
         if self._on_end is None:
             self.receiver.on_at_eof = None
         for closed in self._closed or ():
@@ -232,7 +232,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
     def is_open(self):
         """Whether it can be sent on: connected, not closing, neither lost nor broken, and its loop is there."""
         return (
-            self.endpoint.state == State.OPEN and self.endpoint.broken is None and not self.endpoint.loop.is_closed()
+            self.endpoint.state == State.OPEN and self.endpoint.send_error is None and not self.endpoint.loop.is_closed()
         )
 
     @property
@@ -295,7 +295,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     @property
     def loss(self):
-        return self.endpoint.loss if self.endpoint.loss is not None else self.endpoint.broken
+        return self.endpoint.cause()
 
     def extra_info(self, name):
         return None if self.endpoint.transport is None else self.endpoint.transport.get_extra_info(name)
@@ -331,11 +331,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self._on_end = on_end
         self._eof_is_loss = eof_is_loss
         if eof_is_loss:
-            self.endpoint.on_broken = self._sending_broke
+            self.endpoint.on_send_error = self._sending_failed
             if self.receiver.eof:
                 self._end_of_stream_is_loss()
-            elif self.endpoint.broken is not None:
-                self._sending_broke()
+            elif self.endpoint.send_error is not None:
+                self._sending_failed()
         else:
             self.receiver.on_at_eof = self._at_eof
             self.receiver.tell_at_eof()
@@ -349,12 +349,12 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.endpoint.break_off(error)
 
     def _end_of_stream_is_loss(self):
-        broken = self.endpoint.broken
         # on_connect may have seen it as the end; from now on a take raises.
         self.receiver.eof = False
-        self.endpoint.break_off(broken if broken is not None else EOFError("the peer ended its stream"))
+        error = self.endpoint.send_error
+        self.endpoint.break_off(EOFError("the peer ended its stream") if error is None else error)
 
-    def _sending_broke(self):
+    def _sending_failed(self):
         # However full the receiving side is, the end must be found.
         if self.endpoint.transport is not None:
             self.receiver.read_to_the_end()
@@ -434,6 +434,6 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         # The loop is closed and will call nothing; the transport closes its socket when it is collected.
         if self.sender.pending():
             self.endpoint.reset_on_close()
-        self.endpoint.timer = self.endpoint.on_timer = self.endpoint.on_broken = self._on_end = None
+        self.endpoint.timer = self.endpoint.on_timer = self.endpoint.on_send_error = self._on_end = None
         self.endpoint.close(State.CLOSED)
         self.receiver.discard_all()

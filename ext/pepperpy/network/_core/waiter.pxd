@@ -22,13 +22,13 @@ cdef class Waiter:
         long long target             # for flush(): bytes that must have been handed on
         object error                 # raised in the awaiting coroutine instead of returning
 
-    cdef Status wake(self, bint direct) except Status.ERROR
-    cdef Status fail(self, object error, bint direct) except Status.ERROR
+    cdef Status wake(self, bint wake_now) except Status.ERROR
+    cdef Status fail(self, object error, bint wake_now) except Status.ERROR
 
     cdef inline bint is_done(self) noexcept:
         return self._done
 
-    cdef Status _call_back(self, bint direct) except Status.ERROR
+    cdef Status _call_back(self, bint wake_now) except Status.ERROR
     cdef int _run_now(self) except -1
     cdef void _abandon(self) noexcept
 

@@ -41,25 +41,25 @@ cdef Waiter new_waiter(object loop):
 cdef class Waiter:
     # ---- What the protocol does ----
 
-    cdef Status wake(self, bint direct) except Status.ERROR:
+    cdef Status wake(self, bint wake_now) except Status.ERROR:
         # Ends the wait; the task goes on, at once where that is allowed. If this raises, it waits as before.
         if not self._done:
-            self._call_back(direct)
+            self._call_back(wake_now)
         return Status.OK
 
-    cdef Status fail(self, object error, bint direct) except Status.ERROR:
+    cdef Status fail(self, object error, bint wake_now) except Status.ERROR:
         # As wake(), but `error` is raised where the task waits.
         if not self._done:
             self.error = error
-            self.wake(direct)
+            self.wake(wake_now)
         return Status.OK
 
-    cdef Status _call_back(self, bint direct) except Status.ERROR:
+    cdef Status _call_back(self, bint wake_now) except Status.ERROR:
         # From here on nobody wakes it again, whatever runs meanwhile.
         self._done = True
         try:
             if self._callback is not None:
-                if direct and self._more_callbacks is None and _current_task(self._loop) is None and self._run_now():
+                if wake_now and self._more_callbacks is None and _current_task(self._loop) is None and self._run_now():
                     return Status.OK
                 self._loop.call_soon(self._callback, self, context=self._context)
                 self._callback = self._context = None

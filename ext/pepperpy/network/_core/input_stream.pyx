@@ -1,0 +1,343 @@
+"""What arrives on one connection: the unread bytes, the one task that waits for them, flow control.
+
+The protocol puts bytes in (`next_buffer`, `received`). Readers take them out: `Receiver` as raw bytes, `FrameReader` as
+messages. Every receive has two halves. The take is synchronous: it returns what is on hand, says that waiting may help,
+or raises. The wait gives an awaitable that ends when another take is worth it: enough bytes, the end of the stream, a
+loss, a close. The caller loops over the two. So bytes change owner in one place, the take, in the task that keeps them;
+a wait that is cancelled has taken nothing.
+
+One task at a time: while a task waits, every other reader gets `BusyError`.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.time cimport monotonic
+from libc.string cimport memmove
+
+from pepperpy.network._core.destination cimport Destination
+from pepperpy.network._core.endpoint cimport Endpoint, State
+from pepperpy.network._core.receive_buffer cimport ReceiveBuffer, Searcher, scratch_of
+from pepperpy.network._core.status cimport Status
+from pepperpy.network._core.waiter cimport Waiter
+
+from pepperpy.network.checks import Default
+from pepperpy.network.errors import BusyError, IncompleteReadError
+
+cdef extern from "platform.h":
+    double coarse_monotonic() noexcept
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
+cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
+
+
+cdef class InputStream:
+    def __cinit__(self, Endpoint endpoint not None):
+        self.endpoint = endpoint
+        self.buffer = ReceiveBuffer()
+        self._high = endpoint.config.buffers.receive_high
+        self._low = endpoint.config.buffers.receive_low
+
+    @property
+    def bytes_buffered(self):
+        return self.unread()
+
+    @property
+    def at_eof(self):
+        """Whether a receive would return the end of the stream."""
+        return self.is_at_eof()
+
+    @property
+    def unfinished(self):
+        """Whether a receive waits, or the last one that waited was given up: its bytes may be still to come."""
+        return self._waiter is not None
+
+    @property
+    def is_busy(self):
+        """Whether a task waits here, which any other would get `BusyError` for."""
+        return self._waiter is not None and not self._waiter.left
+
+    @property
+    def reading_paused(self):
+        return self.endpoint.reading_paused
+
+    # ---- What the protocol calls ----
+
+    cdef Status open(self) except Status.ERROR:
+        self._scratch = scratch_of(self.endpoint.loop)
+        self._area = self._scratch.view
+        self._least_direct = 1
+        return Status.OK
+
+    cdef Status start_tls(self) except Status.ERROR:
+        # From here on reads are those of a TLS transport. It gets room for all that it can have decrypted: what does not
+        # fit is left inside it, and is lost when the end of the stream comes next (uvloop and aiofastnet throw it
+        # away, asyncio stops reading).
+        self._area = self._scratch.tls_view
+        self._least_direct = len(self._area)
+        return Status.OK
+
+    cdef object next_buffer(self):
+        # Where the next read goes: never empty, and nothing here touches the transport, which uvloop would answer
+        # with a crash (it calls a NULL read_cb after pause_reading or close inside get_buffer; measured).
+        if self._scratch is None:
+            raise RuntimeError("get_buffer() before connection_made()")
+        if self._scratch.borrower is not None:
+            # Only a re-entrant loop reads again while a reader still looks at the last read.
+            try:
+                self._scratch.borrower.settle()
+            except MemoryError:
+                # Its connection's affair, which meets it when it settles itself.
+                pass
+        if self._destination is not None and self._destination.room() >= self._least_direct:
+            self._offered = <PyObject*>self._destination
+            return self._destination.view()
+        self._offered = NULL
+        return self._area
+
+    cdef Status received(self, Py_ssize_t n) except Status.ERROR:
+        # `n` bytes have landed in what next_buffer() gave.
+        self.bytes_received += n
+        self.endpoint.last_activity = coarse_monotonic()
+        if self._offered is not NULL or self._destination is not None:
+            n = self._fill_destination(n)
+        if n and self.endpoint.state == State.OPEN:
+            self.buffer.accept(self._scratch, n)
+        try:
+            if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
+                # From here on anything may have happened: the task has run, and may have waited again or closed all.
+                self._waiter.wake(True)
+        finally:
+            self.buffer.settle()
+        if (
+            self.buffer.length >= self._high
+            and (self._waiter is None or self._waiter.is_done())
+            and self.endpoint.state == State.OPEN
+        ):
+            # Again each time: a TLS transport resumes the one below when it sees fit.
+            self.endpoint.pause_reading()
+        return Status.OK
+
+    cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1:
+        # `n` bytes have landed in the destination that was offered, or else in the scratch. Returns how many of those in the
+        # scratch are left for the buffer.
+        cdef Destination destination = self._destination
+        cdef Py_ssize_t part
+
+        if self._offered is not NULL:
+            if self._offered != <PyObject*>destination:
+                if self.endpoint.state != State.OPEN:
+                    return 0
+                # The end of an object, or a signal handler, ran in between and received by hand.
+                raise RuntimeError("the receive that a read was for has ended during that read, and its bytes are gone")
+            destination.filled += n
+            n = 0
+        elif destination.is_whole():
+            return n
+        else:
+            part = min(n, destination.size - destination.filled)
+            self._destination = destination = destination.with_room(part)
+            destination.append(self._scratch.area, part)
+            n -= part
+            memmove(self._scratch.area, self._scratch.area + part, n)
+        if self._waiter is None or self._waiter.is_done():
+            # Its reader has given up meanwhile.
+            self._give_back()
+        return n
+
+    cdef Status end(self, bint wake_now) except Status.ERROR:
+        # No more bytes will come: end of stream, loss or close. What the reader gets, its take decides.
+        if self._waiter is not None:
+            self._waiter.wake(wake_now)
+        return Status.OK
+
+    cdef Py_ssize_t unread(self) noexcept:
+        if self._destination is None:
+            return self.buffer.length
+        return self.buffer.length + self._destination.unread()
+
+    cdef bint is_at_eof(self) noexcept:
+        return (
+            self.eof
+            and not self.unread()
+            and self.endpoint.state != State.CLOSING
+            and self.endpoint.state != State.CLOSED
+        )
+
+    cdef Status tell_at_eof(self) except Status.ERROR:
+        # Called wherever the last unread byte may have gone, or the end of the stream has come.
+        if self.on_at_eof is None or not self.is_at_eof():
+            return Status.OK
+        on_at_eof, self.on_at_eof = self.on_at_eof, None
+        try:
+            on_at_eof()
+        except BaseException as error:
+            # The caller may hold bytes that it has just taken, which must not be lost with this error.
+            self.endpoint.break_off(error)
+        return Status.OK
+
+    cdef Status discard_all(self) except Status.ERROR:
+        self._destination = None
+        self.buffer.discard(self.buffer.length)
+        if self.endpoint.reading_paused:
+            # A socket that is closed with unread bytes in it resets the connection (RFC 1122, 4.2.2.13).
+            self.endpoint.resume_reading()
+        return Status.OK
+
+    cdef Status read_to_the_end(self) except Status.ERROR:
+        # Nothing more is asked of the peer: what is on its way is bounded by the kernel's buffer, and its end is news.
+        self._high = PY_SSIZE_T_MAX
+        if self.endpoint.reading_paused:
+            self.endpoint.resume_reading()
+        return Status.OK
+
+    cdef bint is_due(self, double now) noexcept:
+        return self.endpoint.is_due(self._waiter, now)
+
+    cdef double expire(self, double now) except -1:
+        cdef double due
+        cdef double look_at = self._look_at
+
+        if look_at and look_at <= now:
+            self._look_at = look_at = 0
+            # From now on any byte will do.
+            self._wanted_count = self._looked_at + 1
+            if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
+                self._waiter.wake(True)
+                return 0.0
+        due = self.endpoint.expire(self._waiter, now)
+        return min(due, look_at) if due and look_at else max(due, look_at)
+
+    # ---- For readers, see the .pxd ----
+
+    cdef Status _end_wait(self, Searcher searcher) except Status.ERROR:
+        # The reader that waited is back, or gone. As long as it is neither, it is the only one. A destination stays only if
+        # it is whole and the reader that it is for is back, which its searcher tells.
+        if self._waiter is not None and not self._waiter.left:
+            raise self.endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
+        if self._destination is not None:
+            if searcher is None or self._searcher is not searcher or not self._destination.is_whole():
+                self._give_back()
+        # Last: where there is no memory to give back into, the next receive tries again.
+        self._waiter = None
+        return Status.OK
+
+    cdef Status put_back(self, Destination destination) except Status.ERROR:
+        self._destination = destination
+        self._give_back()
+        return Status.OK
+
+    cdef object end_take(self, object result):
+        self.receives += 1
+        if self.endpoint.reading_paused and self.buffer.length <= self._low:
+            self.endpoint.resume_reading()
+        if self.eof:
+            self.tell_at_eof()
+        return result
+
+    cdef bint check_end(self) except -1:
+        if self.eof and self.endpoint.state != State.CLOSING and self.endpoint.state != State.CLOSED:
+            if self.buffer.length:
+                return True
+            self.tell_at_eof()
+            # The first take returns the end at once. Each further one lets the loop run before: a program that asks
+            # again and again would hold it up for ever.
+            self._end_met = not self._end_met
+            return self._end_met
+        if self.endpoint.state != State.OPEN:
+            self.loss_raised = self.endpoint.state == State.LOST
+            raise self.endpoint.refusal()
+        return False
+
+    cdef Status raise_incomplete(self, object expected, str end="the separator") except Status.ERROR:
+        cdef bytes partial = PyBytes_FromStringAndSize(self.buffer.head, self.buffer.length)
+
+        details = {"received": len(partial)}
+        if expected is not None:
+            details["expected"] = expected
+            end = f"{expected} bytes"
+        error = self.endpoint.error(
+            IncompleteReadError, f"the peer ended the stream after {len(partial)} bytes, before {end}", "receive", details
+        )
+        error.partial = partial
+        self.buffer.discard(min(PyBytes_GET_SIZE(partial), self.buffer.length))
+        self.tell_at_eof()
+        raise error
+
+    cdef Waiter wait_for(self, Py_ssize_t count, bytes separator, Searcher searcher, object timeout, Waiter previous):
+        # What fails does so before the waiter is in its place: one that nobody awaits would refuse all others.
+        cdef Waiter waiter
+
+        if self.limited_elsewhere and timeout is _DEFAULT_TIMEOUT:
+            timeout = None
+        waiter = self.endpoint.new_waiter(None if self.eof else timeout, "receive", previous)
+        if self.eof:
+            # Nothing can come: this is the one turn of the loop before a take returns the end again.
+            self.endpoint.loop.call_soon(self._turn_passed, waiter)
+        if self.endpoint.reading_paused:
+            # What is wanted may be more than the high-water mark; its own limit bounds it.
+            self.endpoint.resume_reading()
+        self._wanted_separator = separator
+        self._searcher = searcher
+        self._wanted_count = count
+        self._look_at = 0
+        self._waiter = waiter
+        return waiter
+
+    cdef Destination new_destination(self, Py_ssize_t size, Py_ssize_t capacity, Py_ssize_t lead, Py_ssize_t copied):
+        cdef long long position = self.position()
+        cdef Py_ssize_t on_hand = self.buffer.length
+        cdef bytes kept = PyBytes_FromStringAndSize(self.buffer.head, lead)
+        # Memory that is not yet filled is not yet resident either; an absurd size fails here, and nothing is lost.
+        cdef Destination destination = Destination(size, max(capacity, on_hand - lead + copied))
+
+        destination.lead = kept
+        destination.copied = copied
+        destination.position = position
+        destination.on_hand = on_hand
+        return destination
+
+    cdef Waiter fill(self, Destination destination, Searcher searcher, object timeout, Waiter previous):
+        cdef Waiter waiter = self.wait_for(destination.size, None, searcher, timeout, previous)
+
+        if self.position() == destination.position and self.buffer.length == destination.on_hand:
+            destination.begin(self.buffer)
+            self._destination = destination
+        else:
+            # Garbage was collected since the reader looked, and its end took bytes or let some come: it looks again.
+            waiter.wake(False)
+        return waiter
+
+    cdef Status look_again_after(self, Waiter waiter, double seconds) except Status.ERROR:
+        cdef double now = monotonic()
+        cdef double then = now + seconds
+
+        self._looked_at = self.buffer.length
+        if not waiter.deadline or then < waiter.deadline:
+            try:
+                self.endpoint.arm_timer(then, now)
+                self._look_at = then
+                return Status.OK
+            except MemoryError:
+                pass
+        self._wanted_count = self._looked_at + 1
+        return Status.OK
+
+    def _turn_passed(self, Waiter waiter not None):
+        waiter.wake(True)
+
+    cdef bint _is_satisfied(self) noexcept:
+        if self._destination is not None:
+            return self._destination.is_whole()
+        if self._wanted_separator is None:
+            if self.buffer.length >= self._wanted_count and self._searcher is not None:
+                self._wanted_count = self._searcher.bytes_wanted(self.buffer)
+            return self.buffer.length >= self._wanted_count
+        return self.buffer.find_end(self._wanted_separator) or self.buffer.length >= self._wanted_count
+
+    cdef Status _give_back(self) except Status.ERROR:
+        # The destination's reader has left without it: its bytes come first again. All of them, or on an error none.
+        self._destination.give_back(self.buffer)
+        self._destination = None
+        return Status.OK
