@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/_core/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test map check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard clean
+.PHONY: demo test fast map check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -15,6 +15,11 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test servers
 	$(BIN)/python -m pytest $(ARGS)
+
+# Under 20 seconds: each test once, without those that are slow or need a server of others (tests/support/tiers.py).
+fast: export FAST = 1
+fast: $(VENV)/installed-test
+	$(BIN)/python -m pytest --durations=5 --durations-min=0.3 $(ARGS)
 
 # The table in tests/README.md.
 map:

@@ -26,7 +26,8 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support.tiers import NIGHTLY, NIGHTLY_LIMIT
+from support.processes import programs
+from support.tiers import FAST, FAST_EXAMPLES, NIGHTLY, NIGHTLY_LIMIT
 from support.watchdog import Watchdog, abandon, limit_of, open_sockets
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 # be played again. Without a deadline for each game: the machine may be busy.
 settings.register_profile("everyday", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("nightly", max_examples=3000, deadline=None, print_blob=True)
-settings.load_profile("nightly" if NIGHTLY else "everyday")
+settings.register_profile("fast", settings.get_profile("everyday"), max_examples=FAST_EXAMPLES)
+settings.load_profile("nightly" if NIGHTLY else "fast" if FAST else "everyday")
 
 
 watchdog = pytest.StashKey[Watchdog]()
@@ -58,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     item.config.stash[watchdog].begin(limit_of(item))
+    programs.allowed = item.get_closest_marker("needs_server") is not None
     try:
         return (yield)
     finally:
@@ -74,15 +77,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if NIGHTLY and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(NIGHTLY_LIMIT))
     if not NIGHTLY:
-        at_night = [item for item in items if item.get_closest_marker("nightly")]
-        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
-        config.hook.pytest_deselected(items=at_night)
+        leave_out(config, items, [item for item in items if item.get_closest_marker("nightly")])
+    if FAST:
+        left_out = ("slow", "needs_server")
+        leave_out(config, items, [item for item in items if any(map(item.get_closest_marker, left_out))])
+        # One of each function.
+        first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+        leave_out(config, items, [item for item in items if item is not first[item.nodeid.partition("[")[0]]])
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], these: list[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=these)
+    left_out = set(these)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if inspect.iscoroutinefunction(metafunc.function):
         metafunc.fixturenames.append("loop_name")
-        metafunc.parametrize("loop_name", LOOPS, scope="function")
+        loops = list(LOOPS)
+        if FAST:
+            # One or the other, and always the same.
+            loops = [loops[len(metafunc.function.__name__) % len(loops)]]
+        metafunc.parametrize("loop_name", loops, scope="function")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -186,6 +203,13 @@ def _warm_up() -> None:
 
 # ---- Servers from Debian, started when the first test asks for one ----
 
+SERVERS = {"_nginx", "proxy", "locked_proxy", "socks", "locked_socks", "redis_port", "redis_path"}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if SERVERS.intersection(getattr(item, "fixturenames", ())):
+        item.add_marker("needs_server")
+
 
 @pytest.fixture(scope="session")
 def _nginx() -> Iterator[Nginx]:
@@ -218,3 +242,40 @@ def locked_proxy() -> Iterator[Tinyproxy]:
 
     with tinyproxy(PROXY_CREDENTIALS) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def socks() -> Iterator[int]:
+    """The port of microsocks, open to all."""
+    from support.proxies import microsocks
+
+    with microsocks() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def locked_socks() -> Iterator[int]:
+    """The port of microsocks that wants `PROXY_CREDENTIALS`."""
+    from support.proxies import PROXY_CREDENTIALS, microsocks
+
+    with microsocks(PROXY_CREDENTIALS) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def redis_port() -> Iterator[int]:
+    """The port of a redis with nothing in it."""
+    from support.redis import redis_server
+
+    with redis_server() as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def redis_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The Unix socket of a redis with nothing in it."""
+    from support.redis import redis_server
+
+    path = str(tmp_path_factory.mktemp("redis") / "redis.sock")
+    with redis_server(port=0, unixsocket=path):
+        yield path

@@ -201,6 +201,7 @@ async def receive_starved(reading: Reading, reader: Starved, loop: Starved) -> N
     await turns(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READINGS)
 async def test_received_bytes_are_neither_lost_nor_moved_and_no_reader_waits_for_ever(name: str) -> None:
     first = list(READINGS).index(name) % STEP
@@ -318,6 +319,7 @@ def ignore_lack_of_memory() -> None:
     loop.set_exception_handler(handle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_parts", [False, True], ids=["one", "many"])
 @pytest.mark.parametrize("kind", ["socket", "memory", "stuffed"])
 async def test_what_is_sent_has_no_hole_and_no_torn_message(kind: str, in_parts: bool) -> None:

@@ -90,6 +90,7 @@ async def go_on(client: NetworkClient, peer: Peer, stream: CounterStream, follow
     assert client.stats.bytes_received == stream.sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECEIVES)
 async def test_a_receive_cancelled_at_any_suspension_has_taken_nothing(name: str) -> None:
     for mode, chunks in itertools.product(Mode, CHUNKINGS.values()):
@@ -98,6 +99,7 @@ async def test_a_receive_cancelled_at_any_suspension_has_taken_nothing(name: str
         assert points == len(RECEIVES)
 
 
+@pytest.mark.slow
 async def test_a_large_exact_receive_cancelled_at_any_suspension_has_taken_nothing() -> None:
     everything = [*RECEIVES.values(), _receive_large]
     for mode, chunks in itertools.product(Mode, (LARGE_CHUNKS, [*LARGE_CHUNKS, 100], [LARGE_MESSAGE])):
@@ -132,6 +134,7 @@ async def _cancel_at_suspensions(
     return points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECEIVES)
 async def test_a_receive_cancelled_between_any_two_pieces_has_taken_nothing(name: str) -> None:
     for mode, chunks in itertools.product(Mode, CHUNKINGS.values()):
@@ -140,6 +143,7 @@ async def test_a_receive_cancelled_between_any_two_pieces_has_taken_nothing(name
         assert points == -(-ENOUGH.get(name, 1) // chunks[0])
 
 
+@pytest.mark.slow
 async def test_a_large_exact_receive_cancelled_between_any_two_pieces_has_taken_nothing() -> None:
     for mode, following in itertools.product(Mode, (*RECEIVES.values(), _receive_large)):
         points = await _cancel_between_pieces(_receive_large, LARGE_CHUNKS, LARGE_MESSAGE, mode, following)
@@ -187,6 +191,7 @@ TIMEOUTS: dict[str, Callable[[NetworkClient, float, int], Coroutine[Any, Any, by
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [COUNTER, 200_000], ids=["small", "large"])
 @pytest.mark.parametrize("kind", TIMEOUTS)
 async def test_a_time_limit_that_ends_when_the_data_comes_takes_all_of_it_or_nothing(kind: str, size: int) -> None:
@@ -247,6 +252,7 @@ async def test_a_receive_cancelled_before_it_has_begun_has_taken_nothing(name: s
             await arrived(client, stream.sent)
 
 
+@pytest.mark.slow
 async def test_a_reader_cancelled_while_another_takes_over_leaves_no_gap() -> None:
     stream = CounterStream()
     async with peer_and_client() as (peer, client):

@@ -89,6 +89,7 @@ async def test_a_send_cancelled_at_any_suspension_was_not_sent(name: str) -> Non
         assert points == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SENDS)
 async def test_a_send_cancelled_after_any_progress_of_the_peer_was_not_sent(name: str) -> None:
     call, size = SENDS[name]
@@ -127,6 +128,7 @@ def messages_in(data: bytes) -> Iterator[tuple[int, int]]:
         yield int(word), COUNTER * sum(1 for _ in group)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", Mode)
 async def test_one_of_several_senders_held_back_can_be_cancelled_without_harm_to_the_others(mode: Mode) -> None:
     sizes = [8, 80_000, 200_000, 8_000, 16]
@@ -149,6 +151,7 @@ async def test_one_of_several_senders_held_back_can_be_cancelled_without_harm_to
     assert points == 2 * len(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", Mode)
 async def test_a_sender_that_others_overtake_can_be_cancelled_at_each_of_its_suspensions(mode: Mode) -> None:
     points = 0
@@ -173,6 +176,7 @@ async def test_a_sender_that_others_overtake_can_be_cancelled_at_each_of_its_sus
     assert points >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.time_bound("sends race with a limit of 4 ms, and one of them is to win")
 async def test_a_send_whose_time_ends_when_there_is_room_has_sent_all_or_nothing() -> None:
     loop = asyncio.get_running_loop()
@@ -319,6 +323,7 @@ async def _cancel_connect(
     raise AssertionError("unreachable")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", Mode)
 async def test_a_connect_cancelled_in_a_crowd_mixes_up_no_sockets(mode: Mode) -> None:
     async with echo_server() as port:

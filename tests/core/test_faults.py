@@ -35,6 +35,7 @@ async def receive_stream(client: NetworkClient) -> bytes:
     return received + bytes(memory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slice_size", [1, 2, 7, 255])
 async def test_a_stream_in_slices_is_the_same_stream(slice_size: int) -> None:
     async with client_behind_faults(Faults(slice_size=slice_size), Faults(slice_size=slice_size)) as (peer, client, _):
@@ -55,6 +56,7 @@ async def test_line_batches_in_slices_hold_every_line_once(slice_size: int) -> N
         assert received == [*LINES, b"unfinished"]
 
 
+@pytest.mark.slow
 async def test_an_end_at_any_offset_is_never_a_short_success() -> None:
     for offset in range(len(STREAM)):
         async with client_behind_faults(Faults(end_after=offset)) as (peer, client, _):
@@ -76,6 +78,7 @@ async def test_an_end_at_any_offset_is_never_a_short_success() -> None:
             assert await client.receive() == b""
 
 
+@pytest.mark.slow
 async def test_a_reset_at_any_offset_is_a_loss_and_never_an_end() -> None:
     for offset in range(len(STREAM)):
         async with client_behind_faults(Faults(reset_after=offset)) as (peer, client, _):
@@ -92,6 +95,7 @@ async def test_a_reset_at_any_offset_is_a_loss_and_never_an_end() -> None:
             assert not client.is_connected
 
 
+@pytest.mark.slow
 async def test_a_close_at_any_offset_of_what_is_sent_leaves_the_peer_a_prefix() -> None:
     for offset in range(0, len(STREAM), 3):
         async with client_behind_faults(to_server=Faults(reset_after=offset)) as (peer, client, _):
@@ -144,6 +148,7 @@ async def test_a_peer_that_never_reads_costs_bounded_memory_and_a_bounded_discon
         assert client.stats.bytes_queued == 0
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_receive_stops_reading_and_loses_nothing() -> None:
     async with peer_and_client(buffers=BufferLimits(receive_high=100_000, receive_low=10_000)) as (peer, client):
         data = b"".join(b"%07d\n" % number for number in range(1_000_000))
@@ -213,6 +218,7 @@ async def test_what_is_done_to_a_buffer_after_send_changes_nothing_on_the_wire(s
         assert await receiving == expected
 
 
+@pytest.mark.slow
 async def test_20_megabytes_through_the_smallest_socket_buffers_arrive_unchanged() -> None:
     options = ((socket.SOL_SOCKET, socket.SO_SNDBUF, 4096), (socket.SOL_SOCKET, socket.SO_RCVBUF, 4096))
     async with peer_and_client(socket_options=options) as (peer, client):
@@ -225,6 +231,7 @@ async def test_20_megabytes_through_the_smallest_socket_buffers_arrive_unchanged
         assert hashlib.sha256(received).digest() == hashlib.sha256(data * 2).digest()
 
 
+@pytest.mark.slow
 async def test_many_clients_and_one_that_fails_do_not_disturb_each_other() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         listener.setblocking(False)

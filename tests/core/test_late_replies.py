@@ -68,6 +68,7 @@ async def test_a_pipeline_hands_out_all_replies() -> None:
         assert pipeline.abandoned == 0
 
 
+@pytest.mark.slow
 async def test_a_heartbeat_that_was_answered_is_no_loss() -> None:
     async def beat(connection: NetworkClient) -> None:
         await connection.send(b"ping\n")

@@ -46,6 +46,7 @@ with asyncio.Runner(loop_factory=factory) as runner:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("event", ["peer.sendall, b'x\\n'", "peer.close", "id, 0"], ids=["data", "end", "timeout"])
 @pytest.mark.parametrize(
@@ -159,6 +160,7 @@ def test_what_another_loop_may_not_send_is_not_sent(size: int) -> None:
         first.close()
 
 
+@pytest.mark.slow
 async def test_the_time_limit_of_a_send_spans_all_its_waits() -> None:
     async with peer_and_client(buffers=BufferLimits(send_high=1, send_low=0)) as (peer, client):
         await client.send(b"x" * (8 << 20))

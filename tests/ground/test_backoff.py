@@ -162,6 +162,7 @@ def test_a_flood_of_keys_takes_no_more_room() -> None:
 # ---- In a client ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [0.0, 0.2])
 async def test_an_outage_is_not_multiplied_by_a_client(budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
     # However slow this machine is.

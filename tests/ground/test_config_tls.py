@@ -169,6 +169,7 @@ def test_pins_may_be_written_in_several_ways() -> None:
     assert not TLSConfig().pins
 
 
+@pytest.mark.slow
 def test_contexts_differ_by_protocols_version_and_trust() -> None:
     authority = ca_file().read_text()
     contexts = {

@@ -61,6 +61,7 @@ def test_the_fastest_library_that_is_installed_is_the_default(hide: Callable[...
     assert default_codec().loads(default_codec().dumps({"a": [1]})) == {"a": [1]}
 
 
+@pytest.mark.slow
 def test_no_library_is_imported_before_it_is_needed() -> None:
     code = "import sys, pepperpy.network; print({'msgspec', 'orjson', 'pydantic'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

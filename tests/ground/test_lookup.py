@@ -89,6 +89,7 @@ async def test_waiting_for_a_lookup_counts_as_connecting(
     lookup._threads._queue.clear()
 
 
+@pytest.mark.slow
 def test_a_lookup_that_hangs_does_not_hold_up_the_end_of_the_program() -> None:
     script = """
 import asyncio, socket, threading

@@ -106,6 +106,7 @@ async def test_an_answer_is_forgotten_when_what_accepts_there_is_not_the_server(
         assert names.asked == ["host.test"] * 2
 
 
+@pytest.mark.slow
 async def test_after_a_failure_connecting_begins_with_the_next_address() -> None:
     accepted: list[str] = []
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.cancelling import until
-from support.redis import command, redis_server
+from support.redis import command
 
 from pepperpy.network import LengthPrefixed, NetworkClient, NetworkConfig, testing
 from pepperpy.network.testing import MockHTTP, Peer, scripted_peer
@@ -57,12 +57,6 @@ def by(marked: list[Snippet]) -> pytest.MarkDecorator:
 def snippet_with(words: str) -> dict[str, Any]:
     (found,) = [snippet for snippet in ALL if words in snippet.code]
     return found.names()
-
-
-@pytest.fixture(scope="module")
-def redis_port() -> Iterator[int]:
-    with redis_server() as port:
-        yield port
 
 
 @by(ALL)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 from support.examples import example, output
 from support.processes import reserved_ports
-from support.redis import redis_server
 
 from pepperpy.network import ConnectionLostError, NetworkConfig
 from pepperpy.network.testing import Peer, scripted_peer
@@ -53,6 +52,7 @@ class SlowToDie:
                 self.listener.accept()
 
 
+@pytest.mark.slow
 async def test_the_demo_connects_again_to_a_new_server_and_not_to_the_dying_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -68,12 +68,6 @@ async def test_the_demo_connects_again_to_a_new_server_and_not_to_the_dying_one(
 
 
 # ---- redis_client.py ----
-
-
-@pytest.fixture(scope="module")
-def redis_port() -> Iterator[int]:
-    with redis_server() as port:
-        yield port
 
 
 @whole_program

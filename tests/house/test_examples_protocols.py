@@ -32,6 +32,7 @@ from pepperpy.network.testing import Peer, scripted_peer
 # ---- rpc.py ----
 
 
+@pytest.mark.slow
 def test_rpc_as_a_program_that_starts_its_own_server() -> None:
     lines = output("rpc.py")
     assert lines[0] == "1000 at once: 999000"
@@ -39,6 +40,7 @@ def test_rpc_as_a_program_that_starts_its_own_server() -> None:
     assert lines[4:] == ["and on: 42"]
 
 
+@pytest.mark.slow
 async def test_rpc_gives_each_call_its_own_answer_whatever_became_of_others() -> None:
     module = example("rpc")
     async with await asyncio.start_server(module.handle, "127.0.0.1", 0) as server:
@@ -146,6 +148,7 @@ async def test_the_line_client_waits_for_its_nick_and_gives_up_where_waiting_doe
         assert caught.value.details["attempt"] == 1
 
 
+@pytest.mark.slow
 def test_the_line_client_as_a_program() -> None:
     asyncio.run(_restarted_under_the_program())
 
@@ -199,6 +202,7 @@ def mail_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             yield port
 
 
+@pytest.mark.slow
 def test_starttls_as_a_program(mail_server: int) -> None:
     plain, tls, encrypted = output("starttls.py", "127.0.0.1", str(mail_server), str(ca_file()))
     assert plain.startswith("in plain:") and "STARTTLS" in plain

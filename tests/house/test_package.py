@@ -22,6 +22,7 @@ def python(*arguments: str, **options: object) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 def test_importing_loads_neither_aiohttp_nor_anything_that_only_connecting_needs() -> None:
     loaded = python("-c", "import pepperpy.network, sys; print(*sys.modules)").split()
     assert "pepperpy.network._core.stream_protocol" in loaded
@@ -36,6 +37,7 @@ def test_the_extensions_are_really_compiled() -> None:
         assert not module.__file__.endswith(".py")
 
 
+@pytest.mark.slow
 def test_pepperpy_is_a_namespace_that_other_distributions_can_share(tmp_path: Path) -> None:
     neighbour = tmp_path / "pepperpy" / "neighbour"
     neighbour.mkdir(parents=True)
@@ -94,6 +96,7 @@ read(testing, testing.__all__)
 """
 
 
+@pytest.mark.slow
 def test_the_types_of_every_public_class_and_method_can_be_read_at_run_time() -> None:
     assert python("-c", READ_TYPES) == ""
 
@@ -102,6 +105,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert importlib.metadata.version("pepperpy-network")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dash_o", ["-O", "-OO"])
 def test_the_client_works_with_assertions_and_docstrings_stripped(dash_o: str) -> None:
     code = (
@@ -117,6 +121,7 @@ def test_the_client_works_with_assertions_and_docstrings_stripped(dash_o: str) -
     assert python(dash_o, "-c", code) == "b'hi\\n' b''\n"
 
 
+@pytest.mark.slow
 def test_a_program_without_logging_hears_nothing_on_stderr() -> None:
     loggers = "for name in ('tcp', 'pool', 'http'): logging.getLogger(f'pepperpy.network.{name}').warning(name)"
     code = f"import logging, pepperpy.network\n{loggers}"

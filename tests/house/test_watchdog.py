@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Each test runs pytest.
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 
 ENDED_BY_THEMSELVES = """

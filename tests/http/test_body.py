@@ -125,6 +125,7 @@ async def test_a_redirect_gets_the_whole_body_again(kind: str, path: Path) -> No
             assert [got.content == content for got in it.got] == [True] * 4
 
 
+@pytest.mark.slow
 async def test_a_redirect_while_the_body_is_sent_gets_the_whole_body(tmp_path: Path) -> None:
     # Too much for the buffers of a socket: the first write is cancelled in its midst.
     path = tmp_path / "huge"

@@ -44,6 +44,7 @@ class Parts:
         return disposition, content_type, content
 
 
+@pytest.mark.slow
 async def test_a_multipart_form_arrives_part_for_part(tmp_path: Path) -> None:
     path = tmp_path / "Größe; 100%\\.json"
     path.write_bytes(BIG * 16)

@@ -175,6 +175,7 @@ async def test_a_place_in_the_queue_that_is_given_up_is_free_for_the_next(mode: 
             assert client.stats.open_connections <= 1
 
 
+@pytest.mark.slow
 async def test_a_thousand_cancelled_at_random_moments_lose_no_connection_and_mix_no_answer() -> None:
     """Tasks cancelled after 0 to 9 turns of the loop, over three connections; those that end have their own answer."""
     before = open_sockets()

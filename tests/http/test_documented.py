@@ -24,6 +24,9 @@ from support.http_peer import Connection, HTTPPeer, http_peer
 
 from pepperpy.network import HTTPClient, RequestData
 
+# Each test is a program of its own.
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parents[3] / "shared" / "network-module.md"
 SCRIPT = Path(__file__).parents[1] / "support" / "hosts_loop.py"
 

@@ -75,6 +75,7 @@ async def test_a_link_is_followed_and_the_name_may_be_long(tmp_path: Path) -> No
 # ---- Cancellation, and the thread that writes ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", Mode)
 async def test_a_cancelled_download_leaves_nothing_behind_wherever_it_was(target: Path, mode: Mode) -> None:
     data = random.Random(7).randbytes(3 * MIB)

@@ -67,6 +67,7 @@ async def test_a_response_that_breaks_off_is_never_taken_for_whole(place: str, r
     assert error.__cause__ is not None
 
 
+@pytest.mark.slow
 async def test_a_body_is_whole_only_at_each_of_its_lengths() -> None:
     """Content-Length, chunks, and TLS: cut at every offset of a small body, it is an error but at the last."""
     whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"

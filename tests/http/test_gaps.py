@@ -109,6 +109,7 @@ async def test_a_body_has_a_limit() -> None:
                 await client.get(peer.url, max_response_size=2 * MIB - 1)
 
 
+@pytest.mark.slow
 async def test_a_decompressed_body_has_a_limit_and_a_bomb_is_not_unpacked() -> None:
     async with http_peer(answering(gzip_bomb(32))) as peer:
         async with aiohttp.ClientSession() as session, session.get(peer.url) as answer:
@@ -160,6 +161,7 @@ async def test_a_server_that_falls_silent_in_the_body_ends_the_wait() -> None:
                 await anext(chunks)
 
 
+@pytest.mark.slow
 async def test_each_byte_gives_the_server_its_time_again_and_an_idle_connection_has_all_the_time() -> None:
     """Twelve pauses, each shorter than the limit, but longer than it together; then an idle pause beyond it."""
 

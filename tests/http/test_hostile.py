@@ -229,6 +229,7 @@ async def test_an_error_instead_of_events_is_an_error_with_the_start_of_it() -> 
         assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
 
 
+@pytest.mark.slow
 async def test_a_stream_without_an_end_that_is_none_of_events_is_told_at_once() -> None:
     async def endless(connection: Any) -> None:
         await connection.read_request()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.certificates import ca_file
 from support.nginx import TEXT, Nginx
-from support.proxies import Tinyproxy, microsocks
+from support.proxies import Tinyproxy
 
 from pepperpy.network import ConnectionLostError, HTTPClient, HTTPConfig, Keepalive, NetworkConfig, TLSConfig
 
@@ -24,12 +24,6 @@ def options_of(client: HTTPClient) -> list[int]:
     sock = transport.get_extra_info("socket")
     on = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     return [on, *(sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS)]
-
-
-@pytest.fixture(scope="module")
-def socks() -> Iterator[int]:
-    with microsocks() as port:
-        yield port
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -54,6 +48,7 @@ async def test_every_connection_has_what_is_configured(
         assert (on, user_timeout) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
 async def test_a_server_that_takes_no_data_is_given_up_after_the_user_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:

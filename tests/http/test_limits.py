@@ -89,6 +89,7 @@ async def test_timeout_limits_an_attempt(handler: Any, timeout: Any) -> None:
                 await client.get(peer.url)
 
 
+@pytest.mark.slow
 async def test_timeout_begins_anew_with_each_attempt_and_the_deadline_does_not() -> None:
     async def slow_refusal(connection: Connection) -> None:
         while True:
@@ -116,6 +117,7 @@ async def test_the_deadline_covers_a_whole_call() -> None:
             await client.get(peer.url, deadline=None, timeout=0.02)
 
 
+@pytest.mark.slow
 async def test_the_deadline_of_a_stream_goes_on_in_its_body() -> None:
     async with http_peer(endless) as peer, HTTPClient(HTTPConfig(deadline=0.2)) as client:
         async with client.stream("GET", peer.url) as stream:
@@ -192,6 +194,7 @@ async def test_one_host_cannot_take_all_connections() -> None:
             gate.opened.set()
 
 
+@pytest.mark.slow
 async def test_a_rate_limit_paces_attempts_and_heeds_retry_after() -> None:
     async with http_peer(answering(response())) as peer:
         async with HTTPClient(HTTPConfig(rate_limit=20)) as client:
@@ -226,6 +229,7 @@ async def test_a_limit_ends_only_its_own_block() -> None:
     assert task is not None and task.cancelling() == 0
 
 
+@pytest.mark.slow
 async def test_a_shorter_limit_that_comes_later_is_looked_after_in_time() -> None:
     dog = Watchdog(asyncio.get_running_loop())
 

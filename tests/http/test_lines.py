@@ -189,6 +189,7 @@ def test_each_byte_is_searched_once_however_slowly_a_line_grows() -> None:
     assert len(stream) <= searched <= 3 * len(stream)
 
 
+@pytest.mark.slow
 def test_a_mebibyte_that_drips_in_is_one_line() -> None:
     # To copy the line for each byte would copy 512 GiB.
     lines, failed = consume(one_by_one(b"x" * MIB), max_size=MIB)

@@ -48,6 +48,7 @@ async def test_results_come_as_they_are_ready_with_their_place() -> None:
         assert seen == [1, 2, 3, 0]
 
 
+@pytest.mark.slow
 async def test_no_more_are_under_way_than_asked_for() -> None:
     held = Held()
     async with http_peer(held) as peer, HTTPClient(HTTPConfig(peer.url)) as client:

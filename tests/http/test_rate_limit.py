@@ -72,6 +72,7 @@ def test_a_limiter_made_outside_a_loop_serves_one_loop_after_the_other() -> None
 # ---- Memory ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per", ["client", "host"])
 async def test_hosts_whose_schedule_lies_in_the_past_are_forgotten(per: Any) -> None:
     limiter = RateLimiter(RateLimit(1e6, burst=1000, per=per))

@@ -320,6 +320,7 @@ async def test_a_file_that_is_gone_at_a_retry_is_an_upload_error(tmp_path: Any) 
 # ---- The budget ----
 
 
+@pytest.mark.slow
 async def test_an_outage_is_not_multiplied() -> None:
     """Of 200 calls, a fifth and the reserve of ten may be repeated, not each of them five times."""
     async with served(answering(UNAVAILABLE), retries=5) as (peer, client):

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator
 
 import pytest
 from support.certificates import ca_file
 from support.nginx import TEXT, Nginx
-from support.proxies import PROXY_CREDENTIALS, microsocks
+from support.proxies import PROXY_CREDENTIALS
 
 from pepperpy.network import HTTPClient, HTTPConfig, NetworkTimeoutError, ProxyError, TLSConfig, TLSError
 
@@ -19,15 +18,9 @@ TRUSTING = HTTPConfig(tls=TLSConfig(ca_file=ca_file()), retries=0)
 USER, PASSWORD = PROXY_CREDENTIALS
 
 
-@pytest.fixture(scope="module")
-def socks() -> Iterator[int]:
-    with microsocks(PROXY_CREDENTIALS) as port:
-        yield port
-
-
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
-async def test_plain_and_tls_go_through_and_connections_are_reused(web: Nginx, socks: int, scheme: str) -> None:
-    proxy = f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{socks}"
+async def test_plain_and_tls_go_through_and_connections_are_reused(web: Nginx, locked_socks: int, scheme: str) -> None:
+    proxy = f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{locked_socks}"
     async with HTTPClient(TRUSTING.replace(proxy=proxy)) as client:
         for url in (web.url("/text"), web.https_url("/text")):
             for _ in range(3):
@@ -37,10 +30,10 @@ async def test_plain_and_tls_go_through_and_connections_are_reused(web: Nginx, s
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
 async def test_a_proxy_of_the_environment_is_heeded_with_its_credentials(
-    web: Nginx, socks: int, scheme: str, monkeypatch: pytest.MonkeyPatch
+    web: Nginx, locked_socks: int, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{socks}")
+        monkeypatch.setenv(name, f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{locked_socks}")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     async with HTTPClient(TRUSTING.replace(trust_env=True)) as client:
         for url in (web.url("/text"), web.https_url("/text")):
@@ -48,8 +41,8 @@ async def test_a_proxy_of_the_environment_is_heeded_with_its_credentials(
             assert await client.get(url.replace("127.0.0.1", "localhost")) == TEXT
         # What goes through the proxy comes from it: no connection of ours leads to the server.
         direct = [transport.get_extra_info("peername")[1] for transport in client.session.connector.open_transports()]
-        assert sorted(direct) == sorted([web.http_port, web.https_port, socks, socks])
-    monkeypatch.setenv("http_proxy", f"{scheme}://{USER}:canary@127.0.0.1:{socks}")
+        assert sorted(direct) == sorted([web.http_port, web.https_port, locked_socks, locked_socks])
+    monkeypatch.setenv("http_proxy", f"{scheme}://{USER}:canary@127.0.0.1:{locked_socks}")
     monkeypatch.delenv("no_proxy")
     async with HTTPClient(TRUSTING.replace(trust_env=True)) as client:
         with pytest.raises(ProxyError, match="authentication failure") as caught:
@@ -57,7 +50,7 @@ async def test_a_proxy_of_the_environment_is_heeded_with_its_credentials(
         assert "canary" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
 
 
-async def test_the_server_gets_an_ordinary_request_and_no_credentials(web: Nginx, socks: int) -> None:
+async def test_the_server_gets_an_ordinary_request_and_no_credentials(web: Nginx, locked_socks: int) -> None:
     seen, answering = [], []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,7 +67,7 @@ async def test_the_server_gets_an_ordinary_request_and_no_credentials(web: Nginx
     url = f"http://localhost:{server.sockets[0].getsockname()[1]}/path"
     async with HTTPClient() as client:
         for _ in range(2):
-            assert await client.get(url, proxy=f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{socks}") == "ok"
+            assert await client.get(url, proxy=f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{locked_socks}") == "ok"
         # Another way to the same server is another connection.
         assert await client.get(url) == "ok"
         assert client.stats.open_connections == 2
@@ -85,19 +78,19 @@ async def test_the_server_gets_an_ordinary_request_and_no_credentials(web: Nginx
         assert b"proxy" not in request.lower()
 
 
-async def test_failures_are_those_of_a_proxy_and_show_no_secret(web: Nginx, socks: int) -> None:
+async def test_failures_are_those_of_a_proxy_and_show_no_secret(web: Nginx, locked_socks: int) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         async with HTTPClient(TRUSTING) as client:
             for proxy, words in (
-                (f"socks5h://{USER}:secret@127.0.0.1:{socks}", "authentication failure"),
+                (f"socks5h://{USER}:secret@127.0.0.1:{locked_socks}", "authentication failure"),
                 (f"socks5h://{USER}:secret@127.0.0.1:{port}", "cannot connect to it"),
             ):
                 with pytest.raises(ProxyError, match=words) as caught:
                     await client.get(web.url("/text"), proxy=proxy)
                 assert "secret" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
-            good = f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{socks}"
+            good = f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{locked_socks}"
             with pytest.raises(ProxyError) as refused:
                 await client.get(f"http://127.0.0.1:{port}/", proxy=good)
             assert refused.value.details["status"] in (1, 4, 5)

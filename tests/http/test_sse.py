@@ -314,6 +314,7 @@ def test_an_endless_event_is_not_held_beyond_the_limit(line: bytes) -> None:
     assert held < 65536, "what cannot become an event is dropped"
 
 
+@pytest.mark.slow
 def test_each_byte_is_searched_a_few_times_however_slowly_an_event_grows() -> None:
     stream = b"data: " + b"x" * 16384 + b"\ndata: " + b"y" * 16384 + b"\n\n"
     searched = bytes_searched(lambda: consume(one_by_one(stream), max_size=2 * len(stream)))
@@ -321,6 +322,7 @@ def test_each_byte_is_searched_a_few_times_however_slowly_an_event_grows() -> No
     assert len(stream) <= searched <= 6 * len(stream)
 
 
+@pytest.mark.slow
 def test_a_mebibyte_that_drips_in_is_one_event() -> None:
     # To copy the event for each byte would copy 512 GiB.
     result = consume(one_by_one(b"data: " + b"x" * MIB + b"\n\n"), max_size=2 * MIB)

@@ -28,7 +28,7 @@ from support.certificates import (
 from support.http_faults import answering, response
 from support.http_peer import http_peer
 from support.nginx import TEXT, Nginx
-from support.processes import reserved_ports, server_process, wait_until
+from support.processes import programs, reserved_ports, server_process, wait_until
 from support.tls_by_hand import TRUSTING, TLSByHand, listening, refusal
 
 from pepperpy.network import HTTPClient, HTTPConfig, TLSConfig, TLSError
@@ -86,16 +86,17 @@ async def test_the_systems_authorities_are_trusted_unless_others_are_given(web: 
 # ---- The handshake ----
 
 
+@pytest.mark.needs_server
 async def test_a_server_of_old_tls_only_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "output"
-    certificate = str(server_cert())
+    openssl, certificate = programs.path("openssl"), str(server_cert())
     with contextlib.ExitStack() as stack:
         with reserved_ports(1) as [port]:
-            command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", certificate, "-key", certificate]
+            command = [openssl, "s_server", "-accept", f"127.0.0.1:{port}", "-cert", certificate, "-key", certificate]
             stack.enter_context(server_process([*command, "-www", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], output))
             wait_until(lambda: "ACCEPT" in output.read_text(), output)
         # The server works, for whom it is good enough.
-        old = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
+        old = [openssl, "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
         done = subprocess.run(old, input=b"", capture_output=True, timeout=20)
         assert b"Protocol  : TLSv1.1" in done.stdout
         for config in (TRUSTING, HTTPConfig(verify_ssl=False), TRUSTING.replace(verify_ssl=False)):

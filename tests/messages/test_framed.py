@@ -230,6 +230,7 @@ async def test_a_batch_begins_with_the_large_message_that_was_waited_for() -> No
         assert batch[1:] == [b"a", b"b"]
 
 
+@pytest.mark.slow
 async def test_a_timeout_takes_nothing_and_is_not_moved_by_bytes_that_trickle_in() -> None:
     for codec, wire in ((LengthPrefixed(), b"\0\0\1\0"), (Delimited(), b""), (Upper(), b""), (JSONLines(), b"")):
         async with peer_and_client() as (peer, client):

@@ -355,6 +355,7 @@ async def test_a_codec_that_knows_nothing_of_a_long_message_is_asked_a_few_times
         assert len(await task) == pieces * size + 1
 
 
+@pytest.mark.slow
 async def test_bytes_that_drip_in_behind_many_do_not_keep_the_processor_busy_with_a_codec_that_knows_nothing() -> None:
     class Slow:
         asked = 0
@@ -380,6 +381,7 @@ async def test_bytes_that_drip_in_behind_many_do_not_keep_the_processor_busy_wit
         task.cancel()
 
 
+@pytest.mark.slow
 async def test_a_message_does_not_wait_longer_the_more_messages_there_were_before_it() -> None:
     class Slow:
         def encode(self, message: bytes) -> bytes:

@@ -66,6 +66,7 @@ async def refused(client: NetworkClient, codec: Codec[Any], error: type[Exceptio
     return caught.value
 
 
+@pytest.mark.slow
 async def test_a_claimed_length_is_checked_before_anything_else() -> None:
     async with peer_and_client() as (peer, client):
         for codec, header, size in headers():

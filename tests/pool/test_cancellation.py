@@ -25,6 +25,7 @@ async def lend_all(pool: NetworkPool) -> None:
     assert is_consistent(pool)
 
 
+@pytest.mark.slow
 async def test_a_storm_of_10_000_tasks_and_cancellations_loses_no_slot_and_mixes_up_no_answers() -> None:
     # In debug mode asyncio keeps a traceback for each callback, which takes ten times as long as all else here.
     asyncio.get_running_loop().set_debug(False)

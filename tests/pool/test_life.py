@@ -87,6 +87,7 @@ async def test_what_an_idle_connection_received_is_noticed_although_the_loop_has
         assert pool.stats.dropped == {"unread": 1}
 
 
+@pytest.mark.slow
 async def test_a_server_that_restarts_costs_no_error_once_it_is_back() -> None:
     async with server_and_pool(2, 4, config={"retry_delay": 0.001}) as (server, pool):
         await asyncio.gather(*(use(pool) for _ in range(4)))
@@ -102,6 +103,7 @@ async def test_a_server_that_restarts_costs_no_error_once_it_is_back() -> None:
         assert is_consistent(pool)
 
 
+@pytest.mark.slow
 async def test_a_server_that_accepts_and_hangs_up_is_not_asked_again_and_again() -> None:
     async with server_and_pool(1, 1) as (server, pool):
         server.hangs_up = True

@@ -70,6 +70,7 @@ ASKED = 4
 REQUEST, REPLY = b"request %d\n", b"reply %d\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["close_after", "reset_after"])
 @pytest.mark.parametrize("direction", ["to the server", "to the client"])
 async def test_a_connection_that_is_lost_at_any_byte_gives_the_replies_that_came_and_errors(

@@ -39,6 +39,7 @@ async def test_without_request_the_scenario_hands_out_the_replies_of_others() ->
         assert await client.receive_line() == b"mine\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_each_of_thousands_of_requests_gets_its_own_reply_or_an_error(seed: int) -> None:
     rng = random.Random(seed)

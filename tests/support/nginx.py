@@ -34,7 +34,6 @@ import http.client
 import json
 import os
 import random
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +42,7 @@ from typing import NamedTuple
 from support.certificates import ca_file, server_cert
 from support.http_faults import gzip_of_zeros
 from support.nginx_conf import BASIC_AUTH, write_configuration
-from support.processes import reserved_ports, server_process, wait_until
+from support.processes import programs, reserved_ports, server_process, wait_until
 
 TEXT = "Hello from nginx.\n"
 JSON = {"server": "nginx", "numbers": [1, 2, 3]}
@@ -119,9 +118,7 @@ class Nginx:
 @contextlib.contextmanager
 def nginx() -> Iterator[Nginx]:
     """Start an nginx of its own configuration and folders; it ends with the block or the process."""
-    # Debian has it where only root's PATH looks.
-    command = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert command, "nginx is not installed; `make test` installs it"
+    command = programs.path("nginx")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pepperpy-nginx-")))
         errors = folder / "error.log"

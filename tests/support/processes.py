@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import socket
 import subprocess
 import time
@@ -12,6 +14,22 @@ from pathlib import Path
 # The shell waits for the end of its standard input, a pipe whose other end only this process holds: even a SIGKILL of
 # the test run closes it. PR_SET_PDEATHSIG would do so on Linux alone.
 KEEPER = '"$@" & read _; kill $! 2>/dev/null; wait $!'
+
+
+class Programs:
+    """Finds the programs of others that tests run: nginx, redis, proxies, openssl. `make test` installs them."""
+
+    allowed = True  # conftest.py: for a test that is marked needs_server
+
+    def path(self, name: str) -> str:
+        assert self.allowed, f"this test runs {name}: mark it needs_server, as `make fast` leaves such tests out"
+        # Debian has nginx where only root's PATH looks.
+        found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+        assert found, f"{name} is not installed; `make test` installs it"
+        return found
+
+
+programs = Programs()
 
 
 @contextlib.contextmanager

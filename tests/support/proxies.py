@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.processes import reserved_ports, server_process, wait_until
+from support.processes import programs, reserved_ports, server_process, wait_until
 
 PROXY_CREDENTIALS = ("proxy-user", "proxy-secret")
 
@@ -46,8 +45,7 @@ class Tinyproxy:
 @contextlib.contextmanager
 def tinyproxy(credentials: tuple[str, str] | None = None) -> Iterator[Tinyproxy]:
     """A proxy process of its own; with `credentials`, 407 to whoever does not show them."""
-    command = shutil.which("tinyproxy")
-    assert command, "tinyproxy is not installed; `make test` installs it"
+    command = programs.path("tinyproxy")
     authorisation = "" if credentials is None else "BasicAuth {} {}".format(*credentials)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pepperpy-tinyproxy-")))
@@ -62,8 +60,7 @@ def tinyproxy(credentials: tuple[str, str] | None = None) -> Iterator[Tinyproxy]
 @contextlib.contextmanager
 def microsocks(credentials: tuple[str, str] | None = None) -> Iterator[int]:
     """The port of a SOCKS5 proxy of its own."""
-    command = shutil.which("microsocks")
-    assert command, "microsocks is not installed; `make test` installs it"
+    command = programs.path("microsocks")
     with contextlib.ExitStack() as stack:
         log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pepperpy-microsocks-"))) / "log"
         with reserved_ports(1) as [port]:

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 
 from pepperpy.network import NetworkClient
-from support.processes import reserved_ports
-
-REDIS = shutil.which("redis-server")
+from support.processes import programs, reserved_ports
 
 
 @contextlib.contextmanager
 def redis_server(**options: object) -> Iterator[int]:
-    """The port of a redis-server without persistence, a free one unless it is given.
-
-    Needed: `make test` installs it, so its absence is a failure.
-    """
-    assert REDIS, "redis-server is not installed; `make test` installs it"
+    """The port of a redis-server without persistence, a free one unless it is given."""
     with contextlib.ExitStack() as stack:
         if "port" not in options:
             [options["port"]] = stack.enter_context(reserved_ports(1))
         port = int(str(options["port"]))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         options = {"bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": folder} | options
-        command = [REDIS, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+        command = [
+            programs.path("redis-server"),
+            *(word for name, value in options.items() for word in (f"--{name}", str(value))),
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             said = []

@@ -1,7 +1,12 @@
-"""How much the tests do: every day, at night, under the sanitizers. This is the one place that says so.
+"""How much the tests do: in seconds, every day, at night, under the sanitizers. This is the one place that says so.
 
 Everyday (`make test`, `.ci/run`): minutes for the whole suite, and the same games each time.
 Nightly (`NIGHTLY=1`, as `make nightly` sets it): the long forms, with games that nobody has played before.
+Fast (`FAST=1`, as `make fast` sets it): under 20 seconds on an idle machine. Each test function runs once, with its
+first parameters and on one of the two loops (conftest.py). Left out are:
+
+    @pytest.mark.slow                         more than 0.1 s, even so
+    @pytest.mark.needs_server                 starts a program of others; fixtures that do so mark their tests
 
 A test has three ways to say what it does at night:
 
@@ -23,6 +28,8 @@ from __future__ import annotations
 
 import os
 
+FAST = os.environ.get("FAST", "0") not in ("", "0")
+FAST_EXAMPLES = 10
 NIGHTLY = os.environ.get("NIGHTLY", "0") not in ("", "0")
 # Seconds for one test at night.
 NIGHTLY_LIMIT = 3600
@@ -30,4 +37,4 @@ NIGHTLY_LIMIT = 3600
 
 def by_tier(everyday: int, *, nightly: int) -> int:
     """The number that fits this run."""
-    return nightly if NIGHTLY else everyday
+    return nightly if NIGHTLY else min(everyday, FAST_EXAMPLES) if FAST else everyday

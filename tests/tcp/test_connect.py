@@ -107,6 +107,7 @@ def full_backlog() -> object:
         yield listener.getsockname()[1]
 
 
+@pytest.mark.slow
 async def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
     with full_backlog() as port:
         client = client_of(port, connect_timeout=0.2)

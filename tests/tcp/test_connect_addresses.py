@@ -123,6 +123,7 @@ async def test_an_address_that_failed_is_used_again_where_no_other_answers() -> 
             assert accepted == [FIRST] * 4
 
 
+@pytest.mark.slow
 async def test_an_address_that_failed_is_used_again_where_the_others_are_silent() -> None:
     verdicts = iter([EOFError("not yet"), None])
 
@@ -341,6 +342,7 @@ def test_in_a_url_the_percent_sign_of_a_zone_is_escaped(written: str, host: str)
     assert (proxy.host, read_proxy(proxy.shown).host) == (host, host)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop_name", LOOPS)
 def test_a_link_local_address_connects_by_its_zone_alone_and_in_a_race(loop_name: str) -> None:
     # In a network of its own, whose loopback has the address twice.

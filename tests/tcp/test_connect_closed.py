@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from support.cancelling import open_sockets, until
@@ -35,36 +37,83 @@ def _refusing_port() -> int:
         return probe.getsockname()[1]
 
 
-@contextlib.contextmanager
-def _connecting_to(phase: str) -> Iterator[NetworkConfig]:
+class _Connecting:
     """Where connecting stays in a phase for a minute."""
-    slow = {"connect_timeout": 60, "retry_delay": 0, "timeout": 10}
-    with contextlib.ExitStack() as stack:
+
+    def __init__(self, phase: str, stack: contextlib.ExitStack) -> None:
+        self.phase = phase
+        self.sockets = stack  # those of the server's side that `begun()` has accepted, too
+        slow: dict[str, Any] = {"connect_timeout": 60, "retry_delay": 0, "timeout": 10, "retries": 0}
         if phase == "waiting to try again":
-            yield NetworkConfig("127.0.0.1", _refusing_port(), **slow | {"retry_delay": 60, "retries": 9})
+            self.config = NetworkConfig("127.0.0.1", _refusing_port(), **slow | {"retry_delay": 60, "retries": 9})
+            self.logged = _Logged()
+            logger = logging.getLogger("pepperpy.network")
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.INFO)
+            logger.addHandler(self.logged)
+            stack.callback(logger.removeHandler, self.logged)
             return
         if phase == "looking up":
-            names = HangingNames()
-            stack.callback(names.go_on.set)
+            self.names = HangingNames()
+            stack.callback(self.names.go_on.set)
             patch = stack.enter_context(pytest.MonkeyPatch.context())
-            patch.setattr(socket, "getaddrinfo", names)
-            yield NetworkConfig("hanging-close.test", 1, retries=0, **slow)
+            patch.setattr(socket, "getaddrinfo", self.names)
+            self.config = NetworkConfig("hanging-close.test", 1, **slow)
             return
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0 if phase == "racing" else 8))
-        port = listener.getsockname()[1]
-        settings: dict[str, object] = dict(slow)
+        backlog = 0 if phase == "racing" else 8
+        self.listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=backlog))
+        self.listener.setblocking(False)
+        port = self.listener.getsockname()[1]
         if phase == "in the handshake":
-            settings |= {"tls": True, "verify_ssl": False}
+            slow |= {"tls": True, "verify_ssl": False}
         elif phase == "asking a proxy":
-            settings |= {"proxy": f"http://127.0.0.1:{port}"}
+            slow |= {"proxy": f"http://127.0.0.1:{port}"}
         elif phase == "in on_connect":
-            settings |= {"on_connect": lambda connection: connection.receive(timeout=None)}
+            slow |= {"on_connect": self.on_connect}
         else:
             for _ in range(4):
                 filler = stack.enter_context(socket.socket())
                 filler.setblocking(False)
                 filler.connect_ex(("127.0.0.1", port))
-        yield NetworkConfig("127.0.0.1", port, retries=0, **settings)
+        self.before = open_sockets()
+        self.asked = False
+        self.config = NetworkConfig("127.0.0.1", port, **slow)
+
+    async def on_connect(self, connection: NetworkClient) -> None:
+        self.asked = True
+        await connection.receive(timeout=None)
+
+    async def begun(self) -> None:
+        """Until the client is in that phase."""
+        if self.phase == "waiting to try again":
+            await until(lambda: any("next in" in line for line in self.logged.lines), "the first attempt has failed")
+        elif self.phase == "looking up":
+            await until(lambda: self.names.asked != [], "the name is asked for")
+        elif self.phase == "racing":
+            await until(lambda: open_sockets() - self.before != set(), "a socket")
+        elif self.phase == "in on_connect":
+            await until(lambda: self.asked, "on_connect has begun")
+        else:
+            loop = asyncio.get_running_loop()
+            accepted, _ = await loop.sock_accept(self.listener)
+            self.sockets.enter_context(accepted)
+            # The first bytes of the handshake, or what the proxy is asked.
+            assert await loop.sock_recv(accepted, 1)
+
+
+class _Logged(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _connecting_to(phase: str) -> Iterator[_Connecting]:
+    with contextlib.ExitStack() as stack:
+        yield _Connecting(phase, stack)
 
 
 PHASES = (
@@ -77,17 +126,6 @@ PHASES = (
 )
 
 
-async def _is_in(client: NetworkClient, phase: str, before: set[str]) -> None:
-    if phase == "waiting to try again":
-        # The first attempt is refused within a turn or two.
-        await asyncio.sleep(0.02)
-    elif phase == "looking up":
-        await asyncio.sleep(0.02)
-    else:
-        await until(lambda: open_sockets() - before != set(), "a socket")
-        await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize("how", ENDS)
 @pytest.mark.parametrize("phase", PHASES)
 async def test_connecting_ends_at_once_leaves_no_socket_and_may_begin_again(
@@ -96,11 +134,10 @@ async def test_connecting_ends_at_once_leaves_no_socket_and_may_begin_again(
     # The longest wait that the configuration allows.
     monkeypatch.setattr("pepperpy.network.backoff.random.uniform", lambda low, high: high)
     async with echo_server() as port:
-        with _connecting_to(phase) as config:
-            before = open_sockets()
-            client = NetworkClient(config)
+        with _connecting_to(phase) as there:
+            client = NetworkClient(there.config)
             connecting = asyncio.create_task(client.connect())
-            await _is_in(client, phase, before)
+            await there.begun()
             assert not connecting.done()
             await end(client, how)
             client.config = NetworkConfig("127.0.0.1", port, timeout=10)
@@ -117,24 +154,24 @@ async def test_connecting_ends_at_once_leaves_no_socket_and_may_begin_again(
 
 
 async def test_disconnect_returns_when_the_sockets_are_closed() -> None:
-    with _connecting_to("in the handshake") as config:
-        before = open_sockets()
-        client = NetworkClient(config)
+    with _connecting_to("in the handshake") as there:
+        client = NetworkClient(there.config)
         connecting = asyncio.create_task(client.connect())
-        await _is_in(client, "in the handshake", before)
+        await there.begun()
+        both = open_sockets() - there.before
         await client.disconnect()
-        assert open_sockets() == before
+        # That of the server's side is left.
+        assert len(both) == 2 and len(open_sockets() - there.before) == 1
         await asyncio.wait([connecting])
         assert isinstance(connecting.exception(), ClosedError)
 
 
 @pytest.mark.parametrize("first", ["cancelled", "closed"])
 async def test_whoever_cancels_the_task_as_well_gets_its_cancellation(first: str) -> None:
-    with _connecting_to("in on_connect") as config:
-        before = open_sockets()
-        client = NetworkClient(config)
+    with _connecting_to("in on_connect") as there:
+        client = NetworkClient(there.config)
         connecting = asyncio.create_task(client.connect())
-        await _is_in(client, "in on_connect", before)
+        await there.begun()
         if first == "cancelled":
             connecting.cancel()
             client.abort()
@@ -146,15 +183,15 @@ async def test_whoever_cancels_the_task_as_well_gets_its_cancellation(first: str
 
 
 async def test_a_time_limit_around_it_stays_a_time_limit() -> None:
-    with _connecting_to("in the handshake") as config:
-        client = NetworkClient(config)
+    with _connecting_to("in the handshake") as there:
+        client = NetworkClient(there.config)
 
         async def limited() -> None:
             async with asyncio.timeout(60):
                 await client.connect()
 
         connecting = asyncio.create_task(limited())
-        await asyncio.sleep(0.02)
+        await there.begun()
         client.abort()
         with pytest.raises(ClosedError):
             await connecting
@@ -248,12 +285,12 @@ async def test_on_connect_may_close_its_client(how: str, then: str) -> None:
 
 
 async def test_whoever_waits_for_the_connection_is_told() -> None:
-    with _connecting_to("in the handshake") as config:
-        client = NetworkClient(config)
+    with _connecting_to("in the handshake") as there:
+        client = NetworkClient(there.config)
         connecting = asyncio.create_task(client.connect())
         await asyncio.sleep(0)
         waiting = asyncio.create_task(client.wait_connected())
-        await asyncio.sleep(0.02)
+        await there.begun()
         client.abort()
         for task in (waiting, connecting):
             with pytest.raises(ClosedError):
@@ -261,10 +298,10 @@ async def test_whoever_waits_for_the_connection_is_told() -> None:
 
 
 async def test_another_thread_cannot_close_it() -> None:
-    with _connecting_to("in the handshake") as config:
-        client = NetworkClient(config)
+    with _connecting_to("in the handshake") as there:
+        client = NetworkClient(there.config)
         connecting = asyncio.create_task(client.connect())
-        await asyncio.sleep(0.02)
+        await there.begun()
         errors: list[BaseException] = []
 
         def elsewhere() -> None:
@@ -285,11 +322,11 @@ async def test_another_thread_cannot_close_it() -> None:
 
 
 def test_a_client_whose_loop_ended_while_it_connected_can_connect_in_another() -> None:
-    with _connecting_to("in the handshake") as config:
-        client = NetworkClient(config)
+    with _connecting_to("in the handshake") as there:
+        client = NetworkClient(there.config)
         loop = asyncio.new_event_loop()
         connecting = loop.create_task(client.connect())
-        loop.run_until_complete(asyncio.sleep(0.02))
+        loop.run_until_complete(there.begun())
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
             loop.run_until_complete(connecting)
@@ -306,11 +343,11 @@ def test_a_client_whose_loop_ended_while_it_connected_can_connect_in_another() -
 
 
 def test_disconnect_waits_for_no_connect_whose_loop_was_closed_in_its_middle() -> None:
-    with _connecting_to("waiting to try again") as config:
-        client = NetworkClient(config.replace(close_timeout=60))
+    with _connecting_to("waiting to try again") as there:
+        client = NetworkClient(there.config.replace(close_timeout=60))
         loop = asyncio.new_event_loop()
         connecting = loop.create_task(client.connect())
-        loop.run_until_complete(asyncio.sleep(0.02))
+        loop.run_until_complete(there.begun())
         assert not connecting.done()
         connecting._log_destroy_pending = False  # type: ignore[attr-defined]
         loop.close()
@@ -326,11 +363,11 @@ def test_a_client_whose_loop_was_closed_in_the_middle_of_a_connect_connects_in_a
             assert client.is_connected
             await client.disconnect()
 
-    with _connecting_to("waiting to try again") as config:
-        client = NetworkClient(config)
+    with _connecting_to("waiting to try again") as there:
+        client = NetworkClient(there.config)
         loop = asyncio.new_event_loop()
         connecting = loop.create_task(client.connect())
-        loop.run_until_complete(asyncio.sleep(0.02))
+        loop.run_until_complete(there.begun())
         connecting._log_destroy_pending = False  # type: ignore[attr-defined]
         loop.close()
         del connecting

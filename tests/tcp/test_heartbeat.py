@@ -79,6 +79,7 @@ async def test_a_reconnecting_client_replaces_the_connection_of_a_silent_peer() 
         assert server.accepted >= 2
 
 
+@pytest.mark.slow
 async def test_traffic_in_either_direction_keeps_the_heartbeat_away() -> None:
     ping = Ping()
     async with peer_and_client(**settings(ping, interval=0.4, timeout=1)) as (peer, client):

@@ -8,30 +8,18 @@ import itertools
 import pickle
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from support.cancelling import Mode, cancelled_at, open_sockets, until
 from support.certificates import ca_file, server_cert, server_context
-from support.proxies import PROXY_CREDENTIALS, Tinyproxy, microsocks
+from support.proxies import PROXY_CREDENTIALS, Tinyproxy
 from support.servers import Peer, client_of, echo_server
 from support.tls_peer import TRANSPORTS, accepted, use_transport
 
 from pepperpy.network import ConnectError, NetworkClient, NetworkConfig, NetworkError, ProxyError, TLSConfig, TLSError
 
 USER, PASSWORD = PROXY_CREDENTIALS
-
-
-@pytest.fixture(scope="module")
-def socks() -> Iterator[int]:
-    with microsocks() as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
-def locked_socks() -> Iterator[int]:
-    with microsocks(PROXY_CREDENTIALS) as port:
-        yield port
 
 
 @pytest.fixture(params=["socks5", "socks5h", "socks5 with a password", "http", "http with a password"])

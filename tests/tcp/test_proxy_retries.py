@@ -48,6 +48,7 @@ async def once(*pieces: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [*BUSY, 0])
 async def test_http_asks_a_busy_proxy_again_whatever_the_method_and_the_body(status: int) -> None:
     async with http_peer(answering(response()), certificate=server_cert()) as server:

@@ -119,6 +119,7 @@ async def test_a_server_that_never_says_anything_is_connected_to_again() -> None
         assert client.stats.retries == 0
 
 
+@pytest.mark.slow
 async def test_the_time_in_which_a_connection_proves_itself_is_none_of_the_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -128,6 +129,7 @@ async def test_the_time_in_which_a_connection_proves_itself_is_none_of_the_attem
         await until(lambda: client.stats.connects == 2, "a new connection")
 
 
+@pytest.mark.slow
 async def test_a_byte_of_the_server_proves_the_connection_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello")

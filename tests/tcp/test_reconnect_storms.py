@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import re
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.cancelling import until
 from support.mortal import Handler, echo, hang_up, mortal_and_client, mortal_server, reconnecting
-from support.processes import reserved_ports, server_process, wait_until
+from support.processes import programs, reserved_ports, server_process, wait_until
 
 from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, NetworkClient, Reconnect
 from pepperpy.network.backoff import Backoff, Outages
@@ -46,6 +45,7 @@ async def test_a_server_that_hangs_up_at_once_is_not_tried_faster_than_one_that_
             assert server.accepted == 7
 
 
+@pytest.mark.slow
 async def test_a_connection_that_has_lived_begins_the_waits_anew() -> None:
     with pytest.MonkeyPatch.context() as patch:
         retries: list[int] = []
@@ -97,6 +97,7 @@ async def test_many_clients_of_a_server_that_comes_back_are_all_connected_again(
             await client.wait_connected()
 
 
+@pytest.mark.slow
 async def test_no_message_arrives_twice_whichever_byte_the_server_dies_at() -> None:
     seen: Counter[bytes] = Counter()
     message = b"id %06d, and some more\n"
@@ -201,8 +202,7 @@ def test_a_loop_that_ends_while_a_client_reconnects_says_nothing_else() -> None:
 
 @contextlib.asynccontextmanager
 async def redis(port: int, folder: Path) -> AsyncIterator[None]:
-    program = shutil.which("redis-server")
-    assert program, "redis-server is not installed; `make test` installs it"
+    program = programs.path("redis-server")
     options = {"port": str(port), "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": str(folder)}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     output = folder / "output"
@@ -212,6 +212,7 @@ async def redis(port: int, folder: Path) -> AsyncIterator[None]:
         yield
 
 
+@pytest.mark.needs_server
 async def test_redis_is_killed_and_restarted_and_the_subscription_and_the_database_are_there_again(
     tmp_path: Path,
 ) -> None:

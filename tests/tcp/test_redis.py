@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from support.cancelling import until
 from support.framing import RESP
 from support.line_server import pool_of
-from support.redis import command, redis_server, reply
+from support.redis import command, reply
 from support.resp import RESP3, Push
 from support.servers import client_of
 
 from pepperpy.network import ClosedError, NetworkClient, ProtocolError
-
-
-@pytest.fixture(scope="module")
-def redis_port() -> Iterator[int]:
-    with redis_server() as port:
-        yield port
 
 
 async def test_a_pipelined_session_of_100_000_commands_gets_every_reply_in_order(redis_port: int) -> None:

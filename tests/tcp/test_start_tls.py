@@ -204,6 +204,7 @@ async def test_an_upgrade_that_comes_second_is_refused_and_changes_nothing() -> 
         assert await peer.receive(4) == b"once"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel would need minutes")
 async def test_a_connection_that_breaks_in_the_handshake_is_a_tls_error_and_no_timeout() -> None:
     async with peer_and_client(keepalive=Keepalive(user_timeout=0.05)) as (_, client):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.cancelling import until
 from support.certificates import client_context, server_cert, server_context
-from support.processes import reserved_ports, wait_until
+from support.processes import programs, reserved_ports, wait_until
 from support.tls_peer import TRANSPORTS, UPGRADED, TLSPeer, tls_client_of, tls_peer_and_client, use_transport
 
 from pepperpy.network import BufferLimits, ConnectionLostError, NetworkClient, TLSError
@@ -150,9 +150,9 @@ async def test_the_end_is_a_loss_for_a_client_that_reconnects() -> None:
 @contextlib.contextmanager
 def _openssl_server(folder: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """One that answers each line with its letters in reverse order."""
-    certificate, output = str(server_cert()), folder / "output"
+    openssl, certificate, output = programs.path("openssl"), str(server_cert()), folder / "output"
     with reserved_ports(1) as [port], open(output, "wb") as printed:
-        command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", certificate, "-key", certificate]
+        command = [openssl, "s_server", "-accept", f"127.0.0.1:{port}", "-cert", certificate, "-key", certificate]
         process = subprocess.Popen([*command, "-rev"], stdin=subprocess.DEVNULL, stdout=printed, stderr=printed)
         try:
             wait_until(lambda: "ACCEPT" in output.read_text(), output)
@@ -173,6 +173,7 @@ async def _connected_to_openssl(folder: Path, **settings: Any) -> AsyncIterator[
             yield client
 
 
+@pytest.mark.needs_server
 async def test_a_server_that_is_killed_is_a_loss_unless_it_is_ignored(tmp_path: Path) -> None:
     async with _connected_to_openssl(tmp_path) as client:
         with pytest.raises(ConnectionLostError, match="without close_notify"):

@@ -200,6 +200,7 @@ async def test_a_handshake_that_is_cut_off_in_on_connect_is_tried_again() -> Non
         client.abort()
 
 
+@pytest.mark.slow
 async def test_a_heartbeat_over_tls_keeps_a_living_peer_and_ends_a_silent_one() -> None:
     beats = 0
 

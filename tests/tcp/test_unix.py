@@ -7,8 +7,6 @@ import contextlib
 import errno
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,14 +26,6 @@ from pepperpy.network import (
 )
 
 SUN_PATH = 108 if sys.platform == "linux" else 104  # bytes; unix(7) and the BSDs' <sys/un.h>
-
-
-@pytest.fixture(scope="module")
-def redis_path() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/redis.sock"
-        with redis_server(port=0, unixsocket=path):
-            yield path
 
 
 async def test_redis_answers_on_its_socket(redis_path: str) -> None:
@@ -105,6 +95,7 @@ async def test_a_full_backlog_is_no_connection_and_may_pass(tmp_path: Path) -> N
         await patient.disconnect()
 
 
+@pytest.mark.needs_server
 async def test_a_client_that_reconnects_bears_a_restart_of_its_server(tmp_path: Path) -> None:
     path = str(tmp_path / "redis.sock")
     config = NetworkConfig(unix_path=path, reconnect=True, retry_delay=0.01, max_retry_delay=0.01, timeout=10)

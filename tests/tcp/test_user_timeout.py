@@ -23,6 +23,7 @@ async def _stuck(client: NetworkClient) -> None:
     await until(lambda: not client.is_connected, "the loss")
 
 
+@pytest.mark.slow
 async def test_the_error_of_a_peer_that_takes_nothing_names_the_setting() -> None:
     async with peer_and_client(
         keepalive=Keepalive(user_timeout=0.05), buffers=BufferLimits(send_high=1 << 30), timeout=None
@@ -35,6 +36,7 @@ async def test_the_error_of_a_peer_that_takes_nothing_names_the_setting() -> Non
         await client.disconnect()
 
 
+@pytest.mark.slow
 async def test_so_does_that_of_a_disconnect_that_nobody_else_has_been_told_of() -> None:
     async with peer_and_client(
         keepalive=Keepalive(user_timeout=0.05), buffers=BufferLimits(send_high=1 << 30), timeout=None
@@ -44,6 +46,7 @@ async def test_so_does_that_of_a_disconnect_that_nobody_else_has_been_told_of() 
             await client.disconnect()
 
 
+@pytest.mark.slow
 async def test_so_does_that_of_a_reconnecting_client() -> None:
     settings = {"keepalive": Keepalive(user_timeout=0.05), "buffers": BufferLimits(send_high=1 << 30)}
     async with mortal_and_client(stall, **settings) as (_, client):
@@ -52,6 +55,7 @@ async def test_so_does_that_of_a_reconnecting_client() -> None:
             await client.receive()
 
 
+@pytest.mark.slow
 async def test_none_spares_a_peer_that_takes_its_time() -> None:
     async with peer_and_client(
         keepalive=Keepalive(user_timeout=None), buffers=BufferLimits(send_high=1 << 30), timeout=None
