@@ -332,21 +332,21 @@ async def test_the_innermost_mock_answers_the_clients_that_are_opened_in_it() ->
 
 
 def test_the_network_is_back_after_the_block_whichever_ends_first() -> None:
-    real = wire.make_wire
+    real = wire.make_transport
     one, two = MockHTTP(), MockHTTP()
     one.__enter__()
     two.__enter__()
     one.__exit__(None, None, None)
-    assert wire.make_wire is not real
+    assert wire.make_transport is not real
     two.__exit__(None, None, None)
-    assert wire.make_wire is real
+    assert wire.make_transport is real
 
 
 def test_the_network_is_back_after_an_error() -> None:
-    real = wire.make_wire
+    real = wire.make_transport
     with pytest.raises(LookupError), MockHTTP():
         raise LookupError
-    assert wire.make_wire is real
+    assert wire.make_transport is real
 
 
 def test_a_mock_is_entered_once_at_a_time_and_may_be_again() -> None:

@@ -1,10 +1,11 @@
-"""The HTTP client: aiohttp does the HTTP work, this layer adds what its users all write by hand.
+"""The HTTP client: a transport carries each exchange, this layer adds what users of HTTP all write by hand.
 
     client.py  HTTPClient         the documented API
       prepare.py                  from arguments to a Call; all that can be refused is refused here
         body.py, upload.py, sources.py    what a request carries, for as many attempts as it takes
       engine.py                   attempts: deadline, rate limit, auth, retries
-        call.py                   one logical request and how far it got
+        call.py                   one logical request: a record
+        failures.py               what failed, as an error; whether trying again may help
         ../watchdog.py            one timer for the limits of all attempts
         request.py                what one exchange sends: its headers are decided here
         transport.py              the seam: what the policy and a transport hand each other

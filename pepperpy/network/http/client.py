@@ -33,6 +33,7 @@ from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare, RequestOptions
 from pepperpy.network.http.response import HTTPResponse, status_error
 from pepperpy.network.http.stream import HTTPStream
+from pepperpy.network.http.transport import Answer
 from pepperpy.network.json_codec import RequestData, default_codec
 
 
@@ -122,7 +123,7 @@ class HTTPClient:
         elif engine is not None:
             message = "unclosed HTTPClient; use `async with` or await close()"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
-            engine.wire.abandon()
+            engine.transport.abandon()
 
     # ---- Opening and closing ----
 
@@ -140,7 +141,7 @@ class HTTPClient:
         if self._engine is None:
             if self._closed:
                 raise ClosedError("the client was closed; initialize() or `async with` opens it again")
-            self._engine = Engine(self.config, wires.make_wire, self._counters)
+            self._engine = Engine(self.config, wires.make_transport, self._counters)
             self._loop = loop
             self._pid = os.getpid()
         elif self._loop is not loop:
@@ -178,15 +179,15 @@ class HTTPClient:
         self._closed = True
         if engine is None:
             return
-        self._counters.discarded_connections += engine.wire.discarded
+        self._counters.discarded_connections += engine.transport.discarded
         if forked:
             # The parent's epoll is shared with this process: closing here would take the parent's sockets out of it.
             _of_the_parent.append(engine)
         elif elsewhere:
-            engine.wire.abandon()
+            engine.transport.abandon()
         else:
             engine.close()
-            await engine.wire.close(self.config.close_timeout)
+            await engine.transport.close(self.config.close_timeout)
 
     async def cleanup(self) -> None:
         """The same as `close()`."""
@@ -208,23 +209,24 @@ class HTTPClient:
         Raises:
             NotConnectedError: The client is not open.
         """
-        if self._engine is None or self._engine.wire.session is None:
+        if self._engine is None or self._engine.transport.session is None:
             raise NotConnectedError("the client has no session before initialize() or `async with`, nor after close()")
-        return self._engine.wire.session
+        session: aiohttp.ClientSession = self._engine.transport.session
+        return session
 
     @property
     def stats(self) -> HTTPStats:
         """Counts over the life of this client; see `HTTPStats`."""
         counters = self._counters
-        wire = None if self._engine is None else self._engine.wire
+        transport = None if self._engine is None else self._engine.transport
         return HTTPStats(
             calls=counters.calls,
             attempts=counters.attempts,
             retries=counters.retries,
             stale_retries=counters.stale_retries,
             budget_refusals=counters.budget_refusals,
-            discarded_connections=counters.discarded_connections + (0 if wire is None else wire.discarded),
-            open_connections=0 if wire is None else wire.open_connections,
+            discarded_connections=counters.discarded_connections + (0 if transport is None else transport.discarded),
+            open_connections=0 if transport is None else transport.open_connections,
             in_flight=self._in_flight,
         )
 
@@ -272,16 +274,16 @@ class HTTPClient:
         limit = options.get("max_response_size", config.max_response_size) if options else config.max_response_size
         self._in_flight += 1
         try:
-            raw, content = await engine.run(call, limit, auth, whole=True)
+            answer, content = await engine.run(call, limit, auth, whole=True)
         finally:
             self._in_flight -= 1
             if call.body is not None:
                 await call.body.close()
-                call.body = None  # the response lives on, and needs it no more
-        response = HTTPResponse(raw, content, call, self._codec, config.strict_content_type)
+                call.forget_body()
+        response = HTTPResponse(call.request, answer, content, call, self._codec, config.strict_content_type)
         if config.interceptors:
             await after_response(config.interceptors, response)
-        if raw.status >= 400 and call.raise_for_status:
+        if answer.status >= 400 and call.raise_for_status:
             response.raise_for_status()
         return response
 
@@ -436,7 +438,7 @@ class HTTPClient:
 
         config = self.config
 
-        async def open() -> tuple[Any, Call]:
+        async def open() -> tuple[Answer, Call]:
             engine = self._open()
             own_params, own_headers = _own_params(params), _own(headers)
             data = options.get("data")
@@ -457,16 +459,16 @@ class HTTPClient:
             )
             self._in_flight += 1
             try:
-                raw, _ = await engine.run(call, None, auth, whole=False)
-                if raw.status >= 400 and call.raise_for_status:
-                    raise status_error(raw, await engine.read_error(raw), call)
+                answer, _ = await engine.run(call, None, auth, whole=False)
+                if answer.status >= 400 and call.raise_for_status:
+                    raise status_error(answer, await engine.read_error(answer), call)
             except BaseException:
                 if call.body is not None:
                     await call.body.close()
                 raise
             finally:
                 self._in_flight -= 1
-            return raw, call
+            return answer, call
 
         limit = options.get("max_response_size")
         return HTTPStream(open, self._codec, config.strict_content_type, config.max_line_size, limit)

@@ -1,4 +1,4 @@
-"""Cookies: what servers set, and what is sent back. One jar for all transports and `client.session`; no aiohttp here.
+"""Cookies: what servers set, and what is sent back. One jar for all transports and `client.session`.
 
 It follows RFC 6265 and its successor (draft-ietf-httpbis-rfc6265bis): values go back byte for byte, only https may set
 a `Secure` cookie, and the prefixes `__Secure-` and `__Host-` are enforced. What a server sends is bounded, and read in
@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from http.cookies import Morsel, SimpleCookie
 
 from yarl import URL
 
@@ -31,6 +32,10 @@ UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _SECONDS = re.compile(r"-?[0-9]{1,19}")
 # The latest time that datetime knows: the end of 9999.
 _NEVER = 253402300799.0
+
+# Of a quoted value, and attributes that have none.
+_ESCAPED = re.compile(r"\\(.)")
+_FLAGS = frozenset({"secure", "httponly", "partitioned"})
 
 _SECURE_SCHEMES = ("https", "wss")
 
@@ -220,18 +225,9 @@ class CookieJar:
 
 def parse_set_cookie(line: str, url: URL) -> Cookie | None:
     """The cookie of a `Set-Cookie` in an answer from `url` (RFC 6265, section 5.2); None if it is to be ignored."""
-    if len(line) > MAX_LINE or UNSENDABLE.search(line):
+    if (parts := _parts(line)) is None:
         return None
-    pair, _, rest = line.partition(";")
-    name, equals, value = pair.partition("=")
-    name, value = name.strip(), value.strip()
-    if not equals or not name or len(name.encode()) + len(value.encode()) > MAX_SIZE:
-        return None
-    attributes: dict[str, str] = {}
-    for attribute in rest.split(";"):
-        key, _, text = attribute.partition("=")
-        if len(text := text.strip()) <= MAX_ATTRIBUTE:
-            attributes[key.strip().lower()] = text  # of several with one name, the last one counts
+    name, value, attributes = parts
     host = _host(url)
     domain = attributes.get("domain", "").removeprefix(".").lower()
     path = attributes.get("path", "")
@@ -247,6 +243,42 @@ def parse_set_cookie(line: str, url: URL) -> Cookie | None:
         http_only="httponly" in attributes,
         expires_at=expiry(attributes.get("max-age", ""), attributes.get("expires", "")),
     )
+
+
+def response_cookies(lines: Iterable[str]) -> SimpleCookie:
+    """The cookies of an answer's headers `Set-Cookie`, as the standard library has them. Never raises."""
+    cookies: SimpleCookie = SimpleCookie()
+    for line in lines:
+        parts = _parts(line)
+        if parts is None or "\t" in line:  # which a Morsel refuses in newer versions of Python
+            continue
+        name, coded, attributes = parts
+        morsel: Morsel[str] = Morsel()
+        value = _ESCAPED.sub(r"\1", coded[1:-1]) if len(coded) > 1 and coded[0] == coded[-1] == '"' else coded
+        # Not by set(), which takes fewer names, and would quote the value.
+        morsel.__setstate__({"key": name, "value": value, "coded_value": coded})  # type: ignore[attr-defined]
+        for key, text in attributes.items():
+            if key in morsel:
+                dict.__setitem__(morsel, key, True if key in _FLAGS else text.strip('"'))
+        dict.__setitem__(cookies, name, morsel)
+    return cookies
+
+
+def _parts(line: str) -> tuple[str, str, dict[str, str]] | None:
+    """Name, value and attributes of a `Set-Cookie`; None if it cannot be used."""
+    if len(line) > MAX_LINE or UNSENDABLE.search(line):
+        return None
+    pair, _, rest = line.partition(";")
+    name, equals, value = pair.partition("=")
+    name, value = name.strip(), value.strip()
+    if not equals or not name or len(name.encode()) + len(value.encode()) > MAX_SIZE:
+        return None
+    attributes: dict[str, str] = {}
+    for attribute in rest.split(";"):
+        key, _, text = attribute.partition("=")
+        if len(text := text.strip()) <= MAX_ATTRIBUTE:
+            attributes[key.strip().lower()] = text  # of several with one name, the last one counts
+    return name, value, attributes
 
 
 def expiry(max_age: str, expires: str) -> float | None:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -23,17 +22,19 @@ from pepperpy.network.errors import (
     ProtocolError,
     also,
 )
-from pepperpy.network.http.aiohttp_transport.translate import FAILURES, translate
 from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.content import content_length, readable_headers
 from pepperpy.network.http.dates import parse_date
 from pepperpy.network.http.engine import Engine
+from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.response import check_announced, status_error, too_large
 from pepperpy.network.http.sources import path_and_reason
+from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.http.upload import Progress
 from pepperpy.network.units import MIB
+from pepperpy.network.watchdog import time_limit
 
 # Bytes that are handed to a thread at once, which takes some 50 us. Twice as many may be held in memory.
 BATCH = MIB
@@ -99,7 +100,8 @@ class Download:
         self._file = file
         self._progress = progress
         self._limit = limit
-        self._start: Any = None  # the answer that the file began with
+        self._start: Answer  # the one that the file began with
+        self._url = ""  # of that
         self._validator: str | None = None  # what names that version of the file
         self._total: int | None = None
         self._size = 0  # bytes received of it
@@ -129,7 +131,7 @@ class Download:
         return DownloadResult(
             file.path,
             self._size,
-            str(self._start.url),
+            self._url,
             readable_headers(self._start.headers),
             call.attempt,
             self._resumed,
@@ -150,13 +152,13 @@ class Download:
         call = self._call
         try:
             while True:
-                raw, _ = await self._engine.run(call, None, self._auth, whole=False)
+                answer, _ = await self._engine.run(call, None, self._auth, whole=False)
                 try:
-                    if not await self._accepts(raw):
+                    if not await self._accepts(answer):
                         continue
-                    failure = await self._read(raw)
+                    failure = await self._read(answer)
                 finally:
-                    raw.close()  # does nothing after the end of the body
+                    answer.abort()  # does nothing after the end of the body
                 if failure is None:
                     return
                 if self._size >= self._furthest + PROGRESS:
@@ -176,41 +178,41 @@ class Download:
         self._headers.popall("Range", None)
         self._headers.popall("If-Range", None)
 
-    async def _accepts(self, raw: Any) -> bool:
+    async def _accepts(self, answer: Answer) -> bool:
         """Whether the body is the file, or the rest of it. If not, and nothing is raised: ask again, for all of it."""
-        status = raw.status
+        status = answer.status
         if status in (200, 203):
-            await self._start_with(raw)
+            await self._start_with(answer)
             return True
         resuming = "Range" in self._headers
-        if status == 206 and resuming and self._continues(raw):
+        if status == 206 and resuming and self._continues(answer):
             self._resumed += 1
             return True
         if status not in (206, 416) or not resuming or self._started_over:
             if status == 206:
                 asked = f"bytes {self._size}-" if resuming else "the whole file"
-                text = (
-                    f"asked for {asked}, the server answered with {raw.headers.get('Content-Range', 'no range')!r:.60}"
-                )
+                given = answer.headers.get("Content-Range", "no range")
+                text = f"asked for {asked}, the server answered with {given!r:.60}"
                 raise self._call.error(ProtocolError, text)
-            raise status_error(raw, await self._engine.read_error(raw), self._call)
+            raise status_error(answer, await self._engine.read_error(answer), self._call)
         # The file has changed, and the server does not do as If-Range says; or its ranges cannot be used.
         self._started_over = True
         self._call.extra_attempts += 1
         self._ask_for_all()
         return False
 
-    async def _start_with(self, raw: Any) -> None:
+    async def _start_with(self, answer: Answer) -> None:
         """Begin the file, or begin it anew, with this answer."""
-        headers = raw.headers
-        self._start = raw
+        headers = answer.headers
+        self._start = answer
+        self._url = str(self._call.request.url)
         self._validator = self._total = None
-        # Decompressed by aiohttp: the lengths and ranges that the server speaks of are not those of the file.
+        # Decompressed by the transport: the lengths and ranges that the server speaks of are not those of the file.
         if "Content-Encoding" not in headers:
             self._validator = strong_validator(headers)
             self._total = content_length(headers)
             if self._total is not None and self._limit is not None:
-                check_announced(raw, self._call, self._limit, self._total)
+                check_announced(answer, self._call, self._limit, self._total)
         if self._size:
             with self._on_disk():
                 await self._file.empty()
@@ -219,15 +221,15 @@ class Download:
         if self._progress is not None:
             await self._report(self._progress)
 
-    def _continues(self, raw: Any) -> bool:
+    def _continues(self, answer: Answer) -> bool:
         """Whether a 206 is what is missing of the file that was begun."""
-        match = _CONTENT_RANGE.fullmatch(raw.headers.get("Content-Range", ""))
-        if match is None or "Content-Encoding" in raw.headers:
+        match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if match is None or "Content-Encoding" in answer.headers:
             return False
         # Servers that do not know If-Range send a part of whatever they have now; RFC 9110, section 15.3.7, has them
         # name the version.
         name = "Last-Modified" if self._validator != self._start.headers.get("ETag") else "ETag"
-        if raw.headers.get(name) != self._validator:
+        if answer.headers.get(name) != self._validator:
             return False
         first, last = int(match[1]), int(match[2])
         total = self._total if match[3] == "*" else int(match[3])
@@ -238,20 +240,21 @@ class Download:
         self._total = total
         return True
 
-    async def _read(self, raw: Any) -> NetworkError | None:
-        """Read the body: None if the file is whole now, else what is to be raised if that cannot be mended."""
-        call, content, limit = self._call, raw.content, self._limit
+    async def _read(self, answer: Answer) -> NetworkError | None:
+        """Read the body. None when the file is complete, else the error to raise if resuming fails."""
+        call, limit = self._call, self._limit
         call.phase = "body"
         while True:
             try:
-                piece = await content.readany()
-            except FAILURES as error:
-                return translate(error, call)
+                with time_limit(call.trip.ends_at - call.now):
+                    piece = await answer.read_some()
+            except (WireError, TimeoutError) as error:
+                return failure_of(error, call)
             if not piece:
                 break
             self._size += len(piece)
-            if limit is not None and max(self._size, content.total_raw_bytes) > limit:
-                raise too_large(raw, call, limit, self._size)
+            if limit is not None and max(self._size, answer.wire_bytes) > limit:
+                raise too_large(answer, call, limit, self._size)
             self._pieces.append(piece)
             self._waiting += len(piece)
             if self._waiting >= BATCH:

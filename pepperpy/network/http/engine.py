@@ -8,7 +8,6 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -20,19 +19,21 @@ from pepperpy.network.errors import (
     InvalidRequestError,
     NetworkError,
     NetworkTimeoutError,
+    UploadError,
 )
-from pepperpy.network.http.aiohttp_transport.translate import FAILURES, may_help, translate
-from pepperpy.network.http.aiohttp_transport.wire import Wire
 from pepperpy.network.http.auth import Auth
-from pepperpy.network.http.call import Call, current_call
+from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.dates import retry_after
+from pepperpy.network.http.failures import failure_of, may_help
 from pepperpy.network.http.rate_limit import RateLimiter
-from pepperpy.network.http.redirects import Hop, NotFollowed, location_of
+from pepperpy.network.http.redirects import NotFollowed, location_of, next_request
+from pepperpy.network.http.request import Defaults, Request
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start, redirect_error
-from pepperpy.network.watchdog import Watchdog
+from pepperpy.network.http.transport import Answer, Transport, WireError
+from pepperpy.network.watchdog import Limit, Watchdog
 
 logger = logging.getLogger("pepperpy.network.http")
 
@@ -50,15 +51,16 @@ class Counters:
 
 
 class Engine:
-    """Carries calls over a wire, attempt by attempt. One for each open client."""
+    """Carries calls over a transport, attempt by attempt. One for each open client."""
 
     def __init__(
-        self, config: HTTPConfig, make_wire: Callable[[HTTPConfig, CookieJar], Wire], counters: Counters
+        self, config: HTTPConfig, make_transport: Callable[[HTTPConfig, CookieJar], Transport], counters: Counters
     ) -> None:
         self._jar = CookieJar(config.cookies)
         self._cookie_header = CIMultiDict(config.headers).get("Cookie")
         self._cookies_for = None if config.base_url is None else URL(config.base_url).origin()
-        self.wire = make_wire(config, self._jar)
+        self.transport = make_transport(config, self._jar)
+        self._defaults = Defaults(config.headers, self.transport.default_headers)
         self.counters = counters
         self.closing = False
         self._config = config
@@ -74,8 +76,8 @@ class Engine:
         self.closing = True
         self._watchdog.close()
 
-    async def run(self, call: Call, limit: int | None, auth: Auth | None, *, whole: bool) -> tuple[Any, bytes]:
-        """The response, and its body if `whole`; otherwise the caller reads the body, or closes the response.
+    async def run(self, call: Call, limit: int | None, auth: Auth | None, *, whole: bool) -> tuple[Answer, bytes]:
+        """The answer, and its body if `whole`; otherwise the caller reads the body, or aborts the answer.
 
         May be called once more for a call whose body broke off, after `wait_to_retry()`.
         """
@@ -87,105 +89,115 @@ class Engine:
             call.begin_attempt()
             if self._limiter is not None or auth is not None:
                 await self._get_leave(call, auth)
-            seconds = call.total if call.deadline_at is None else self._fit_into_deadline(call)
-            watched = seconds
-            if not whole and seconds is not None:
-                # The time runs on while the caller has the stream: there is no task to end, but aiohttp's reading.
-                call.ends_at = monotonic() + seconds
-                watched = None
-            elif not whole and call.body is None:
-                # Until the head has come, a server may take as long as for a whole call; an upload takes what it takes.
-                watched = self._total
-            before = current_call.set(call)
             try:
-                with self._watchdog.limit(math.inf if watched is None else watched):
-                    call.begin_hop()
-                    raw = await self._send(call)
-                    if "Set-Cookie" in raw.headers:
-                        self._jar.update(call.hop.url, raw.headers.getall("Set-Cookie"))
-                    if 300 < raw.status < 309 and call.follow_redirects:
-                        raw = await self._follow(call, raw)
-                    call.head_at = monotonic()
-                    delay = self._delay_after_status(call, raw, auth) if raw.status >= 400 else None
+                with self._limit_attempt(call, whole):
+                    answer = await self._send(call, call.first_request(self._defaults))
+                    if "Set-Cookie" in answer.headers:
+                        self._jar.update(call.request.url, answer.headers.getall("Set-Cookie"))
+                    if 300 < answer.status < 309 and call.follow_redirects:
+                        answer = await self._follow(call, answer)
+                    call.head_at = monotonic() + call.trip.skipped_s
+                    delay = self._delay_after_status(call, answer, auth) if answer.status >= 400 else None
                     if delay is None:
                         if not whole:
-                            return raw, b""
-                        call.phase = "body"
-                        if raw.status >= 400 and call.raise_for_status:
-                            content = await read_start(raw, self._config.max_error_body)
-                        elif limit is None or is_known_to_fit(raw, call, limit):
-                            content = await raw.read()
-                        else:
-                            content = await read_body(raw, call, limit)
-                        call.done_at = monotonic()
-                        return raw, content
-                    why = f"status {raw.status}"
+                            return answer, b""
+                        content = await self._read(call, answer, limit)
+                        call.done_at = monotonic() + call.trip.skipped_s
+                        return answer, content
+                    why = f"status {answer.status}"
                     # So that the connection can be used again.
-                    await read_start(raw, self._config.max_error_body)
-            except FAILURES as error:
-                if self.closing:
-                    failure: NetworkError = call.error(ClosedError, "the client was closed")
-                    delay = None
-                else:
-                    failure = translate(error, call)
-                    delay = self._delay_after_failure(call, failure)
-                why = failure.message
-            except asyncio.CancelledError:
-                # aiohttp's pool, when it is closed, cancels the future that a task waits for, and not the task.
-                task = asyncio.current_task()
-                if not self.closing or task is None or task.cancelling():
-                    raise
-                failure, delay, why = call.error(ClosedError, "the client was closed"), None, "closed"
-            finally:
-                current_call.reset(before)
+                    await read_start(answer, self._config.max_error_body)
+            except (WireError, NetworkError, TimeoutError) as error:
+                failure = call.error(ClosedError, "the client was closed") if self.closing else failure_of(error, call)
+                delay, why = self._delay_after_failure(call, failure), failure.message
             if delay is None:
                 # Not inside the except block: the failure's __context__ would hold what __cause__ was cleaned of.
                 raise failure
             await self._wait(call, delay, why)
 
-    async def read_error(self, raw: Any) -> bytes:
+    async def read_error(self, answer: Answer) -> bytes:
         """The start of a body that explains an error, of a call whose body is not read by `run()`.
 
         As much as comes within the client's `timeout`: a server may send a byte from time to time, and for ever.
         """
-        return await read_start(raw, self._config.max_error_body, self._total)
+        return await read_start(answer, self._config.max_error_body, self._total)
 
-    def _send(self, call: Call) -> Awaitable[Any]:
-        """Send one request, with its cookies."""
+    # ---- One attempt ----
+
+    def _limit_attempt(self, call: Call, whole: bool) -> Limit:
+        """The time that an attempt has; that of a stream until its head has come."""
+        seconds = call.total if call.deadline_at is None else self._fit_into_deadline(call)
+        if seconds is not None:
+            call.trip.ends_at = call.now + seconds
+        elif not whole and call.body is None:
+            # Until the head has come, a server may take as long as for a whole call; an upload takes what it takes.
+            seconds = self._total
+        return self._watchdog.limit(math.inf if seconds is None else seconds)
+
+    def _fit_into_deadline(self, call: Call) -> float:
+        """Seconds for this attempt."""
+        left = call.time_left
+        assert left is not None
+        if left <= 0:
+            raise call.error(NetworkTimeoutError, "the deadline has passed", limit="deadline")
+        return left if call.total is None else min(call.total, left)
+
+    def _send(self, call: Call, request: Request) -> Awaitable[Answer]:
+        """Complete one request, and begin its exchange."""
         # No coroutine of its own: that would cost each request 0.1 us.
-        if self._jar.in_use or call.cookies:
-            self._add_cookies(call, call.hop)
-        return self.wire.send(call)
+        call.request = request
+        if request.body is not None:
+            try:
+                request.payload = request.body.payload()
+            except OSError as error:
+                raise call.error(UploadError, f"the body's file cannot be opened: {error.strerror}", error) from error
+        if self._jar.in_use or request.cookies:
+            self._add_cookies(call, request)
+        return self.transport.exchange(request, call.trip)
 
-    def _add_cookies(self, call: Call, hop: Hop) -> None:
+    def _add_cookies(self, call: Call, request: Request) -> None:
         if any(name.lower() == "cookie" for name in call.dropped_headers):
             return
-        text = None if hop.headers is None else hop.headers.get("Cookie")
-        if text is None and "cookie" not in hop.left_out:
+        text = None if request.own is None else request.own.get("Cookie")
+        if text is None and "cookie" not in request.left_out:
             text = self._cookie_header
         # What the client was given goes to the origin of its base_url; without one, to that which the caller names.
-        given = hop.url.origin() == (self._cookies_for or call.url.origin())
-        hop.cookie = self._jar.header(hop.url, text, hop.cookies, given)
+        given = request.url.origin() == (self._cookies_for or call.url.origin())
+        request.cookie = self._jar.header(request.url, text, request.cookies, given)
 
-    async def _follow(self, call: Call, raw: Any) -> Any:
+    async def _follow(self, call: Call, answer: Answer) -> Answer:
         """The answer at the end of the redirects; what time is left for all of them is the attempt's."""
-        history: list[Any] = []
-        while (location := location_of(raw.status, raw.headers)) is not None:
-            history.append(raw)
+        history: list[tuple[Request, Answer]] = []
+        while (location := location_of(answer.status, answer.headers)) is not None:
+            request = call.request
+            history.append((request, answer))
             call.history = history
-            raw.release()  # its body is not read
+            answer.release()  # its body is not read
             why = f"more than {self._config.max_redirects} redirects"
             if len(history) <= self._config.max_redirects:
                 try:
-                    call.hop = call.hop.next(raw.status, location, self._config)
+                    following = next_request(request, answer.status, location, self._config)
                 except NotFollowed as error:
                     why = str(error)
                 else:
-                    raw = await self._send(call)
-                    self._jar.update(call.hop.url, raw.headers.getall("Set-Cookie", ()))
+                    request.forget_body()
+                    call.trip.begin()
+                    answer = await self._send(call, following)
+                    self._jar.update(following.url, answer.headers.getall("Set-Cookie", ()))
                     continue
             raise redirect_error(why, location, call)
-        return raw
+        return answer
+
+    def _read(self, call: Call, answer: Answer, limit: int | None) -> Awaitable[bytes]:
+        """The body, or the start of one that explains an error."""
+        call.trip.phase = "body"
+        if answer.status >= 400 and call.raise_for_status:
+            return read_start(answer, self._config.max_error_body)
+        if limit is None or is_known_to_fit(answer, call, limit):
+            return answer.read()
+        return read_body(answer, call, limit)
+
+    # ---- What comes before and between attempts ----
 
     async def wait_to_retry(self, call: Call, failure: NetworkError) -> None:
         """Wait until a call whose body broke off may be run again; raise `failure` if it may not."""
@@ -205,21 +217,16 @@ class Engine:
         except TimeoutError:
             raise call.error(ClosedError, "the client was closed") from None
 
-    def _fit_into_deadline(self, call: Call) -> float:
-        """Seconds for this attempt."""
-        left = call.time_left
-        assert left is not None
-        if left <= 0:
-            raise call.error(NetworkTimeoutError, "the deadline has passed", limit="deadline")
-        return left if call.total is None else min(call.total, left)
-
     async def _get_leave(self, call: Call, auth: Auth | None) -> None:
         """Wait for the rate limit, which no `timeout` ends, and for a token, which has as long as the attempt."""
         try:
             if self._limiter is not None:
                 call.phase = "rate limit"
                 with self._watchdog.limit(math.inf):
-                    await self._limiter.acquire(call.host, call.deadline_at)
+                    deadline = call.deadline_at
+                    if deadline is not None:
+                        deadline -= call.trip.skipped_s
+                    await self._limiter.acquire(call.host, deadline)
             if auth is not None:
                 call.phase = "auth"
                 value = auth.fixed
@@ -248,9 +255,9 @@ class Engine:
 
     # ---- Whether and when to try again ----
 
-    def _delay_after_status(self, call: Call, raw: Any, auth: Auth | None) -> float | None:
+    def _delay_after_status(self, call: Call, answer: Answer, auth: Auth | None) -> float | None:
         """Seconds until the next attempt, or None if this answer is final."""
-        status = raw.status
+        status = answer.status
         if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and not call.history:
             sent = "" if call.headers is None else call.headers.get("Authorization", "")
             # Whatever the method: a request that was refused for its token was not carried out. After a redirect it is
@@ -260,7 +267,7 @@ class Engine:
                 call.extra_attempts += 1
                 return 0.0
             return None
-        asked_for = retry_after(raw.headers)
+        asked_for = retry_after(answer.headers)
         if asked_for is not None and status in (429, 503) and self._limiter is not None:
             # No longer than this client would wait by itself: a server cannot stop it for good.
             self._limiter.pause(call.host, min(asked_for, self._config.max_retry_delay))
@@ -271,10 +278,10 @@ class Engine:
     def _delay_after_failure(self, call: Call, failure: NetworkError) -> float | None:
         if call.retries == 0 or not may_help(failure) or not _can_send_again(call):
             return None
-        if call.connected and not call.repeatable:
+        if (call.trip.request_left or call.history) and not call.repeatable:
             # It may have arrived, so sending it again might do twice what was asked for once.
             return None
-        if call.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
+        if call.trip.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
             # The server closed the pooled connection just when it was chosen: nobody's fault, once.
             if not self._take_from_budget(call):
                 return None

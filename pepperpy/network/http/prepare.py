@@ -13,7 +13,6 @@ from yarl import URL
 
 from pepperpy.network.checks import check_bool, check_int, check_timeout
 from pepperpy.network.errors import InvalidRequestError, also
-from pepperpy.network.http.aiohttp_transport import wire as wires
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import Auth, BasicAuth, as_auth
 from pepperpy.network.http.body import make_body
@@ -37,6 +36,7 @@ from pepperpy.network.http.checks import (
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
 from pepperpy.network.http.redact import redact_url
+from pepperpy.network.http.request import Limits
 from pepperpy.network.http.sources import path_and_reason
 from pepperpy.network.json_codec import JSONCodec
 from pepperpy.network.tls_config import tls_settings
@@ -84,12 +84,9 @@ class Prepare:
         self.config = config
         self._codec = codec
         limits = config.client_timeout(config.timeout)
-        # The engine's watchdog looks after the total, aiohttp after the rest.
+        # The engine looks after the total, the transport after the rest.
         self._total = limits.total
-        self._timeout = _without_total(limits)
-        self._options: dict[str, Any] = {}
-        if config.proxy is not None:
-            self._options["proxy"] = config.proxy
+        self._limits = _limits(limits)
         self._auth: Auth | None = config.auth
         self._base_url = config.base_url
         self._origin = None
@@ -130,7 +127,7 @@ class Prepare:
             method = (_METHODS.get(method) if isinstance(method, str) else None) or check_method(method)
             target = _absolute(url) if type(url) is str and self._base_url is None else self._target(url)
             # A stream has no total limit but a given one: 5 minutes killed downloads (aiohttp#2249).
-            call = Call(config, method, target, self._options, self._total if whole else None, self._timeout)
+            call = Call(config, method, target, self._total if whole else None, self._limits)
             deadline = config.deadline
             auth = self._auth if self._origin is None or self._auth is None else self._auth_for(target)
             if params is not None or config.params:
@@ -138,13 +135,13 @@ class Prepare:
             if headers is not None:
                 self._set_headers(call, headers)
             if proxy is not None:
-                call.options = {**call.options, "proxy": check_proxy(proxy)}
+                call.proxy = check_proxy(proxy)
             if timeout is not None:
                 check_limits("timeout", timeout)
                 if isinstance(timeout, ClientTimeout):
                     if timeout.total is not None:
                         call.total = timeout.total or None  # 0 is none, as for aiohttp
-                    call.timeout = _without_total(config.client_timeout(timeout))
+                    call.limits = _limits(config.client_timeout(timeout))
                 else:
                     call.total = timeout
             if verify_ssl is not True:
@@ -213,7 +210,7 @@ class Prepare:
         if not self._warned and not self._pinned:
             self._warned = True
             logger.warning("certificates are not verified for %s; said once for this client", call.host)
-        call.options = {**call.options, "ssl": wires.unverified(self.config)}
+        call.verify = False
 
     def _set_options(
         self, call: Call, options: RequestOptions, deadline: float | None, auth: Auth | None
@@ -264,14 +261,14 @@ _UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 def _absolute(url: str) -> URL:
     if not is_http(url):
         raise ValueError("url must start with http:// or https://, or there must be a base_url that it is relative to")
-    return parse_url("url", url)
+    return parse_url("url", url).with_fragment(None)
 
 
 def _as_it_is(url: URL) -> URL:
     # With encoded=True, yarl has encoded nothing.
     if found := _UNSENDABLE.search(str(url)):
         raise ValueError(f"url has the character {found.group()!r}, which has to be percent-encoded")
-    return check_url("url", url)
+    return check_url("url", url).with_fragment(None)
 
 
 def _check_framing(call: Call) -> None:
@@ -290,13 +287,8 @@ def _check_framing(call: Call) -> None:
             raise ValueError(f"headers has Content-Length {length[:19]!r}, but the body has {size} bytes")
 
 
-def _without_total(timeout: ClientTimeout) -> ClientTimeout:
-    return ClientTimeout(
-        connect=timeout.connect,
-        sock_connect=timeout.sock_connect,
-        sock_read=timeout.sock_read,
-        ceil_threshold=timeout.ceil_threshold,
-    )
+def _limits(timeout: ClientTimeout) -> Limits:
+    return Limits(queue=timeout.connect or None, connect=timeout.sock_connect or None, read=timeout.sock_read or None)
 
 
 def _refused(method: object, url: object, why: str, cause: OSError | None = None) -> InvalidRequestError:

@@ -1,4 +1,4 @@
-"""Redirects: which answer is one, what is sent next, and what must not be. For all wires; knows nothing of any.
+"""Redirects: which answer is one, what is sent next, and what must not be. For all transports; knows nothing of any.
 
 Headers that belong to one origin, or that carry a secret, go to no other one: credentials, cookies, the caller's own
 `Host`, proofs of possession (RFC 9449), tokens against forgery. What was left out stays left out on the way back.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -16,6 +16,7 @@ from yarl import URL
 from pepperpy.network.http.auth import BasicAuth
 from pepperpy.network.http.checks import check_url
 from pepperpy.network.http.redact import is_secret_header, redact_url
+from pepperpy.network.http.request import Request
 from pepperpy.network.http.urls import join
 
 # Characters of a Location. RFC 9110, section 4.1, asks for URLs of 8,000 at least; this is twice as many.
@@ -24,17 +25,6 @@ MAX_LOCATION = 16_000
 _STATUSES = frozenset({301, 302, 303, 307, 308})
 # RFC 9110, section 15.4: what described a body goes with it. "Content-" begins the names of all fields of that kind.
 _OF_BODY = re.compile(r"content-.*|(repr-)?digest|last-modified|transfer-encoding|trailer|expect", re.IGNORECASE)
-
-
-class Content(Protocol):
-    """What is asked of a body."""
-
-    @property
-    def can_be_sent(self) -> bool:
-        """Whether it would be sent whole, once more."""
-
-    def payload(self) -> Any:
-        """What the wire sends."""
 
 
 class Policy(Protocol):
@@ -52,95 +42,63 @@ class NotFollowed(Exception):
     """A redirect that cannot, or must not, be followed; says why without a secret."""
 
 
-class Hop:
-    """One request on the way of an attempt: the first one, or one that a redirect asked for.
+def next_request(request: Request, status: int, location: str, policy: Policy) -> Request:
+    """The request that a redirect asks for.
 
-    Attributes:
-        headers: Its own; those of the client's configuration come with them.
-        body: What is sent, or None.
-        cookies: Those of the request, beside the jar's.
-        cookie: The header of that name, with what the jar has for this URL. None: what is in `headers`.
-        left_out: Names of headers that are not sent, whoever would add them; but for `cookie`.
+    Raises:
+        NotFollowed: It leads nowhere, from https to http, or would need a body that is gone.
     """
+    url = _target(request.url, location)
+    if request.url.scheme == "https" and url.scheme == "http" and not policy.allow_downgrade:
+        raise NotFollowed(f"redirected from https to {redact_url(str(url))}; allow_downgrade=True would follow")
+    own = CIMultiDict(request.own or ())
+    follower = Request(request.method, url, own, request.body, request.defaults, request.limits)
+    follower.proxy = request.proxy
+    follower.verify = request.verify
+    follower.cookies = request.cookies
+    follower.left_out = request.left_out
+    follower.removed = request.removed
+    follower.lent_credentials = request.lent_credentials
+    if (status == 303 and request.method != "HEAD") or (status in (301, 302) and request.method == "POST"):
+        follower.method, follower.body = "GET", None
+        _leave_out(follower, own, policy, lambda name: _OF_BODY.fullmatch(name) is not None)
+    elif request.body is not None and not request.body.can_be_sent:
+        raise NotFollowed("redirected with a body that can be read only once, and was")
+    if url.origin() != request.url.origin():
+        follower.cookies = None
+        _leave_out(follower, own, policy, lambda name: is_secret_header(name, policy.secret_headers))
+        _name_host(follower, own, policy)
+    if url.raw_user is not None or url.raw_password is not None:
+        _take_credentials(follower, own, policy)
+    return follower
 
-    __slots__ = ("_lent_credentials", "_removed", "body", "cookie", "cookies", "headers", "left_out", "method", "url")
 
-    def __init__(
-        self,
-        method: str,
-        url: URL,
-        headers: CIMultiDict[str] | None,
-        body: Content | None,
-        cookies: Mapping[str, str] | None,
-        left_out: Collection[str],
-    ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.body = body
-        self.cookies = cookies
-        self.cookie: str | None = None
-        self.left_out = left_out
-        self._removed = left_out  # by the caller
-        self._lent_credentials = False  # Authorization is of a Location's user info
+def _leave_out(request: Request, own: CIMultiDict[str], policy: Policy, is_left_out: Callable[[str], bool]) -> None:
+    for name in {name for name in own if is_left_out(name)}:
+        own.popall(name, None)
+    request.left_out = {*request.left_out, *(name.lower() for name in policy.headers if is_left_out(name))}
 
-    def leaves_out(self, name: str) -> bool:
-        """Whether a header, named in lower case, is not sent."""
-        return any(left_out.lower() == name for left_out in self.left_out)
 
-    def next(self, status: int, location: str, policy: Policy) -> Hop:
-        """The request that a redirect asks for.
+def _name_host(request: Request, own: CIMultiDict[str], policy: Policy) -> None:
+    own.popall("Host", None)
+    if any(name.lower() == "host" for name in policy.headers):
+        own["Host"] = request.url.host_port_subcomponent or ""
 
-        Raises:
-            NotFollowed: It leads nowhere, from https to http, or would need a body that is gone.
-        """
-        url = _target(self.url, location)
-        if self.url.scheme == "https" and url.scheme == "http" and not policy.allow_downgrade:
-            to = redact_url(str(url))
-            raise NotFollowed(f"redirected from https to {to}; allow_downgrade=True would follow")
-        hop = Hop(self.method, url, CIMultiDict(self.headers or ()), self.body, self.cookies, self.left_out)
-        hop._removed = self._removed
-        hop._lent_credentials = self._lent_credentials
-        if (status == 303 and self.method != "HEAD") or (status in (301, 302) and self.method == "POST"):
-            hop.method, hop.body = "GET", None
-            hop._leave_out(policy, lambda name: _OF_BODY.fullmatch(name) is not None)
-        elif self.body is not None and not self.body.can_be_sent:
-            raise NotFollowed("redirected with a body that can be read only once, and was")
-        if url.origin() != self.url.origin():
-            hop.cookies = None
-            hop._leave_out(policy, lambda name: is_secret_header(name, policy.secret_headers))
-            hop._name_host(policy)
-        if url.raw_user is not None or url.raw_password is not None:
-            hop._take_credentials(policy)
-        return hop
 
-    def _leave_out(self, policy: Policy, is_left_out: Callable[[str], bool]) -> None:
-        assert self.headers is not None
-        for name in {name for name in self.headers if is_left_out(name)}:
-            self.headers.popall(name, None)
-        self.left_out = {*self.left_out, *(name.lower() for name in policy.headers if is_left_out(name))}
-
-    def _name_host(self, policy: Policy) -> None:
-        assert self.headers is not None
-        self.headers.popall("Host", None)
-        if any(name.lower() == "host" for name in policy.headers):
-            self.headers["Host"] = self.url.host_port_subcomponent or ""
-
-    def _take_credentials(self, policy: Policy) -> None:
-        """Make the user info of a Location a header: what the server asks to be sent there."""
-        assert self.headers is not None
-        of_all = any(name.lower() == "authorization" for name in policy.headers)
-        of_all = of_all and not self.leaves_out("authorization")
-        if (of_all or "Authorization" in self.headers) and not self._lent_credentials:
-            raise NotFollowed("redirected to a URL with user or password, and the request has other credentials")
-        try:
-            self.headers["Authorization"] = str(BasicAuth(self.url.user or "", self.url.password or "").fixed)
-        except ValueError:
-            raise NotFollowed("redirected to a URL with a user or password that cannot be sent") from None
-        if not any(name.lower() == "authorization" for name in self._removed):
-            self.left_out = {name for name in self.left_out if name.lower() != "authorization"}
-        self.url = self.url.with_user(None)
-        self._lent_credentials = True
+def _take_credentials(request: Request, own: CIMultiDict[str], policy: Policy) -> None:
+    """Make the user info of a Location a header: what the server asks to be sent there."""
+    of_all = any(name.lower() == "authorization" for name in policy.headers)
+    of_all = of_all and not request.leaves_out("authorization")
+    if (of_all or "Authorization" in own) and not request.lent_credentials:
+        raise NotFollowed("redirected to a URL with user or password, and the request has other credentials")
+    try:
+        own["Authorization"] = str(BasicAuth(request.url.user or "", request.url.password or "").fixed)
+    except ValueError:
+        raise NotFollowed("redirected to a URL with a user or password that cannot be sent") from None
+    if not any(name.lower() == "authorization" for name in request.removed):
+        request.left_out = {name for name in request.left_out if name.lower() != "authorization"}
+    request.url = request.url.with_user(None)
+    request.lent_credentials = True
 
 
 def location_of(status: int, headers: Mapping[str, str]) -> str | None:

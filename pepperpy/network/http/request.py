@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 # RFC 9110, section 8.6: a request without a body has `Content-Length: 0` unless its method expects none.
@@ -68,9 +68,10 @@ class Defaults:
     def __init__(self, configured: Mapping[str, str], automatic: Mapping[str, str]) -> None:
         self.configured = configured
         self.automatic = automatic
-        self.headers: CIMultiDict[str] = CIMultiDict(configured)
+        # A name that is an istr is not looked at letter by letter again, whoever copies the headers.
+        self.headers: CIMultiDict[str] = CIMultiDict((istr(name), value) for name, value in configured.items())
         for name, value in automatic.items():
-            self.headers.setdefault(name, value)
+            self.headers.setdefault(istr(name), value)
 
 
 class Request:
@@ -143,7 +144,7 @@ class Request:
     @property
     def only_defaults(self) -> bool:
         """Whether `headers` follow from `defaults`, the method and the URL's host alone, and can be prepared once."""
-        return self.own is None and self.cookie is None and self.payload is None and not self.left_out
+        return not self.own and self.cookie is None and self.payload is None and not self.left_out
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -155,6 +156,10 @@ class Request:
     def leaves_out(self, name: str) -> bool:
         """Whether a header, named in lower case, is not sent."""
         return any(left_out.lower() == name for left_out in self.left_out)
+
+    def forget_body(self) -> None:
+        """The exchange is over; who remembers the request needs its body no more."""
+        self.body = self.payload = None
 
     def _complete(self) -> CIMultiDict[str]:
         headers: CIMultiDict[str] = CIMultiDict()

@@ -8,7 +8,6 @@ import itertools
 from http.cookies import SimpleCookie
 from typing import Any
 
-import aiohttp
 from multidict import CIMultiDictProxy
 
 from pepperpy.network.errors import DecodeError, HTTPStatusError, RedirectError, ResponseTooLargeError
@@ -22,6 +21,9 @@ from pepperpy.network.http.content import (
     readable_headers,
     readable_reason,
 )
+from pepperpy.network.http.cookies import response_cookies
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.json_codec import JSONCodec, decode_as, default_codec
 from pepperpy.network.printable import printable
 
@@ -29,17 +31,17 @@ from pepperpy.network.printable import printable
 class ResponseHead:
     """What is known of a response once its head has arrived."""
 
-    __slots__ = ("_call", "_codec", "_raw", "_strict")
+    __slots__ = ("_answer", "_call", "_codec", "_request", "_strict")
 
-    def __init__(self, raw: Any, call: Call, codec: JSONCodec, strict: bool) -> None:
-        self._raw = raw
-        self._call = call
-        self._codec = codec
-        self._strict = strict
+    _answer: Answer
+    _call: Call
+    _codec: JSONCodec
+    _request: Request  # the one that was answered
+    _strict: bool
 
     @property
     def status(self) -> int:
-        return int(self._raw.status)
+        return self._answer.status
 
     @property
     def ok(self) -> bool:
@@ -49,33 +51,32 @@ class ResponseHead:
     @property
     def reason(self) -> str:
         """The reason phrase, printable and of at most 200 characters; may be empty."""
-        return readable_reason(self._raw.reason)
+        return readable_reason(self._answer.reason)
 
     @property
     def method(self) -> str:
         """The method of the request that was answered; a redirect may have changed it to GET."""
-        return str(self._raw.method)
+        return self._request.method
 
     @property
     def url(self) -> str:
         """The URL that answered, after redirects."""
-        return str(self._raw.url)
+        return str(self._request.url)
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
         """The headers; names are case-insensitive, and `getall(name)` gives all of one name."""
-        return readable_headers(self._raw.headers)
+        return readable_headers(self._answer.headers)
 
     @property
     def cookies(self) -> SimpleCookie:
         """The cookies that this response set; the client's jar has them too."""
-        cookies: SimpleCookie = self._raw.cookies
-        return cookies
+        return response_cookies(self._answer.headers.getall("Set-Cookie", ()))
 
     @property
     def history(self) -> tuple[HTTPResponse, ...]:
         """The redirects that led here, oldest first; their bodies were not read."""
-        return _responses(self._call, self._raw, self._codec, self._strict)
+        return _responses(self._call, self._answer, self._codec, self._strict)
 
     @property
     def attempts(self) -> int:
@@ -95,7 +96,7 @@ class ResponseHead:
     @property
     def encoding(self) -> str:
         """The character encoding that the server declared, or UTF-8."""
-        return encoding_of(self._raw.headers) or "utf-8"
+        return encoding_of(self._answer.headers) or "utf-8"
 
     def _decode_error(self, text: str, content: bytes, cause: Exception | None = None) -> DecodeError:
         if cause is not None:
@@ -115,8 +116,11 @@ class HTTPResponse(ResponseHead):
 
     __slots__ = ("content",)
 
-    def __init__(self, raw: Any, content: bytes, call: Call, codec: JSONCodec, strict: bool) -> None:
-        self._raw = raw
+    def __init__(
+        self, request: Request, answer: Answer, content: bytes, call: Call, codec: JSONCodec, strict: bool
+    ) -> None:
+        self._request = request
+        self._answer = answer
         self._call = call
         self._codec = codec
         self._strict = strict
@@ -148,7 +152,7 @@ class HTTPResponse(ResponseHead):
             DecodeError: It is no JSON, does not fit `type`, or is not declared as JSON although that is required.
             UsageError: `type` needs a library that is not installed; a `ModuleNotFoundError` as well, which names it.
         """
-        headers = self._raw.headers
+        headers = self._answer.headers
         if self._strict and not _is_json(kind := parse_content_type(headers.get("Content-Type", ""))[0]):
             raise self._decode_error(f"the body is declared as '{printable(kind)}', not as JSON", self.content)
         try:
@@ -161,20 +165,20 @@ class HTTPResponse(ResponseHead):
     def raise_for_status(self) -> None:
         """Raise `HTTPStatusError` if the status is 400 or above."""
         if not self.ok:
-            raise status_error(self._raw, self.content[: self._call.config.max_error_body], self._call)
+            raise status_error(self._answer, self.content[: self._call.config.max_error_body], self._call)
 
 
-def status_error(raw: Any, body: bytes, call: Call) -> HTTPStatusError:
+def status_error(answer: Answer, body: bytes, call: Call) -> HTTPStatusError:
     """The error for a response with a status of 400 or above."""
-    reason = readable_reason(raw.reason)
-    text = f"the server answered {raw.status} {reason}".rstrip()
-    error = call.error(HTTPStatusError, text, status=int(raw.status), reason=reason)
-    error.headers = readable_headers(raw.headers)
+    reason = readable_reason(answer.reason)
+    text = f"the server answered {answer.status} {reason}".rstrip()
+    error = call.error(HTTPStatusError, text, status=answer.status, reason=reason)
+    error.headers = readable_headers(answer.headers)
     error.body = body
     return error
 
 
-def redirect_error(text: str, location: str, call: Call, cause: Exception | None = None) -> RedirectError:
+def redirect_error(text: str, location: str, call: Call, cause: BaseException | None = None) -> RedirectError:
     """The error for a redirect that is not followed; `call.history` ends with it."""
     error = call.error(RedirectError, text, cause)
     error.location = readable(location)
@@ -182,98 +186,95 @@ def redirect_error(text: str, location: str, call: Call, cause: Exception | None
     return error
 
 
-def _responses(call: Call, last: Any, codec: JSONCodec, strict: bool) -> tuple[HTTPResponse, ...]:
+def _responses(call: Call, last: Answer | None, codec: JSONCodec, strict: bool) -> tuple[HTTPResponse, ...]:
     """The redirects that led to `last`."""
-    before = itertools.takewhile(lambda raw: raw is not last, call.history)
-    return tuple(HTTPResponse(raw, b"", call, codec, strict) for raw in before)
+    before = itertools.takewhile(lambda past: past[1] is not last, call.history)
+    return tuple(HTTPResponse(request, answer, b"", call, codec, strict) for request, answer in before)
 
 
 def _is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-def is_known_to_fit(raw: Any, call: Call, limit: int) -> bool:
-    """Whether the body cannot go past `limit` bytes, so that aiohttp may read it at once.
+def is_known_to_fit(answer: Answer, call: Call, limit: int) -> bool:
+    """Whether the body cannot go past `limit` bytes, so that it may be read at once.
 
     Raises:
         ResponseTooLargeError: It is announced as larger. The connection is closed.
     """
     if call.method == "HEAD":
         return True
-    stream = raw.content
-    if stream.is_eof() and stream.total_bytes <= limit:
+    size = answer.whole_size
+    if size is not None and size <= limit:
         return True  # it came together with the head, as small ones do
-    headers = raw.headers
+    headers = answer.headers
     announced = content_length(headers)
     if announced is None or "Content-Encoding" in headers or "Transfer-Encoding" in headers:
         return False
-    # aiohttp holds the peer to the length that it announced.
-    check_announced(raw, call, limit, announced)
+    # The transport holds the peer to the length that it announced.
+    check_announced(answer, call, limit, announced)
     return True
 
 
-def check_announced(raw: Any, call: Call, limit: int, announced: int) -> None:
+def check_announced(answer: Answer, call: Call, limit: int, announced: int) -> None:
     """Raise `ResponseTooLargeError`, and close the connection, if the announced length is past `limit`."""
     if announced > limit:
-        raw.close()
+        answer.abort()
         text = f"the body is announced with {announced} bytes, which is past max_response_size={limit}"
-        raise call.error(ResponseTooLargeError, text, limit=limit, announced=announced, status=raw.status)
+        raise call.error(ResponseTooLargeError, text, limit=limit, announced=announced, status=answer.status)
 
 
-def too_large(raw: Any, call: Call, limit: int, size: int) -> ResponseTooLargeError:
+def too_large(answer: Answer, call: Call, limit: int, size: int) -> ResponseTooLargeError:
     """The error for a body that went past `limit`, `size` bytes of it read. No more of it is read."""
-    received = raw.content.total_raw_bytes
+    received = answer.wire_bytes
     text = f"the body goes past max_response_size={limit}: {received} bytes received so far"
-    if "Content-Encoding" in raw.headers:
+    if "Content-Encoding" in answer.headers:
         text += f", {size} decompressed"
-    return call.error(ResponseTooLargeError, text, limit=limit, received=received, decoded=size, status=raw.status)
+    return call.error(ResponseTooLargeError, text, limit=limit, received=received, decoded=size, status=answer.status)
 
 
-async def read_body(raw: Any, call: Call, limit: int) -> bytes:
+async def read_body(answer: Answer, call: Call, limit: int) -> bytes:
     """The whole body, and the connection back in the pool.
 
-    While it comes it is held once, in pieces of at most `limit` bytes together, the last one apart, beside what aiohttp
-    buffers; they are joined only when all of it is there.
+    While it comes it is held once, in pieces of at most `limit` bytes together, the last one apart, beside what the
+    transport buffers; they are joined only when all of it is there.
 
     Raises:
         ResponseTooLargeError: More than `limit` bytes, as they came or as decompressed. Nothing of it is held any more,
             the connection is closed.
-        And what aiohttp raises.
+        WireError: It broke off.
     """
     pieces: list[bytes] = []
-    size, whole = await _read_into(pieces, raw, limit)
+    size, whole = await _read_into(pieces, answer, limit)
     if not whole:
         pieces.clear()  # the traceback would keep them
-        raise too_large(raw, call, limit, size)
+        raise too_large(answer, call, limit, size)
     return b"".join(pieces)
 
 
-async def read_start(raw: Any, limit: int, seconds: float | None = None) -> bytes:
+async def read_start(answer: Answer, limit: int, seconds: float | None = None) -> bytes:
     """What can be had, in so many `seconds`, of a body that only explains an error; an error in it does not matter."""
     pieces: list[bytes] = []
-    with contextlib.suppress(aiohttp.ClientError, OSError):
+    with contextlib.suppress(WireError, TimeoutError):
         async with asyncio.timeout(seconds):
-            await _read_into(pieces, raw, limit)
+            await _read_into(pieces, answer, limit)
     return b"".join(pieces)[:limit]
 
 
-async def _read_into(pieces: list[bytes], raw: Any, limit: int) -> tuple[int, bool]:
+async def _read_into(pieces: list[bytes], answer: Answer, limit: int) -> tuple[int, bool]:
     """Read the body until it ends or goes past `limit` bytes; its bytes so far, and whether they are all.
 
     The connection is released if they are, and else closed.
     """
-    stream = raw.content
     size = 0
     try:
-        while piece := await stream.readany():
+        while piece := await answer.read_some():
             pieces.append(piece)
             size += len(piece)
-            if size > limit or stream.total_raw_bytes > limit:
-                raw.close()
+            if size > limit or answer.wire_bytes > limit:
+                answer.abort()
                 return size, False
-        # An answer may come before the request's body was sent; the connection is free only after that.
-        await raw.wait_for_close()
     except BaseException:
-        raw.close()
+        answer.abort()
         raise
     return size, True

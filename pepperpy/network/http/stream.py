@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError
-from pepperpy.network.http.aiohttp_transport.translate import FAILURES, translate
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.content import as_unicode, encoding_of, parse_content_type
+from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.lines import LineSplitter
 from pepperpy.network.http.response import ResponseHead, read_start, too_large
 from pepperpy.network.http.sse import EventParser, ServerSentEvent
+from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.json_codec import JSONCodec, decode_as
 from pepperpy.network.printable import printable, printable_bytes
+from pepperpy.network.watchdog import time_limit
 
 
 class HTTPStream(ResponseHead):
@@ -36,18 +38,18 @@ class HTTPStream(ResponseHead):
     Leaving the block before the end closes the connection. Cancellation: the same.
     """
 
-    __slots__ = ("_limit", "_max_line_size", "_open", "_reading", "_size")
+    __slots__ = ("_entered", "_limit", "_max_line_size", "_open", "_reading", "_size")
 
     def __init__(
         self,
-        open: Callable[[], Awaitable[tuple[Any, Call]]],
+        open: Callable[[], Awaitable[tuple[Answer, Call]]],
         codec: JSONCodec,
         strict: bool,
         max_line_size: int,
         limit: int | None,
     ) -> None:
         self._open = open
-        self._raw = None
+        self._entered = False
         self._codec = codec
         self._strict = strict
         self._max_line_size = max_line_size
@@ -56,24 +58,26 @@ class HTTPStream(ResponseHead):
         self._size = 0
 
     def __repr__(self) -> str:
-        return "<HTTPStream new>" if self._raw is None else f"<HTTPStream {self.status} {self.reason!r}>"
+        return "<HTTPStream new>" if not self._entered else f"<HTTPStream {self.status} {self.reason!r}>"
 
     async def __aenter__(self) -> HTTPStream:
-        if self._raw is not None:
+        if self._entered:
             raise UsageError("a stream can be entered once; ask the client for another one")
-        self._raw, self._call = await self._open()
+        self._answer, self._call = await self._open()
+        self._request = self._call.request
+        self._entered = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        raw = self._raw
+        answer = self._answer
         try:
-            if raw.content.at_eof():
+            if answer.ended:
                 # The request's body may still be on its way; the connection is free after that.
-                await raw.wait_for_close()
+                await answer.read_some()
         finally:
-            raw.close()  # does nothing after wait_for_close()
+            answer.abort()  # does nothing then
             if self._call.body is not None:
                 await self._call.body.close()
 
@@ -82,31 +86,35 @@ class HTTPStream(ResponseHead):
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Pieces of the body as they come, decompressed; never empty."""
-        if self._raw is None:
+        if not self._entered:
             raise UsageError("enter the stream first: async with client.stream(...) as stream")
-        content = self._raw.content
-        self._call.phase = "body"
+        answer, call = self._answer, self._call
+        call.phase = "body"
         while True:
             if self._reading:
-                raise self._call.error(BusyError, "another task reads this stream")
+                raise call.error(BusyError, "another task reads this stream")
             self._reading = True
             failure: NetworkError | None = None
             try:
-                chunk = await content.readany()
-            except FAILURES as error:
-                failure = translate(error, self._call)
+                if call.trip.ends_at == math.inf:
+                    chunk = await answer.read_some()
+                else:
+                    with time_limit(call.trip.ends_at - call.now):
+                        chunk = await answer.read_some()
+            except (WireError, TimeoutError) as error:
+                failure = failure_of(error, call)
             finally:
                 self._reading = False
             if failure is None:
                 if not chunk:
-                    self._call.done_at = self._call.done_at or monotonic()
+                    call.done_at = call.done_at or call.now
                     return
                 self._size += len(chunk)
-                if self._limit is None or (self._size <= self._limit and content.total_raw_bytes <= self._limit):
+                if self._limit is None or (self._size <= self._limit and answer.wire_bytes <= self._limit):
                     yield chunk
                     continue
-                failure = too_large(self._raw, self._call, self._limit, self._size)
-            self._raw.close()
+                failure = too_large(answer, call, self._limit, self._size)
+            answer.abort()
             raise failure
 
     async def read(self) -> bytes:
@@ -137,7 +145,7 @@ class HTTPStream(ResponseHead):
                 if not line.strip():
                     continue
                 try:
-                    content = as_unicode(line, encoding_of(self._raw.headers))
+                    content = as_unicode(line, encoding_of(self._answer.headers))
                     value = self._codec.loads(content) if type is None else decode_as(content, type, self._codec)
                 except ValueError as error:
                     raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
@@ -152,7 +160,7 @@ class HTTPStream(ResponseHead):
                 `HTTPConfig.max_error_body` bytes. The connection is closed. Without Content-Type, the body is read.
             MessageTooLargeError: An event of more than `max_line_size` bytes.
         """
-        kind = "" if self._raw is None else parse_content_type(self._raw.headers.get("Content-Type", ""))[0]
+        kind = "" if not self._entered else parse_content_type(self._answer.headers.get("Content-Type", ""))[0]
         if kind not in ("", "text/event-stream"):
             raise await self._no_events(kind)
         parser = EventParser(self._max_line_size)
@@ -166,10 +174,10 @@ class HTTPStream(ResponseHead):
         self._reading = True
         try:
             # This may be an endless stream of another type, so the wait for its start is bounded.
-            start = await read_start(self._raw, self._call.config.max_error_body, 1.0)
+            start = await read_start(self._answer, self._call.config.max_error_body, 1.0)
         finally:
             self._reading = False
-        self._raw.close()
+        self._answer.abort()
         text = f"the body is declared as '{printable(kind)}', not as text/event-stream, and begins with"
         return self._decode_error(f"{text} '{printable_bytes(start)}'", start)
 

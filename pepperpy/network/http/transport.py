@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+from multidict import CIMultiDictProxy
+
 from pepperpy.network.http.request import Request
 
 # Why an exchange failed; the policy makes an error of this package of it, and decides whether to try again.
@@ -55,6 +57,19 @@ Kind = Literal[
 Phase = Literal["queue", "dns", "connect", "response", "body"]
 
 
+# What `WireError.text` says where the transport has no better words.
+_TEXTS: dict[str, str] = {
+    "connect_timeout": "timed out (connect_timeout)",
+    "queue_timeout": "no connection became free in time",
+    "read_timeout": "timed out (read_timeout)",
+    "write_timeout": "timed out (write_timeout)",
+    "no_answer": "the server closed the connection without an answer",
+    "truncated": "the body ended before it was whole",
+    "bad_encoding": "the body is not compressed as announced, or in an unknown way",
+    "closed": "the stream was left, or the client was closed",
+}
+
+
 class WireError(Exception):
     """What a transport raises, and nothing else does; never with a secret, or a peer's raw text, in `text`.
 
@@ -62,15 +77,15 @@ class WireError(Exception):
         kind: What happened.
         text: The same in words, for the message.
         cause: The exception behind it, or None; becomes `__cause__` of the error that the caller gets.
-        details: What the error's `details` say besides: `status` of a proxy, `limit`, ...
+        details: What the error's `details` say besides: `status` of a proxy, ...
     """
 
-    def __init__(self, kind: Kind, text: str, cause: BaseException | None = None, **details: Any) -> None:
-        super().__init__(text)
+    def __init__(self, kind: Kind, text: str = "", cause: BaseException | None = None, **details: Any) -> None:
         self.kind = kind
-        self.text = text
+        self.text = text or _TEXTS[kind]
         self.cause = cause
         self.details = details
+        super().__init__(self.text)
 
 
 class Trip:
@@ -108,7 +123,7 @@ class Trip:
         self.attempt = 0
         self.ends_at = math.inf
         self.skipped_s = 0.0
-        self.phase = "prepare"
+        self.phase: str = "prepare"
         self.begin()
 
     def begin(self) -> None:
@@ -135,11 +150,11 @@ class Answer(Protocol):
         """`1.0` or `1.1`."""
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """A `multidict.CIMultiDictProxy`, in which bytes that are not ASCII are surrogates (PEP 383)."""
+    def headers(self) -> CIMultiDictProxy[str]:
+        """Bytes of values that are no UTF-8 are surrogates (PEP 383)."""
 
     @property
-    def trailers(self) -> Mapping[str, str]:
+    def trailers(self) -> CIMultiDictProxy[str]:
         """The same of what came behind a chunked body; empty until `ended`."""
 
     @property

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from pepperpy.network.http.call import current_call
 from pepperpy.network.units import KIB
 
 if TYPE_CHECKING:
@@ -79,8 +78,6 @@ class UploadPayload(Source):
         Raises:
             BodyFailed: It has another length, or its source or `progress` raised. The connection is aborted.
         """
-        # A source that uses the client's session makes requests of its own, which are not part of this call.
-        current_call.set(None)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._body.begun = True
         self._body.writers.add(task)

@@ -5,7 +5,7 @@ http.py             MockHTTP: which request gets which reply, and what came
   http_match.py     whether a request fits a route, and why not
   http_request.py   MockRequest: a request as a server would have got it
   http_reply.py     Reply, Failure: what a server, or the network, does to a request
-  http_wire.py      what stands in for aiohttp below `HTTPClient`; http_response.py: for its responses
+  http_wire.py      the transport of a client in such a block; http_response.py: its answers
 tcp_peer.py         scripted_peer: a real server that follows a script, and fails the test whose client does not
 tcp_proxy.py        FaultProxy, Faults: a network that fails as told, between any client and any server
 tcp_reset.py        how both close with a RST that overtakes nothing

@@ -18,11 +18,12 @@ from pepperpy.network.http.checks import check_base_url, is_http
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.redact import redact_url
+from pepperpy.network.http.transport import Transport
 from pepperpy.network.testing.http_match import Matcher, RouteOptions, RouteURL
 from pepperpy.network.testing.http_reply import Failure, Reply
 from pepperpy.network.testing.http_request import MockRequest
 from pepperpy.network.testing.http_route import Route, as_lines, users_code
-from pepperpy.network.testing.http_wire import MockWire
+from pepperpy.network.testing.http_wire import MockTransport
 
 
 class UnexpectedRequestError(AssertionError):
@@ -216,22 +217,22 @@ class MockHTTP:
 
 # Mocks whose blocks have begun and not ended; the last one answers. Blocks of different tasks may end in any order.
 _active: list[MockHTTP] = []
-_make_real_wire: Callable[[HTTPConfig, CookieJar], wires.Wire]
+_make_real_transport: Callable[[HTTPConfig, CookieJar], Transport]
 
 
-def _make_mock_wire(config: HTTPConfig, jar: CookieJar) -> wires.Wire:
-    return MockWire(config, _active[-1])
+def _make_mock_transport(config: HTTPConfig, jar: CookieJar) -> Transport:
+    return MockTransport(_active[-1])
 
 
 def _activate(mock: MockHTTP) -> None:
-    global _make_real_wire
+    global _make_real_transport
     if not _active:
-        _make_real_wire = wires.make_wire
-        wires.make_wire = _make_mock_wire
+        _make_real_transport = wires.make_transport
+        wires.make_transport = _make_mock_transport
     _active.append(mock)
 
 
 def _deactivate(mock: MockHTTP) -> None:
     _active.remove(mock)
     if not _active:
-        wires.make_wire = _make_real_wire
+        wires.make_transport = _make_real_transport

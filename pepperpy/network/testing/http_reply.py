@@ -1,6 +1,7 @@
 """`Reply` and `Failure`: what a server, or the network, does to a request.
 
-Each failure raises what aiohttp raises in the same case, so that translation and retries are those of production.
+Each failure is the `WireError` of the transport over aiohttp in the same case, its cause included, so that errors and
+retries are those of production.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import socket
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 import aiohttp
-from aiohttp.http_exceptions import BadHttpMessage, TransferEncodingError
+from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
 from multidict import CIMultiDict
 
+from pepperpy.network import tls
 from pepperpy.network.checks import check_int
 from pepperpy.network.errors import (
     ConnectError,
@@ -33,8 +34,8 @@ from pepperpy.network.errors import (
     TLSError,
 )
 from pepperpy.network.http.checks import check_headers
+from pepperpy.network.http.transport import Kind, Phase, WireError
 from pepperpy.network.json_codec import default_codec
-from pepperpy.network.testing.http_request import MockRequest
 
 Delay: TypeAlias = float | asyncio.Event
 """Seconds of silence (`math.inf` for ever), or silence until the test sets the event."""
@@ -209,81 +210,80 @@ def _chunk(chunk: Any) -> bytes | Delay:
     return check_delay("each of chunks that is not bytes or str", chunk)
 
 
-# ---- What aiohttp raises ----
+# ---- What a transport raises ----
 
 
 @dataclass(frozen=True)
 class Fault:
-    """An exception, and how far an attempt is when it comes."""
+    """What is raised, and how far an exchange is when it comes."""
 
-    make: Callable[[MockRequest], Exception]
-    phase: str = "response"
+    make: Callable[[str], WireError]  # of the host
+    phase: Phase = "response"
     connected: bool = True
     reused: bool = False
 
 
-def _request_info(request: MockRequest) -> aiohttp.RequestInfo:
-    return aiohttp.RequestInfo(request.target, request.method, request.headers, request.target)
+def _no_such_name(host: str) -> WireError:
+    cause = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return WireError("dns", f"cannot look up {host!r}: {cause.strerror}", cause)
 
 
-def _failed(kind: type[aiohttp.ClientConnectorError], error: OSError) -> Callable[[MockRequest], Exception]:
-    def make(request: MockRequest) -> Exception:
-        target = request.target
-        # What the error shows of aiohttp's ConnectionKey.
-        key: Any = SimpleNamespace(host=target.host, port=target.port, is_ssl=target.scheme == "https", ssl=True)
-        # A new one each time: exceptions collect tracebacks.
-        again = type(error)(*error.args)
-        again.__dict__.update(error.__dict__)
-        return kind(key, again)
+def _refused(what: str, kind: Kind) -> Callable[[str], WireError]:
+    # A new one each time: exceptions collect tracebacks.
+    def make(host: str) -> WireError:
+        return WireError(
+            kind, f"{what}: Connection refused", ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        )
 
     return make
 
 
-def _reset(request: MockRequest) -> Exception:
-    cause = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-    error = aiohttp.ClientOSError(*cause.args)
-    error.__cause__ = cause
-    return error
-
-
-def _not_http(request: MockRequest) -> Exception:
-    error = aiohttp.ClientResponseError(_request_info(request), (), status=400, message="Bad status line")
-    error.__cause__ = BadHttpMessage("Bad status line")
-    return error
-
-
-def _incomplete(request: MockRequest) -> Exception:
-    error = aiohttp.ClientPayloadError("Response payload is not completed")
-    error.__cause__ = TransferEncodingError("Not enough data to satisfy transfer length header.")
-    return error
-
-
-def _silent(request: MockRequest) -> Exception:
-    return aiohttp.SocketTimeoutError("Timeout on reading data from socket")
-
-
-def _untrusted() -> ssl.SSLCertVerificationError:
+def _untrusted(host: str) -> WireError:
     text = "unable to get local issuer certificate"
     error = ssl.SSLCertVerificationError(1, f"certificate verify failed: {text}")
     error.verify_code = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
     error.verify_message = text
-    return error
+    return WireError("tls", tls.describe_failure(error), error)
 
 
-_REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
-_NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+def _not_connected_in_time(kind: Kind) -> Callable[[str], WireError]:
+    return lambda host: WireError(kind, cause=aiohttp.ConnectionTimeoutError("Connection timeout"))
+
+
+def _reset(host: str) -> WireError:
+    cause = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    return WireError("reset", f"the connection was lost: {cause.strerror}", cause)
+
+
+def _no_answer(host: str) -> WireError:
+    return WireError("no_answer", cause=aiohttp.ServerDisconnectedError())
+
+
+def _not_http(host: str) -> WireError:
+    why = "Bad status line"
+    return WireError("malformed", f"the server's answer is not HTTP: {why}", HttpProcessingError(message=why))
+
+
+def _incomplete(host: str) -> WireError:
+    cause = TransferEncodingError("Not enough data to satisfy transfer length header.")
+    return WireError("truncated", cause=cause)
+
+
+def _silent(host: str) -> WireError:
+    return WireError("read_timeout", cause=aiohttp.SocketTimeoutError("Timeout on reading data from socket"))
+
 
 FAULTS: dict[str, Fault] = {
-    "dns": Fault(_failed(aiohttp.ClientConnectorDNSError, _NO_NAME), "dns", False),
-    "connect": Fault(_failed(aiohttp.ClientConnectorError, _REFUSED), "connect", False),
-    "connect timeout": Fault(lambda _: aiohttp.ConnectionTimeoutError("Connection timeout"), "connect", False),
-    "tls": Fault(_failed(aiohttp.ClientConnectorCertificateError, _untrusted()), "connect", False),
-    "proxy": Fault(_failed(aiohttp.ClientProxyConnectionError, _REFUSED), "connect", False),
-    "pool timeout": Fault(lambda _: aiohttp.ConnectionTimeoutError("Connection timeout"), "queue", False),
+    "dns": Fault(_no_such_name, "dns", False),
+    "connect": Fault(_refused("cannot connect", "refused"), "connect", False),
+    "connect timeout": Fault(_not_connected_in_time("connect_timeout"), "connect", False),
+    "tls": Fault(_untrusted, "connect", False),
+    "proxy": Fault(_refused("cannot connect to the proxy", "proxy"), "connect", False),
+    "pool timeout": Fault(_not_connected_in_time("queue_timeout"), "queue", False),
     "reset": Fault(_reset),
-    "disconnect": Fault(lambda _: aiohttp.ServerDisconnectedError()),
-    "stale": Fault(lambda _: aiohttp.ServerDisconnectedError(), reused=True),
+    "disconnect": Fault(_no_answer),
+    "stale": Fault(_no_answer, reused=True),
     "timeout": Fault(_silent),
     "protocol": Fault(_not_http),
 }
-BODY_FAULTS: dict[str, Callable[[MockRequest], Exception]] = {"incomplete": _incomplete, "timeout": _silent}
+BODY_FAULTS: dict[str, Callable[[str], WireError]] = {"incomplete": _incomplete, "timeout": _silent}

@@ -1,62 +1,36 @@
-"""What this package uses of aiohttp's `ClientResponse` and `StreamReader`, made from a `Reply`."""
+"""`MockAnswer`: an `Answer` made from a `Reply`."""
 
 from __future__ import annotations
 
 from collections import deque
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 
-import aiohttp
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
-from pepperpy.network.http.call import Call
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.testing.http_reply import BODY_FAULTS, Reply
-from pepperpy.network.testing.http_request import MockRequest
 
 if TYPE_CHECKING:
-    from pepperpy.network.testing.http_wire import MockWire
+    from pepperpy.network.testing.http_wire import MockTransport
 
 # RFC 9110, sections 15.3.5 and 15.4.5.
 _WITHOUT_BODY = frozenset({204, 304})
 
 
-class MockResponse:
-    """Stands in for a `ClientResponse`."""
+class MockAnswer:
+    """See `Answer`. Nothing is compressed, so the bytes of the body are those that came."""
 
-    def __init__(self, wire: MockWire, call: Call, request: MockRequest, reply: Reply) -> None:
+    version = "1.1"
+    trailers: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+
+    def __init__(self, transport: MockTransport, request: Request, trip: Trip, reply: Reply) -> None:
         self.status = reply.status
         self.reason = reply.reason
-        self.method = request.method
-        self.url = request.target
         self.headers = CIMultiDictProxy(reply.headers)
-        self.cookies = SimpleCookie()
-        for line in reply.headers.getall("Set-Cookie", []):
-            self.cookies.load(line)
-        self.content = MockContent(wire, call, request, reply)
-
-    async def read(self) -> bytes:
-        pieces = []
-        while piece := await self.content.readany():
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    def close(self) -> None:
-        self.content.close()
-
-    def release(self) -> None:
-        self.content.close()
-
-    async def wait_for_close(self) -> None:
-        self.content.close()
-
-
-class MockContent:
-    """Stands in for a `StreamReader`."""
-
-    def __init__(self, wire: MockWire, call: Call, request: MockRequest, reply: Reply) -> None:
-        self._wire = wire
-        self._call = call
+        self._transport = transport
         self._request = request
+        self._trip = trip
         self._fault = None if reply.then_fail is None else BODY_FAULTS[reply.then_fail]
         self._whole = reply.body is not None
         parts = reply.chunks
@@ -64,35 +38,40 @@ class MockContent:
             parts, self._fault, self._whole = [], None, True
         # No empty piece: that would be the end.
         self._parts = deque(part for part in parts if part != b"")
-        self._closed = False
-        self.total_bytes = len(reply.body) if reply.body is not None and self._parts else 0
+        self._given_back = False
+        self.wire_bytes = len(reply.body) if reply.body is not None and self._parts else 0
 
     @property
-    def total_raw_bytes(self) -> int:
-        """As they came: nothing is compressed."""
-        return self.total_bytes
+    def ended(self) -> bool:
+        return not self._parts and self._fault is None and not self._given_back
 
-    def is_eof(self) -> bool:
-        """Whether all has arrived; what has no length arrives as it is read."""
-        return self._whole or self.at_eof()
+    @property
+    def whole_size(self) -> int | None:
+        # What has no length arrives as it is read.
+        return self.wire_bytes if self._whole or self.ended else None
 
-    def at_eof(self) -> bool:
-        """Whether all has been read."""
-        return not self._parts and self._fault is None
-
-    def close(self) -> None:
-        self._closed = True
-
-    async def readany(self) -> bytes:
-        if self._closed or (self._wire.closed and not self._whole):
-            raise aiohttp.ClientConnectionError("Connection closed")
+    async def read_some(self) -> bytes:
+        if self._given_back or (self._transport.closed and not self._whole):
+            raise WireError("closed")
         while self._parts:
             part = self._parts.popleft()
             if isinstance(part, bytes):
                 if not self._whole:
-                    self.total_bytes += len(part)
+                    self.wire_bytes += len(part)
                 return part
-            await self._wire.silence(self._call, part)
+            await self._transport.silence(self._request, self._trip, part)
         if self._fault is not None:
-            raise self._fault(self._request)
+            raise self._fault(self._request.url.host or "")
         return b""
+
+    async def read(self) -> bytes:
+        pieces = []
+        while piece := await self.read_some():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def release(self) -> None:
+        self._given_back = True
+
+    def abort(self) -> None:
+        self._given_back = True

@@ -1,32 +1,33 @@
-"""What stands in for aiohttp below `HTTPClient`: carries requests to a `MockHTTP`.
+"""`MockTransport`: carries the requests of one `HTTPClient` to a `MockHTTP`.
 
-tests/testing/test_agreement.py holds the two together.
+tests/testing/test_agreement.py holds it to the transport over aiohttp.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
 from multidict import CIMultiDict
 
-from pepperpy.network.http.call import Call
-from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.redirects import Hop
+from pepperpy.network.errors import NetworkError
+from pepperpy.network.http.aiohttp_transport.translate import wire_error
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.http.upload import BodyFailed
 from pepperpy.network.testing.http_reply import FAULTS, Delay, Failure, Reply
 from pepperpy.network.testing.http_request import MockRequest
-from pepperpy.network.testing.http_response import MockResponse
+from pepperpy.network.testing.http_response import MockAnswer
 
 T = TypeVar("T")
 
 
 class Answers(Protocol):
-    """What the wire asks: a `MockHTTP`."""
+    """What the transport asks: a `MockHTTP`."""
 
     real_delays: bool
 
@@ -34,20 +35,21 @@ class Answers(Protocol):
         """What becomes of the request; its body is there after `arrive()`."""
 
 
-class MockWire:
-    """The `Wire` of one client, and what waits in it. No connection is open, pooled or reused."""
+class MockTransport:
+    """The `Transport` of one client, and what waits in it. No connection is open, pooled or reused."""
 
-    session: aiohttp.ClientSession | None = None
+    # `MockRequest.headers` documents that those of aiohttp are not there.
+    default_headers: Mapping[str, str] = {}
+    session = None
     open_connections = 0
     discarded = 0
 
-    def __init__(self, config: HTTPConfig, mock: Answers) -> None:
-        self._config = config
+    def __init__(self, mock: Answers) -> None:
         self._mock = mock
         self.closed = False
         self._waiting: set[asyncio.Timeout] = set()
 
-    async def close(self, timeout: float) -> None:
+    async def close(self, seconds: float) -> None:
         self.closed = True
         for scope in self._waiting:
             if not scope.expired():
@@ -58,73 +60,52 @@ class MockWire:
     def abandon(self) -> None:
         self.closed = True
 
-    async def send(self, call: Call) -> MockResponse:
-        hop = call.hop
-        payload: Any = None
-        if hop.body is not None:
-            try:
-                payload = hop.body.payload()
-            except OSError as error:
-                raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
-        request = MockRequest(hop.method, hop.url.with_fragment(None), self._headers(hop, payload), call.attempt)
-        return await self._exchange(call, request, payload)
-
-    def _headers(self, hop: Hop, payload: Any) -> CIMultiDict[str]:
-        headers: CIMultiDict[str] = CIMultiDict({"Host": hop.url.host_port_subcomponent or ""})
-        headers.update(self._config.headers)
-        headers.update(hop.headers or {})
-        if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
-            size = 0 if payload is None else len(payload) if isinstance(payload, bytes) else payload.size
-            if size is None:
-                headers["Transfer-Encoding"] = "chunked"
-            elif payload is not None or hop.method not in ("GET", "HEAD", "OPTIONS", "TRACE"):
-                headers["Content-Length"] = str(size)
-        for name in hop.left_out:
-            headers.popall(name, None)
-        if hop.cookie is not None:
-            headers["Cookie"] = hop.cookie
-        return headers
-
-    # ---- One request, one answer ----
-
-    async def _exchange(self, call: Call, request: MockRequest, payload: Any) -> MockResponse:
+    async def exchange(self, request: Request, trip: Trip) -> MockAnswer:
+        headers = CIMultiDict(request.headers)
+        seen = MockRequest(request.method, request.url, headers, trip.attempt)
         arrived = False
 
         async def arrive() -> None:
             nonlocal arrived
             if not arrived:
                 arrived = True
-                call.connected, call.connected_at, call.phase = True, monotonic(), "response"
-                if payload is not None:
-                    await _receive(request, payload)
+                trip.request_left, trip.phase = True, "response"
+                trip.connected_at = monotonic() + trip.skipped_s
+                if request.payload is not None:
+                    await _receive(seen, request.payload)
 
-        answer = await self._interruptible(self._mock.answer(request, arrive))
+        try:
+            answer = await self._interruptible(self._mock.answer(seen, arrive))
+        except (NetworkError, TimeoutError):
+            raise
+        except (aiohttp.ClientError, OSError) as error:  # a function of the test may raise what the network raises
+            raise wire_error(error, request, trip, self.closed) from None
         fault = FAULTS.get(answer.kind) if isinstance(answer, Failure) else None
         if fault is None or fault.connected:
             await self._interruptible(arrive())
         else:
-            call.phase, call.connected = fault.phase, False
-        await self.silence(call, answer.delay)
+            trip.phase, trip.request_left = fault.phase, False
+        await self.silence(request, trip, answer.delay)
         if fault is not None:
-            call.reused = fault.reused
-            raise fault.make(request)
+            trip.reused = fault.reused
+            raise fault.make(request.url.host or "")
         reply = Reply(chunks=(), then_fail="incomplete") if isinstance(answer, Failure) else answer
-        return MockResponse(self, call, request, reply)
+        return MockAnswer(self, request, trip, reply)
 
     # ---- Time ----
 
-    async def silence(self, call: Call, delay: Delay) -> None:
-        """Wait as for a server that is silent so long, under the limits that are aiohttp's in production.
+    async def silence(self, request: Request, trip: Trip, delay: Delay) -> None:
+        """Wait as for a server that is silent so long, under the limits of a transport.
 
-        The other limits are the engine's, which cancels the task; it knows nothing of time that does not really pass.
+        The other limits are the policy's, which cancels the task; it knows nothing of time that does not really pass.
         """
         virtual = not self._mock.real_delays and not isinstance(delay, asyncio.Event)
-        limit, error = min(_limits(call, virtual), key=lambda pair: pair[0])
+        limit, error = min(_limits(request, trip, virtual), key=lambda pair: pair[0])
         if isinstance(delay, asyncio.Event):
             await self._interruptible(delay.wait(), limit, error)
         elif virtual and min(delay, limit) < math.inf:
             # As if it had passed: what is measured and limited from these times on cannot tell the difference.
-            _move_into_the_past(call, min(delay, max(limit, 0.0)))
+            trip.skipped_s += min(delay, max(limit, 0.0))
             await asyncio.sleep(0)
             if delay >= limit:
                 raise error
@@ -133,7 +114,7 @@ class MockWire:
             await self._interruptible(asyncio.sleep(min(delay, 1e8)), limit, error)
 
     async def _interruptible(self, work: Awaitable[T], limit: float = math.inf, error: Exception | None = None) -> T:
-        """What `work` gives; raises `error` after `limit` seconds, or what aiohttp raises when it is closed."""
+        """What `work` gives; raises `error` after `limit` seconds, or that the transport was closed."""
         scope = asyncio.timeout(None if limit == math.inf else limit)
         try:
             async with scope:
@@ -143,51 +124,37 @@ class MockWire:
             if not scope.expired():
                 raise
             if self.closed or error is None:
-                error = aiohttp.ClientConnectionError("Connection closed")
+                error = WireError("closed")
             raise error from None
         finally:
             self._waiting.discard(scope)
 
 
-def _limits(call: Call, virtual: bool) -> Iterator[tuple[float, Exception]]:
+def _limits(request: Request, trip: Trip, virtual: bool) -> Iterator[tuple[float, Exception]]:
     """Seconds from now, and what is raised then."""
+    limits = request.limits
     yield math.inf, TimeoutError()
-    if call.connected and call.timeout.sock_read:
-        yield call.timeout.sock_read, aiohttp.SocketTimeoutError("Timeout on reading data from socket")
-    if not call.connected and call.timeout.sock_connect:
-        yield call.timeout.sock_connect, aiohttp.ConnectionTimeoutError("Connection timeout")
-    if call.ends_at is not None:  # of a stream
-        yield call.ends_at - monotonic(), TimeoutError()
+    if trip.request_left and limits.read is not None:
+        yield limits.read, FAULTS["timeout"].make("")
+    if not trip.request_left and limits.connect is not None:
+        yield limits.connect, FAULTS["connect timeout"].make("")
     if virtual:
-        if call.total is not None:
-            yield call.attempt_at + call.total - monotonic(), TimeoutError()
-        if call.time_left is not None:
-            yield call.time_left, TimeoutError()
+        yield trip.ends_at - monotonic() - trip.skipped_s, TimeoutError()  # what the policy would raise
 
 
-def _move_into_the_past(call: Call, seconds: float) -> None:
-    call.started_at -= seconds
-    call.attempt_at -= seconds
-    if call.connected_at:
-        call.connected_at -= seconds
-    if call.head_at:
-        call.head_at -= seconds
-    if call.deadline_at is not None:
-        call.deadline_at -= seconds
-    if call.ends_at is not None:
-        call.ends_at -= seconds
-
-
-async def _receive(request: MockRequest, payload: Any) -> None:
+async def _receive(seen: MockRequest, payload: Any) -> None:
     if isinstance(payload, bytes):
-        request.received += payload
+        seen.received += payload
         return
-    length = request.headers.get("Content-Length", "")
-    await payload.write_with_length(_Receiver(request), int(length) if length.isdigit() else None)
+    length = seen.headers.get("Content-Length", "")
+    try:
+        await payload.write_with_length(_Receiver(seen), int(length) if length.isdigit() else None)
+    except BodyFailed as error:
+        raise WireError("body_failed", str(error), error.__cause__) from None
 
 
 class _Receiver:
-    """What a payload needs of aiohttp's writer."""
+    """What a payload needs of a transport's writer."""
 
     transport = None
 

@@ -26,6 +26,7 @@ import select
 import socket
 import ssl
 from collections.abc import Mapping
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, cast
 
@@ -35,10 +36,11 @@ from aiohttp.client_proto import ResponseHandler
 from pepperpy.network import tls
 from pepperpy.network.http.aiohttp_transport.resolver import Resolver
 from pepperpy.network.http.aiohttp_transport.socks import connect_through, is_socks
-from pepperpy.network.http.call import current_call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.content import has_token
 from pepperpy.network.http.dates import keep_alive_seconds
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.transport import Trip
 from pepperpy.network.keepalive import keepalive_of
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.lookup import AddressInfo
@@ -59,6 +61,47 @@ def switch_off_own_retry(session: aiohttp.ClientSession) -> None:
     """Let a request on a connection that turns out to be closed fail, for the engine to see."""
     if hasattr(session, "_retry_connection"):
         session._retry_connection = False
+
+
+class Exchange:
+    """One exchange of the policy, as the connector has to know it; writes into its `Trip` what aiohttp reports.
+
+    Stands in for aiohttp's `Trace`, whose methods aiohttp calls.
+    """
+
+    __slots__ = ("_dns_at", "request", "trip")
+
+    def __init__(self, request: Request, trip: Trip) -> None:
+        self.request = request
+        self.trip = trip
+
+    async def send_connection_queued_start(self) -> None:
+        self.trip.phase = "queue"
+
+    async def send_connection_queued_end(self) -> None:
+        pass
+
+    async def send_connection_create_start(self) -> None:
+        self.trip.phase = "connect"
+        self.trip.connect_at = monotonic()
+
+    async def send_connection_create_end(self) -> None:
+        pass
+
+    async def send_connection_reuseconn(self) -> None:
+        self.trip.reused = True
+
+    async def send_dns_resolvehost_start(self, host: str) -> None:
+        self.trip.phase = "dns"
+        self._dns_at = monotonic()
+
+    async def send_dns_resolvehost_end(self, host: str) -> None:
+        self.trip.phase = "connect"
+        self.trip.dns_s = monotonic() - self._dns_at
+
+
+# The one that the running task has begun: aiohttp hands nothing of it to its connector.
+present_exchange: ContextVar[Exchange | None] = ContextVar("pepperpy.network.http.exchange", default=None)
 
 
 class GuardedConnector(aiohttp.TCPConnector):
@@ -83,6 +126,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         self._open: dict[GuardedHandler, asyncio.Transport] = {}
         self.discarded = 0  # pooled connections that were not fit for use
         self._all_closed: asyncio.Future[None] | None = None
+        self.policy_session: aiohttp.ClientSession | None = None  # whose requests are exchanges
         if hasattr(self, "_factory"):
             make: Any = functools.partial(GuardedHandler, self, asyncio.get_running_loop())
             self._factory = make
@@ -90,29 +134,21 @@ class GuardedConnector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
-        call = current_call.get()
-        if call is None:  # the session is used by itself
-            connection = await super().connect(req, traces, timeout)
-            while _was_used(connection) and _has_unasked_bytes(connection):
-                self.discarded += 1
-                connection.close()
-                connection = await super().connect(req, traces, timeout)
-            if isinstance(connection.protocol, GuardedHandler):
-                connection.protocol.may_upgrade = "Upgrade" in req.headers  # a WebSocket's
-                connection.protocol.begin(req)
-            _speak_to_server(req)
-            return connection
-        for name in call.hop.left_out:
-            req.headers.popall(name, None)
-            if name.lower() == "expect":
-                req._continue = None  # aiohttp has made it of this header; the body would wait for it
-        if call.hop.cookie is not None:
-            req.headers["Cookie"] = call.hop.cookie
-        call.phase = "queue"
+        # The source of a body runs in the context of its exchange, and may use the user's session.
+        exchange = present_exchange.get() if req.session is self.policy_session else None
+        if exchange is None:
+            return await self._connect_for_user(req, traces, timeout)
+        trip = exchange.trip
+        for name in exchange.request.left_out:
+            if name not in exchange.request.headers:
+                req.headers.popall(name, None)  # a default, or from ~/.netrc
+                if name.lower() == "expect":
+                    req._continue = None  # aiohttp has made it of this header; the body would wait for it
         while True:
-            call.reused = False
-            connection = await super().connect(req, [call], timeout)  # type: ignore[list-item]
-            if not call.reused or not _has_unasked_bytes(connection):
+            trip.phase = "queue"
+            trip.reused = False
+            connection = await super().connect(req, [exchange], timeout)  # type: ignore[list-item]
+            if not trip.reused or not _has_unasked_bytes(connection):
                 break
             self.discarded += 1
             connection.close()
@@ -121,9 +157,23 @@ class GuardedConnector(aiohttp.TCPConnector):
             if "Connection" in req.headers or "Expect" in req.headers:
                 protocol.begin(req)
         _speak_to_server(req)
-        call.connected = True
-        call.connected_at = monotonic()
-        call.phase = "response"
+        trip.request_left = True
+        trip.connected_at = monotonic()
+        trip.phase = "response"
+        return connection
+
+    async def _connect_for_user(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        while _was_used(connection) and _has_unasked_bytes(connection):
+            self.discarded += 1
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
+        if isinstance(connection.protocol, GuardedHandler):
+            connection.protocol.may_upgrade = "Upgrade" in req.headers  # a WebSocket's
+            connection.protocol.begin(req)
+        _speak_to_server(req)
         return connection
 
     async def _create_connection(

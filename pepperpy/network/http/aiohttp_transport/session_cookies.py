@@ -12,20 +12,13 @@ from aiohttp.abc import AbstractCookieJar, ClearCookiePredicate
 from aiohttp.typedefs import LooseCookies
 from yarl import URL
 
-from pepperpy.network.http.call import current_call
 from pepperpy.network.http.cookies import UNSENDABLE, Cookie, CookieJar, expiry
 
 _NO_URL = URL()
-# One for all requests: aiohttp adds to it only what it is given as `cookies`.
-_NOTHING: SimpleCookie = SimpleCookie()
 
 
 class SessionCookieJar(AbstractCookieJar):
-    """Shares the cookies of a client with its session: what one of them is sent, the other sends back.
-
-    The client's own requests go through the same session and have their header `Cookie` already, so for those this jar
-    is empty.
-    """
+    """Shares the cookies of a client with its session: what one of them is sent, the other sends back."""
 
     def __init__(self, jar: CookieJar, base_url: str | None) -> None:
         super().__init__()
@@ -78,12 +71,9 @@ class SessionCookieJar(AbstractCookieJar):
                 self._jar.put(cookie)
 
     def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
-        if current_call.get() is None:
-            self._jar.update(response_url, headers)
+        self._jar.update(response_url, headers)
 
     def filter_cookies(self, request_url: URL) -> SimpleCookie:
-        if current_call.get() is not None:
-            return _NOTHING
         found: SimpleCookie = SimpleCookie()
         given = request_url.origin() == self._given_to
         # Of one name the first is sent: that of the longest path.

@@ -1,58 +1,54 @@
-"""The seam to aiohttp: one session for each open client. Its pool is in `connector.py`."""
+"""`AiohttpTransport`: one pool of connections, and aiohttp's sessions over it. The pool is in `connector.py`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from http.cookies import SimpleCookie
+from typing import Any, cast
 
 import aiohttp
+from aiohttp.http import SERVER_SOFTWARE
+from yarl import URL
 
 from pepperpy.network import tls
-from pepperpy.network.http.aiohttp_transport.connector import ALPN, GuardedConnector, switch_off_own_retry
+from pepperpy.network.errors import NetworkError
+from pepperpy.network.http.aiohttp_transport.answer import AiohttpAnswer
+from pepperpy.network.http.aiohttp_transport.connector import (
+    ALPN,
+    Exchange,
+    GuardedConnector,
+    present_exchange,
+    switch_off_own_retry,
+)
 from pepperpy.network.http.aiohttp_transport.session_cookies import SessionCookieJar
-from pepperpy.network.http.aiohttp_transport.translate import UNEXPECTED, unreadable
-from pepperpy.network.http.call import Call
+from pepperpy.network.http.aiohttp_transport.translate import FAILURES, UNEXPECTED, unreadable, wire_error
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
-from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.http.request import Defaults, Limits, Request
+from pepperpy.network.http.transport import Transport, Trip, WireError
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.units import MIB
 
-
-class Wire(Protocol):
-    """What carries the attempts of a client's calls: aiohttp, or a stand-in of `pepperpy.network.testing`."""
-
-    session: aiohttp.ClientSession | None
-
-    @property
-    def open_connections(self) -> int: ...
-
-    @property
-    def discarded(self) -> int:
-        """Pooled connections that were not fit for use."""
-
-    def send(self, call: Call) -> Awaitable[Any]:
-        """Send `call.hop`: the response, its head read, its body not. What it raises `translate()` understands."""
-
-    async def close(self, timeout: float) -> None:
-        """End all connections, in order for `timeout` seconds, then at once."""
-
-    def abandon(self) -> None:
-        """End all connections without a turn of the loop."""
-
-
 # aiohttp declares a body of these as application/octet-stream where nobody has declared it; and one that is not there.
 _WITH_DEFAULT_TYPE = frozenset({"POST", "PUT", "PATCH"})
+_NO_DEFAULT_TYPE = {"skip_auto_headers": ("Content-Type",)}
 
 
-class AiohttpWire:
-    """One `aiohttp.ClientSession`. Made and used inside one running loop."""
+class AiohttpTransport:
+    """Two `aiohttp.ClientSession` over one pool: one for exchanges, without cookies, and one for the user."""
+
+    default_headers: Mapping[str, str] = {
+        # Accept, and Accept-Encoding by what is installed.
+        **cast(Mapping[str, str], aiohttp.ClientRequest.DEFAULT_HEADERS),
+        "User-Agent": SERVER_SOFTWARE,
+    }
 
     def __init__(self, config: HTTPConfig, jar: CookieJar) -> None:
         _raise_malloc_threshold()
+        self._config = config
         self.connector = GuardedConnector(
             config,
             ssl=verified(config),
@@ -60,14 +56,28 @@ class AiohttpWire:
             limit_per_host=config.max_connections_per_host or 0,
             keepalive_timeout=config.keepalive_timeout,
         )
+        # The user's own: it has the client's headers, cookies and limits, because no policy stands before it.
         self.session = aiohttp.ClientSession(
             connector=self.connector,
+            connector_owner=False,
             headers=config.headers,
             cookie_jar=SessionCookieJar(jar, config.base_url),
             timeout=config.client_timeout(config.timeout),
             trust_env=config.trust_env,
         )
-        switch_off_own_retry(self.session)
+        self._session = aiohttp.ClientSession(
+            connector=self.connector,
+            connector_owner=False,
+            # So that a request of nothing but these needs no others: aiohttp copies them in C.
+            headers=Defaults(config.headers, self.default_headers).headers,
+            cookie_jar=_NoCookies(),
+            trust_env=config.trust_env,
+        )
+        self.connector.policy_session = self._session
+        for session in (self.session, self._session):
+            switch_off_own_retry(session)
+        self._limits: Limits | None = None
+        self._timeout = aiohttp.ClientTimeout()
 
     @property
     def open_connections(self) -> int:
@@ -77,39 +87,57 @@ class AiohttpWire:
     def discarded(self) -> int:
         return self.connector.discarded
 
-    async def send(self, call: Call) -> aiohttp.ClientResponse:
-        hop = call.hop
-        data = None
-        if hop.body is not None:
-            try:
-                data = hop.body.payload()
-            except OSError as error:
-                raise BodyFailed(f"the body's file cannot be opened: {error.strerror}") from error
-        options = call.options
-        if hop.method in _WITH_DEFAULT_TYPE and (hop.body is None or hop.leaves_out("content-type")):
-            options = {**options, "skip_auto_headers": ("Content-Type",)}
+    async def exchange(self, request: Request, trip: Trip) -> AiohttpAnswer:
+        before = present_exchange.set(Exchange(request, trip))
         try:
-            return await self.session.request(
-                hop.method,
-                hop.url,
-                headers=hop.headers,
-                data=data,
-                timeout=call.timeout if call.ends_at is None else call.time_left_of_stream(call.ends_at),
-                allow_redirects=False,
-                **options,
+            options: dict[str, Any] = {}
+            if not request.only_defaults:
+                options = _headers_and_body(request)
+            elif request.method in _WITH_DEFAULT_TYPE and "Content-Type" not in request.defaults.headers:
+                options = _NO_DEFAULT_TYPE
+            if request.proxy is not None or not request.verify:
+                options = options | self._way(request)
+            if request.limits is not self._limits:  # those of the client, nearly always
+                self._limits, self._timeout = request.limits, _as_timeout(request.limits)
+            response = await self._session.request(
+                request.method, request.url, timeout=self._timeout, allow_redirects=False, **options
             )
+            return AiohttpAnswer(response, request, trip, self.connector)
+        except NetworkError:
+            raise
+        except FAILURES as error:
+            failure = wire_error(error, request, trip, self.connector.closed)
         except UNEXPECTED as error:
-            if not call.connected:
+            if not trip.request_left:
                 raise
-            failure = unreadable(error, call)
-        # Raised outside of the except block: inside, its __context__ would hold what its __cause__ was cleaned of.
+            failure = unreadable(error)
+        except asyncio.CancelledError as error:
+            # aiohttp's pool, when it is closed, cancels the future that a task waits for, and not the task.
+            task = asyncio.current_task()
+            if not self.connector.closed or task is None or task.cancelling():
+                raise
+            failure = WireError("closed", cause=error)
+        finally:
+            present_exchange.reset(before)
+        # Not inside of the except block: there its __context__ would hold what its cause was cleaned of.
         raise failure
 
-    async def close(self, timeout: float) -> None:
+    def _way(self, request: Request) -> dict[str, Any]:
+        """How the server is reached, where that is not as for most requests."""
+        options: dict[str, Any] = {}
+        if request.proxy is not None:
+            options["proxy"] = request.proxy
+        if not request.verify:
+            options["ssl"] = unverified(self._config)
+        return options
+
+    async def close(self, seconds: float) -> None:
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(seconds):
+                    await self._session.close()
                     await self.session.close()
+                    await self.connector.close()
                     await self.connector.all_closed()
         finally:
             for transport in self.connector.open_transports():
@@ -125,14 +153,39 @@ class AiohttpWire:
         for transport in self.connector.open_transports():
             with contextlib.suppress(RuntimeError):  # its loop is closed: the collector ends what is left
                 transport.abort()
-        # Otherwise session and connector each complain once more.
+        # Otherwise sessions and connector each complain once more.
+        self._session.detach()
         self.session.detach()
         if close := getattr(self.connector, "_close", None):
             close()
 
 
-# What opens the wire of a client; `pepperpy.network.testing` puts its own here.
-make_wire: Callable[[HTTPConfig, CookieJar], Wire] = AiohttpWire
+class _NoCookies(aiohttp.DummyCookieJar):
+    _nothing: SimpleCookie = SimpleCookie()
+
+    def filter_cookies(self, request_url: URL) -> SimpleCookie:
+        return self._nothing  # aiohttp adds to it only what it is given as `cookies`
+
+
+# What opens the transport of a client; `pepperpy.network.testing` puts its own here.
+make_transport: Callable[[HTTPConfig, CookieJar], Transport] = AiohttpTransport
+
+
+def _headers_and_body(request: Request) -> dict[str, Any]:
+    """What aiohttp is given of a request that has more than the defaults."""
+    headers = request.headers
+    options: dict[str, Any] = {"headers": headers, "data": request.payload}
+    if "Transfer-Encoding" in headers:
+        # aiohttp announces chunks by itself, and accepts no other announcement.
+        options["headers"] = headers = headers.copy()
+        del headers["Transfer-Encoding"]
+    if request.method in _WITH_DEFAULT_TYPE and "Content-Type" not in headers:
+        options |= _NO_DEFAULT_TYPE
+    return options
+
+
+def _as_timeout(limits: Limits) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=limits.queue, sock_connect=limits.connect, sock_read=limits.read)
 
 
 def verified(config: HTTPConfig) -> Any:

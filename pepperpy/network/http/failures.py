@@ -1,0 +1,100 @@
+"""What becomes of a failed exchange: the error for the caller, and whether trying again may help."""
+
+from __future__ import annotations
+
+from pepperpy.network.backoff import may_pass
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    IncompleteReadError,
+    InvalidRequestError,
+    NetworkError,
+    NetworkTimeoutError,
+    PoolTimeoutError,
+    ProtocolError,
+    ProxyError,
+    TLSError,
+    UploadError,
+)
+from pepperpy.network.http.call import Call
+from pepperpy.network.http.redirects import location_of
+from pepperpy.network.http.response import redirect_error
+from pepperpy.network.http.transport import Kind, WireError
+from pepperpy.network.tcp.tunnel import PASSING_STATUSES
+
+_ERRORS: dict[Kind, type[NetworkError]] = {
+    "dns": ConnectError,
+    "refused": ConnectError,
+    "connect_timeout": NetworkTimeoutError,
+    "queue_timeout": PoolTimeoutError,
+    "read_timeout": NetworkTimeoutError,
+    "write_timeout": NetworkTimeoutError,
+    "tls": TLSError,
+    "proxy": ProxyError,
+    "reset": ConnectionLostError,
+    "no_answer": ConnectionLostError,
+    "malformed": ProtocolError,
+    "truncated": IncompleteReadError,
+    "bad_encoding": ProtocolError,
+    "closed": ClosedError,
+    "bad_url": InvalidRequestError,
+    "unsendable": InvalidRequestError,
+    "body_failed": UploadError,
+    "other": NetworkError,
+}
+
+# The setting that `details["limit"]` names.
+_LIMITS: dict[Kind, str] = {
+    "connect_timeout": "connect_timeout",
+    "queue_timeout": "max_connections",
+    "read_timeout": "read_timeout",
+    "write_timeout": "write_timeout",
+}
+
+
+def failure_of(error: WireError | NetworkError | TimeoutError, call: Call) -> NetworkError:
+    """The error to raise for what ended an attempt, or the reading of a body. `__cause__` shows no secret.
+
+    Args:
+        error: What the transport raised; or `TimeoutError`: the time of the attempt was over.
+    """
+    if call.body is not None and call.body.failure is not None:
+        # Whatever was raised is a consequence of it.
+        return call.error(UploadError, str(call.body.failure), call.body.failure.__cause__)
+    if isinstance(error, WireError):
+        return _of_the_wire(error, call)
+    if isinstance(error, NetworkError):
+        # What is raised far below the call knows nothing of it.
+        error.details = call.facts() | error.details
+        return error
+    if call.phase == "queue":
+        return _of_the_wire(WireError("queue_timeout", cause=error), call)
+    limit = "deadline" if (left := call.time_left) is not None and left <= 0.01 else "timeout"
+    return call.error(NetworkTimeoutError, f"timed out ({limit})", error, limit=limit)
+
+
+def _of_the_wire(error: WireError, call: Call) -> NetworkError:
+    kind, details = error.kind, error.details
+    if kind == "bad_url" and call.history:
+        _, last = call.history[-1]
+        location = location_of(last.status, last.headers) or ""
+        return redirect_error("redirected to a URL that cannot be used", location, call, error.cause)
+    if kind in _LIMITS:
+        details = {"limit": _LIMITS[kind], **details}
+    return call.error(_ERRORS[kind], error.text, error.cause, **details)
+
+
+def may_help(error: NetworkError) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, (TLSError, PoolTimeoutError)):
+        return False
+    if isinstance(error, NetworkTimeoutError):
+        # A `timeout` that has passed was the caller's own limit; a silent peer may be another one next time.
+        return error.details.get("limit") in ("connect_timeout", "read_timeout", "write_timeout")
+    if isinstance(error, ConnectError):
+        if (status := error.details.get("status")) is not None:  # the proxy's
+            return status in PASSING_STATUSES
+        cause = error.__cause__
+        return cause is not None and may_pass(cause)
+    return isinstance(error, (ConnectionLostError, IncompleteReadError))
