@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/_core/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test fast map check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard clean
+.PHONY: demo test fast map check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard annotate clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -87,6 +87,12 @@ bench-ratios: $(VENV)/installed-test servers
 bench-guard: $(VENV)/installed-test
 	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory debian PACKAGES=valgrind
 	$(BIN)/python benchmarks/guard.py $(ARGS)
+
+# Cython's report of the core, build/annotate/*.html: the yellower a line, the more of it goes through Python's C API.
+annotate: $(VENV)/installed
+	$(BIN)/pip install --quiet setuptools 'Cython>=3.1'
+	NET_ANNOTATE=1 $(BIN)/python setup.py --quiet --version
+	cp build/annotate/cython/ext/pepperpy/network/_core/*.html build/annotate
 
 $(VENV)/installed: $(SOURCES) | build-needs
 	$(PYTHON) -m venv $(VENV)

@@ -6,11 +6,13 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 # NET_DEBUG=1 builds with bounds checks and assertions, for the test suite; NET_SANITIZE=1 also with AddressSanitizer
-# and UndefinedBehaviorSanitizer, whose libraries are then to be preloaded (Makefile).
+# and UndefinedBehaviorSanitizer, whose libraries are then to be preloaded (Makefile); NET_ANNOTATE=1 writes Cython's
+# report of each module instead.
 SANITIZE = bool(os.environ.get("NET_SANITIZE"))
 DEBUG = SANITIZE or bool(os.environ.get("NET_DEBUG"))
+ANNOTATE = bool(os.environ.get("NET_ANNOTATE"))
 # A folder for each: neither Cython nor setuptools notices that directives or flags have changed.
-BUILD = "build/sanitize" if SANITIZE else "build/debug" if DEBUG else "build"
+BUILD = "build/annotate" if ANNOTATE else "build/sanitize" if SANITIZE else "build/debug" if DEBUG else "build"
 # Those with a .pxd, which others are compiled against; and those that are only imported.
 SHARED = (
     *("destination", "endpoint", "framer", "http_head", "input_stream", "receive_buffer", "receiver", "send_queue"),
@@ -56,6 +58,7 @@ setup(
         include_path=["ext"],
         build_dir=f"{BUILD}/cython",
         compiler_directives=directives,
+        annotate=ANNOTATE,
     ),
     options={"build": {"build_base": BUILD}},
 )

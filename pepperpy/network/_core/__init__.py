@@ -19,6 +19,7 @@
       waiter.pyx              what a task that waits awaits
         running.h             which task and context the interpreter runs now
     status.pxd                what the functions of these modules return
+    directions.py             what callers use of a direction, and stand-ins have too
 
 A `.pxd` lists the fields of its class with a comment each. The core takes a configuration as it is given, and does not
 import its module.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Literal
 
+from pepperpy.network._core.directions import Sending
 from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
 from pepperpy.network._core.framer import Framer
 from pepperpy.network._core.python_framers import FeedFramer, PythonFramer
 from pepperpy.network.checks import BytesLike, Default, Timeout
-from pepperpy.network.link import Link, Sending
+from pepperpy.network.link import Link
 from pepperpy.network.messages.codecs import (
     NO_MESSAGE,
     Codec,

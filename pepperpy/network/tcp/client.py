@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterab
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
+from pepperpy.network._core.directions import Receiving, Sending
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import BytesLike, Default, Timeout
 from pepperpy.network.config import NetworkConfig, check_config
 from pepperpy.network.errors import NetworkError
 from pepperpy.network.lazy_types import LazyGeneric
-from pepperpy.network.link import Link, Receiving, Sending
+from pepperpy.network.link import Link
 from pepperpy.network.tcp.client_link import ClientLink
 from pepperpy.network.tcp.stats import NetworkStats, stats_of
 from pepperpy.network.tls import TLSInfo
