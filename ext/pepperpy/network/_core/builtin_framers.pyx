@@ -1,7 +1,7 @@
-"""Where a message ends by its length or by a separator. `messages/codecs.py` names and documents them.
+"""Framers for messages that end by a length or by a separator. `messages/codecs.py` documents the codecs.
 
-A message is the frame without what frames it: without its length field, its separator (unless kept), its netstring's
-digits and comma. Nothing is trusted: see framer.pyx for how sizes are checked.
+A message is its frame without the length field, the separator (unless kept), or the digits and the comma of a
+netstring. Nothing that a peer sends is trusted: framer.pyx says how sizes are checked.
 """
 
 cimport cython
@@ -16,7 +16,7 @@ cdef extern from "Python.h":
 cdef enum:
     # 64 bits in groups of 7 (protobuf's encoding, "Base 128 Varints").
     LONGEST_VARINT = 10
-    # Digits of the largest number of 64 bits; a netstring's may be discarded without an end, but not longer.
+    # Digits of the largest number of 64 bits. A netstring with such a length can be discarded; more digits are malformed.
     LONGEST_NUMBER = 20
 
 
@@ -28,7 +28,7 @@ cdef class LengthFramer(Framer):
         Py_ssize_t _width            # of the field, 0 for a varint
         Py_ssize_t _adjust
         bint _little
-        Py_ssize_t _rest             # where it starts in the frame that was found
+        Py_ssize_t _rest             # where the rest starts in the frame that was found
 
     def __cinit__(self, limit, Py_ssize_t width, bint little, Py_ssize_t offset, Py_ssize_t adjust):
         self._width = width
@@ -113,19 +113,19 @@ cdef class FixedFramer(Framer):
 
 @cython.final
 cdef class SeparatorFramer(Framer):
-    """A message ends where the first of the separators ends; the longest that ends there is its separator.
+    """A message ends where the first separator in the stream ends. If several end there, the longest is its separator.
 
-    With `any_newline` the separators are CR and LF, and an LF right behind a CR belongs to it, whenever it comes.
+    With `any_newline` the separators are CR and LF, and an LF right behind a CR belongs to the CR, whenever it comes.
     """
     cdef:
-        tuple _separators            # of bytes, the longest first; none of them can be found inside of another but at its end
-        bytes _only                  # the separator, if there is one only
+        tuple _separators            # of bytes, the longest first; none contains another, except at its end
+        bytes _only                  # the separator, if there is only one
         Py_ssize_t _longest
         bint _is_last[256]           # whether a separator ends with this byte
         bint _keep
         bint _skip_blank
         bint _any_newline
-        bint _discarding             # while unfinished: up to a separator; otherwise an LF, if it is there
+        bint _discarding             # while unfinished: everything up to a separator; False: an LF, if it comes
         Py_ssize_t _size             # of the message that was found
 
     def __cinit__(self, limit, tuple separators, bint keep, bint skip_blank, bint any_newline=False):
@@ -145,14 +145,14 @@ cdef class SeparatorFramer(Framer):
             self._is_last[<unsigned char>PyBytes_AS_STRING(separator)[len(separator) - 1]] = True
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
-        # `scanned`: no separator ends within so many bytes.
+        # `scanned`: no separator ends within the first so many bytes.
         cdef Py_ssize_t size         # of the separator
 
         self.scanned = scanned
         size = self._find(data, n)
         if not size:
             self.wanted = n + 1
-            # The earliest end would be that of one byte more.
+            # A separator could end with the next byte at the earliest.
             if n >= self.limit + self._longest:
                 self.declared = None
                 return Look.TOO_LARGE
@@ -167,7 +167,7 @@ cdef class SeparatorFramer(Framer):
 
     cdef object message(self, const char* data):
         if self._keep:
-            # Of CR LF only the CR: whether the LF has come yet makes no difference.
+            # Keep only the CR of CR LF: so it makes no difference whether the LF has come yet.
             return PyBytes_FromStringAndSize(data, self._size + 1 if self._any_newline else self.end)
         return PyBytes_FromStringAndSize(data, self._size)
 
@@ -188,13 +188,13 @@ cdef class SeparatorFramer(Framer):
         return Look.MORE if self.unfinished else Look.SKIP
 
     cdef void _discard_all(self, Py_ssize_t n) noexcept:
-        # But for what may be the beginning of a separator.
+        # All but the last bytes, which may be the beginning of a separator.
         self.end = max(0, n - self._longest + 1)
         self.unfinished = self._discarding = True
 
     cdef Py_ssize_t _find(self, const char* data, Py_ssize_t n) noexcept:
-        # From `scanned` on: the separator's size and `end`, or 0. Either way `scanned`: right before the last byte of what
-        # was found.
+        # Searches from `scanned` on. Returns the size of the separator and sets `end`, or returns 0. Then `scanned` is the
+        # index of the separator's last byte, or `n`.
         cdef Py_ssize_t size
 
         if self._only is not None:
@@ -265,11 +265,10 @@ cdef class NetstringFramer(Framer):
             if i == 1 and data[0] == c"0":
                 self.fault = "the length of a netstring has a leading zero"
                 return Look.MALFORMED
-            # No overflow: `size` was within the limit before, which is a quarter of the largest number ...
+            # No overflow: before this digit `size` was within the limit, a quarter of the largest number.
             if size > self.limit // 10 or size * 10 + (data[i] - c"0") > self.limit:
                 self.declared = None
                 return Look.TOO_LARGE
-            # ... and grows by one digit.
             size = size * 10 + (data[i] - c"0")
             i += 1
         if i == n:
@@ -298,7 +297,7 @@ cdef class NetstringFramer(Framer):
         if i == n:
             self.wanted = n + 1
             return Look.MORE
-        # Its comma is discarded with it, unseen.
+        # The comma is discarded too, without a check.
         return self.skip(i + 1 + int(data[:i]) + 1, n)
 
     cdef object message(self, const char* data):

@@ -10,7 +10,7 @@ So no pointer is kept across it, and bytes that somebody else has taken meanwhil
 cimport cython
 from pepperpy.network._core.destination cimport Destination
 from pepperpy.network._core.endpoint cimport Endpoint
-from pepperpy.network._core.framer cimport Framer, Look, words_of
+from pepperpy.network._core.framer cimport Framer, Look, text_of
 from pepperpy.network._core.receive_buffer cimport ReceiveBuffer
 from pepperpy.network._core.receiver cimport Receiver
 from pepperpy.network._core.status cimport Status
@@ -253,7 +253,7 @@ cdef class FrameReader:
         except Exception as error:
             self._check(receiver, position)
             failure = receiver.endpoint.error(
-                DecodeError, f"message cannot be decoded: {words_of(error)}", "receive", None, error
+                DecodeError, f"message cannot be decoded: {text_of(error)}", "receive", None, error
             )
             failure.content = content
             receiver.buffer.discard(end)

@@ -2,35 +2,35 @@ from pepperpy.network._core.receive_buffer cimport ReceiveBuffer, Searcher
 
 
 cdef enum Look:
-    # What locate() says of the bytes that it was shown.
+    # The answer of locate().
     ERROR = -1    # an exception is set
-    MORE          # no complete message: `wanted` bytes are worth another look
+    MORE          # no complete message yet: look again at `wanted` bytes
     FOUND         # a message, which ends at `end`
     SKIP          # the first `end` bytes are no message
-    TOO_LARGE     # a message beyond `limit`; its `declared` size, if it is known
-    MALFORMED     # no message and never one: `fault`, and `cause` if there is one
+    TOO_LARGE     # a message beyond `limit`; `declared` has its size, if that is known
+    MALFORMED     # the bytes will never be a message: `fault` says why, `cause` may have an exception
 
 
 cdef class Framer(Searcher):
-    """Where one message ends in a stream of bytes. Knows no connection; consumes nothing."""
+    """Finds where one message ends in a stream of bytes. It knows no connection, and consumes nothing."""
     cdef:
-        bint runs_python             # inside of locate()
+        bint runs_python             # whether locate() runs Python code
         Py_ssize_t limit             # bytes of the longest message, at most LARGEST
-        # What the last locate() found, counted from where it was shown; see Look.
+        # What the last locate() found; see Look. Offsets count from the start of its `data`.
         Py_ssize_t end
         Py_ssize_t wanted
-        # With MORE: if `lead` is not 0, `wanted` is the whole frame, and the message is its first `copied` bytes and all that
-        # is behind the first `lead`.
+        # With MORE: if `lead` is not 0, `wanted` is the size of the whole frame. The message is the frame's first `copied`
+        # bytes and everything behind its first `lead` bytes.
         Py_ssize_t lead
         Py_ssize_t copied
-        # With FOUND and SKIP: what comes next may belong to it as well; pass_over() is asked about that, not locate().
+        # With FOUND and SKIP: whether bytes that are still to come belong to it too. Then ask pass_over() first.
         bint unfinished
-        Py_ssize_t left              # ... so many bytes of it, in the framers that know
-        double pause                 # with MORE: seconds until another look is due, with whatever has come; 0: none is
+        Py_ssize_t left              # how many such bytes, in the framers that know
+        double pause                 # with MORE: seconds after which to look again, whatever has come; 0: do not
         object declared              # int or None
         str fault
         object cause
-        # How far the next look at the same bytes need not look again.
+        # How many bytes the next look at the same bytes may leave out.
         Py_ssize_t scanned
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR
@@ -45,4 +45,4 @@ cdef class Framer(Searcher):
     cdef str subject(self)
 
 
-cdef str words_of(object error)
+cdef str text_of(object error)

@@ -1,12 +1,13 @@
-"""The base of all framers: how one is asked where a message ends.
+"""The base of all framers: how to ask one where a message ends.
 
-`locate()` looks at bytes that somebody else owns and says where the first message in them ends; `message()`, right
-after it, makes that message out of the same bytes. Neither consumes anything, so the same question gets the same
-answer until somebody does. What has been consumed may be `unfinished`: the rest of a message that is discarded, or the
-newline behind a carriage return, is still to come. Then `pass_over()` is asked first, each time with what has come. What need not be looked at again is remembered with the buffer, next to the position of
-its searches for a separator, and so it stays true whatever other receives take out of the same buffer in between.
+`locate()` looks at bytes that somebody else owns, and says where the first message in them ends. `message()`, called
+right after it, makes that message from the same bytes. Neither consumes anything, so the same question gets the same
+answer until somebody consumes bytes. What was consumed may be `unfinished`: the rest of a message that is discarded, or
+the newline behind a carriage return, is still to come. Then `pass_over()` is asked first, each time with what has come.
+The buffer remembers which bytes need no second look, next to the position of its searches for a separator. So that
+stays true, whatever other receives take from the buffer in between.
 
-Sizes that a peer declares are compared with `limit` before anything is computed with them: no more memory is ever
+Sizes that a peer declares are compared with `limit` before anything is computed with them. No more memory is ever
 allocated than bytes have arrived. `limit` is at most LARGEST, which leaves room for every sum.
 """
 
@@ -33,29 +34,30 @@ cdef class Framer(Searcher):
         raise NotImplementedError
 
     cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
-        # Right after TOO_LARGE: the message is to be discarded. SKIP: what is on hand of it is its first `end` bytes. MORE and
-        # MALFORMED: as from locate().
+        # Called right after TOO_LARGE, to discard the message. SKIP: the first `end` bytes belong to it. MORE and MALFORMED:
+        # as from locate().
         raise NotImplementedError
 
     cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept:
-        # SKIP: with these first `end` bytes (or none) it is finished. MORE: and it is still unfinished. Its caller consumes them.
+        # The first `end` bytes (maybe none) belong to what is unfinished, and the caller consumes them. SKIP: it is finished
+        # with them. MORE: it is still unfinished.
         self.end = min(self.left, n)
         self.left -= self.end
         return Look.MORE if self.left else Look.SKIP
 
     cdef Look skip(self, object size, Py_ssize_t n) except Look.ERROR:
-        # SKIP of a frame of `size` bytes, of which `n` are on hand.
+        # The answer SKIP for a frame of `size` bytes, of which `n` have arrived.
         self.end = min(size, n)
         self.left = min(size - self.end, LARGEST)
         self.unfinished = self.left > 0
         return Look.SKIP
 
     cdef bint is_nothing(self, const char* data, Py_ssize_t n) noexcept:
-        # Whether these bytes, which are no whole message, may be left at the end of the stream.
+        # Whether the stream may end with these bytes, which are no whole message.
         return False
 
     cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR:
-        # locate() in what a connection has on hand.
+        # locate() in the unread bytes of a connection.
         cdef Look found
 
         buffer.search_for(self)
@@ -64,7 +66,7 @@ cdef class Framer(Searcher):
         return found
 
     cdef Py_ssize_t bytes_wanted(self, ReceiveBuffer buffer) noexcept:
-        # 0 where there is a message, or where only the reader may look, because that runs Python code.
+        # 0 if there is a message, or if looking runs Python code, which only the reader may do.
         try:
             if self.runs_python or self.look(buffer) != Look.MORE:
                 return 0
@@ -73,16 +75,16 @@ cdef class Framer(Searcher):
         return self.wake_at(buffer.length)
 
     cdef Py_ssize_t wake_at(self, Py_ssize_t n) noexcept:
-        # How many bytes are to be on hand when the reader is woken, after a look at `n` that wants more.
+        # The number of unread bytes at which to wake the reader, after a look at `n` bytes that wants more.
         if self.lead and self.wanted - n >= OWN_MEMORY_FROM:
-            # The beginning of a large message: the reader then gets memory that grows to all of it (Destination).
+            # Wake it at the beginning of a large message: it lends memory that grows to the whole of it (Destination).
             return min(self.wanted // 2, OWN_MEMORY_FROM // 4)
         return self.wanted
 
     def decode(self, bytes data not None, Py_ssize_t start):
-        """The message that begins at `start`, and where it ends; or how many bytes from `start` on are needed for one.
+        """The message that begins at `start`, and where it ends; or how many bytes from `start` on it needs at least.
 
-        Without a connection. The number may still be too small: it is what is known by now.
+        It works without a connection.
         """
         cdef Py_ssize_t at = start
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
@@ -106,13 +108,13 @@ cdef class Framer(Searcher):
         return "message" if self.declared is None else f"message of {self.declared} bytes"
 
 
-cdef str words_of(object error):
-    # Of an exception that a codec raised: never empty. A ValueError explains itself, of others the class does.
-    # It may quote the peer.
+cdef str text_of(object error):
+    # The text of an exception that a codec raised; never empty, and printable, because it may quote the peer. A ValueError
+    # explains itself; others begin with their class.
     try:
-        words = printable(str(error), 500)
+        text = printable(str(error), 500)
     except Exception:
-        words = ""
+        text = ""
     if isinstance(error, ValueError):
-        return words or type(error).__name__
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,30 +1,30 @@
-"""Where a message ends by the rule of a user's codec, written in Python. `messages/codecs.py` says what such a codec has."""
+"""Framers that ask a user's codec, written in Python, where a message ends. `messages/codecs.py` describes such codecs."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.time cimport monotonic
 
-from pepperpy.network._core.framer cimport Framer, Look, words_of
+from pepperpy.network._core.framer cimport Framer, Look, text_of
 
 from pepperpy.network.errors import NetworkError
 
 cdef extern from *:
     """
-    /* From so many bytes on that an answer of "I do not know" has cost, the next question waits; see OwnFramer._put_off().
-       Below, asking costs less than waiting. Arbitrary. */
+    /* Bytes of an unfinished message from which on a codec that does not know its size is asked less often; see
+       PythonFramer._put_off(). Below that, asking costs less than waiting. Arbitrary. */
     #define SLOW_FROM (64 * 1024)
     """
     const Py_ssize_t SLOW_FROM
 
 
 cdef class OwnFramer(Framer):
-    """What both kinds have in common: a copy of what is on hand, which codecs may keep, and the sense of their answers."""
+    """What both kinds share: a copy of the unread bytes, which codecs may keep, and the reading of their answers."""
     cdef:
-        object _no_message           # what an answer has in place of a message that is none
-        str _method                  # of the codec, for messages of errors
-        bytes _seen                  # its last bytes are the first `scanned` on hand; None: to be copied anew
+        object _no_message           # stands in an answer for bytes that are no message
+        str _method                  # the codec's method, for error messages
+        bytes _seen                  # the last copy: it ends with the first `scanned` unread bytes; None: copy again
         object _message
-        bint _knows_nothing          # its last answer was None
+        bint _knows_nothing          # whether its last answer was None
 
     def __cinit__(self, limit, *args):
         self.runs_python = True
@@ -34,7 +34,8 @@ cdef class OwnFramer(Framer):
         return message
 
     cdef bint is_nothing(self, const char* data, Py_ssize_t n) noexcept:
-        # Of text, line ends alone are no message that was cut off. Who counts bytes has answered with a number.
+        # A text protocol may end with line ends: they are no message that was cut off. A codec that answered with a number
+        # counts bytes, and expects more.
         cdef Py_ssize_t i
 
         if not self._knows_nothing:
@@ -45,12 +46,12 @@ cdef class OwnFramer(Framer):
         return True
 
     cdef Look _fail(self, object error) noexcept:
-        self.fault = f"{self._method}() of the codec: {words_of(error)}"
+        self.fault = f"{self._method}() of the codec: {text_of(error)}"
         self.cause = error
         return Look.MALFORMED
 
     cdef Look _judge(self, object answer, Py_ssize_t start, Py_ssize_t given, Py_ssize_t before) except Look.ERROR:
-        # `answer` to `given` bytes, which begin at the index `start`, behind `before` bytes of the same message.
+        # `answer` is about `given` bytes, which begin at the index `start`, behind `before` bytes of the same message.
         cdef Py_ssize_t n = before + given
         cdef Py_ssize_t least = start if before else start + 1
 
@@ -86,11 +87,11 @@ cdef class OwnFramer(Framer):
 
 @cython.final
 cdef class PythonFramer(OwnFramer):
-    """Asks the `decode` of a codec, with all that is on hand of a message, again and again."""
+    """Asks the `decode` of a codec, again and again, with all unread bytes."""
     cdef:
         object _decode
-        Py_ssize_t _put_off_at       # bytes on hand when the wait for a quarter more began; 0: there is none
-        int _put_off_times           # since then
+        Py_ssize_t _put_off_at       # unread bytes when the wait for a quarter more began; 0: there is no such wait
+        int _put_off_times           # answers since then
 
     def __cinit__(self, limit, decode, no_message):
         self._decode = decode
@@ -98,7 +99,7 @@ cdef class PythonFramer(OwnFramer):
         self._method = "decode"
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
-        # `data` is copied first of all: `decode`, and the end of a message that nobody took, may run anything.
+        # Copy `data` first: `decode`, and the destructor of a message that nobody took, may run any code.
         cdef Py_ssize_t start
         cdef bytes seen = self._seen
         cdef double began
@@ -129,11 +130,11 @@ cdef class PythonFramer(OwnFramer):
         return found
 
     cdef void _put_off(self, Py_ssize_t n, Py_ssize_t scanned, double seconds) noexcept:
-        # Who does not know how much is missing is asked again when a quarter more has come, or after as long as the answers
-        # since the last quarter took: so they cost half of the time at most, and less and less of it where bytes only drip
-        # (otherwise a peer that sends one now and then, behind many, keeps half a processor busy: measured). A message that
-        # is whole waits no longer than those answers took. Each message begins anew: also where somebody else has taken the
-        # one before, or its connection is gone, and less has been seen of this one.
+        # A codec that does not know how much is missing is asked again when a quarter more has come, or after as long as its
+        # answers since the last quarter took. So the answers take at most half of the time, and less if bytes only drip;
+        # otherwise a peer that sends many bytes, and then one now and then, keeps half a processor busy (measured). A
+        # complete message waits no longer than those answers took. Each message begins anew, also if somebody else has taken
+        # the one before, or its connection is gone: then fewer bytes of this one have been seen.
         if scanned < self._put_off_at or n >= self._put_off_at + self._put_off_at // 4:
             self._put_off_at = n
             self._put_off_times = 0
@@ -144,15 +145,15 @@ cdef class PythonFramer(OwnFramer):
 
 @cython.final
 cdef class FeedFramer(OwnFramer):
-    """Feeds the decoder of a codec, which keeps state: it is given each byte of a message once.
+    """Feeds the decoder of a codec, which keeps state: it gets each byte of a message once.
 
-    The bytes stay unread until the message is whole, so a receive that is cancelled has taken nothing. Where somebody else
-    takes one of them, a new decoder begins with the rest.
+    The bytes stay unread until the message is complete, so a cancelled receive has taken nothing. If somebody else takes
+    some of them, a new decoder begins with the rest.
     """
     cdef:
         object _make_decoder
-        object _feed                 # of the decoder of the first message on hand; None: it has been given nothing
-        Py_ssize_t _fed              # bytes
+        object _feed                 # the method of the first message's decoder; None: there is no decoder yet
+        Py_ssize_t _fed              # bytes that it has been given
 
     def __cinit__(self, limit, make_decoder, no_message):
         self._make_decoder = make_decoder
@@ -160,8 +161,8 @@ cdef class FeedFramer(OwnFramer):
         self._method = "feed"
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
-        # `data` is copied first of all, as above. `scanned` is another number than `_fed` once somebody has taken bytes, or
-        # looked for something else.
+        # Copy `data` first, as above. `scanned` differs from `_fed` if somebody has taken bytes, or searched for something
+        # else.
         cdef bytes seen = self._seen
         cdef object feed = self._feed
         cdef Py_ssize_t fed = self._fed if feed is not None and scanned == self._fed else 0

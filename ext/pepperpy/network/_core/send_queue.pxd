@@ -4,20 +4,20 @@ from pepperpy.network._core.status cimport Status
 
 
 cdef class SendQueue:
-    """Bytes accepted and not yet handed on, in order. What it holds can no longer change."""
+    """Accepted bytes that have not left yet, in order. They can no longer change."""
     cdef:
-        # Oldest first: large `bytes` by reference, and runs of small ones sealed into one. They are [_first, _end) of
-        # _chunks, which owns a reference to each. No list: one allocates where it shrinks, when bytes have left already.
+        # The oldest first: large `bytes` by reference, and runs of small ones joined to one. They are [_first, _end) of
+        # _chunks, which owns a reference to each. Not a list: that may allocate when it shrinks, after bytes have left.
         PyObject** _chunks
         Py_ssize_t _first
         Py_ssize_t _end
         Py_ssize_t _capacity
-        Py_ssize_t _offset           # bytes of the first that are already gone
-        # The newest small messages, still open for more. Invariant: younger than every chunk.
+        Py_ssize_t _offset           # how many bytes of the first chunk have left
+        # The newest small messages, to which more are appended. Invariant: newer than every chunk.
         char* _tail
         Py_ssize_t _tail_length
         Py_ssize_t _tail_capacity
-        readonly Py_ssize_t length   # bytes, in all
+        readonly Py_ssize_t length   # bytes in all
 
     cdef Status append(self, bytes data) except Status.ERROR
     cdef Status append_all(self, list messages) except Status.ERROR

@@ -1,8 +1,8 @@
-"""Bytes that wait to leave. Knows a file descriptor at most; when to send is the protocol's affair.
+"""Bytes that wait to leave. The queue knows at most a file descriptor; the sender decides when to send.
 
-Small messages are copied side by side into one tail, so that a burst of them leaves as one write. Large ones
-are kept by reference, which is safe because only immutable `bytes` come in here: a transport may keep what it
-is given for long, and since 3.12 asyncio does not copy it (CPython gh-91166, measured in both loops).
+Small messages are copied side by side into one tail, so that a burst of them leaves as one write. Large ones are kept
+by reference. That is safe because the queue takes only immutable `bytes`: a transport may keep what it is given for
+long, and asyncio does not copy it since 3.12 (CPython gh-91166, measured in both loops).
 """
 
 cimport cython
@@ -24,8 +24,8 @@ cdef extern from "platform.h":
 
 cdef extern from *:
     """
-    /* Messages below this are copied: up to here a memcpy costs less than a reference in the queue
-       plus one more piece for the kernel. Arbitrary; measure with `make bench ARGS="-k send_"`. */
+    /* Bytes below which a message is copied: a memcpy costs less than a reference in the queue and one more
+       piece for the kernel. Arbitrary; measure with `make bench ARGS="-k send_"`. */
     #define SMALL_MESSAGE (8 * 1024)
     #define SMALLEST_TAIL 512
     #define FEWEST_CHUNKS 8
@@ -42,7 +42,7 @@ cdef class SendQueue:
         PyMem_RawFree(self._chunks)
 
     cdef Status append(self, bytes data) except Status.ERROR:
-        # Whole or, on an error, not at all.
+        # Appends all of `data`; on an error nothing.
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
 
         if n >= SMALL_MESSAGE:
@@ -54,7 +54,7 @@ cdef class SendQueue:
         return Status.OK
 
     cdef Status append_all(self, list messages) except Status.ERROR:
-        # Likewise: all of the `bytes` in `messages` or, on an error, none.
+        # Appends all `bytes` in `messages`; on an error none.
         cdef Py_ssize_t length = self.length
         cdef Py_ssize_t chunks
         cdef Py_ssize_t tail
@@ -62,7 +62,7 @@ cdef class SendQueue:
 
         for message in messages:
             if PyBytes_GET_SIZE(message) >= SMALL_MESSAGE:
-                # Now, so that older bytes and these share no chunk.
+                # Seal now, so that older bytes and these share no chunk.
                 self._seal_tail()
                 break
         chunks = self._end - self._first
@@ -80,8 +80,8 @@ cdef class SendQueue:
         return Status.OK
 
     cdef int send_to(self, int fd) noexcept:
-        # Hands the kernel what it takes now. 0, or the errno of a connection that takes nothing any more.
-        # Allocates nothing: what the kernel has taken is out of the queue for certain.
+        # Gives the kernel what it takes now. Returns 0, or the errno of a connection that takes nothing any more.
+        # It allocates nothing, so what the kernel has taken surely leaves the queue.
         cdef:
             send_piece pieces[DIRECT_SEND_MAX_PIECES]
             int count
@@ -110,12 +110,12 @@ cdef class SendQueue:
                 return direct_send_error()
             self._discard(sent)
             if sent < wanted:
-                # The socket's buffer is full; asking once more would only be told so.
+                # The socket's buffer is full: another call would only return EAGAIN.
                 return 0
         return 0
 
     cdef object take_front(self):
-        # The oldest part as one immutable object, for a transport; it leaves the queue. On an error, nothing does.
+        # Takes the oldest chunk out of the queue, as one immutable object for a transport. On an error nothing leaves.
         if self._first == self._end:
             self._seal_tail()
         chunk = <object>self._chunks[self._first]
@@ -184,7 +184,7 @@ cdef class SendQueue:
         return Status.OK
 
     cdef void _discard(self, Py_ssize_t n) noexcept:
-        # The oldest `n` bytes are gone.
+        # Removes the oldest `n` bytes, which have left.
         cdef Py_ssize_t left
 
         assert 0 <= n <= self.length

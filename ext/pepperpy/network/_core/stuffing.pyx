@@ -1,6 +1,6 @@
-"""Messages that end with one byte which is kept out of them: SLIP escapes it, COBS stuffs it.
+"""Framers for messages that end with one byte which does not occur in them: SLIP escapes it, COBS stuffs it.
 
-Nothing at all between two such bytes is no message: RFC 1055 lets senders put one in front of a frame too.
+Two such bytes in a row have no message between them: RFC 1055 lets senders put one in front of a frame too.
 """
 
 cimport cython
@@ -22,11 +22,11 @@ cdef enum:
 cdef class StuffingFramer(Framer):
     cdef:
         unsigned char _delimiter
-        Py_ssize_t _longest          # bytes that the longest message can become, without the delimiter
-        Py_ssize_t _size             # of the message that was found
+        Py_ssize_t _longest          # bytes of the largest frame, without the delimiter
+        Py_ssize_t _size             # bytes of the message that was found
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
-        # `scanned`: so many bytes hold no delimiter.
+        # `scanned`: the first so many bytes have no delimiter.
         cdef const char* at = NULL
 
         if scanned < n:
@@ -66,11 +66,11 @@ cdef class StuffingFramer(Framer):
         return message
 
     cdef Py_ssize_t _measure(self, const unsigned char* data, Py_ssize_t n) noexcept:
-        # Bytes of the message in there, or -1 with its `fault`.
+        # The size of the message in these bytes; or -1, and `fault` is set.
         return -1
 
     cdef void _unstuff(self, const unsigned char* data, Py_ssize_t n, unsigned char* target) noexcept:
-        # Requires _measure() bytes at target.
+        # Writes the message to `target`, which has room for _measure() bytes.
         pass
 
 
@@ -125,12 +125,12 @@ cdef class COBSFramer(StuffingFramer):
         while at < n:
             code = data[at]
             at += code
-            # The block's other bytes, and the zero that it stands for unless it is full ...
+            # A block stands for its other bytes, and for a zero behind them unless it is full.
             size += code - (code == COBS_FULL)
         if at > n:
             self.fault = "a COBS block is longer than its frame"
             return -1
-        # ... or the last.
+        # The last block stands for no zero either.
         return size - (code != COBS_FULL)
 
     cdef void _unstuff(self, const unsigned char* data, Py_ssize_t n, unsigned char* target) noexcept:
@@ -148,7 +148,7 @@ cdef class COBSFramer(StuffingFramer):
 
 
 def cobs_encode(bytes data not None):
-    """`data` in blocks without a zero, each with its length in front; the delimiter is not appended."""
+    """`data` in blocks without a zero, each behind its length. The caller appends the delimiter."""
     cdef:
         Py_ssize_t n = PyBytes_GET_SIZE(data)
         const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(data)
@@ -169,7 +169,7 @@ def cobs_encode(bytes data not None):
             at += COBS_FULL - 1
             run -= COBS_FULL - 1
             if at == end:
-                # A full block needs no other behind it.
+                # Nothing needs to follow a full block.
                 return result[:target - start]
         target[0] = run + 1
         memcpy(target + 1, at, run)

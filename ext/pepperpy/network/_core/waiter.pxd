@@ -2,7 +2,7 @@ from pepperpy.network._core.status cimport Status
 
 
 cdef class Waiter:
-    """What one task awaits on a connection: future-like, for one wake-up, carrying no data."""
+    """What one task awaits on a connection: like a future, for one wake-up, without data."""
     cdef:
         object _loop
         # A task adds exactly one callback, with its context. More callbacks go to a list.
@@ -12,15 +12,15 @@ cdef class Waiter:
         bint _done
         bint _cancelled
         object _cancel_message
-        # Read and set by asyncio's tasks: whether they have seen the waiter being yielded.
+        # asyncio's tasks read and set it: whether they have seen the waiter being yielded.
         public bint _asyncio_future_blocking
-        # The awaiting coroutine has resumed, or was closed: the connection may have another waiter.
+        # Whether the awaiting coroutine has resumed or was closed: then the connection may have another waiter.
         bint left
-        double deadline              # seconds of time.monotonic(), 0 if none
-        double started               # likewise: when the wait began
+        double deadline              # when it times out, in seconds of time.monotonic(); 0 for never
+        double started               # when the wait began, on the same clock
         str phase                    # what the wait is part of, for the error
-        long long target             # for flush(): bytes that must have been handed on
-        object error                 # raised in the awaiting coroutine instead of returning
+        long long target             # for flush(): how many bytes must have left
+        object error                 # raised in the awaiting coroutine; None: it returns
 
     cdef Status wake(self, bint wake_now) except Status.ERROR
     cdef Status fail(self, object error, bint wake_now) except Status.ERROR

@@ -1,12 +1,12 @@
-"""A future for one wake-up, which can run the task that waits without a trip through the loop.
+"""A future for one wake-up, which can run the waiting task without a turn of the loop.
 
-asyncio's tasks accept any future-like object (`_asyncio_future_blocking`, `add_done_callback`, `result`,
-`cancel`). A plain future hands its callbacks to `call_soon`, so that the task runs one loop iteration later.
-Here, where the loop itself has called (data, end, loss, timer) and no task is running, the task's callback runs
-at once, inside the task's own context: 8 % less CPU per round trip at 64 connections, 15 to 40 % less latency at
-one. Anything else (several callbacks, a wake-up out of another task) takes the ordinary road.
+asyncio's tasks accept any object that is like a future (`_asyncio_future_blocking`, `add_done_callback`, `result`,
+`cancel`). A plain future gives its callbacks to `call_soon`, so the task runs one turn of the loop later. If the loop
+itself has called (data, end, loss, timer) and no task is running, a waiter runs the task's callback at once, in the
+task's own context. That takes 8 % less CPU for each round trip at 64 connections, and 15 to 40 % less latency at one.
+In all other cases (several callbacks, a wake-up by another task) it uses `call_soon` too.
 
-A waiter carries no data. The task takes the bytes itself when it runs; so a cancellation in the same tick as the
+A waiter carries no data. The task takes the bytes itself when it runs. So a cancellation in the same turn as the
 wake-up loses nothing.
 """
 
@@ -42,20 +42,20 @@ cdef class Waiter:
     # ---- What the protocol does ----
 
     cdef Status wake(self, bint wake_now) except Status.ERROR:
-        # Ends the wait; the task goes on, at once where that is allowed. If this raises, it waits as before.
+        # Ends the wait; the task goes on, at once with `wake_now` where that is allowed. If this raises, the task still waits.
         if not self._done:
             self._call_back(wake_now)
         return Status.OK
 
     cdef Status fail(self, object error, bint wake_now) except Status.ERROR:
-        # As wake(), but `error` is raised where the task waits.
+        # As wake(), but the task gets `error` where it waits.
         if not self._done:
             self.error = error
             self.wake(wake_now)
         return Status.OK
 
     cdef Status _call_back(self, bint wake_now) except Status.ERROR:
-        # From here on nobody wakes it again, whatever runs meanwhile.
+        # Set first, so that nobody wakes it again, whatever runs meanwhile.
         self._done = True
         try:
             if self._callback is not None:
@@ -73,15 +73,15 @@ cdef class Waiter:
         return Status.OK
 
     cdef int _run_now(self) except -1:
-        # 0 if the task has not run: its context is in use, which only its owner's own trickery can bring about, or there
-        # is no memory to begin.
-        # The task may let go of the connection and of this waiter while it runs.
+        # Runs the task. Returns 0 if it has not run: its context is already entered, which only unusual code of its owner can
+        # cause, or there is no memory to begin.
+        # The task may drop the connection and this waiter while it runs: hold the waiter.
         cdef Waiter alive = self
         cdef PyObject* outside
         loop, callback, context = self._loop, self._callback, self._context
 
-        # What the task runs may be the loop again (nest_asyncio does so), which may find this connection readable: the
-        # handle of that callback is already running, in a context of its own that is entered only once.
+        # The task may run the loop again (nest_asyncio does), and the loop may find this connection readable again. The
+        # handle of that callback is running already, in a context that can be entered only once. So leave that context.
         outside = leave_context()
         try:
             try:
@@ -95,8 +95,8 @@ cdef class Waiter:
                 if isinstance(error, MemoryError) and not alive.left:
                     self._callback, self._context = callback, context
                     return 0
-                # A task lets only KeyboardInterrupt and SystemExit out. uvloop would swallow them here, in a read
-                # callback; out of a loop callback both loops let them end the run.
+                # A task lets out only KeyboardInterrupt and SystemExit. In a read callback uvloop would swallow them. From
+                # a callback of the loop, both loops let them end the run.
                 loop.call_soon(reraise, error)
             finally:
                 PyContext_Exit(context)
@@ -123,7 +123,7 @@ cdef class Waiter:
             self._more_callbacks.append((callback, context))
 
     def remove_done_callback(self, callback):
-        # Part of the protocol of futures (asyncio.wait and others); tasks themselves never call it.
+        # Futures have it for asyncio.wait and others; tasks never call it.
         pending = [] if self._callback is None else [(self._callback, self._context)]
         pending += self._more_callbacks or []
         kept = [pair for pair in pending if pair[0] != callback]
@@ -137,7 +137,7 @@ cdef class Waiter:
         self._cancelled = True
         self._cancel_message = msg
         try:
-            # A task cancels from inside another task or a callback: never run it from here.
+            # Never run the task here: its cancellation comes from another task or from a callback.
             self._call_back(False)
         except BaseException:
             self._cancelled = False
@@ -177,7 +177,7 @@ cdef class Waiter:
             return self
         self.left = True
         if self.error is not None:
-            # Forgotten first: the error's traceback will hold this frame, and so the waiter.
+            # Drop the error first: its traceback will hold this frame, and so the waiter.
             error, self.error = self.error, None
             raise error
         raise StopIteration
@@ -186,7 +186,7 @@ cdef class Waiter:
         return self.__next__()
 
     def throw(self, kind, value=None, traceback=None):
-        # The task was cancelled, or resumed with an error: the wait is over, whatever comes of the coroutine.
+        # The task was cancelled, or resumed with an error. The wait is over, whatever the coroutine does next.
         self._abandon()
         if value is None:
             value = kind() if isinstance(kind, type) else kind
