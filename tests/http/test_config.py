@@ -61,6 +61,9 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("retry_budget", "0.2", "'0.2'"),
     ("retry_budget", True, "True"),
     ("retry_budget", None, "None"),
+    ("unix_path", b"/x", "b'/x'"),
+    ("local_address", "::1", "'::1'"),
+    ("socket_options", [(1, 2, 3)], "1, 2, 3"),
     ("tls", 1, "1"),
     ("tls", "ca.pem", "'ca.pem'"),
     ("tls", None, "None"),
@@ -84,6 +87,8 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
 ]
 
 OUT_OF_RANGE: list[tuple[str, Any, str]] = [
+    ("unix_path", "", "''"),
+    ("local_address", ("::1", 65536), "65536"),
     ("tls", False, "the URL says whether"),
     ("tls", TLSConfig(alpn=("h2",)), "alpn must be left out"),
     ("tls", TLSConfig(ignore_unexpected_eof=True), "ignore_unexpected_eof must be left out"),
@@ -164,6 +169,7 @@ def test_every_field_was_looked_at() -> None:
         *FLAGS,
         "auth",  # tests/http/test_auth.py
         "secret_headers",
+        "socket_options",
         "interceptors",
         "json_codec",
     }
@@ -189,6 +195,9 @@ class Interceptor:
         ("retry_statuses", (400, 599)),
         ("retry_budget", 0),
         ("retry_budget", 10),
+        ("unix_path", "/x"),
+        ("local_address", ("127.0.0.1", 65535)),
+        ("socket_options", ()),
         ("tls", True),
         ("tls", ssl.create_default_context()),
         ("tls", TLSConfig(ca_file=Path("nowhere.pem"), alpn=("http/1.1",))),

@@ -88,6 +88,11 @@ class Nginx:
         """Where 400 is the answer to a client that shows no certificate."""
         return f"https://{host}:{self.mtls_port}{path}"
 
+    @property
+    def unix_path(self) -> str:
+        """The Unix socket of what `url()` names; with "s" behind it, that of `https_url()`."""
+        return str(self.root.parent / "http")
+
     def requests(self) -> list[LoggedRequest]:
         """The finished requests since `forget_requests()`, in the order of their ends."""
         self._settle()

@@ -28,8 +28,9 @@ error_log error.log warn;
 events { worker_connections 1000; }
 http {
     log_format fields escape=json
-        '[$server_port, "$request_method", "$request_uri", "$status", $connection, $connection_requests, '
+        '[$port, "$request_method", "$request_uri", "$status", $connection, $connection_requests, '
         '$authorized, $body_bytes_sent]';
+    map $server_port $port { default $server_port; "" 0; }  # none on a Unix socket
     map $http_authorization $authorized { default true; "" false; }
     map $http_content_length $size { default $http_content_length; "" 0; }
     access_log access.log fields;
@@ -55,10 +56,11 @@ http {
             return 200 '{"method": "$request_method", "uri": "$request_uri", "size": $size, %(echo)s}';
         }
     }
-    server { listen 127.0.0.1:%(http)s; include locations.conf; }
+    server { listen 127.0.0.1:%(http)s; listen unix:%(folder)s/http; include locations.conf; }
     server { listen 127.0.0.1:%(other)s; include locations.conf; }
     server {
         listen 127.0.0.1:%(https)s ssl;
+        listen unix:%(folder)s/https ssl;
         ssl_certificate %(cert)s;
         ssl_certificate_key %(cert)s;
         include locations.conf;

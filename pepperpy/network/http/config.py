@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from aiohttp import ClientTimeout
 
 from pepperpy.network.arguments import explains_arguments
-from pepperpy.network.checks import check_bool, check_int, check_seconds, check_timeout
+from pepperpy.network.checks import check_bool, check_int, check_seconds, check_timeout, shown
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
@@ -30,6 +30,7 @@ from pepperpy.network.http.redact import redact_headers, redact_url
 from pepperpy.network.json_codec import JSONCodec
 from pepperpy.network.keepalive import Keepalive, check_keepalive
 from pepperpy.network.settings import Settings
+from pepperpy.network.socket_checks import check_local_address, check_socket_options, check_unix_path
 from pepperpy.network.tls_config import TLSConfig
 from pepperpy.network.units import KIB, MIB
 
@@ -77,6 +78,13 @@ class HTTPConfig(Settings):
             `verify_ssl=False` is the same for that request; of an `ssl.SSLContext` of yours nothing is used then.
         proxy: `http://` or `https://` URL of a proxy for all requests, credentials included; or `socks5h://` and the
             other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
+        unix_path: Path of a Unix socket to which every request goes, whatever host its URL names (as
+            `http://localhost/info`); redirects, too. At most 107 bytes (Linux; 103 elsewhere). There is no proxy then,
+            and what concerns TCP or addresses does not apply.
+        local_address: `(host, port)` to connect from; port 0 lets the system choose. A fixed port allows one connection
+            to a server at a time.
+        socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last. One
+            of IPPROTO_IP is for IPv4 sockets, one of IPPROTO_IPV6 for IPv6 sockets; the other sockets go without it.
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
 
         raise_for_status: A status of 400 or above raises `HTTPStatusError`.
@@ -122,6 +130,9 @@ class HTTPConfig(Settings):
     tls: bool | ssl.SSLContext | TLSConfig = True
     verify_ssl: bool = True
     proxy: str | None = None
+    unix_path: str | None = None
+    local_address: tuple[str, int] | None = None
+    socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
     trust_env: bool = False
     raise_for_status: bool = True
     max_redirects: int = 10
@@ -172,6 +183,13 @@ class HTTPConfig(Settings):
             check_bool(name, getattr(self, name))
         if self.proxy is not None:
             self._set("proxy", check_proxy(self.proxy))
+        if self.unix_path is not None:
+            check_unix_path(self.unix_path)
+            for name in ("proxy", "local_address", "trust_env"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} must be left out with unix_path={shown(self.unix_path)}")
+        check_local_address(self.local_address)
+        check_socket_options(self.socket_options)
         check_int("max_redirects", self.max_redirects, 0)
         secret_headers = _items("secret_headers", self.secret_headers)
         for name in secret_headers:

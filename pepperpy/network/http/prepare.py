@@ -135,6 +135,8 @@ class Prepare:
             if headers is not None:
                 self._set_headers(call, headers)
             if proxy is not None:
+                if config.unix_path is not None:
+                    raise ValueError("proxy must be left out: HTTPConfig.unix_path says where every request goes")
                 call.proxy = check_proxy(proxy)
             if timeout is not None:
                 check_limits("timeout", timeout)

@@ -7,12 +7,24 @@ import errno
 import os
 import socket
 import struct
-from typing import Any
+from typing import Any, Protocol
 
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.keepalive import Keepalive, keepalive_of
 from pepperpy.network.lookup import AddressInfo, forget, look_up
 from pepperpy.network.tcp.race import race
+
+
+class SocketSettings(Protocol):
+    """How sockets are made: fields of `NetworkConfig` and of `HTTPConfig`."""
+
+    @property
+    def keepalive(self) -> bool | Keepalive: ...
+    @property
+    def local_address(self) -> tuple[str, int] | None: ...
+    @property
+    def socket_options(self) -> tuple[tuple[int, int, int | bytes], ...]: ...
+
 
 # For each (host, port), the addresses that have accepted since something last came of it.
 Tried = dict[tuple[str, int], set[Any]]
@@ -27,16 +39,16 @@ async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | N
     """
     loop = asyncio.get_running_loop()
     addresses = await look_up(host, port)
-    local = None if config.local_address is None else await _look_up_local(*config.local_address)
+    local = await look_up_local(config)
     if len(addresses) == 1:
         try:
-            return await _connect(loop, _new_socket(config, addresses[0], local), addresses[0][4])
+            return await _connect(loop, new_socket(config, addresses[0], local), addresses[0][4])
         except BaseException:
             forget(host)
             raise
 
     async def connect(address: AddressInfo) -> socket.socket:
-        return await _connect(loop, _new_socket(config, address, local), address[4])
+        return await _connect(loop, new_socket(config, address, local), address[4])
 
     used = set() if tried is None else tried.setdefault((host, port), set())
     fresh = [address for address in addresses if address[4] not in used]
@@ -56,15 +68,18 @@ async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | N
     return sock
 
 
-async def _look_up_local(host: str, port: int) -> list[AddressInfo]:
+async def look_up_local(settings: SocketSettings) -> list[AddressInfo] | None:
+    """The addresses to connect from; None: any. Raises: OSError, which names the setting."""
+    if settings.local_address is None:
+        return None
     try:
-        return await look_up(host, port)
+        return await look_up(*settings.local_address)
     except OSError as error:
         if error.errno is None:
             # Of a loop's own getaddrinfo, and maybe of a class of its own.
             raise
         kind = socket.gaierror if isinstance(error, socket.gaierror) else OSError
-        raise kind(error.errno, f"{error.strerror}: local_address {(host, port)}") from None
+        raise kind(error.errno, f"{error.strerror}: local_address {settings.local_address}") from None
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
@@ -124,24 +139,24 @@ def _set_done(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def open_unix(config: NetworkConfig, path: str) -> socket.socket:
+async def open_unix(settings: SocketSettings, path: str) -> socket.socket:
     """A socket connected to a Unix socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _set_options(sock, config)
+        _set_options(sock, settings)
     except BaseException:
         sock.close()
         raise
     return await _connect(asyncio.get_running_loop(), sock, path)
 
 
-def _new_socket(config: NetworkConfig, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:
+def new_socket(settings: SocketSettings, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:
     """An unconnected socket with the configured options, which some systems heed only before the connection."""
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)
     try:
-        set_keepalive(sock, keepalive_of(config.keepalive))
-        _set_options(sock, config)
+        _set_keepalive(sock, keepalive_of(settings.keepalive))
+        _set_options(sock, settings)
         if local is not None:
             _bind(sock, local)
     except BaseException:
@@ -154,8 +169,8 @@ def _new_socket(config: NetworkConfig, address: AddressInfo, local: list[Address
 _FAMILIES = {socket.IPPROTO_IP: socket.AF_INET, socket.IPPROTO_IPV6: socket.AF_INET6}
 
 
-def _set_options(sock: socket.socket, config: NetworkConfig) -> None:
-    for level, option, value in config.socket_options:
+def _set_options(sock: socket.socket, settings: SocketSettings) -> None:
+    for level, option, value in settings.socket_options:
         if _FAMILIES.get(level, sock.family) != sock.family:
             continue
         try:
@@ -188,8 +203,7 @@ _KEEPCNT = getattr(socket, "TCP_KEEPCNT", None)
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
-def set_keepalive(sock: socket.socket, keepalive: Keepalive | None) -> None:
-    """Have the system find dead peers so; None leaves its own settings."""
+def _set_keepalive(sock: socket.socket, keepalive: Keepalive | None) -> None:
     if keepalive is None:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -35,16 +35,15 @@ from aiohttp.client_proto import ResponseHandler
 
 from pepperpy.network import tls
 from pepperpy.network.http.aiohttp_transport.resolver import Resolver
-from pepperpy.network.http.aiohttp_transport.socks import connect_through, is_socks
+from pepperpy.network.http.aiohttp_transport.socks import connect_through, connect_unix, is_socks
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.content import has_token
 from pepperpy.network.http.dates import keep_alive_seconds
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip
-from pepperpy.network.keepalive import keepalive_of
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.lookup import AddressInfo
-from pepperpy.network.tcp.connect import set_keepalive
+from pepperpy.network.tcp.connect import look_up_local, new_socket
 from pepperpy.network.timers import Timer
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
@@ -114,6 +113,7 @@ class GuardedConnector(aiohttp.TCPConnector):
     def __init__(self, config: HTTPConfig, **options: Any) -> None:
         self._config = config
         self._tls = tls_settings(config.tls, config.verify_ssl)
+        self._local: list[AddressInfo] | None = None  # where to connect from
         self._names = Resolver()
         super().__init__(
             **options,
@@ -187,7 +187,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             req.server_hostname = self._tls.server_hostname
         try:
             with time_limit(seconds):
-                protocol = await super()._create_connection(req, traces, aiohttp.ClientTimeout())
+                protocol = await self._connected(req, traces)
             if self._tls.pins and req.is_ssl():
                 self._check_pin(req, protocol)
             return protocol
@@ -202,6 +202,15 @@ class GuardedConnector(aiohttp.TCPConnector):
             return await connect_through(self, self._config, req, timeout)
         return await super()._create_proxy_connection(req, traces, timeout)
 
+    async def _connected(self, req: aiohttp.ClientRequest, traces: list[Any]) -> ResponseHandler:
+        if self._config.unix_path is not None and req.proxy is None:
+            return await connect_unix(self, self._config, self._config.unix_path, req)
+        try:
+            self._local = await look_up_local(self._config)
+        except OSError as error:
+            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+        return await super()._create_connection(req, traces, aiohttp.ClientTimeout())
+
     def _check_pin(self, req: aiohttp.ClientRequest, protocol: ResponseHandler) -> None:
         transport = protocol.transport
         if transport is None:  # lost meanwhile
@@ -213,13 +222,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
 
     def _new_socket(self, address: AddressInfo) -> socket.socket:
-        sock = socket.socket(*address[:3])
-        try:
-            set_keepalive(sock, keepalive_of(self._config.keepalive))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        return new_socket(self._config, address, self._local)
 
     def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
         context = super()._get_ssl_context(req)

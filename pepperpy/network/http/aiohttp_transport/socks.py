@@ -1,16 +1,19 @@
-"""HTTP through a SOCKS proxy: the socket comes from proxy.py, and all else is aiohttp's."""
+"""HTTP through a SOCKS proxy or a Unix socket: the socket comes from tcp/, and all else is aiohttp's."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ProxyError
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.tcp.connect import open_unix
 from pepperpy.network.tcp.tunnel import open_tunnel
 
 
@@ -29,22 +32,48 @@ def _with_credentials(request: aiohttp.ClientRequest) -> str:
 
 async def connect_through(
     connector: Any, settings: HTTPConfig, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
-) -> tuple[asyncio.Transport, Any]:
+) -> tuple[asyncio.Transport, ResponseHandler]:
     """What `TCPConnector._create_direct_connection()` returns, by way of the request's proxy; the same errors."""
     host, port = request.url.raw_host, request.port
     assert host is not None and port is not None
     # Of its fields only those of a socket count here; what limits the time is the connector's.
-    config = NetworkConfig(host, port, keepalive=settings.keepalive)
+    config = NetworkConfig(
+        host,
+        port,
+        keepalive=settings.keepalive,
+        local_address=settings.local_address,
+        socket_options=settings.socket_options,
+    )
     try:
         sock = await open_tunnel(config, _with_credentials(request), host, port)
     except ProxyError as error:
         raise aiohttp.ClientProxyConnectionError(request.connection_key, error) from error
     except OSError as error:
         raise aiohttp.ClientConnectorDNSError(request.connection_key, error) from error
-    context = connector._get_ssl_context(request)
-    name = (request.server_hostname or host).rstrip(".") if context else None
+    return await _over(connector, sock, request, timeout)
+
+
+async def connect_unix(
+    connector: Any, settings: HTTPConfig, path: str, request: aiohttp.ClientRequest
+) -> ResponseHandler:
+    """A connection by way of a Unix socket; the same errors."""
     try:
-        connected: tuple[asyncio.Transport, Any] = await connector._wrap_existing_connection(
+        sock = await open_unix(settings, path)
+    except OSError as error:
+        named = OSError(error.errno, f"{error.strerror}: unix_path {path!r}")
+        raise aiohttp.ClientConnectorError(request.connection_key, named) from error
+    _, protocol = await _over(connector, sock, request, aiohttp.ClientTimeout())
+    return protocol
+
+
+async def _over(
+    connector: Any, sock: socket.socket, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
+) -> tuple[asyncio.Transport, ResponseHandler]:
+    """Go on over a socket that is connected, with TLS if the request wants it."""
+    context = connector._get_ssl_context(request)
+    name = (request.server_hostname or request.url.raw_host or "").rstrip(".") if context else None
+    try:
+        connected: tuple[asyncio.Transport, ResponseHandler] = await connector._wrap_existing_connection(
             connector._factory, sock=sock, ssl=context, server_hostname=name, req=request, timeout=timeout
         )
     except BaseException:
