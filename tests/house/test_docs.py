@@ -198,3 +198,20 @@ def test_every_path_of_the_contributors_guide_exists() -> None:
     paths = [word for word in quoted if re.fullmatch(r"[\w.*/-]+(?:/|\.(?:py|pyx|md|in|toml))|tests/[\w/]+", word)]
     assert len(paths) > 100
     assert [path for path in paths if not any(any(place.glob(path)) for place in (ROOT, package, core))] == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "docs" / "architecture.md", *sorted((ROOT / "docs" / "internals").glob("*.md"))],
+    ids=lambda p: p.name,
+)
+def test_every_name_in_the_pages_about_the_code_is_in_the_code(page: Path) -> None:
+    sources = [path for folder in ("pepperpy", "ext") for path in (ROOT / folder).rglob("*")]
+    known = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {path.name for path in (ROOT / "tests").iterdir()}
+    for path in sources:
+        known |= {path.stem, path.name}
+        if path.suffix in (".py", ".pyx", ".pxd", ".h"):
+            known |= set(re.findall(r"\w+", path.read_text()))
+    text = re.sub(r"^    .*$", "", page.read_text(), flags=re.MULTILINE)
+    quoted = re.findall(r"`([^`\n]+)`", text)
+    assert {word for words in quoted for word in re.findall(r"[A-Za-z_]\w+", words)} - known <= {"md", "tests"}
