@@ -227,6 +227,7 @@ async def test_a_heartbeat_ends_with_the_peers_stream_and_leaves_the_sending_sid
         await peer.send(b"unread")
         peer.send_eof()
         await ended(client)
+        # Five times the interval: a heartbeat would have come.
         await asyncio.sleep(0.1)
         assert beats == 0
         assert await client.receive() == b"unread"

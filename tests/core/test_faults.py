@@ -8,6 +8,7 @@ import hashlib
 import socket
 
 import pytest
+from support.cancelling import until
 from support.servers import TOO_MUCH, client_behind_faults, client_of, peer_and_client
 
 from pepperpy.network import BufferLimits, ConnectionLostError, IncompleteReadError, NetworkClient, NetworkTimeoutError
@@ -153,8 +154,7 @@ async def test_a_client_that_does_not_receive_stops_reading_and_loses_nothing() 
     async with peer_and_client(buffers=BufferLimits(receive_high=100_000, receive_low=10_000)) as (peer, client):
         data = b"".join(b"%07d\n" % number for number in range(1_000_000))
         sending = asyncio.create_task(peer.send(data))
-        while client.stats.bytes_buffered < 100_000:
-            await asyncio.sleep(0.001)
+        await until(lambda: client.stats.bytes_buffered >= 100_000, "the buffer is full")
         assert client.stats.bytes_buffered <= 100_000 + 256 * 1024
         digest = hashlib.sha256()
         count = 0

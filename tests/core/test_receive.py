@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.cancelling import arrived
 from support.servers import peer_and_client
 
 from pepperpy.network import (
@@ -203,7 +204,7 @@ async def test_a_second_reader_is_refused_and_the_first_goes_on() -> None:
         first = asyncio.create_task(client.receive_exactly(4))
         await asyncio.sleep(0)
         await peer.send(b"ab")
-        await asyncio.sleep(0.01)
+        await arrived(client, 2)
         for call in (
             client.receive(),
             client.receive_line(),
@@ -232,6 +233,7 @@ async def test_the_deadline_is_not_moved_by_bytes_that_trickle_in() -> None:
         with pytest.raises(NetworkTimeoutError):
             while not receiving.done():
                 await peer.send(b"x")
+                # Ten bytes in the time that there is: each comes before it has passed.
                 await asyncio.sleep(0.02)
             await receiving
 

@@ -39,7 +39,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingNames]:
     monkeypatch.setattr(socket, "getaddrinfo", names)
     # Threads of the test before wait a little for more to do.
     while lookup._threads._threads:
-        time.sleep(0.001)
+        time.sleep(0.001)  # they tell of no event
     yield names
     names.go_on.set()
 

@@ -28,3 +28,14 @@ def test_what_is_to_be_run_after_a_change_exists() -> None:
     named = re.findall(r"\btests/[\w/*.]*\w", (ROOT / "CONTRIBUTING.md").read_text())
     assert named
     assert [name for name in named if not any(ROOT.glob(name))] == []
+
+
+def test_a_fixed_time_that_is_slept_has_its_reason_beside_it() -> None:
+    sleep = re.compile(r"\bsleep\((?:0\.\d*[1-9]\d*|[1-9][\d.]*)\)")
+    found = []
+    for path in TESTS.rglob("*.py"):
+        lines = path.read_text().split("\n")
+        for before, line in zip(["", *lines], lines, strict=False):
+            if sleep.search(line) and "#" not in before + line:
+                found.append(f"{path.relative_to(TESTS)}: {line.strip()}")
+    assert found == [], "wait for an event: support/cancelling.py, until(); else say why there is none"

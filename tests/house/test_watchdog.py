@@ -57,16 +57,16 @@ async def test_waits_for_ever():
 async def test_waits_for_ever_while_its_loop_is_busy_with_callbacks():
     loop = asyncio.get_running_loop()
     def again():
-        time.sleep(0.001)
+        time.sleep(0.001)  # busy
         loop.call_soon(again)
     again()
     await asyncio.Event().wait()
 
 async def test_blocks_its_loop():
-    time.sleep(60)
+    time.sleep(60)  # longer than any limit
 
 def test_blocks():
-    time.sleep(60)
+    time.sleep(60)  # longer than any limit
 
 async def test_is_good():
     first, second = socket.socketpair()
@@ -115,7 +115,7 @@ ENDS_THE_RUN = {
         def test_it():
             while True:
                 try:
-                    time.sleep(60)
+                    time.sleep(60)  # longer than any limit
                 except BaseException:
                     pass
         """,

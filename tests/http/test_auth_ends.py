@@ -233,7 +233,7 @@ def test_a_fetch_that_was_left_behind_in_a_closed_loop_does_not_block_the_next_l
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)
     left_behind = loop.create_task(auth.header())
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(until(lambda: count == 1, "a fetch has begun"))
     loop.close()
     assert not left_behind.done()
     assert asyncio.run(auth.header()) == "Bearer x"

@@ -170,12 +170,12 @@ async def test_each_byte_gives_the_server_its_time_again_and_an_idle_connection_
             await connection.read_request()
             await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n")
             for _ in range(12):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # less than read_timeout, twelve times more than it
                 await connection.send(b"x")
 
     async with http_peer(slow) as peer, HTTPClient(HTTPConfig(read_timeout=0.4, retries=0)) as client:
         assert await client.get(peer.url) == "x" * 12
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # more than read_timeout
         assert await client.get(peer.url) == "x" * 12
         assert [r.connection for r in peer.requests] == [1, 1]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientTimeout
+from support.cancelling import until
 from support.http_faults import answering, response
 from support.http_peer import Connection, http_peer
 
@@ -34,7 +35,7 @@ async def endless(connection: Connection) -> None:
     await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
     while True:
         await connection.send(b"x")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # far less than any limit
 
 
 class Gate:
@@ -94,7 +95,7 @@ async def test_timeout_begins_anew_with_each_attempt_and_the_deadline_does_not()
     async def slow_refusal(connection: Connection) -> None:
         while True:
             await connection.read_request()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # a third of timeout, of which deadline has no three
             await connection.send(response(b"", status="503 x"))
 
     async with http_peer(slow_refusal) as peer:
@@ -145,7 +146,7 @@ async def test_waiting_in_the_queue_is_not_connecting() -> None:
         async with HTTPClient(config) as client, asyncio.TaskGroup() as tasks:
             first = tasks.create_task(client.get(peer.url))
             second = tasks.create_task(client.get(peer.url))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # longer than connect_timeout
             gate.opened.set()
             assert (await first, await second) == ("ok", "ok")
             assert len(peer.connections) == 1
@@ -155,8 +156,7 @@ async def test_a_limit_that_passes_in_the_queue_is_a_pool_timeout() -> None:
     gate = Gate()
     async with http_peer(gate) as peer, HTTPClient(HTTPConfig(max_connections=1)) as client:
         first = asyncio.create_task(client.get(peer.url))
-        while not gate.waiting:
-            await asyncio.sleep(0.001)
+        await until(lambda: gate.waiting == 1, "the first has the connection")
         with pytest.raises(PoolTimeoutError, match="no connection became free in time") as caught:
             await client.get(peer.url, timeout=0.05)
         assert (caught.value.details["phase"], caught.value.details["limit"]) == ("queue", "max_connections")
@@ -171,8 +171,7 @@ async def test_at_most_as_many_connections_as_allowed_are_open() -> None:
         async with HTTPClient(HTTPConfig(max_connections=3)) as client, asyncio.TaskGroup() as tasks:
             for _ in range(10):
                 tasks.create_task(client.get(peer.url))
-            while gate.waiting < 3:
-                await asyncio.sleep(0.001)
+            await until(lambda: gate.waiting == 3, "as many as allowed are under way")
             assert (client.stats.in_flight, client.stats.open_connections) == (10, 3)
             gate.opened.set()
         assert len(peer.connections) == 3
@@ -187,8 +186,7 @@ async def test_one_host_cannot_take_all_connections() -> None:
         async with HTTPClient(config) as client, asyncio.TaskGroup() as tasks:
             for _ in range(10):
                 tasks.create_task(client.get(peer.url))
-            while gate.waiting < 2:
-                await asyncio.sleep(0.001)
+            await until(lambda: gate.waiting == 2, "as many as allowed are under way")
             assert await client.get(other.url) == "ok"
             assert len(peer.connections) == 2
             gate.opened.set()
@@ -221,9 +219,9 @@ async def test_a_limit_ends_only_its_own_block() -> None:
     dog = Watchdog(asyncio.get_running_loop())
     with pytest.raises(TimeoutError):
         with dog.limit(0.01):
-            await asyncio.sleep(10)
+            await asyncio.Event().wait()
     with dog.limit(10):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # beyond the limit before
     dog.close()
     task = asyncio.current_task()
     assert task is not None and task.cancelling() == 0
@@ -236,7 +234,7 @@ async def test_a_shorter_limit_that_comes_later_is_looked_after_in_time() -> Non
     async def limited(seconds: float) -> float:
         began = time.monotonic()
         with contextlib.suppress(TimeoutError), dog.limit(seconds):
-            await asyncio.sleep(10)
+            await asyncio.Event().wait()
         return time.monotonic() - began
 
     times = await asyncio.gather(*(limited(seconds) for seconds in (0.3, 0.1, 0.2, 0.01)))
@@ -252,7 +250,7 @@ async def test_a_cancellation_from_outside_stays_one_even_in_the_moment_of_the_l
     async def limited() -> None:
         with dog.limit(0.01):
             began.set()
-            await asyncio.sleep(10)
+            await asyncio.Event().wait()
 
     task = asyncio.create_task(limited())
     await began.wait()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from support.cancelling import until
 from support.http_faults import answering, response
 from support.http_peer import Connection, http_peer
 
@@ -29,7 +30,7 @@ class Held:
             if request.target == "/held":
                 await self.release.wait()
             else:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # so that others are under way meanwhile
             self.now -= 1
             status = "404 x" if request.target == "/missing" else "200 OK"
             await connection.send(response(request.target.encode(), status=status))
@@ -86,6 +87,7 @@ async def test_an_endless_source_is_read_only_as_results_are_taken() -> None:
             async for result in results:
                 if result.index >= 10:
                     break
+            # Ten answers' time for each connection: it would take more, if it took what nobody asks for.
             await asyncio.sleep(0.1)
         assert taken < 30
         assert client.stats.in_flight == 0
@@ -124,8 +126,7 @@ async def test_a_cancelled_consumer_cancels_the_requests() -> None:
                 pass
 
         task = asyncio.create_task(consume())
-        while held.now < 5:
-            await asyncio.sleep(0.001)
+        await until(lambda: held.now == 5, "as many as allowed are under way")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

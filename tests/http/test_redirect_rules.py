@@ -211,7 +211,7 @@ async def test_the_time_of_a_stream_is_that_of_all_its_redirects_over_a_socket()
     async def handle(connection: Connection) -> None:
         while True:
             await connection.read_request()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # a tenth of the time that there is
             await connection.send(moved("/again"))
 
     async with http_peer(handle) as peer, HTTPClient(HTTPConfig(max_redirects=100)) as client:

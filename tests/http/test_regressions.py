@@ -158,7 +158,7 @@ async def test_what_a_client_timeout_leaves_open_is_as_configured() -> None:
         await connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
             await connection.send(b"x")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # ten in the time that there is
 
     async with http_peer(dripping) as peer, HTTPClient(HTTPConfig(timeout=0.1)) as client:
         async with asyncio.timeout(20):
@@ -186,6 +186,7 @@ async def test_closing_ends_a_call_wherever_it_waits(where: str) -> None:
             await client.get("/")
         call = asyncio.create_task(client.get("/"))
         for _ in range(30):
+            # No event is common to the four places. One that is not reached yet is closed as well.
             await asyncio.sleep(0.001)
         await client.close()
         async with asyncio.timeout(10):

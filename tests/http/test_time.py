@@ -83,7 +83,7 @@ async def test_an_error_whose_body_drips_is_told_within_the_timeout(way: str, tm
         await connection.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 100000\r\n\r\n")
         while True:
             await connection.send(b"x")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # ten in the time that there is
 
     async with http_peer(drip) as peer, HTTPClient(HTTPConfig(timeout=0.1)) as client:
         with pytest.raises(HTTPStatusError, match="404") as caught:

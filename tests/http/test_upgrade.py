@@ -52,7 +52,7 @@ async def test_a_switch_behind_a_whole_answer_leaves_the_answer_and_ends_the_con
         await connection.read_request()
         for piece in pieces:
             await connection.send(piece)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # so that most often they are two reads of the client
         await connection.wait_closed()
 
     async with http_peer(by_connection(handler, answering_ok)) as peer, HTTPClient(ONE_SLOT) as client:

@@ -242,7 +242,7 @@ async def test_a_timeout_takes_nothing_and_is_not_moved_by_bytes_that_trickle_in
                 while not receiving.done():
                     await peer.send(b"1")
                     sent += 1
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(0.005)  # a twentieth of the time that there is
                 await receiving
             await arrived(client, sent)
             assert client.stats.bytes_buffered == sent

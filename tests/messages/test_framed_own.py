@@ -365,7 +365,7 @@ async def test_bytes_that_drip_in_behind_many_do_not_keep_the_processor_busy_wit
 
         def decode(self, data: bytes, start: int) -> None:
             self.asked += 1
-            time.sleep(0.005)
+            time.sleep(0.005)  # what the codec costs
 
     codec, size = Slow(), 100_000
     async with peer_and_client() as (peer, client):
@@ -375,7 +375,7 @@ async def test_bytes_that_drip_in_behind_many_do_not_keep_the_processor_busy_wit
         before, end = codec.asked, time.monotonic() + 0.4
         while time.monotonic() < end:
             await peer.send(b"x")
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # drips
         # 40 times, if it were asked again whenever an answer's time has passed. A busy machine only asks less often.
         assert codec.asked - before < 20
         task.cancel()
@@ -388,7 +388,7 @@ async def test_a_message_does_not_wait_longer_the_more_messages_there_were_befor
             return message
 
         def decode(self, data: bytes, start: int) -> Any:
-            time.sleep(0.002)
+            time.sleep(0.002)  # what the codec costs
             return (data[start:], len(data)) if data.endswith(b"!") else None
 
     size, waits = 70_000, []

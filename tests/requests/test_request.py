@@ -226,7 +226,7 @@ async def test_a_request_may_take_longer_than_one_operation_of_the_client() -> N
     async with peer_and_client(timeout=0.01, connect_timeout=10) as (peer, client):
         for receive in (line, NetworkClient.receive_line, lambda client: client.receive_exactly(6)):
             task = asyncio.create_task(client.request(b"q\n", receive, timeout=10))
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.03)  # longer than the timeout of the client
             await peer.send(b"reply\n")
             assert await task == b"reply\n"
         # What the caller limits himself is limited; and outside of requests the default holds again.

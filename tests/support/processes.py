@@ -70,4 +70,4 @@ def wait_until(started: Callable[[], bool], output: Path) -> None:
     deadline = time.monotonic() + 10
     while not started():
         assert time.monotonic() < deadline, f"the server does not start: {output.read_text()!r}"
-        time.sleep(0.002)
+        time.sleep(0.002)  # another process tells of no event

@@ -12,6 +12,7 @@ import warnings
 import weakref
 
 import pytest
+from support.cancelling import arrived
 from support.servers import TOO_MUCH, client_of, echo_server, peer_and_client
 
 from pepperpy.network import BusyError, ClosedError, ConnectionLostError, NetworkClient, NotConnectedError, UsageError
@@ -43,7 +44,7 @@ async def test_every_call_before_connect_says_so(name: str) -> None:
 async def test_every_call_after_disconnect_says_so(name: str) -> None:
     async with peer_and_client() as (peer, client):
         await peer.send(b"unread\n")
-        await asyncio.sleep(0.01)
+        await arrived(client, 7)
         await client.disconnect()
         with pytest.raises(ClosedError):
             await CALLS[name](client)
@@ -99,7 +100,7 @@ async def test_connect_after_a_loss_makes_a_new_connection_with_none_of_the_old_
     async with echo_server() as port:
         async with peer_and_client() as (peer, client):
             await peer.send(b"old")
-            await asyncio.sleep(0.01)
+            await arrived(client, 3)
             peer.reset()
             assert await client.receive(1) == b"o"
             with pytest.raises(ConnectionLostError):

@@ -12,6 +12,7 @@ import socket
 import time
 
 import pytest
+from support.cancelling import until
 from support.servers import client_of, echo_server, peer_and_client
 
 from pepperpy.network import ConnectError, Keepalive, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
@@ -54,7 +55,7 @@ async def test_a_server_that_comes_up_late_is_reached() -> None:
     port = free_port()
     client = client_of(port, retries=50, retry_delay=0.01, max_retry_delay=0.05)
     connecting = asyncio.create_task(client.connect())
-    await asyncio.sleep(0.05)
+    await until(lambda: client.stats.retries > 0, "an attempt has failed")
     assert not connecting.done()
     with socket.create_server(("127.0.0.1", port)):
         await connecting

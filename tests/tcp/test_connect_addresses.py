@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LOOPS
-from support.cancelling import Mode, cancelled_at, open_sockets
+from support.cancelling import Mode, cancelled_at, open_sockets, until
 from support.certificates import ca_file, server_cert, server_context
 from support.mortal import Handler, echo, hang_up, reconnecting, silence
 from support.names import names
@@ -154,8 +154,7 @@ async def test_a_reconnecting_client_leaves_an_address_that_hangs_up_for_the_nex
         async with serving(port, FIRST, hang_up, accepted), serving(port, SECOND, echo, accepted):
             config = reconnecting(port).config.replace(host="db.example")
             async with NetworkClient(config), asyncio.timeout(10):
-                while accepted[-1] != SECOND:
-                    await asyncio.sleep(0.001)
+                await until(lambda: accepted[-1] == SECOND, "it is connected to the next")
                 assert len(accepted) <= 3
                 # Anew after each loss: the server may have moved.
                 assert asked["db.example"] == len(accepted)

@@ -86,12 +86,12 @@ async def test_traffic_in_either_direction_keeps_the_heartbeat_away() -> None:
         ended = time.monotonic() + 0.5
         while time.monotonic() < ended:
             await client.send(b"out")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # far less than the interval
         ended = time.monotonic() + 0.5
         while time.monotonic() < ended:
             await peer.send(b"in")
             await client.receive()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # far less than the interval
         assert ping.count == 0
 
 
@@ -101,6 +101,7 @@ async def test_while_reading_is_paused_nothing_is_concluded() -> None:
     async with peer_and_client(**settings(ping, **high)) as (peer, client):
         await peer.send(b"x" * 1000)
         await until(lambda: client._link.protocol.receiver.reading_paused, "reading is paused")
+        # Longer than the interval and the time for an answer together.
         await asyncio.sleep(0.15)
         assert client.is_connected
         assert ping.count == 0
@@ -176,10 +177,10 @@ async def test_an_answer_that_came_while_the_loop_was_held_up_is_an_answer() -> 
     ):
 
         async def hold_up() -> None:
-            # Runs inside the loop's reading, and past the time of the verdict, with the answer in the socket.
+            # Runs inside the loop's reading, with the answer in the socket.
             await other.receive()
             peer.sock.send(b"pong\n")
-            time.sleep(0.07)
+            time.sleep(0.07)  # past the time of the verdict
 
         for number in range(1, 4):
             await until(lambda n=number: ping.count == n, "a heartbeat")  # type: ignore[misc]
@@ -237,6 +238,7 @@ async def test_a_request_that_takes_longer_than_the_heartbeats_times_is_not_dist
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readline() == b"sum?\n"
+        # Much longer than all that the heartbeat has.
         await asyncio.sleep(0.2)
         writer.write(b"42\n")
         await reader.read()

@@ -302,6 +302,7 @@ async def test_what_will_not_pass_ends_reconnecting() -> None:
             with pytest.raises(ConnectError, match="banned") as caught:
                 await client.receive()
             assert isinstance(caught.value.__cause__, PermissionError)
+        # More than twice the longest wait between two attempts: a third one would have come.
         await asyncio.sleep(0.05)
         assert server.accepted == 2
 

@@ -51,7 +51,8 @@ async def test_the_receive_under_way_is_told_and_the_next_one_waits() -> None:
             with pytest.raises(ConnectionLostError):
                 await under_way
             next_one = asyncio.create_task(client.receive_line())
-            await asyncio.sleep(0.005)
+            retries = client.stats.retries
+            await until(lambda n=retries: client.stats.retries > n, "an attempt has failed")  # type: ignore[misc]
             assert not next_one.done(), name
             await server.start()
             await client.wait_connected()

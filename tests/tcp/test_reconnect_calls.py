@@ -55,6 +55,7 @@ async def test_the_timeout_spans_the_wait_for_the_connection_and_the_wait_for_by
         loop = asyncio.get_running_loop()
         started = loop.time()
         receiving = asyncio.create_task(client.receive(timeout=0.2))
+        # Most of the time that the call has.
         await asyncio.sleep(0.15)
         await server.start()
         await client.wait_connected()

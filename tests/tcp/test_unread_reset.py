@@ -60,7 +60,7 @@ def say_and_reset(peer: Peer | TLSPeer, data: bytes) -> None:
     deadline = time.monotonic() + 5
     while any(fcntl.ioctl(peer.sock, SIOCOUTQNSD, bytes(4))):
         assert time.monotonic() < deadline, "the client's kernel does not take that much"
-        time.sleep(0.001)
+        time.sleep(0.001)  # the kernel tells of no event
     peer.reset()
 
 

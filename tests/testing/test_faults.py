@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
 from support.servers import Peer, client_behind_faults, client_of, echo_server
 
@@ -68,8 +69,7 @@ async def test_a_reset_of_either_side_is_passed_on_after_what_was_said_before() 
             await asyncio.sleep(0)
         # Reading is paused: what comes now is unread when the client closes, which is a reset.
         await peer.send(DATA)
-        while not proxy_has_passed(client):
-            await asyncio.sleep(0.001)
+        await until(lambda: proxy_has_passed(client), "it lies in the kernel")
         client.abort()
         assert await peers_everything(peer) == (b"", "ConnectionResetError")
 
@@ -184,7 +184,7 @@ async def test_what_a_server_said_before_it_went_arrives_though_nothing_can_be_s
         peer.close()
         for _ in range(5):
             await client.send(b"to nobody")
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # nothing tells that the proxy has passed it on, to where no answer comes from
         proxy.resume()
         assert await everything(client) == (b"last words", "end")
 

@@ -206,7 +206,7 @@ async def test_closing_the_client_in_the_turn_of_a_timeout_is_possible() -> None
         client = HTTPClient(HTTPConfig(read_timeout=0.02, retries=0))
 
         async def close_later() -> None:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # less than read_timeout
             await client.close()
 
         task = asyncio.create_task(client.get(API))
