@@ -1,4 +1,4 @@
-"""What to write instead of an argument that there is not: said by the constructors of all settings."""
+"""Errors for unknown arguments that say what to write instead. The constructors of all settings raise them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 Class = TypeVar("Class", bound=type[Any])
-# Makes the error for an unknown argument, of its name and of those that are known.
+# Makes the error for an unknown argument, from its name and the known names.
 Explain = Callable[[str, Collection[str]], TypeError]
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def unknown_argument(name: str, known: Collection[str], instead: Mapping[str, str] = _NOTHING) -> TypeError:
-    """The error for the argument `name`, where only `known` ones are taken; `instead` has what to write for others."""
+    """The error for an argument that is not among the `known` ones. `instead` maps names to what to write for them."""
     what = f"unknown argument {name!r}"
     if name in instead:
         return TypeError(f"{what}: write {instead[name]}")
@@ -27,7 +27,7 @@ def unknown_argument(name: str, known: Collection[str], instead: Mapping[str, st
 
 
 def explains_arguments(explain: Explain = unknown_argument) -> Callable[[Class], Class]:
-    """A decorator: the constructor of the class says what to write. Its signature stays, for type checkers as well."""
+    """A class decorator: the constructor explains unknown arguments. Its signature stays, also for type checkers."""
 
     def decorated(cls: Class) -> Class:
         plain = cls.__init__

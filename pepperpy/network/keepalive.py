@@ -1,4 +1,4 @@
-"""`Keepalive`: when the system takes a silent peer for dead. Both clients have it as `keepalive`."""
+"""`Keepalive`: when the system counts a silent peer as dead. The setting `keepalive` of both clients."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _MAX_USER_TIMEOUT = 2_147_483  # seconds: below 2**31 ms
 @explains_arguments()
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Keepalive(Settings):
-    """How the system finds dead peers, which no amount of waiting for data does. Of TCP only, not of Unix sockets.
+    """How the system finds dead peers; waiting for data finds none. For TCP, not for Unix sockets.
 
     Attributes:
         idle: Seconds of silence before the first probe; 1 to 32767. The first three are Go's defaults
             (net.KeepAliveConfig).
         interval: Seconds between probes; 1 to 32767.
         count: Unanswered probes until the connection counts as lost; 1 to 127.
-        user_timeout: Seconds that the peer may leave data or probes unacknowledged, or its window shut, until the
-            connection counts as lost (TCP_USER_TIMEOUT, RFC 5482; Linux only). Default: when the probes give up, which
-            is `idle + count * interval`, 150 s; Linux heeds this one instead of the count where both are set. It also
-            ends the connection to a peer that lives but takes no data for so long while some waits here, such as a
-            printer without paper or a program in its debugger: Linux has no value that spares such a peer and finds a
-            dead one. None spares it: a dead peer with data under way is then found by the system, on Linux after about
-            15 minutes (tcp_retries2), and a silent one still by the probes.
+        user_timeout: Seconds for which the peer may leave data or probes unacknowledged, or its window shut, until the
+            connection counts as lost (TCP_USER_TIMEOUT, RFC 5482; Linux only). Default: the time after which the probes
+            give up, `idle + count * interval`, 150 s. If both are set, Linux heeds this one instead of the count. It
+            also ends the connection to a peer that lives, but takes no data for so long while some waits here, such as
+            a printer without paper or a program in its debugger: Linux has no value that spares such a peer and finds a
+            dead one. None spares it. Then the system finds a dead peer with data under way after about 15 minutes
+            (Linux, tcp_retries2); the probes still find a silent one.
     """
 
     idle: int = 15
@@ -49,7 +49,7 @@ class Keepalive(Settings):
 
     @property
     def unanswered_timeout(self) -> float | None:
-        """`user_timeout` in seconds: where that is not set, when the probes give up."""
+        """`user_timeout` in seconds; if that is not set, the time after which the probes give up."""
         if not isinstance(self.user_timeout, Default):
             return self.user_timeout
         return min(self.idle + self.count * self.interval, _MAX_USER_TIMEOUT)
@@ -59,13 +59,13 @@ _DEFAULT = Keepalive()
 
 
 def check_keepalive(value: object) -> None:
-    """Refuse what a client cannot have as `keepalive`."""
+    """Accept a value for the setting `keepalive`."""
     if not isinstance(value, (bool, Keepalive)):
         raise TypeError(f"keepalive must be True, False or a Keepalive, not {shown(value)}")
 
 
 def keepalive_of(value: bool | Keepalive) -> Keepalive | None:
-    """What `keepalive` of a client stands for; None: the system's own settings."""
+    """The `Keepalive` for the setting `keepalive`; None for the system's own settings."""
     if isinstance(value, Keepalive):
         return value
     return _DEFAULT if value else None

@@ -1,4 +1,4 @@
-"""The base of all settings: frozen dataclasses that make changed copies, and show what differs from the defaults."""
+"""The base of all settings: frozen dataclasses that can be copied with changes, and show what differs from defaults."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Self
 
 
 class Settings:
-    """A base for `@dataclass(frozen=True, repr=False)`. Override `_shown()` where a field may hold a secret."""
+    """The base of a `@dataclass(frozen=True, repr=False)`. Override `_shown()` if a field may hold a secret."""
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed; validated like a new one. An unknown field raises `TypeError`."""
+        """A copy with some fields changed, which is validated like a new one. An unknown field raises `TypeError`."""
         copy: Self = dataclasses.replace(self, **changes)  # type: ignore[type-var]
         return copy
 
@@ -24,5 +24,5 @@ class Settings:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _shown(self, name: str, value: Any) -> str:
-        """A field's value as the `repr` has it."""
+        """The value of a field as the `repr` shows it."""
         return repr(value)

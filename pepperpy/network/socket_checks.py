@@ -1,4 +1,4 @@
-"""Checks of what settings say about sockets: `hosts`, `local_address`, `socket_options`, `unix_path`."""
+"""Checks of the settings about sockets: `hosts`, `local_address`, `socket_options`, `unix_path`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pepperpy.network.hosts import check_host
 
 
 def check_unix_path(path: object) -> None:
-    """Refuse what is no path of a Unix socket. Whether there is one, `connect()` finds out."""
+    """Accept a path that a Unix socket can have. `connect()` finds out whether it is there."""
     if not isinstance(path, str):
         raise TypeError(f"unix_path must be a str, not {shown(path)}")
     if not path or "\0" in path[1:]:
@@ -19,14 +19,14 @@ def check_unix_path(path: object) -> None:
         size = len(os.fsencode(path))
     except UnicodeEncodeError:
         raise ValueError(f"unix_path must be a path that can be encoded, not {shown(path)}") from None
-    # sun_path of unix(7), elsewhere of <sys/un.h>, with a NUL at its end unless the name is an abstract one (Linux).
+    # The size of sun_path (unix(7); elsewhere <sys/un.h>). A NUL ends the path, unless the name is abstract (Linux).
     limit = (108 if sys.platform == "linux" else 104) - (path[0] != "\0")
     if size > limit:
         raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {shown(path)}")
 
 
 def check_local_address(value: object) -> None:
-    """Refuse what is neither None nor `(host, port)`, where the port may be 0."""
+    """Accept None or `(host, port)`; the port may be 0."""
     if value is None:
         return
     if not isinstance(value, tuple) or len(value) != 2:
@@ -38,7 +38,7 @@ def check_local_address(value: object) -> None:
 
 
 def check_socket_options(options: object) -> None:
-    """Refuse what is no tuple of triples for `socket.setsockopt()`."""
+    """Accept a tuple of triples for `socket.setsockopt()`."""
     if not isinstance(options, tuple):
         raise TypeError(f"socket_options must be a tuple of triples, ((level, option, value),), not {options!r}")
     for option in options:
@@ -55,7 +55,7 @@ def check_socket_options(options: object) -> None:
 
 
 def check_hosts(hosts: object) -> None:
-    """Refuse what is no tuple of `(host, port)`."""
+    """Accept a tuple of `(host, port)`."""
     if not isinstance(hosts, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in hosts):
         raise TypeError(f'hosts must be a tuple of pairs, such as (("b.example", 6379),), not {shown(hosts)}')
     for host, port in hosts:

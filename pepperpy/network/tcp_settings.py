@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @explains_arguments()
 @dataclass(frozen=True, kw_only=True, repr=False)
 class BufferLimits(Settings):
-    """How many bytes wait in a client: for `receive()`, and for the peer. Each `low` is below its `high`.
+    """How many bytes may wait in a client, for `receive()` and for the peer. Each `low` is below its `high`.
 
     Attributes:
-        receive_high: Bytes received and not yet taken at which reading pauses. One read, at most 256 KiB, may come on
-            top. asyncio streams pause at 128 KiB.
-        receive_low: Bytes at or below which reading goes on.
-        send_high: Bytes accepted and not yet handed to the kernel at which `send()` waits. As asyncio: 64 KiB.
-        send_low: Bytes at or below which waiting senders go on. As asyncio: 16 KiB.
+        receive_high: Unread bytes at which reading pauses. One read, at most 256 KiB, may come on top. asyncio streams
+            pause at 128 KiB.
+        receive_low: Unread bytes at or below which reading goes on.
+        send_high: Bytes accepted and not yet given to the kernel at which `send()` waits. As asyncio: 64 KiB.
+        send_low: Bytes of these at or below which waiting senders go on. As asyncio: 16 KiB.
     """
 
     receive_high: int = 256 * KIB
@@ -50,13 +50,13 @@ DEFAULT_BUFFERS = BufferLimits()
 @explains_arguments()
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Reconnect(Settings):
-    """Make a new connection when one is lost; see `NetworkClient`. The peer's end of stream counts as loss.
+    """Make a new connection when one is lost; see `NetworkClient`. The end of the peer's stream counts as a loss.
 
     The waits between attempts are those of `retry_delay` and `max_retry_delay`.
 
     Attributes:
-        attempts: Attempts, one after the other, until the client gives up; 1 or more. None never does. Connections that
-            ended at once, or were lost again too soon, count (see `reconnect.py`).
+        attempts: The number of attempts in a row after which the client gives up; 1 or more. None: it never does. A
+            connection that ends at once, or is lost again too soon, counts as one (see `tcp/reconnect.py`).
     """
 
     attempts: int | None = None
@@ -72,17 +72,17 @@ class Heartbeat(Settings):
     """Ask a silent peer for a sign of life. `heartbeat=probe` is short for `heartbeat=Heartbeat(probe)`.
 
     Attributes:
-        probe: `probe(connection)`, async or not, run when no byte came or went for `interval` seconds. It gets what
-            `on_connect` gets, and normally sends what the peer answers. If no byte at all arrives within `timeout`
-            seconds of its start, or it is not done by then, or it raises, the connection is lost
-            (`ConnectionLostError`, whose `__cause__` says why). It may receive only where no task does. Where the
-            client uses `request()`, it has to use `connection.request()`, which waits for its turn (and has the
-            client's `timeout` like any request): the answer to anything else would be taken for a reply. It rests while
-            a request waits for its reply, which has a time limit of its own, and while reading is paused at
-            `BufferLimits.receive_high`: nothing can be concluded then. If it closes its connection, the client is
-            closed.
-        interval: Seconds; more than 0. This and the next are the defaults of the websockets library.
-        timeout: Seconds; more than 0.
+        probe: `probe(connection)`, async or not, runs when no byte came or went for `interval` seconds. It gets a
+            client as `on_connect` does, and normally sends something that the peer answers. The connection is lost
+            (`ConnectionLostError`, whose `__cause__` says why) if no byte arrives within `timeout` seconds of the start
+            of the probe, if it has not ended by then, or if it raises. It may receive only if no task does. If the
+            client uses `request()`, the probe has to use `connection.request()`, which waits for its turn and has the
+            client's `timeout`; otherwise the answer would count as the reply to a request. The heartbeat rests while a
+            request waits for its reply, which has its own time limit, and while reading is paused at
+            `BufferLimits.receive_high`, because silence means nothing then. If the probe closes its connection, the
+            client is closed.
+        interval: Seconds of silence before the probe; more than 0. 20, and `timeout` too: as the websockets library.
+        timeout: Seconds from the start of the probe to the first byte; more than 0.
     """
 
     probe: Callable[[NetworkClient], Awaitable[object] | object]
@@ -100,24 +100,24 @@ class Heartbeat(Settings):
 
 
 def check_reconnect(value: object) -> None:
-    """Refuse what a client cannot have as `reconnect`."""
+    """Accept a value for the setting `reconnect`."""
     if not isinstance(value, (bool, Reconnect)):
         raise TypeError(f"reconnect must be True, False or a Reconnect, not {shown(value)}")
 
 
 def reconnect_of(value: bool | Reconnect) -> Reconnect | None:
-    """What `reconnect` of a client stands for; None: not at all."""
+    """The `Reconnect` for the setting `reconnect`; None if the client does not reconnect."""
     if isinstance(value, Reconnect):
         return value
     return Reconnect() if value else None
 
 
 def check_heartbeat(value: object) -> None:
-    """Refuse what a client cannot have as `heartbeat`."""
+    """Accept a value for the setting `heartbeat`."""
     if value is not None and not isinstance(value, Heartbeat):
         check_callable("heartbeat", value)
 
 
 def heartbeat_of(value: Heartbeat | Probe | None) -> Heartbeat | None:
-    """What `heartbeat` of a client stands for; None: there is none."""
+    """The `Heartbeat` for the setting `heartbeat`; None if there is none."""
     return value if value is None or isinstance(value, Heartbeat) else Heartbeat(value)

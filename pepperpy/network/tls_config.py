@@ -1,4 +1,4 @@
-"""`TLSConfig`: how a client speaks TLS. Both clients have it as `tls`."""
+"""`TLSConfig`: how a client speaks TLS. The setting `tls` of both clients."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ CONTEXT_FIELDS = (
 class TLSConfig(Settings):
     """How a client speaks TLS. Its `repr` shows no password.
 
-    Files are read when a connection is made (TCP) or the client opens (HTTP), which raises `ValueError` if they cannot
-    be used. They are read again when they have changed.
+    Files are read when a connection is made (TCP) or the client opens (HTTP); `ValueError` if they cannot be used. They
+    are read again when they have changed.
 
     Attributes:
-        verify: Check the server's certificate and its name, which must be a subjectAltName (RFC 9525): a common name is
-            refused. False is for tests: anybody can then pose as the server.
+        verify: Check the server's certificate and its name. The name must be a subjectAltName (RFC 9525); a common name
+            does not count. False is for tests: anybody can then pose as the server.
         ca_file: PEM file of the authorities to trust instead of OpenSSL's.
-        ca_data: The same as PEM or DER in memory. With `ca_file`, both are trusted.
+        ca_data: Such authorities as PEM or DER in memory. With `ca_file`, both are trusted.
         client_cert: PEM file with certificate and key, or `(certificate, key)`, or `(certificate, key, password)`,
             where the key may be None.
-        server_hostname: The name that the certificate must be for, and that the server is told (SNI). None: the host of
-            the connection.
+        server_hostname: The name that the certificate must have, and that the client sends (SNI). None: the host of the
+            connection.
         alpn: Names of protocols to offer (RFC 7301), the preferred one first. None by default; HTTP offers `http/1.1`.
         minimum_version: The oldest version of TLS to speak. 1.2, as RFC 9325 asks for.
-        ignore_unexpected_eof: Take the end of a TLS stream without close_notify for an end in order, for servers that
-            are killed or never send one. Otherwise it raises `ConnectionLostError`, because anybody on the way can end
-            a stream so: only for a protocol that says itself where its messages end. Needs OpenSSL 3; it is the option
+        ignore_unexpected_eof: Accept a TLS stream that ends without close_notify, for servers that are killed or never
+            send one. False: it raises `ConnectionLostError`, because anybody on the way can end a stream like that. Use
+            it only if the protocol says where its messages end. It needs OpenSSL 3, and is the option
             OP_IGNORE_UNEXPECTED_EOF of an `ssl.SSLContext`.
-        certificate_pin: SHA-256 of the server's certificate in DER, in hex (colons allowed) or as 32 bytes, or a tuple
-            of several, one of which must be the server's. Checked besides the rest, or instead with `verify=False`,
-            before any byte of yours is sent. A renewed certificate is another one: pin it as well.
-        system_trust: Trust what the operating system trusts instead of OpenSSL's files; on macOS and Windows these
-            differ, and need `pip install truststore`.
-        context: A context to use as it is; it is never modified. Only `server_hostname` and `certificate_pin` go with
-            it. `tls=context` is short for `tls=TLSConfig(context=context)`.
+        certificate_pin: SHA-256 of the server's certificate in DER, in hex (colons allowed) or as 32 bytes; or a tuple
+            of several, one of which must fit. It is checked besides the rest, or with `verify=False` instead of it,
+            before any byte of yours is sent. A renewed certificate has another sum: pin that too.
+        system_trust: Trust the authorities that the operating system trusts, instead of OpenSSL's files. On macOS and
+            Windows these differ, and it needs `pip install truststore`.
+        context: A context to use as it is; it is never modified. Only `server_hostname` and `certificate_pin` may be
+            given with it. `tls=context` is short for `tls=TLSConfig(context=context)`.
     """
 
     verify: bool = True
@@ -105,7 +105,7 @@ class TLSConfig(Settings):
 
     @functools.cached_property
     def pins(self) -> frozenset[bytes]:
-        """The SHA-256 sums that `certificate_pin` stands for; empty without one."""
+        """The SHA-256 sums of `certificate_pin`; empty without one."""
         values = self.certificate_pin if isinstance(self.certificate_pin, tuple) else (self.certificate_pin,)
         return frozenset(map(_digest, values))
 
@@ -123,10 +123,10 @@ class TLSConfig(Settings):
 
 
 def certificate_parts(client_cert: object) -> tuple[Any, Any, Any]:
-    """The paths of certificate and key, and the password; None for what is not given. Looks at no file.
+    """The paths of certificate and key, and the password; None for what is not given. It opens no file.
 
     Raises:
-        TypeError: No path and no such tuple. Its message shows no value, because one may be the password.
+        TypeError: It is no path and no such tuple. The message shows no value, because one may be the password.
     """
     if client_cert is None:
         return None, None, None
@@ -144,7 +144,7 @@ def certificate_parts(client_cert: object) -> tuple[Any, Any, Any]:
 
 
 def ca_text(data: str | bytes) -> str | bytes:
-    """`ca_data` as OpenSSL takes it: PEM as str, DER as bytes."""
+    """`ca_data` in the form that OpenSSL takes: PEM as str, DER as bytes."""
     return data.decode("ascii", "replace") if isinstance(data, bytes) and b"-----BEGIN " in data else data
 
 
@@ -154,7 +154,7 @@ def _check_ca_data(data: object) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=ca_text(data))
     except (ssl.SSLError, ValueError, TypeError):
-        # ValueError: empty; TypeError: no ASCII.
+        # ValueError: empty; TypeError: not ASCII.
         raise ValueError("ca_data has no certificate in PEM or DER that can be read") from None
 
 
@@ -195,7 +195,7 @@ _DEFAULT = TLSConfig()
 
 
 def check_tls(value: object, *, off: bool) -> None:
-    """Refuse what a client cannot have as `tls`; False only where it can be `off`."""
+    """Accept a value for the setting `tls`; False only if it can be `off`."""
     if not isinstance(value, (bool, ssl.SSLContext, TLSConfig)):
         raise TypeError(f"tls must be True, {'False, ' * off}an ssl.SSLContext or a TLSConfig, not {shown(value)}")
     if value is False and not off:
