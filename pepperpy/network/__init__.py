@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from pepperpy.network.http.config import HTTPConfig
     from pepperpy.network.http.download import DownloadResult
     from pepperpy.network.http.interceptors import Interceptor
+    from pepperpy.network.http.limits import ResponseLimits
     from pepperpy.network.http.mapping import MapResult
     from pepperpy.network.http.prepare import RequestOptions
     from pepperpy.network.http.rate_limit import RateLimit
@@ -117,6 +118,7 @@ _LAZY_MODULES = {
     "RefreshingAuth": "http.auth",
     "RequestData": "json_codec",
     "RequestOptions": "http.prepare",
+    "ResponseLimits": "http.limits",
     "Pipeline": "requests.pipeline",
     "SLIP": "messages.codecs",
     "ServerSentEvent": "http.sse",
@@ -199,6 +201,7 @@ __all__ = [
     "RefreshingAuth",
     "RequestData",
     "RequestOptions",
+    "ResponseLimits",
     "ResponseTooLargeError",
     "ServerSentEvent",
     "TLSConfig",

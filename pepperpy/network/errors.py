@@ -256,7 +256,7 @@ class HTTPStatusError(NetworkError):
         headers: The response's headers, a case-insensitive mapping.
         method: The request's method.
         url: The URL that answered, without password and query values; its path is shown as it is.
-        body: The start of the response's body, at most `HTTPConfig.max_error_body` bytes.
+        body: The start of the response's body, at most `ResponseLimits.max_error_body` bytes.
     """
 
     def __init__(

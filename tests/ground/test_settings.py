@@ -14,7 +14,16 @@ import pytest
 from support.certificates import ca_file
 
 import pepperpy.network as network
-from pepperpy.network import BufferLimits, Default, Heartbeat, Keepalive, NetworkConfig, Reconnect, TLSConfig
+from pepperpy.network import (
+    BufferLimits,
+    Default,
+    Heartbeat,
+    Keepalive,
+    NetworkConfig,
+    Reconnect,
+    ResponseLimits,
+    TLSConfig,
+)
 from pepperpy.network.keepalive import keepalive_of
 from pepperpy.network.tcp_settings import heartbeat_of, reconnect_of
 
@@ -35,6 +44,9 @@ from pepperpy.network.tcp_settings import heartbeat_of, reconnect_of
         (BufferLimits, {"send_low": -1}, "send_low must be 0 or more"),
         (Reconnect, {"attempts": 0}, "attempts must be 1 or more"),
         (Reconnect, {"attempts": True}, "attempts must be an int"),
+        (ResponseLimits, {"max_line_size": 0}, "max_line_size must be 1 or more"),
+        (ResponseLimits, {"max_error_body": -1}, "max_error_body must be 0 or more"),
+        (ResponseLimits, {"line_size": 1}, "unknown argument 'line_size': did you mean 'max_line_size'"),
         (Heartbeat, {"probe": "ping"}, "probe must be callable, not str"),
         (Heartbeat, {"probe": print, "interval": 0}, "interval must be more than 0"),
         (Heartbeat, {"probe": print, "timeout": None}, "timeout must be a number of seconds"),
@@ -45,7 +57,7 @@ def test_a_bad_field_is_named(kind: Any, fields: dict[str, Any], words: str) -> 
         kind(**fields)
 
 
-@pytest.mark.parametrize("kind", [Keepalive, BufferLimits, Reconnect, TLSConfig])
+@pytest.mark.parametrize("kind", [Keepalive, BufferLimits, Reconnect, ResponseLimits, TLSConfig])
 def test_the_small_ones_take_names_only_and_are_frozen_values(kind: Any) -> None:
     with pytest.raises(TypeError):
         kind(1)

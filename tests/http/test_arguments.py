@@ -25,6 +25,8 @@ NEWCOMERS: list[tuple[dict[str, Any], str]] = [
     ({"stream": True}, r"write async with client\.stream"),
     ({"max_retries": 3}, "write retries="),
     ({"ca_file": "x"}, r"write HTTPConfig\(tls=TLSConfig\(ca_file="),
+    ({"max_line_size": 3}, r"write HTTPConfig\(limits=ResponseLimits\(max_line_size="),
+    ({"user_timeout": 3}, r"write HTTPConfig\(keepalive=Keepalive\(user_timeout="),
     ({"connect_timeout": 3}, r"HTTPClient\(HTTPConfig\(connect_timeout="),
     ({"heders": {}}, "did you mean 'headers'"),
     ({"max_redirect": 3}, "did you mean 'max_redirects'"),
@@ -61,7 +63,7 @@ async def test_json_is_refused_by_methods_without_a_body_and_taken_by_request() 
         ({"verify": False}, "write verify_ssl=False"),
         ({"follow_redirects": True}, r"HTTPConfig\(max_redirects="),
         ({"allow_redirects": False}, r"HTTPConfig\(max_redirects=0\)"),
-        ({"limits": 3}, r"HTTPConfig\(max_connections="),
+        ({"limit": 3}, r"HTTPConfig\(max_connections="),
         ({"url": "http://a"}, r"HTTPConfig\(base_url="),
         ({"time_out": 3}, "did you mean 'timeout'"),
         ({"nonsense": 1}, "unknown argument 'nonsense'$"),
@@ -92,6 +94,11 @@ async def test_a_path_as_verify_ssl_is_told_where_authorities_go() -> None:
             await client.get("https://host.example", verify_ssl="ca.pem")
     with pytest.raises(TypeError, match=r"not 'ca\.pem'; HTTPConfig\(tls=TLSConfig\(ca_file="):
         HTTPConfig(verify_ssl="ca.pem")
+
+
+def test_limits_as_httpx_has_them_are_told_where_connections_go() -> None:
+    with pytest.raises(TypeError, match=r"^limits must be a ResponseLimits, not int; .* HTTPConfig\(max_connections="):
+        HTTPConfig(limits=3)  # type: ignore[arg-type]
 
 
 async def test_two_limits_in_a_tuple_are_told_the_name_of_each() -> None:

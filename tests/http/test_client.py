@@ -19,6 +19,7 @@ from pepperpy.network import (
     HTTPStatusError,
     NetworkError,
     RefreshingAuth,
+    ResponseLimits,
 )
 
 # ---- Requests and responses ----
@@ -155,7 +156,7 @@ async def test_a_status_below_400_is_no_error(status: int) -> None:
 async def test_an_error_holds_only_the_start_of_a_large_body() -> None:
     large = chunked_response([bytes(65536)] * 100).replace(b"200 OK", b"500 Oh", 1)
     async with http_peer(answering(large)) as peer:
-        async with HTTPClient(HTTPConfig(max_error_body=1000)) as client:
+        async with HTTPClient(HTTPConfig(limits=ResponseLimits(max_error_body=1000))) as client:
             with pytest.raises(HTTPStatusError) as caught:
                 await client.get(peer.url)
             assert caught.value.body == bytes(1000)

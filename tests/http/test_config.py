@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientTimeout
 from multidict import CIMultiDict
 
-from pepperpy.network import HTTPConfig, Keepalive, RateLimit, TLSConfig
+from pepperpy.network import HTTPConfig, Keepalive, RateLimit, ResponseLimits, TLSConfig
 from pepperpy.network.http.auth import BearerAuth
 from pepperpy.network.json_codec import default_codec
 
@@ -24,8 +24,6 @@ FLAGS = ["keepalive", "verify_ssl", "trust_env", "raise_for_status", "allow_down
 COUNTS = {
     "retries": 0,
     "max_redirects": 0,
-    "max_error_body": 0,
-    "max_line_size": 1,
     "max_connections": 1,
     "max_response_size": 1,
     "max_connections_per_host": 1,
@@ -64,6 +62,8 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("unix_path", b"/x", "b'/x'"),
     ("local_address", "::1", "'::1'"),
     ("socket_options", [(1, 2, 3)], "1, 2, 3"),
+    ("limits", 3, "int"),
+    ("limits", None, "NoneType"),
     ("tls", 1, "1"),
     ("tls", "ca.pem", "'ca.pem'"),
     ("tls", None, "None"),
@@ -168,6 +168,7 @@ def test_every_field_was_looked_at() -> None:
     assert {name for name, _, _ in OUT_OF_RANGE} == FIELDS - {
         *FLAGS,
         "auth",  # tests/http/test_auth.py
+        "limits",
         "secret_headers",
         "socket_options",
         "interceptors",
@@ -198,6 +199,7 @@ class Interceptor:
         ("unix_path", "/x"),
         ("local_address", ("127.0.0.1", 65535)),
         ("socket_options", ()),
+        ("limits", ResponseLimits(max_error_body=0, max_line_size=1)),
         ("tls", True),
         ("tls", ssl.create_default_context()),
         ("tls", TLSConfig(ca_file=Path("nowhere.pem"), alpn=("http/1.1",))),

@@ -22,6 +22,7 @@ from pepperpy.network import (
     NetworkError,
     ProtocolError,
     RedirectError,
+    ResponseLimits,
 )
 from pepperpy.network.http.content import content_length, encoding_of, parse_content_type
 from pepperpy.network.json_codec import builtin_codec, decode_as
@@ -220,7 +221,10 @@ def test_a_key_of_the_body_is_printable_in_a_message() -> None:
 async def test_an_error_instead_of_events_is_an_error_with_the_start_of_it() -> None:
     body = b'{"error": "busy \x1b[2J' + b"x" * 1000
     head = f"HTTP/1.1 200 OK\r\nContent-Type: Application/JSON;a=b\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    async with http_peer(answering(head + body)) as peer, HTTPClient(HTTPConfig(max_error_body=600)) as client:
+    async with (
+        http_peer(answering(head + body)) as peer,
+        HTTPClient(HTTPConfig(limits=ResponseLimits(max_error_body=600))) as client,
+    ):
         async with client.stream("POST", peer.url) as stream:
             with pytest.raises(DecodeError, match="declared as 'application/json', not as text/event-stream") as caught:
                 await anext(stream.events())

@@ -17,6 +17,7 @@ from pepperpy.network import (
     HTTPConfig,
     IncompleteReadError,
     MessageTooLargeError,
+    ResponseLimits,
     ResponseTooLargeError,
     ServerSentEvent,
     UsageError,
@@ -132,7 +133,8 @@ async def test_a_line_beyond_the_limit_is_an_error_after_the_lines_before_it() -
         await connection.send(b"HTTP/1.1 200 OK\r\n\r\nshort\n" + b"x" * 101)
         await connection.wait_closed()
 
-    async with http_peer(waiting) as peer, HTTPClient(HTTPConfig(max_line_size=100)) as client:
+    config = HTTPConfig(limits=ResponseLimits(max_line_size=100))
+    async with http_peer(waiting) as peer, HTTPClient(config) as client:
         async with client.stream("GET", peer.url) as stream:
             lines = stream.lines()
             assert await anext(lines) == b"short"
@@ -178,7 +180,10 @@ async def test_server_sent_events_are_parsed() -> None:
 
 async def test_an_event_beyond_the_limit_is_an_error() -> None:
     body = chunked_response([b"data: ok\n\n", b"data: " + b"x" * 200 + b"\n\n"])
-    async with http_peer(answering(body)) as peer, HTTPClient(HTTPConfig(max_line_size=100)) as client:
+    async with (
+        http_peer(answering(body)) as peer,
+        HTTPClient(HTTPConfig(limits=ResponseLimits(max_line_size=100))) as client,
+    ):
         async with client.stream("GET", peer.url) as stream:
             events = stream.events()
             assert (await anext(events)).data == "ok"

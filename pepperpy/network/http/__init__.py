@@ -17,7 +17,7 @@
       download.py, part_file.py   the body as a file
       mapping.py                  many URLs
     content.py, dates.py          what headers say of a body, and of time: rules of HTTP, for any transport
-    config.py, checks.py, arguments.py, auth.py, rate_limit.py, redact.py, interceptors.py, threads.py
+    config.py, limits.py, checks.py, arguments.py, auth.py, rate_limit.py, redact.py, interceptors.py, threads.py
 
 The public names are those of `pepperpy.network`.
 """

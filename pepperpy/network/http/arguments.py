@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from pepperpy.network import arguments
+from pepperpy.network.http.limits import ResponseLimits
 from pepperpy.network.tls_config import TLSConfig
 
 _VERIFY = "verify_ssl=False for no check, HTTPConfig(tls=TLSConfig(ca_file=...)) for an authority of your own"
@@ -16,6 +17,7 @@ _BODY = "data=... in the request: bytes, str, form fields, a path, a file or an 
 INSTEAD = {
     **{field.name: f"HTTPConfig(tls=TLSConfig({field.name}=...))" for field in fields(TLSConfig)},
     **{f"keepalive_{name}": f"HTTPConfig(keepalive=Keepalive({name}=...))" for name in ("idle", "interval", "count")},
+    **{field.name: f"HTTPConfig(limits=ResponseLimits({field.name}=...))" for field in fields(ResponseLimits)},
     "user_timeout": "HTTPConfig(keepalive=Keepalive(user_timeout=...))",
     "verify": _VERIFY,
     "ssl": _VERIFY,
@@ -43,7 +45,6 @@ INSTEAD = {
     "token": "auth=BearerAuth(...)",
     "bearer": "auth=BearerAuth(...)",
     "connector": _CONNECTIONS,
-    "limits": _CONNECTIONS,
     "limit": _CONNECTIONS,
     "hooks": "HTTPConfig(interceptors=[...])",
     "event_hooks": "HTTPConfig(interceptors=[...])",

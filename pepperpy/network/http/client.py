@@ -471,7 +471,7 @@ class HTTPClient:
             return answer, call
 
         limit = options.get("max_response_size")
-        return HTTPStream(open, self._codec, config.strict_content_type, config.max_line_size, limit)
+        return HTTPStream(open, self._codec, config.strict_content_type, config.limits.max_line_size, limit)
 
     async def download(
         self,

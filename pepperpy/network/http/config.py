@@ -25,6 +25,7 @@ from pepperpy.network.http.checks import (
     check_proxy,
     check_verify,
 )
+from pepperpy.network.http.limits import DEFAULT_LIMITS, ResponseLimits, check_response_limits
 from pepperpy.network.http.rate_limit import RateLimit
 from pepperpy.network.http.redact import redact_headers, redact_url
 from pepperpy.network.json_codec import JSONCodec
@@ -32,7 +33,7 @@ from pepperpy.network.keepalive import Keepalive, check_keepalive
 from pepperpy.network.settings import Settings
 from pepperpy.network.socket_checks import check_local_address, check_socket_options, check_unix_path
 from pepperpy.network.tls_config import TLSConfig
-from pepperpy.network.units import KIB, MIB
+from pepperpy.network.units import MIB
 
 
 @explains_arguments(unknown_argument)
@@ -93,9 +94,7 @@ class HTTPConfig(Settings):
         secret_headers: Further names that are never sent across origins nor shown in errors and logs.
         max_response_size: Bytes of one body, as it came and as decompressed; larger raises `ResponseTooLargeError`.
             Streams and downloads are limited only on request. None: no limit. Arbitrary.
-        max_line_size: Bytes of one line or server-sent event in a stream. The 64 KiB of asyncio and aiohttp are too few
-            for today's JSON streams (aiohttp#4453).
-        max_error_body: Bytes of the body that an `HTTPStatusError` holds. Arbitrary.
+        limits: What else a server may not exceed: a `ResponseLimits`.
 
         max_connections: Open connections; further requests wait. aiohttp's default.
         max_connections_per_host: The same for one host. None: no limit of its own.
@@ -139,8 +138,7 @@ class HTTPConfig(Settings):
     allow_downgrade: bool = False
     secret_headers: Collection[str] = frozenset()
     max_response_size: int | None = 64 * MIB
-    max_line_size: int = 16 * MIB
-    max_error_body: int = 64 * KIB
+    limits: ResponseLimits = DEFAULT_LIMITS
     max_connections: int = 100
     max_connections_per_host: int | None = None
     keepalive_timeout: float = 15.0
@@ -199,9 +197,8 @@ class HTTPConfig(Settings):
         for name in ("max_response_size", "max_connections_per_host"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), 1)
-        for name in ("max_line_size", "max_connections"):
-            check_int(name, getattr(self, name), 1)
-        check_int("max_error_body", self.max_error_body, 0)
+        check_int("max_connections", self.max_connections, 1)
+        check_response_limits(self.limits)
         if self.rate_limit is not None and not isinstance(self.rate_limit, RateLimit):
             try:
                 self._set("rate_limit", RateLimit(self.rate_limit))

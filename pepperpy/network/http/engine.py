@@ -106,7 +106,7 @@ class Engine:
                         return answer, content
                     why = f"status {answer.status}"
                     # So that the connection can be used again.
-                    await read_start(answer, self._config.max_error_body)
+                    await read_start(answer, self._config.limits.max_error_body)
             except (WireError, NetworkError, TimeoutError) as error:
                 failure = call.error(ClosedError, "the client was closed") if self.closing else failure_of(error, call)
                 delay, why = self._delay_after_failure(call, failure), failure.message
@@ -120,7 +120,7 @@ class Engine:
 
         As much as comes within the client's `timeout`: a server may send a byte from time to time, and for ever.
         """
-        return await read_start(answer, self._config.max_error_body, self._total)
+        return await read_start(answer, self._config.limits.max_error_body, self._total)
 
     # ---- One attempt ----
 
@@ -192,7 +192,7 @@ class Engine:
         """The body, or the start of one that explains an error."""
         call.trip.phase = "body"
         if answer.status >= 400 and call.raise_for_status:
-            return read_start(answer, self._config.max_error_body)
+            return read_start(answer, self._config.limits.max_error_body)
         if limit is None or is_known_to_fit(answer, call, limit):
             return answer.read()
         return read_body(answer, call, limit)

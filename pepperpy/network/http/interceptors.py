@@ -34,7 +34,7 @@ class Interceptor(Protocol):
     async def post_response(self, response: HTTPResponse) -> None:
         """Look at a response whose body was read, before its status is checked.
 
-        Of a body that will only be part of an `HTTPStatusError`, `max_error_body` bytes were read.
+        Of a body that will only be part of an `HTTPStatusError`, `ResponseLimits.max_error_body` bytes were read.
         """
 
 

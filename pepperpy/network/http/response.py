@@ -165,7 +165,7 @@ class HTTPResponse(ResponseHead):
     def raise_for_status(self) -> None:
         """Raise `HTTPStatusError` if the status is 400 or above."""
         if not self.ok:
-            raise status_error(self._answer, self.content[: self._call.config.max_error_body], self._call)
+            raise status_error(self._answer, self.content[: self._call.config.limits.max_error_body], self._call)
 
 
 def status_error(answer: Answer, body: bytes, call: Call) -> HTTPStatusError:

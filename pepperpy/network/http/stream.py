@@ -126,7 +126,8 @@ class HTTPStream(ResponseHead):
         r"""Lines of the body, without the ``\n`` or ``\r\n`` that ends them.
 
         Raises:
-            MessageTooLargeError: A line of more than `max_line_size` bytes; the lines before it have been given out.
+            MessageTooLargeError: A line of more than `ResponseLimits.max_line_size` bytes; the lines before it have
+                been given out.
         """
         splitter = LineSplitter(self._max_line_size)
         return self._parsed(splitter.feed, splitter.finish)
@@ -157,8 +158,8 @@ class HTTPStream(ResponseHead):
         Raises:
             DecodeError: Content-Type says something else than text/event-stream: the server sent an error in JSON, say,
                 or a login page. `content` is the start of the body, as much as comes within a second and at most
-                `HTTPConfig.max_error_body` bytes. The connection is closed. Without Content-Type, the body is read.
-            MessageTooLargeError: An event of more than `max_line_size` bytes.
+                `ResponseLimits.max_error_body` bytes. The connection is closed. Without Content-Type, the body is read.
+            MessageTooLargeError: An event of more than `ResponseLimits.max_line_size` bytes.
         """
         kind = "" if not self._entered else parse_content_type(self._answer.headers.get("Content-Type", ""))[0]
         if kind not in ("", "text/event-stream"):
@@ -174,7 +175,7 @@ class HTTPStream(ResponseHead):
         self._reading = True
         try:
             # This may be an endless stream of another type, so the wait for its start is bounded.
-            start = await read_start(self._answer, self._call.config.max_error_body, 1.0)
+            start = await read_start(self._answer, self._call.config.limits.max_error_body, 1.0)
         finally:
             self._reading = False
         self._answer.abort()
