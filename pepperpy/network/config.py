@@ -47,7 +47,7 @@ State = Literal["connecting", "connected", "lost", "closed"]
 # The fields that hold a callable.
 _CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
 
-# Names of the parts, and of others -> what to write here.
+# Names of other settings, and of those inside of the parts -> what to write here.
 _INSTEAD = {
     **{field.name: f"tls=TLSConfig({field.name}=...)" for field in fields(TLSConfig)},
     **{field.name: f"buffers=BufferLimits({field.name}=...)" for field in fields(BufferLimits)},
@@ -73,66 +73,67 @@ _INSTEAD = {
 class NetworkConfig(Settings):
     """Settings of one TCP connection. Its `repr` shows no secret.
 
-    The first five fields may be given by position; all others are keyword-only. A wrong type raises `TypeError`,
-    a value out of range `ValueError`; both name the field and the value.
+    The first five fields may be given by position; all others are keyword-only. A wrong type raises `TypeError`, a
+    value out of range `ValueError`. Both name the field and the value.
 
     Attributes:
-        host: Name or address to connect to; an IPv6 address without brackets. Left out with `unix_path`.
+        host: The name or address to connect to; an IPv6 address without brackets. Leave it out with `unix_path`.
         port: 1 to 65535.
         timeout: Seconds that one operation may wait; more than 0. None waits for ever.
         retries: How often `connect()` tries again after its first failure; 0 or more.
-        retry_delay: Seconds; the first retry waits 0 to this long, each later one up to twice as long as the one
-            before (see `backoff.Backoff`). 0 retries at once.
+        retry_delay: Seconds that the first retry waits at most; each later one waits up to twice as long as the one
+            before, and each wait is random (see `backoff.Backoff`). 0 retries at once.
 
-        max_retry_delay: Seconds; no wait between attempts is longer. Arbitrary; the AWS SDKs use 20, gRPC 120.
+        max_retry_delay: The longest wait between attempts, in seconds. Arbitrary; the AWS SDKs use 20, gRPC 120.
         connect_timeout: Seconds for one attempt: name lookup, all addresses, the proxy's answer and the TLS handshake
             together. Default: `timeout`.
-        close_timeout: Seconds that `disconnect()` gives the peer to take what was accepted for sending, before it
-            aborts. Always bounded. Arbitrary; the default is that of `timeout`.
-        happy_eyeballs_delay: Seconds before the next address is raced against the ones under way (RFC 8305, section 8).
-        local_address: `(host, port)` to connect from; port 0 lets the system choose. A fixed port can be used again at
-            once after a connection (SO_REUSEADDR; not on Windows, where it would let other programs take the port).
-        nodelay: Set TCP_NODELAY, so that a small send is not held back (Nagle); asyncio and Go do the same.
+        close_timeout: Seconds that `disconnect()` gives the peer to take what was accepted for sending; then it aborts.
+            Never None. Arbitrary; the same default as `timeout`.
+        happy_eyeballs_delay: Seconds after which the next address joins the race of those under way (RFC 8305, section
+            8).
+        local_address: `(host, port)` to connect from; port 0 lets the system choose. A fixed port can be used again
+            right after a connection (SO_REUSEADDR; not on Windows, where other programs could take the port).
+        nodelay: Set TCP_NODELAY, so that the system does not delay small sends (Nagle); asyncio and Go do the same.
         keepalive: Ask the system to find dead peers: True, or a `Keepalive` with times of your own. False leaves the
-            system's settings, with which it hardly ever looks.
-        socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last. One
-            of IPPROTO_IP is for IPv4 sockets, one of IPPROTO_IPV6 for IPv6 sockets; the other sockets go without it.
+            system's settings, with which it hardly ever finds one.
+        socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting, after all
+            others. An option of IPPROTO_IP is set on IPv4 sockets only, one of IPPROTO_IPV6 on IPv6 sockets only.
         buffers: Bytes at which reading and sending pause and go on: a `BufferLimits`.
-        max_message_size: Bytes, terminator included, of the longest line or message that `receive_line()`,
-            `receive_lines()` and `receive_until()` collect. Of a codec without a `max_size` too, counted as that is:
-            without length or separator. asyncio's limit of 64 KiB is its streams' best known trap.
+        max_message_size: Bytes of the longest line or message, terminator included, that `receive_line()`,
+            `receive_lines()` and `receive_until()` collect. It also limits the messages of a codec without `max_size`,
+            there without length or separator. asyncio's limit of 64 KiB is the best known trap of its streams.
 
-        unix_path: Path of a Unix socket to connect to instead of `host` and `port`, at most 107 bytes (Linux; 103
-            elsewhere). What concerns TCP or addresses (`nodelay`, `keepalive`, `user_timeout`, `local_address`, ...)
-            does not apply.
-        proxy: URL of a proxy to connect through, user and password in it where it wants them (percent-encoded):
-            `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy, `socks5://` and
-            `socks4://` look up here. The SOCKS ones need `pip install python-socks`.
+        unix_path: The path of a Unix socket to connect to instead of `host` and `port`, at most 107 bytes (Linux; 103
+            elsewhere). Settings about TCP or addresses (`nodelay`, `keepalive`, `local_address`, ...) do not apply.
+        proxy: The URL of a proxy to connect through, with user and password if it wants them (percent-encoded).
+            `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy; for `socks5://` and
+            `socks4://` this machine looks up. SOCKS needs `pip install python-socks`.
 
         tls: Speak TLS from the start: True, a `TLSConfig`, or an `ssl.SSLContext`, which is used as it is. To begin
-            later, leave it False, and give it to `start_tls()`.
-        verify_ssl: False is short for `TLSConfig(verify=False)`, and for `start_tls()` without arguments, too.
+            later, leave it False and give the `TLSConfig` to `start_tls()`.
+        verify_ssl: False is short for `TLSConfig(verify=False)`, also for `start_tls()` without arguments.
 
-        hosts: Further `(host, port)` pairs. Every attempt begins at `host` and goes on, without a wait, to the next one
-            while none can be reached; each has `connect_timeout` seconds.
-        on_connect: `on_connect(connection)`, async or not, run on every new connection before the client counts as
-            connected: to log in or subscribe. `connection` is a `NetworkClient` of that connection alone, good until
-            the callable returns; the client itself still waits. It shares the `connect_timeout` of its host. What it
-            raises fails the attempt.
-        may_pass: `may_pass(error)`, asked whether a failed attempt may succeed later; `error` is that of the connection
-            or of `on_connect`. True, False, or None for the default: `backoff.may_pass`, and a Unix socket that is not
-            there; but of what `on_connect` raises, ConnectionError (TLSError as without it), TimeoutError and EOFError.
-            Once a reconnecting client has been connected, its settings can work, and the default is that all passes
-            but a certificate or pin that is refused: also an unknown name, a lack of descriptors or memory, a proxy
-            that refuses, a file of the `TLSConfig` that cannot be used (ValueError); and of what `on_connect`
-            raises, each OSError of the system, which has an `errno`.
-        on_state: `on_state(client, state)`, a plain function, called by the loop soon after each change: "connecting"
-            when `connect()` begins, "connected", "lost" (also when the peer has ended its stream and every byte is
-            taken), and "closed" at the end: a `connect()` that failed, `disconnect()`, `abort()`, or a reconnecting
-            client that has given up. In their order, but the client may be further already. What it
-            raises goes to the loop's exception handler and changes nothing.
+        hosts: Further `(host, port)` pairs. Every attempt begins with `host`. If that cannot be reached, it tries the
+            next one without a wait, and so on. Each has `connect_timeout` seconds.
+        on_connect: `on_connect(connection)`, async or not, runs on every new connection before the client counts as
+            connected, to log in or subscribe. `connection` is a `NetworkClient` for that connection alone, which works
+            until the callable returns; the client itself still waits. It shares the `connect_timeout` of its host. If
+            it raises, the attempt fails.
+        may_pass: `may_pass(error)` decides whether a failed attempt may succeed later; `error` comes from the
+            connection or from `on_connect`. It returns True, False, or None for the default. The default of
+            `connect()`: yes for what `backoff.may_pass` names and for a Unix socket that is not there; of what
+            `on_connect` raises, for ConnectionError (TLSError as without `on_connect`), TimeoutError and EOFError. The
+            default of a reconnecting client that has been connected, so that its settings have worked: yes for all but
+            a refused certificate or pin, also for an unknown name, a lack of descriptors or memory, a proxy that
+            refuses, a file of the `TLSConfig` that cannot be used (ValueError); of what `on_connect` raises, also for
+            each OSError of the system, which has an `errno`.
+        on_state: `on_state(client, state)`, a plain function, which the loop calls soon after each change: "connecting"
+            when `connect()` begins; "connected"; "lost", also when the peer has ended its stream and every byte is
+            taken; "closed" at the end, after a `connect()` that failed, `disconnect()`, `abort()`, or when a
+            reconnecting client has given up. The calls come in order, but the client may be further already. If it
+            raises, the loop's exception handler is called and nothing else changes.
         reconnect: Make a new connection when one is lost: True, or a `Reconnect` that says when to give up.
-        heartbeat: What asks a silent peer for a sign of life: a `Heartbeat`, or its `probe` alone.
+        heartbeat: Ask a silent peer for a sign of life: a `Heartbeat`, or its `probe` alone.
     """
 
     host: str = ""
@@ -209,11 +210,11 @@ class NetworkConfig(Settings):
 
     @property
     def attempt_timeout(self) -> float | None:
-        """Seconds that one attempt to connect may take: `connect_timeout`, or `timeout` where that is not set."""
+        """Seconds that one attempt to connect may take: `connect_timeout`, or `timeout` if that is not set."""
         return self.timeout if isinstance(self.connect_timeout, Default) else self.connect_timeout
 
     def explained(self, loss: BaseException) -> str:
-        """Why a connection of this configuration was lost, in words that name the setting where one has decided it."""
+        """Why a connection with this configuration was lost, as text that names the setting which caused it, if any."""
         words = str(loss) or type(loss).__name__
         if getattr(loss, "errno", None) != errno.ETIMEDOUT or self.unix_path is not None:
             return words
@@ -229,28 +230,28 @@ class NetworkConfig(Settings):
 
     @property
     def address(self) -> str:
-        """Where to connect in words: `host:port`, or the path of the Unix socket."""
+        """Where to connect, as text: `host:port`, or the path of the Unix socket."""
         return self.unix_path or f"{self.host}:{self.port}"
 
     @property
     def place(self) -> dict[str, Any]:
-        """Where to connect as the `details` of an error have it: `host` and `port`, or `path`."""
+        """Where to connect, for the `details` of an error: `host` and `port`, or `path`."""
         return {"host": self.host, "port": self.port} if self.unix_path is None else {"path": self.unix_path}
 
     @functools.cached_property
     def tls_settings(self) -> TLSConfig:
-        """What `tls` and `verify_ssl` say, whether or not TLS is on from the start."""
+        """The `TLSConfig` of `tls` and `verify_ssl`, whether or not TLS is on from the start."""
         return tls_settings(self.tls, self.verify_ssl)
 
     def tls_name_of(self, settings: TLSConfig) -> str:
-        """The name that the certificate must be for with these settings; empty for none."""
-        # Neither the zone of a link-local address nor the dot at the end of a name is part of it (RFC 6066, section 3).
+        """The name that the certificate must have with these settings; empty for none."""
+        # It has neither the zone of a link-local address nor the dot at the end of a name (RFC 6066, section 3).
         name = settings.server_hostname
         return self.host.partition("%")[0].rstrip(".") if name is None else name
 
     @property
     def tls_name(self) -> str:
-        """The same with the settings of this."""
+        """The same with the settings of this configuration."""
         return self.tls_name_of(self.tls_settings)
 
     def _shown(self, name: str, value: Any) -> str:
@@ -260,14 +261,13 @@ class NetworkConfig(Settings):
 
     @property
     def bare(self) -> NetworkConfig:
-        """This without its callables: a connection keeps its configuration, and they would keep what they belong to.
-
-        That is the client, often, which then could not be collected.
+        """This configuration without its callables. A connection keeps its configuration alive, and the callables would
+        keep alive what they belong to: often the client, which could not be collected then.
         """
         return self._copy(dict.fromkeys(_CALLABLES))
 
     def for_each_host(self) -> list[NetworkConfig]:
-        """What one attempt tries, one after the other: `host`, and each of `hosts`, without what the client does."""
+        """The configurations that one attempt tries in turn: `host`, then each of `hosts`; without reconnecting."""
         if not (self.hosts or self.on_connect or self.may_pass or self.is_supervised):
             return [self]
         places = ((self.host, self.port), *self.hosts)
@@ -275,22 +275,22 @@ class NetworkConfig(Settings):
         return [self._copy(alone | {"host": host, "port": port}) for host, port in places]
 
     def _copy(self, changes: dict[str, Any]) -> NetworkConfig:
-        # Without the checks, which have been made and take 50 us: each attempt to connect needs a copy.
+        # Without the checks, which were made before and take 50 us: each attempt to connect needs a copy.
         copy = object.__new__(NetworkConfig)
         copy.__dict__.update(self.__dict__, **changes)
         return copy
 
     @property
     def is_supervised(self) -> bool:
-        """Whether anything has to be done when a connection comes or goes."""
+        """Whether the client has anything to do when a connection comes or goes."""
         return bool(self.reconnect) or self.on_state is not None or self.heartbeat is not None
 
     @classmethod
     def from_url(cls, url: str) -> NetworkConfig:
         """Read `tcp://host:port?field=value&...`, where a field is any scalar one of this class.
 
-        `tls://host:port` is the same with `tls=True`, `unix:///path` names a Unix socket. Booleans are `true` or
-        `false`, no limit is `none`, an IPv6 address stands in brackets. `proxy` may hold a password, and is no field.
+        `tls://host:port` is the same with `tls=True`; `unix:///path` names a Unix socket. Write booleans as `true` or
+        `false`, no limit as `none`, an IPv6 address in brackets. `proxy` is no field, because it may hold a password.
 
         Fields of its parts go by these names: `server_hostname`, `ca_file`, `client_cert`, `certificate_pin`,
         `system_trust`, `ignore_unexpected_eof` (in `tls://` URLs only); `keepalive_idle`, `keepalive_interval`,
@@ -299,13 +299,13 @@ class NetworkConfig(Settings):
 
         Raises:
             TypeError: `url` is not a string.
-            ValueError: Not such a URL, an unknown or doubled field, or a value out of range.
+            ValueError: It is no such URL, or has an unknown or repeated field or a value out of range.
         """
         return cls(**read_url(url, {field.name: str(field.type) for field in fields(cls)}))
 
 
 def check_config(owner: str, config: object, more: bool = False) -> None:
-    """Refuse what is no `NetworkConfig` alone, in the place where `owner` takes one."""
+    """Accept one `NetworkConfig` as the argument of `owner`; `more`: whether there were further arguments."""
     if not isinstance(config, NetworkConfig) or more:
         kind = "a NetworkConfig and nothing else" if more else f"a NetworkConfig, not {type(config).__name__}"
         example = "NetworkConfig('localhost', 6379)"
