@@ -193,14 +193,15 @@ async def test_a_pause_keeps_the_order_and_the_rate_of_its_host(per: Any) -> Non
     await limiter.acquire("b", None)
     tasks = start(limiter, "a", 2, left)
     await asyncio.sleep(0)
-    opens = loop.time() + 0.1
-    limiter.pause("a", 0.05)
+    limiter.pause("a", HOUR / 2)
     tasks += start(limiter, "b", 1, left)
     await asyncio.sleep(0)
-    limiter.pause("a", 0.1)
+    limiter.pause("a", HOUR)
     tasks += start(limiter, "a", 3)
     await until(lambda: ("b", 0) in left, "the other host's request has left")
     assert left == [("b", 0)]
+    opens = loop.time()
+    end_pause(limiter)
     await tasks[0]
     assert loop.time() >= opens - 0.002
     await asyncio.gather(*tasks)
