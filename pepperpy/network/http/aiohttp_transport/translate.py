@@ -83,13 +83,13 @@ def _not_connected(error: aiohttp.ClientConnectorError, request: Request) -> Wir
     if isinstance(cause, ProxyError):  # of tcp/tunnel.py
         return WireError("proxy", f"cannot connect: {cause}", cause.__cause__, **cause.details)
     if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return WireError("proxy", f"cannot connect to the proxy: {words_of(cause)}", cause)
+        return WireError("proxy", f"cannot connect to the proxy: {text_of(cause)}", cause)
     if isinstance(cause, (ConnectionResetError, BrokenPipeError)) and request.url.scheme == "https":
         return WireError("refused", f"cannot connect: {tls.describe_failure(cause)}", cause)
     if isinstance(error, aiohttp.ClientConnectorDNSError) or isinstance(cause, socket.gaierror):
         kind: Kind = "proxy" if request.proxy is not None and error.host != request.url.raw_host else "dns"
-        return WireError(kind, f"cannot look up {error.host!r}: {words_of(cause)}", cause)
-    return WireError("refused", f"cannot connect: {words_of(cause)}", cause)
+        return WireError(kind, f"cannot look up {error.host!r}: {text_of(cause)}", cause)
+    return WireError("refused", f"cannot connect: {text_of(cause)}", cause)
 
 
 def _bad_response(error: aiohttp.ClientResponseError, trip: Trip) -> WireError:
@@ -110,7 +110,7 @@ def _bad_body(error: aiohttp.ClientPayloadError, trip: Trip) -> WireError:
     if isinstance(cause, (ContentLengthError, TransferEncodingError)):
         return WireError("truncated", cause=_quiet(cause))
     kind, who = _whose_answer(trip)
-    return WireError(kind, f"the {who}'s answer cannot be read: {words_of(error)}", _quiet(error))
+    return WireError(kind, f"the {who}'s answer cannot be read: {text_of(error)}", _quiet(error))
 
 
 def _whose_answer(trip: Trip) -> tuple[Kind, str]:
@@ -129,13 +129,13 @@ def _lost(error: Exception, trip: Trip) -> WireError:
         text = "the proxy closed the connection instead of answering"
         return WireError("proxy", text, ConnectionResetError(errno.ECONNRESET, text))
     if not trip.request_left:
-        return WireError("refused", f"cannot connect: {words_of(cause)}", cause)
+        return WireError("refused", f"cannot connect: {text_of(cause)}", cause)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return WireError("no_answer", cause=cause)
     if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:
         text = "the server gave no sign of life in time, or took no data (keepalive, user_timeout)"
         return WireError("reset", text, cause, limit="user_timeout")
-    return WireError("reset", f"the connection was lost: {words_of(cause)}", cause)
+    return WireError("reset", f"the connection was lost: {text_of(cause)}", cause)
 
 
 def _quiet(error: aiohttp.ClientPayloadError | HttpProcessingError) -> Exception:
@@ -146,7 +146,7 @@ def _quiet(error: aiohttp.ClientPayloadError | HttpProcessingError) -> Exception
     return HttpProcessingError(message=shown) if isinstance(error, HttpProcessingError) else type(error)(shown)
 
 
-def words_of(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     """What an operating system error says; never empty, never a URL."""
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
