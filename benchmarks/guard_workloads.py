@@ -89,6 +89,22 @@ async def send(count: int) -> None:
         client.abort()
 
 
+async def connect(count: int) -> None:
+    """A connection made, used for one round trip, and closed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = NetworkConfig("127.0.0.1", listener.getsockname()[1])
+        for _ in range(count):
+            client = NetworkClient(config)
+            await client.connect()
+            peer, _ = listener.accept()
+            with peer:
+                await client.send(LINE)
+                peer.send(peer.recv(len(LINE)))
+                if await client.receive_exactly(len(LINE)) != LINE:
+                    raise AssertionError("wrong echo")
+                await client.disconnect()
+
+
 class _Server(asyncio.Protocol):
     ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -115,6 +131,7 @@ WORKLOADS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
     "receive_frame": (receive_frame, 20_000),
     "receive_frames": (receive_frames, 100_000),
     "send": (send, 20_000),
+    "connect": (connect, 200),
     "http_get": (http_get, 200),
 }
 

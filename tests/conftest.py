@@ -211,6 +211,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("needs_server")
 
 
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting takes a turn of the loop, as to another machine. For a test whose server runs in the test's own loop,
+    and has to have accepted when `connect()` returns."""
+    monkeypatch.setattr("pepperpy.network.tcp.connect.LOOKS_AGAIN", False)
+
+
+@pytest.fixture(params=["near", "far"])
+def distance(request: pytest.FixtureRequest) -> str:
+    """Both ways to be connected: within the call, and after a turn of the loop (`far`)."""
+    if request.param == "far":
+        request.getfixturevalue("far")
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def _nginx() -> Iterator[Nginx]:
     from support.nginx import nginx

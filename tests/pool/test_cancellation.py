@@ -146,6 +146,7 @@ async def test_a_connection_begun_for_a_task_that_is_cancelled_serves_the_next()
         assert server.accepted == 1
 
 
+@pytest.mark.usefixtures("far")
 async def test_a_slow_connect_does_not_hold_up_who_can_have_a_returned_connection() -> None:
     gate = asyncio.Event()
 

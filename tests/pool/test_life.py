@@ -131,6 +131,7 @@ async def test_each_failure_to_connect_fails_one_who_waits_and_loses_no_slot() -
             await asyncio.gather(*(use(pool) for _ in range(20)))
 
 
+@pytest.mark.usefixtures("far")
 async def test_a_server_that_never_answers_starves_nobody_who_can_be_served() -> None:
     stuck = asyncio.Event()
 
@@ -318,6 +319,7 @@ async def test_a_check_that_fails_after_who_waited_for_it_has_left_makes_no_new_
         assert server.accepted == 1
 
 
+@pytest.mark.usefixtures("far")
 async def test_who_waits_for_a_slow_connect_may_have_an_idle_connection_that_must_be_checked() -> None:
     stuck = asyncio.Event()
 
@@ -393,6 +395,7 @@ async def test_connections_made_together_do_not_grow_too_old_together() -> None:
         assert ages[-1] - ages[0] > 20
 
 
+@pytest.mark.usefixtures("far")
 async def test_a_failure_to_refill_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with server_and_pool(1, 1) as (server, pool):
         with caplog.at_level(logging.WARNING, "pepperpy.network.pool.pool"):

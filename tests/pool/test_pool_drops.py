@@ -124,6 +124,7 @@ DROPS: list[tuple[Use, str]] = [
 
 
 @pytest.mark.parametrize(("use", "reason"), DROPS, ids=[use.__name__.strip("_") for use, _ in DROPS])
+@pytest.mark.usefixtures("far")
 async def test_a_connection_that_another_user_could_not_begin_on_is_never_lent_again(use: Use, reason: str) -> None:
     async with server_and_pool(0, 1) as (server, pool):
         # Once with nobody waiting for it, and once with somebody.

@@ -191,6 +191,7 @@ async def test_a_dropped_client_warns_and_closes_its_connection() -> None:
                 assert await asyncio.get_running_loop().sock_recv(accepted, 1) == b""
 
 
+@pytest.mark.usefixtures("far")
 async def test_a_client_that_is_dropped_right_after_it_was_aborted_was_not_left_unclosed() -> None:
     async with echo_server() as port:
         client = client_of(port)

@@ -17,6 +17,7 @@ from support.servers import client_of, echo_server, peer_and_client
 
 from pepperpy.network import ConnectError, Keepalive, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
 from pepperpy.network.backoff import may_pass
+from pepperpy.network.tcp.connect import LOOKS_AGAIN, connect_socket
 
 
 def free_port() -> int:
@@ -49,6 +50,34 @@ async def test_a_refused_connection_is_tried_again_and_the_error_counts(caplog: 
     assert caught.value.details["elapsed"] >= 0
     assert client.stats.retries == 2
     assert len(caplog.records) == 2
+
+
+@pytest.mark.skipif(not LOOKS_AGAIN, reason="Linux connects to a peer on the same machine within the call")
+async def test_a_peer_on_this_machine_answers_within_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    async def wait(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        waits.append(sock)
+
+    monkeypatch.setattr("pepperpy.network.tcp.connect._writable", wait)
+    async with echo_server() as port, client_of(port) as client:
+        await client.send(b"x")
+        assert await client.receive() == b"x"
+    with pytest.raises(ConnectError) as caught:
+        await client_of(free_port()).connect()
+    assert caught.value.errno == errno.ECONNREFUSED
+    assert waits == []
+
+
+async def test_a_peer_that_does_not_answer_within_the_call_is_waited_for() -> None:
+    with full_backlog() as port, socket.socket() as sock:
+        sock.setblocking(False)
+        connecting = asyncio.create_task(connect_socket(asyncio.get_running_loop(), sock, ("127.0.0.1", port)))
+        await asyncio.wait([connecting], timeout=0.01)
+        assert not connecting.done()
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
 
 
 async def test_a_server_that_comes_up_late_is_reached() -> None:

@@ -148,6 +148,7 @@ async def test_an_address_that_failed_is_used_again_where_the_others_are_silent(
                 assert client.stats.retries == 2
 
 
+@pytest.mark.usefixtures("far")
 async def test_a_reconnecting_client_leaves_an_address_that_hangs_up_for_the_next() -> None:
     accepted: list[str] = []
     with reserved_ports(1) as [port], names({"db.example": [FIRST, SECOND]}) as asked:

@@ -19,6 +19,9 @@ from support.servers import client_of, echo_server
 
 from pepperpy.network import ClosedError, ConnectError, NetworkClient, NetworkConfig, UsageError
 
+# Their servers run in the loop of the test, and have accepted when a client is connected.
+pytestmark = pytest.mark.usefixtures("far")
+
 ENDS: dict[str, Callable[[NetworkClient], object]] = {
     "disconnect": NetworkClient.disconnect,
     "abort": NetworkClient.abort,

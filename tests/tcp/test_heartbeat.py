@@ -24,6 +24,9 @@ from pepperpy.network import (
     NetworkTimeoutError,
 )
 
+# Their servers run in the loop of the test, and have accepted when a client is connected.
+pytestmark = pytest.mark.usefixtures("far")
+
 
 class Ping:
     """A heartbeat that sends one line and counts."""

@@ -24,6 +24,9 @@ from pepperpy.network import (
     Reconnect,
 )
 
+# Their servers run in the loop of the test, and have accepted when a client is connected.
+pytestmark = pytest.mark.usefixtures("far")
+
 
 async def greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A server that wants a password first, and names what it was told before."""

@@ -263,7 +263,7 @@ async def test_what_comes_before_tls_is_not_taken_for_tls() -> None:
             await client_of(9, proxy=f"http://127.0.0.1:{port}", tls=True, retries=2).connect()
 
 
-async def test_connecting_cancelled_at_any_suspension_leaves_no_socket(proxy_url: str) -> None:
+async def test_connecting_cancelled_at_any_suspension_leaves_no_socket(proxy_url: str, distance: str) -> None:
     async with echo_server() as port:
         client = client_of(port, proxy=proxy_url)
         for mode in Mode:
@@ -275,7 +275,8 @@ async def test_connecting_cancelled_at_any_suspension_leaves_no_socket(proxy_url
                     break
                 # The proxy lets go of the echo server, which runs here, when it has seen the end.
                 await until(lambda sockets=sockets: open_sockets() <= sockets, "all sockets are closed")
-            assert number > 2
+            # The connection to what is far, and the transport; the proxy's answer may be there already.
+            assert number > 1 + (distance == "far")
 
 
 # ---- The configuration ----

@@ -18,6 +18,9 @@ from pepperpy.network import (
     UsageError,
 )
 
+# Their servers run in the loop of the test, and have accepted when a client is connected.
+pytestmark = pytest.mark.usefixtures("far")
+
 CALLS = {
     "receive": lambda c, **t: c.receive(**t),
     "receive_into": lambda c, **t: c.receive_into(bytearray(1), **t),

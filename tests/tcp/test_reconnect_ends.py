@@ -12,6 +12,9 @@ from support.mortal import echo, hang_up, mortal_and_client, mortal_server, reco
 from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, NetworkClient, NotConnectedError
 from pepperpy.network.tcp import attempt
 
+# Their servers run in the loop of the test, and have accepted when a client is connected.
+pytestmark = pytest.mark.usefixtures("far")
+
 
 @pytest.mark.parametrize("end", ["refused", "cancelled"])
 async def test_a_connect_that_fails_after_a_send_that_failed_is_the_end(end: str) -> None:

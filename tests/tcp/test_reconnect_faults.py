@@ -21,6 +21,9 @@ from support.names import names
 from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, TLSConfig, TLSError
 from pepperpy.network.testing import connect_failures
 
+# Their servers run in the loop of the test, and have accepted when a client is connected.
+pytestmark = pytest.mark.usefixtures("far")
+
 RESOLVER = ("EAI_AGAIN", "EAI_NONAME", "EAI_NODATA", "EAI_FAIL", "EAI_MEMORY", "EAI_SYSTEM")
 SYSTEM = ("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EADDRINUSE", "EADDRNOTAVAIL", "EACCES", "EPERM", "ENODEV")
 

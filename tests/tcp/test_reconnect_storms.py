@@ -19,6 +19,9 @@ from pepperpy.network import ClosedError, ConnectError, ConnectionLostError, Net
 from pepperpy.network.backoff import Backoff, Outages
 from pepperpy.network.testing import no_retry_waits
 
+# Their servers run in the loop of the test, and have accepted when a client is connected.
+pytestmark = pytest.mark.usefixtures("far")
+
 
 async def _one_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"x")

@@ -19,6 +19,9 @@ from pepperpy.network import (
     NetworkTimeoutError,
 )
 
+# Their servers run in the loop of the test, and have accepted when a client is connected.
+pytestmark = pytest.mark.usefixtures("far")
+
 
 def line(client: NetworkClient) -> Any:
     return client.receive_line()

@@ -7,12 +7,19 @@ import errno
 import os
 import socket
 import struct
+import sys
 from typing import Any, Protocol
 
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.keepalive import Keepalive, keepalive_of
 from pepperpy.network.lookup import AddressInfo, forget, look_up
 from pepperpy.network.tcp.race import race
+
+# Whether to call connect() once more instead of waiting at once. Linux hands a packet for this machine over before the
+# call that sent it returns, so a peer on this machine has answered by then; the second call returns 0 or its refusal,
+# and EALREADY for any other peer. That saves a turn of the loop and four system calls: 16 % of the instructions of a
+# connection that is made, used once and closed (measured, asyncio).
+LOOKS_AGAIN = sys.platform == "linux"
 
 
 class SocketSettings(Protocol):
@@ -86,7 +93,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address
     try:
         sock.setblocking(False)
         if os.name == "posix":
-            await _connect_alone(loop, sock, address)
+            await connect_socket(loop, sock, address)
         else:
             await loop.sock_connect(sock, address)
         if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[1] == address[1]:
@@ -111,11 +118,16 @@ def _refuse_itself(sock: socket.socket, address: Any) -> None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"Nobody listens on {address}: connected to itself")
 
 
-# Not by loop.sock_connect(): uvloop's takes a thread to look up an address that is a number already.
-# Nor to a Unix socket: for asyncio's, the EAGAIN of a full backlog is a connection under way, and then made.
-async def _connect_alone(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
+async def connect_socket(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
+    """Connect a non-blocking socket. Raises: OSError.
+
+    In place of `loop.sock_connect()`: uvloop's takes a thread to look up an address that is a number already, and
+    asyncio's takes the EAGAIN of a Unix socket with a full backlog for a connection under way.
+    """
     code = sock.connect_ex(address)
-    if code == errno.EINPROGRESS:
+    if code == errno.EINPROGRESS and LOOKS_AGAIN:
+        code = sock.connect_ex(address)
+    if code in (errno.EINPROGRESS, errno.EALREADY):
         await _writable(loop, sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
