@@ -1,4 +1,4 @@
-"""TLS for both clients: contexts that are built once and shared, and words for what went wrong."""
+"""TLS for both clients: contexts, built once and shared; what a failed handshake means; the check of a pin."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from pepperpy.network.tls_files import (
 
 
 def client_context(settings: TLSConfig, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-    """A context for connecting as a client; the same one for the same settings and unchanged files.
+    """A client's context. For the same settings and unchanged files it is the same object.
 
     Building one takes about 26 ms (httpx#2298), most of it for reading the system's authorities.
 
     Args:
-        alpn: Names of protocols to offer where the settings have none.
+        alpn: Names of protocols to offer if the settings have none.
 
     Raises:
-        UsageError: `system_trust` without the package that it needs on macOS and Windows; an `ImportError` as well.
+        UsageError: `system_trust` needs a package on macOS and Windows that is not installed; an `ImportError` as well.
         ValueError: A file cannot be read or used; the message names the field, the path and the reason.
     """
     if settings.context is not None:
@@ -56,7 +56,7 @@ def client_context(settings: TLSConfig, alpn: tuple[str, ...] = ()) -> ssl.SSLCo
 
 
 class _Trusted(NamedTuple):
-    """Cache key of authorities that were given, instead of those that there are."""
+    """Cache key of authorities that the settings give, in place of the system's."""
 
     file: FileKey | None
     data: str | bytes | None
@@ -91,15 +91,15 @@ def _context(
     else:
         context = context_for(trusted.file, None if trusted.data is None else ca_text(trusted.data))
     context.minimum_version = minimum_version
-    # Python's default takes the common name for a host name where a certificate has no subjectAltName. RFC 9525,
-    # section 2, forbids that, and browsers, Go and urllib3 refuse.
+    # By default, Python accepts the common name as a host name if a certificate has no subjectAltName. RFC 9525,
+    # section 2, forbids that; browsers, Go and urllib3 refuse it.
     context.hostname_checks_common_name = False
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if ignore_unexpected_eof:
         context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     if not verify:
-        # In this order: ssl refuses CERT_NONE while it is to check names.
+        # In this order: ssl refuses CERT_NONE while it checks names.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if certificate is not None:
@@ -144,10 +144,10 @@ _REASONS = {
 
 
 def describe_failure(error: BaseException, expected: str = "") -> str:
-    """One sentence that says which check of a TLS handshake failed, with a server of that name; never empty."""
+    """One sentence that says which check of a TLS handshake failed; never empty. `expected` is the server's name."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        # Python leaves the attributes away where not OpenSSL made the error.
-        # On macOS, what truststore says quotes the certificate's subject, which is the peer's text.
+        # The attributes are missing if another library than OpenSSL made the error. On macOS, truststore's text quotes
+        # the certificate's subject, which comes from the peer.
         text = printable(getattr(error, "verify_message", "") or str(error))
         if "mismatch" in text.lower() or "not valid for" in text.lower():
             # "Hostname mismatch, certificate is not valid for 'name'."
@@ -172,12 +172,12 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class TLSInfo:
-    """What was agreed on for one connection.
+    """What client and server have agreed on for one connection.
 
     Attributes:
         version: `"TLSv1.3"` or `"TLSv1.2"`.
         cipher: OpenSSL's name of the cipher suite.
-        alpn: The protocol that the server chose of those offered, or None.
+        alpn: The protocol that the server chose, or None.
         peer_certificate: The server's certificate in DER.
     """
 
@@ -195,10 +195,10 @@ class TLSInfo:
 
 
 def check_pin(pins: frozenset[bytes], connection: ssl.SSLObject) -> None:
-    """Refuse a peer whose certificate has none of the SHA-256 sums `pins`; no pins, no check.
+    """Check that the SHA-256 of the peer's certificate is one of `pins`. Without pins there is no check.
 
     Raises:
-        ssl.SSLCertVerificationError: The message names the sum that it has.
+        ssl.SSLCertVerificationError: It is none of them. The message has its SHA-256.
     """
     certificate = connection.getpeercert(True) or b""
     found = hashlib.sha256(certificate).digest()

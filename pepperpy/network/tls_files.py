@@ -1,4 +1,4 @@
-"""The files that a context is made of: which they are, whether they have changed, and which one cannot be used."""
+"""The files of a TLS context: finds them, notices when they change, and says which one cannot be used."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class FileKey(NamedTuple):
     inode: int
     size: int
     modified_ns: int
-    changed_ns: int  # also where a copy has kept the time of modification
+    changed_ns: int  # changes even if a copy has kept the time of modification
 
 
 def file_key(field: str, path: str | os.PathLike[str]) -> FileKey:
-    """Raises: `ValueError` for a file that cannot be found; it names `field` and `path`."""
+    """The key of the file at `path`. Raises `ValueError`, which names `field` and `path`, if it cannot be found."""
     path = os.fspath(path)
     try:
         found = os.stat(path)
@@ -40,19 +40,19 @@ def _unusable(field: str, path: str, error: Exception, reason: str | None = None
 
 
 class Authorities(NamedTuple):
-    """Cache key of what is trusted without a `ca_file`: changes with the environment, and when a file is replaced.
+    """Cache key of the authorities without a `ca_file`: changes with the environment, and when a file is replaced.
 
-    Certificates in `folder` need no key: OpenSSL looks for them there at each handshake.
+    Certificates in `folder` need no key, because OpenSSL looks them up at each handshake.
     """
 
     system_trust: bool
-    file: FileKey | None  # OpenSSL's own, or that of SSL_CERT_FILE
+    file: FileKey | None  # OpenSSL's own, or the one that SSL_CERT_FILE names
     folder: str
-    bundle: FileKey | None  # what stands in for both
+    bundle: FileKey | None  # used in place of both
 
 
-# What OpenSSL was built with. Where its authorities are not there, as for a Python that was built on another system,
-# the distributions have them in one of these files (as Go's crypto/x509 looks for them).
+# The places that OpenSSL was built with. If the authorities are not there, as for a Python that was built on another
+# system, distributions have them in one of these files (the list of Go's crypto/x509).
 _BUILT_IN = ssl.get_default_verify_paths()
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch, Gentoo
@@ -61,7 +61,7 @@ _BUNDLES = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",  # Alpine, BSD
 )
-# macOS and Windows ask their own interfaces for each certificate.
+# On macOS and Windows the system has an interface of its own, which is asked for each certificate.
 _TRUST_IS_FILES = sys.platform not in ("darwin", "win32")
 
 
@@ -83,7 +83,7 @@ def _found(path: str) -> FileKey | None:
 
 def _has_certificates(folder: str) -> bool:
     try:
-        # The names that OpenSSL looks for: the hash of a subject, and a number.
+        # OpenSSL looks for these names: the hash of a subject, and a number.
         return any(re.fullmatch(r"[0-9a-f]{8}\.\d{1,4}", name) for name in os.listdir(folder))
     except OSError:
         return False
@@ -92,13 +92,13 @@ def _has_certificates(folder: str) -> bool:
 def default_context(authorities: Authorities) -> ssl.SSLContext:
     """A context that trusts OpenSSL's authorities, or the operating system's.
 
-    The latter on macOS and Windows by truststore, which asks the system at each handshake. Not elsewhere: there
-    truststore reads the files of authorities at each handshake anew, and adds them to those it has. A handshake took
-    23 ms of CPU, the 200th 56, with OpenSSL 3.0, which looks everywhere it was ever told to (truststore#212); with the
-    files read once, it takes 1 ms.
+    On macOS and Windows truststore asks the system at each handshake. Elsewhere this module reads the files itself,
+    once. There truststore would read them again at each handshake, and add them to those that it has: with OpenSSL 3.0,
+    which searches all of them, a handshake took 23 ms of CPU, and the 200th took 56 (truststore#212). With the files
+    read once it takes 1 ms.
 
     Raises:
-        UsageError: truststore is needed, and not installed; an `ImportError` as well.
+        UsageError: truststore is needed and not installed; an `ImportError` as well.
         ValueError: A file cannot be used.
     """
     if not authorities.system_trust:
@@ -124,16 +124,16 @@ def default_context(authorities: Authorities) -> ssl.SSLContext:
 
 
 def context_for(ca_file: FileKey | None, ca_data: str | bytes | None) -> ssl.SSLContext:
-    """A context that trusts the authorities of that file and data only. Raises: `ValueError`, which names the file."""
+    """A context that trusts the authorities of this file and data only. Raises `ValueError`, which names the file."""
     try:
         return ssl.create_default_context(cafile=ca_file and ca_file.path, cadata=ca_data)
     except OSError as error:
-        assert ca_file is not None  # the data was looked at by TLSConfig
+        assert ca_file is not None  # TLSConfig has checked the data
         raise _unusable("ca_file", ca_file.path, error, _no_pem("certificate", error)) from error
 
 
 def _no_pem(what: str, error: Exception) -> str | None:
-    # OpenSSL has no more exact words that reach Python.
+    # Python gets no more exact message from OpenSSL.
     return f"it has no {what} in PEM that can be read" if isinstance(error, ssl.SSLError) else None
 
 
@@ -143,15 +143,15 @@ def _no_pem(what: str, error: Exception) -> str | None:
 def load_client_cert(
     context: ssl.SSLContext, certificate: FileKey, key: FileKey | None, password: str | bytes | None
 ) -> None:
-    """Raises: `ValueError`, which names the one of the two files that cannot be used, or both if they do not match."""
+    """Load certificate and key. Raises `ValueError`, which names the file that is unusable, or both if they differ."""
     try:
         context.load_cert_chain(certificate.path, key and key.path, _no_prompt if password is None else password)
     except (OSError, ValueError) as error:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-            # While a pair is being replaced, either may be the new one already.
+            # While somebody replaces a pair, either file may be the new one already.
             path = certificate.path if key is None else f"{certificate.path}, {key.path}"
             raise _unusable("client_cert", path, error, "the key belongs to another certificate") from error
-        # The certificate comes first.
+        # Find out which file it is. OpenSSL reads the certificate first.
         if refused := _certificate_refused(certificate.path):
             raise _unusable("client_cert", certificate.path, refused, _no_pem("certificate", refused)) from error
         reason = _no_pem("key", error)
@@ -169,5 +169,5 @@ def _certificate_refused(path: str) -> OSError | None:
 
 
 def _no_prompt() -> str:
-    # OpenSSL would ask on the terminal.
+    # Without this, OpenSSL asks on the terminal.
     raise ValueError("the key is encrypted, and no password is given")
