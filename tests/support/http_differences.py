@@ -100,14 +100,9 @@ _NO_BODY_BEHIND = tuple(
     for which in ("with a length", "with a length of 0", "without a length", "in chunks")
 )
 _REST = ("a byte", "a NUL", "a line of text", "64 KB", "chunks")
-_HALF = ("half a status line", "half a head")
 _FRAMES = ("a body with a length", "an empty body", "chunks")
 _CUT = "aiohttp's decompressors do not tell that their stream has not ended (Python's zlib and brotli know)."
 _UNSEEN = "aiohttp counts no byte of it; `timeout` ends it, a stream without one reads for ever."
-_LATE = (
-    "An error of the chunk framing in a later piece than the head stays in the parser, and who waits for the body is "
-    "not told; `timeout` ends it."
-)
 
 _AIOHTTP = [
     _VERSIONS,
@@ -150,11 +145,6 @@ _AIOHTTP = [
         always=False,
     ),
     Difference(
-        "reused",
-        tuple(f"{half} behind {frame}, *" for half in _HALF for frame in _FRAMES),
-        "aiohttp's parser keeps half a head and nobody hears of it; the next request gets a parser of its own.",
-    ),
-    Difference(
         "answer, reused",
         tuple(f"{coding} cut off *{how}" for coding in ("gzip", "br") for how in ("framed as whole", "in chunks")),
         _CUT,
@@ -176,26 +166,6 @@ _AIOHTTP = [
         "aiohttp refuses a coding that it cannot decode before it knows whether there is a body.",
     ),
     Difference(
-        "answer",
-        ("a body without a length, reset behind *",),
-        "aiohttp takes any end of the connection for the end of such a body (connection_lost() of its protocol).",
-    ),
-    Difference(
-        "hangs",
-        (
-            *(
-                "wrong chunk size: *",
-                "chunk size that no counter holds: *",
-                "chunk extension with *",
-                "odd chunk extension *",
-            ),
-            *("between chunks: *", "LF in chunks: *", "wrong trailers: *", "trailers: Content-Length: 5"),
-            *("deflate cut off *, framed as whole", "deflate cut off *, in chunks", "a NUL behind chunks, together"),
-        ),
-        _LATE,
-        always=False,
-    ),
-    Difference(
         "hangs",
         (
             *("endless blanks behind a chunk size", "endless blanks in front of a header value"),
@@ -203,17 +173,6 @@ _AIOHTTP = [
             *("endless chunk extension*", "endless extension of the last chunk", "endless zeros of *chunk*"),
         ),
         _UNSEEN,
-    ),
-    Difference(
-        "hangs",
-        (
-            "endless digits of a chunk size",
-            "endless line ends between chunks",
-            "endless trailer name",
-            "endless trailer value",
-        ),
-        _LATE,
-        always=False,
     ),
     Difference("answer, reused", ("too large: a chunk extension of 1 MB", "too large: a chunk size of 1 MB"), _UNSEEN),
 ]

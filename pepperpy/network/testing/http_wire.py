@@ -84,7 +84,7 @@ class MockTransport:
         if fault is None or fault.connected:
             await self._interruptible(arrive())
         else:
-            trip.phase, trip.request_left = fault.phase, False
+            trip.phase, trip.request_left, trip.connected_at = fault.phase, False, 0.0
         await self.silence(request, trip, answer.delay)
         if fault is not None:
             trip.reused = fault.reused

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aiohttp
+from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from pepperpy.network.http.aiohttp_transport.translate import FAILURES, wire_error
@@ -69,7 +70,8 @@ class AiohttpAnswer:
 
     @property
     def wire_bytes(self) -> int:
-        return self._content.total_raw_bytes
+        # aiohttp's empty body, of HEAD, 204 and 304, lacks the field that this property of it looks at.
+        return 0 if self._content is EMPTY_PAYLOAD else self._content.total_raw_bytes
 
     async def read_some(self) -> bytes:
         if self._over:
@@ -111,4 +113,5 @@ class AiohttpAnswer:
         self._response.close()
 
     def _failure(self, error: Exception) -> WireError:
+        self._response.close()  # aiohttp keeps the connection of a body that was silent for too long
         return wire_error(error, self._request, self._trip, self._given_back or self._connector.closed)

@@ -5,7 +5,9 @@ itself, and a test fails (tests/http/test_gaps.py):
 
     TCPConnector._factory               counts interim responses and open connections, and sees unasked bytes
     ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
-    ResponseHandler._payload            who waits for the rest of a body is told when the connection is closed
+    ResponseHandler._payload            who waits for the rest of a body is told when the connection is closed, or when
+                                        a later piece of it cannot be read; a reset is no end of a body
+    HttpResponseParser.feed_eof         half a head behind a response is noticed
     ResponseHandler._upgraded, _parser  a 101 that nobody asked for does not keep its connection for ever
     ClientRequest._continue             a body that waits for 100 (Continue) does not wait for ever
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
@@ -32,6 +34,7 @@ from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, TransferEncodingError
 
 from pepperpy.network import tls
 from pepperpy.network.http.aiohttp_transport.resolver import Resolver
@@ -276,6 +279,7 @@ class GuardedHandler(ResponseHandler):
         self.used = False  # whether a response has come on it
         self.may_upgrade = False  # whether the present request asks for another protocol, for its caller to speak
         self._interim_count = 0
+        self._head: Any = None  # of the last response
         self._poll: Any = None
         self._silent_since: float | None = None  # None: nobody waits for the server
         self._silence_timer = Timer(loop, self._look_at_silence)
@@ -292,6 +296,9 @@ class GuardedHandler(ResponseHandler):
             self._poll.register(sock.fileno(), select.POLLIN)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if exc is not None and self._ends_with_connection():
+            # aiohttp would take a reset for the end of the body.
+            self._break_body(TransferEncodingError("the connection was reset"))
         super().connection_lost(exc)
         self._poll = None
         self._silence_timer.end()
@@ -324,6 +331,7 @@ class GuardedHandler(ResponseHandler):
 
     def feed_data(self, data: Any, *args: Any) -> Any:
         self.used = True
+        self._head = data[0]
         code = data[0].code
         if code == 101 and not self.may_upgrade:
             return self._refuse("the server switched to another protocol (101); use client.session for WebSockets")
@@ -351,6 +359,23 @@ class GuardedHandler(ResponseHandler):
     def _begin_idle(self, seconds: float) -> None:
         self._idle_until = self._loop.time() + seconds
 
+    def set_exception(self, exc: Any, *cause: Any) -> None:
+        if isinstance(exc, HttpProcessingError):
+            # aiohttp tells who waits for a head. Who waits for the rest of a body would wait for ever.
+            self._break_body(cause[0] if cause and isinstance(cause[0], ContentEncodingError) else exc)
+        super().set_exception(exc, *cause)
+
+    def _break_body(self, why: BaseException) -> None:
+        body = getattr(self, "_payload", None)
+        if body is not None and not body.is_eof() and body.exception() is None:
+            error = aiohttp.ClientPayloadError("the body broke off")
+            error.__cause__ = why
+            body.set_exception(error)
+
+    def _ends_with_connection(self) -> bool:
+        head = self._head
+        return head is not None and not head.chunked and "Content-Length" not in head.headers
+
     def _refuse(self, what: str) -> bool:
         """End the connection; the response before this one, if it is whole, can be read all the same."""
         self.set_exception(aiohttp.ClientPayloadError(what))
@@ -364,10 +389,19 @@ class GuardedHandler(ResponseHandler):
 
     def has_unasked_bytes(self) -> bool:
         """Whether something waits on this idle connection: bytes nobody asked for, or its end, or may do so by now."""
-        if self.should_close or self._idle_until <= self._loop.time():
+        if self.should_close or self._idle_until <= self._loop.time() or self._has_half_a_head():
             return True
         # What the kernel has and the loop has not read yet. 1 us; urllib3 and httpx ask the same question.
         return self._poll is not None and bool(self._poll.poll(0))
+
+    def _has_half_a_head(self) -> bool:
+        # The parser of the last response keeps what may become another one, and tells only when it is to end. The next
+        # request gets a parser of its own.
+        parser = getattr(self, "_parser", None)
+        try:
+            return parser is not None and self.used and parser.feed_eof() is not None
+        except Exception:
+            return True
 
     # ---- The read timeout ----
 
