@@ -217,7 +217,7 @@ class RealWorld(World):
     def __init__(self, config: HTTPConfig) -> None:
         super().__init__(config)
         self.peer: Any = None
-        self.ready = asyncio.Event()
+        self.handle_all: Callable[[Connection], Awaitable[None]] | None = None  # instead of what `does` says
 
     @property
     def requests(self) -> list[Received]:
@@ -229,6 +229,9 @@ class RealWorld(World):
         return len(self.peer.connections)
 
     async def handle(self, connection: Connection) -> None:
+        if self.handle_all is not None:
+            await self.handle_all(connection)
+            return
         while True:
             await connection.read_head()
             does = self.next_one()
