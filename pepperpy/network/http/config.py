@@ -44,44 +44,44 @@ class HTTPConfig(Settings):
     A wrong type raises `TypeError`, a value out of range `ValueError`; both name the field and the value.
 
     Attributes:
-        base_url: What a URL without a scheme is appended to, path included: `http://host/api` and `users` or `/users`
-            both give `http://host/api/users`. Absolute URLs stand for themselves.
-        headers: Sent with every request; a request's own header replaces one of the same name, and None removes it.
+        base_url: A URL without scheme is appended to it, path included: `http://host/api` with `users` or `/users`
+            gives `http://host/api/users`. An absolute URL is used as it is.
+        headers: Headers of every request. A request's own header replaces one of the same name, and None removes it.
         params: Query parameters of every request: a mapping or pairs of name and value, as `request()` takes them; kept
             as a dict. A request's own replace those of the same name, and None removes one.
-        cookies: Cookies to begin with, for the origin of `base_url`, or without one for each that a request names; not
-            for another one that a redirect leads to, be it another port of the host. What servers set is kept until the
-            client is closed, and goes to all ports of its host, as in browsers (RFC 6265, section 8.5). Values are sent
-            as they are, byte for byte.
+        cookies: Cookies to begin with. They go to the origin of `base_url`, or without one to each origin that a
+            request names; never to another origin that a redirect leads to, not even another port of the host. Cookies
+            that servers set are kept until the client is closed, and go to all ports of their host, as in browsers
+            (RFC 6265, section 8.5). Values are sent byte for byte.
         auth: `(user, password)`, an `Auth`, or a callable that returns a token (see `RefreshingAuth`). With a
-            `base_url` it is sent to that origin only, and never across a redirect to another origin. A URL with user
-            and password in it sends those instead.
+            `base_url` it is sent to that origin only, and a redirect never takes it to another origin. If a URL has
+            user and password, these are sent instead.
 
         timeout: Seconds for one attempt, from its start to the last byte of the body, or an `aiohttp.ClientTimeout`.
             Streams and downloads have no such limit, because their size is not known. None: no limit.
         connect_timeout: Seconds for one attempt to connect: name lookup, all addresses, a proxy's answer to CONNECT and
-            TLS together; waiting for one of `max_connections` does not count. 10: a SYN that is lost three times is
+            TLS together. Waiting for one of `max_connections` does not count. 10: a SYN that is lost three times is
             still answered after 7 s (RFC 6298).
         read_timeout: Seconds without a byte from the server. aiohttp's default is no limit.
         deadline: Seconds for a whole call: all attempts, the waits between them, and the body. None: no limit.
-        close_timeout: Seconds that `close()` gives connections to end in order before it aborts them.
+        close_timeout: Seconds that `close()` gives connections to end in order; then it aborts them.
 
-        retries: Attempts after the first; 0 switches off every retry, those of stale connections too.
+        retries: Attempts after the first; 0 switches off all retries, also those of stale connections.
         retry_delay: Seconds; the base of the exponential backoff with full jitter (see `backoff.Backoff`).
-        max_retry_delay: Seconds; no wait between attempts is longer, and a longer `Retry-After` ends the retries.
-        retry_statuses: Answers that are tried again, for idempotent methods.
-        retry_budget: Extra load by retries, as a share of the calls to one host in the last 10 to 20 seconds; ten
-            retries are always left. The ratio is Finagle's and reqwest's default.
+        max_retry_delay: Seconds of the longest wait between attempts. A longer `Retry-After` ends the retries.
+        retry_statuses: Statuses after which idempotent methods are tried again.
+        retry_budget: The retries allowed to one host, as a share of its calls in the last 10 to 20 seconds; ten more
+            are always allowed. The ratio is Finagle's and reqwest's default.
 
-        tls: How `https://` is spoken: a `TLSConfig`, or an `ssl.SSLContext`, which is used as it is. Its
-            `server_hostname` is the name of every server, whatever a URL says.
-        verify_ssl: False is short for `TLSConfig(verify=False)`, and gives a warning, once. What a request has as
-            `verify_ssl=False` is the same for that request; of an `ssl.SSLContext` of yours nothing is used then.
-        proxy: `http://` or `https://` URL of a proxy for all requests, credentials included; or `socks5h://` and the
-            other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
-        unix_path: Path of a Unix socket to which every request goes, whatever host its URL names (as
-            `http://localhost/info`); redirects, too. At most 107 bytes (Linux; 103 elsewhere). There is no proxy then,
-            and what concerns TCP or addresses does not apply.
+        tls: How `https://` is spoken: a `TLSConfig`, or an `ssl.SSLContext`, which is used as it is. The name of every
+            server is `TLSConfig.server_hostname`, if that is set, whatever a URL says.
+        verify_ssl: False is short for `TLSConfig(verify=False)`, and logs a warning, once. A request with
+            `verify_ssl=False` does the same for itself; it uses nothing of an `ssl.SSLContext` of yours.
+        proxy: The URL of a proxy for all requests, credentials included: `http://` or `https://`; or `socks5h://` and
+            the other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
+        unix_path: The path of a Unix socket to which every request and redirect goes, whatever host its URL names (as
+            `http://localhost/info`). At most 107 bytes (Linux; 103 elsewhere). There is no proxy then, and settings
+            about TCP or addresses do not apply.
         local_address: `(host, port)` to connect from; port 0 lets the system choose. A fixed port allows one connection
             to a server at a time.
         socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last. One
@@ -89,24 +89,25 @@ class HTTPConfig(Settings):
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
 
         raise_for_status: A status of 400 or above raises `HTTPStatusError`.
-        max_redirects: Redirects followed; 0 returns the redirect itself. As aiohttp and curl's common advice: 10.
+        max_redirects: How many redirects are followed; 0 returns the redirect itself. 10: as aiohttp, and the usual
+            advice for curl.
         allow_downgrade: Follow a redirect from https to http.
-        secret_headers: Further names that are never sent across origins nor shown in errors and logs.
-        max_response_size: Bytes of one body, as it came and as decompressed; larger raises `ResponseTooLargeError`.
-            Streams and downloads are limited only on request. None: no limit. Arbitrary.
+        secret_headers: Further names of headers that are never sent to another origin, nor shown in errors and logs.
+        max_response_size: Bytes of one body, as it came and as decompressed; a larger one raises
+            `ResponseTooLargeError`. Streams and downloads are limited only on request. None: no limit. Arbitrary.
         limits: What else a server may not exceed: a `ResponseLimits`.
 
         max_connections: Open connections; further requests wait. aiohttp's default.
-        max_connections_per_host: The same for one host. None: no limit of its own.
-        keepalive_timeout: Seconds that an unused connection is kept. aiohttp's default.
-        keepalive: TCP's keepalive, not HTTP's: the system asks a silent server whether it is there. So a NAT gateway,
-            some of which forget a silent connection after 60 s, keeps one on which an answer takes long. And a dead
-            server is noticed though `read_timeout` is long or None. True, or a `Keepalive` with times of your own;
-            False leaves the system's settings, with which it hardly ever looks.
+        max_connections_per_host: The same for each host. None: no limit of its own.
+        keepalive_timeout: Seconds for which an unused connection is kept. aiohttp's default.
+        keepalive: Keepalive of TCP, not of HTTP: the system asks a silent server whether it is there. So a NAT gateway
+            keeps a connection whose answer takes long (some forget a silent one after 60 s), and a dead server is
+            noticed even if `read_timeout` is long or None. True, or a `Keepalive` with times of your own; False leaves
+            the system's settings, with which it hardly ever asks.
         rate_limit: Requests per second, or a `RateLimit`. Each attempt counts.
         interceptors: Objects with `pre_request` and/or `post_response` (see `Interceptor`), called in this order.
-        json_codec: How JSON is written and read; by default the fastest of msgspec, orjson and the standard library
-            that is installed.
+        json_codec: Writes and reads JSON; by default the fastest of msgspec, orjson and the standard library that is
+            installed.
         strict_content_type: Refuse to decode JSON from a response that is not declared as JSON.
     """
 

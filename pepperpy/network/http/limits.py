@@ -1,4 +1,4 @@
-"""`ResponseLimits`: how much of an answer is taken, beside its body's size."""
+"""`ResponseLimits`: what a server may not exceed, beside the size of a body."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ DEFAULT_LIMITS = ResponseLimits()
 
 
 def check_response_limits(value: object) -> None:
-    """Refuse what a client cannot have as `limits`."""
+    """Accept a value for the setting `limits`."""
     if not isinstance(value, ResponseLimits):
-        # What httpx calls so is about connections.
+        # The limits of httpx are about connections.
         hint = "those of connections are HTTPConfig(max_connections=..., max_connections_per_host=...)"
         raise TypeError(f"limits must be a ResponseLimits, not {type(value).__name__}; {hint}")
