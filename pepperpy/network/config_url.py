@@ -1,4 +1,4 @@
-"""`NetworkConfig.from_url()`: what a URL says, as the fields of a configuration."""
+"""`NetworkConfig.from_url()`: reads a URL into the fields of a configuration."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pepperpy.network.tls_config import TLSConfig
 
 
 def read_url(url: str, types: Mapping[str, str]) -> dict[str, Any]:
-    """The fields that `url` sets. Raises what `NetworkConfig.from_url()` documents, and never shows a password.
+    """The fields that `url` sets. Raises what `NetworkConfig.from_url()` documents; no error shows a password.
 
     Args:
-        types: Of each field of the configuration, its type as it is written in the class.
+        types: The type of each field, as it is written in the class.
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
@@ -26,7 +26,7 @@ def read_url(url: str, types: Mapping[str, str]) -> dict[str, Any]:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        # urllib's own words repeat what may be a password.
+        # urllib's message may contain a password.
         raise ValueError("url must have the form tcp://host:port?field=value, with a port up to 65535") from None
     if "@" in parts.netloc:
         raise ValueError("url must hold no user name or password: TCP has no place for them")
@@ -92,7 +92,7 @@ def _bool(text: str) -> bool:
 
 _SCHEMES: dict[str, Callable[[str, SplitResult], dict[str, Any]]] = {"tcp": _tcp, "tls": _tls, "unix": _unix}
 
-# Fields of the parts of a configuration, by their name in a URL: the part, its class, its field, the field's reader.
+# Fields inside of the parts of a configuration, by their name in a URL: the part, its class, its field, the reader.
 _OF_PARTS: dict[str, tuple[str, type[Settings], str, Callable[[str], Any]]] = {
     "server_hostname": ("tls", TLSConfig, "server_hostname", str),
     "ca_file": ("tls", TLSConfig, "ca_file", str),
@@ -111,7 +111,7 @@ _OF_PARTS: dict[str, tuple[str, type[Settings], str, Callable[[str], Any]]] = {
     "send_low_water": ("buffers", BufferLimits, "send_low", int),
 }
 
-# By the type of a field, the reader of its text; fields of other types cannot be set by a URL.
+# The reader of a field's text, by the type of the field. A URL cannot set fields of other types.
 _READERS: dict[str, Callable[[str], Any]] = {
     "int": int,
     "int | None": int,
@@ -123,7 +123,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "float | Default | None": float,
     "str | None": str,
 }
-# The place is what stands before the query, and a proxy may have a password, which no URL here may show.
+# The place stands before the query. A proxy may have a password, and no URL here may contain one.
 _ELSEWHERE = ("host", "port", "unix_path", "proxy")
 
 

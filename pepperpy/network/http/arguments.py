@@ -1,4 +1,4 @@
-"""What to write instead of an argument that there is not: the names that requests, httpx and aiohttp have for it."""
+"""Errors for unknown arguments: they say what to write instead of the names that requests, httpx and aiohttp use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VERIFY = "verify_ssl=False for no check, HTTPConfig(tls=TLSConfig(ca_file=...))
 _CONNECTIONS = "HTTPConfig(max_connections=..., max_connections_per_host=..., keepalive_timeout=...)"
 _BODY = "data=... in the request: bytes, str, form fields, a path, a file or an async iterable"
 
-# Names of others -> what to write here.
+# Names that other libraries use -> what to write here.
 INSTEAD = {
     **{field.name: f"HTTPConfig(tls=TLSConfig({field.name}=...))" for field in fields(TLSConfig)},
     **{f"keepalive_{name}": f"HTTPConfig(keepalive=Keepalive({name}=...))" for name in ("idle", "interval", "count")},
@@ -56,7 +56,7 @@ INSTEAD = {
 
 
 def unknown_argument(name: str, known: Iterable[str], settings: Iterable[str] = ()) -> TypeError:
-    """The error for an argument `name`, where only `known` ones are taken, and `settings` are fields of HTTPConfig."""
+    """The error for an argument that is not among the `known` ones; `settings` are the fields of HTTPConfig."""
     if name in settings:
         what = f"unknown argument {name!r}: it is a setting of the whole client"
         return TypeError(f"{what}, HTTPClient(HTTPConfig({name}=...))")

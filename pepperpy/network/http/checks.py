@@ -1,7 +1,7 @@
-"""What a caller gives, looked at before it is used: for a client's configuration and for each request.
+"""Checks of what callers give, for a client's configuration and for each request.
 
-`TypeError` for a wrong type, `ValueError` for what cannot be sent. The messages show names, and no value that may be
-secret.
+A check raises `TypeError` for a wrong type and `ValueError` for what cannot be sent. The messages show names, and no
+value that may be secret.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Params: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 # RFC 9110, section 5.6.2 (token) and 5.5 (field value: no control characters but HTAB).
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# Surrogates too: yarl and aiohttp leave them out without a word, and send the rest.
+# With surrogates: yarl and aiohttp silently leave them out, and send the rest.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# A semicolon ends the cookie: what follows would be another one.
+# With the semicolon, which ends a cookie: what follows it would be another one.
 _NOT_IN_COOKIE = re.compile(r"[\x00-\x1f;\x7f\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-# RFC 7617, section 2, and what aiohttp encodes credentials of a proxy as.
+# RFC 7617, section 2, and Latin-1, in which aiohttp encodes the credentials of a proxy.
 _NOT_FOR_PROXY = re.compile(r"[^\x20-\x7e\x80-\xff]")
 # RFC 3986, section 3.2.2, without percent-encoding, which no resolver undoes; or an IPv6 address with its zone.
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._~%-]+)?")
@@ -44,7 +44,7 @@ def is_http(url: str) -> bool:
 
 
 def parse_url(name: str, url: str) -> URL:
-    """`url`, which is to be an absolute one of HTTP, as it was given. The error repeats nothing of it."""
+    """`url` as it was given, checked to be an absolute one of HTTP. The error shows nothing of it."""
     if found := _CONTROL.search(url):
         raise ValueError(f"{name} has the character {found.group()!r}")
     if not is_http(url):
@@ -52,7 +52,7 @@ def parse_url(name: str, url: str) -> URL:
     try:
         return check_url(name, urls.parse(url))
     except ValueError:
-        # yarl's own words may repeat the credentials.
+        # yarl's message may contain the credentials.
         raise ValueError(f"{name} has a host or a port that cannot be used") from None
 
 
@@ -78,9 +78,11 @@ def check_base_url(url: object) -> str:
 
 
 def check_proxy(proxy: object) -> str:
-    """Refuse what cannot be used as a proxy, or aiohttp takes for none, without showing its credentials.
+    """Accept the URL of a proxy. Rejects URLs that are invalid, or that aiohttp would silently ignore; shows no secret.
 
-    Raises: also what `require_socks()` does.
+    Raises:
+        TypeError, ValueError: It is no such URL.
+        UsageError: It is one of SOCKS, and python-socks is not installed.
     """
     if not isinstance(proxy, str):
         raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
@@ -94,7 +96,7 @@ def check_proxy(proxy: object) -> str:
     except ValueError as error:
         raise ValueError(f"{error}: '{redact_url(proxy)}'") from None
     if ":" in (url.user or "") or _NOT_FOR_PROXY.search(f"{url.user}{url.password}"):
-        # aiohttp's own error would hold both.
+        # aiohttp's own error would show both.
         raise ValueError("proxy must have a user without colon, and Latin-1 without control characters (RFC 7617)")
     return proxy
 
@@ -106,7 +108,7 @@ def check_verify(value: object) -> None:
 
 
 def check_http_tls(tls: Any, verify_ssl: bool) -> None:
-    """Refuse what is no `tls` of a client for HTTP."""
+    """Accept a value for the setting `tls` of HTTP."""
     check_tls(tls, off=False)
     settings = tls_settings(tls, verify_ssl)
     if settings.alpn not in ((), ("http/1.1",)):
@@ -116,31 +118,31 @@ def check_http_tls(tls: Any, verify_ssl: bool) -> None:
 
 
 def check_limits(name: str, timeout: object) -> None:
-    """Refuse what is neither seconds, None, nor an `aiohttp.ClientTimeout` of such, where 0 is no limit."""
+    """Accept seconds, None, or an `aiohttp.ClientTimeout` of them, in which 0 means no limit."""
     if isinstance(timeout, ClientTimeout):
         for limit in ("total", "connect", "sock_connect", "sock_read", "ceil_threshold"):
             check_timeout(f"{name}.{limit}", getattr(timeout, limit), zero=True)
     elif isinstance(timeout, tuple):
-        # As requests has it.
+        # The library requests takes such a tuple.
         raise TypeError(f"{name} must be seconds or aiohttp.ClientTimeout(sock_connect=, sock_read=), not {timeout!r}")
     else:
         check_timeout(name, timeout, zero=False)
 
 
 def plain(text: str) -> str:
-    """The characters of `text` without its class: a member of an enum says its name to `str()` and `format()`."""
+    """`text` as a plain str: `str()` and `format()` of a subclass may return something else, as an enum's name."""
     return text if type(text) is str else str.__str__(text)
 
 
 def url_text(url: object) -> str:
-    """`url`, whatever it is, as text."""
+    """`url` as a str, whatever type it has."""
     return plain(url) if isinstance(url, str) else str(url)
 
 
 def token_text(what: str, token: object) -> str:
-    """A token for the Authorization header: any that can stand in a header. The errors do not show it.
+    """`token` as a plain str, if a header can hold it. The errors do not show it.
 
-    RFC 6750 has fewer characters than services give out: Laravel Sanctum's have a "|", others a colon.
+    RFC 6750 allows fewer characters than services use: tokens of Laravel Sanctum have a "|", others a colon.
     """
     if not isinstance(token, str):
         raise TypeError(f"{what} must be a str, not {type(token).__name__}")
@@ -152,16 +154,16 @@ def token_text(what: str, token: object) -> str:
 
 
 def number_text(number: int | float) -> str:
-    """The same for a number; True and False as JSON has them."""
+    """A number as text; True and False as in JSON."""
     if isinstance(number, bool):
         return "true" if number else "false"
     return int.__repr__(number) if isinstance(number, int) else float.__repr__(number)
 
 
 def check_params(params: object) -> dict[str, Any]:
-    """A copy of `params`, after a look at each name and value. Values are not shown: they may be secret.
+    """A checked copy of `params`. Errors show no values, which may be secret.
 
-    The values of a name that comes more than once are a tuple, as those of a list.
+    If a name comes more than once, or with a list, its values become a tuple.
     """
     copy: dict[str, Any] = {}
     for name, value in param_pairs(params):
@@ -177,10 +179,10 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 
 def param_pairs(params: object) -> list[tuple[str, Any]]:
-    """Names and values of query parameters, a name as often as it was given.
+    """Names and values of query parameters. A name comes as often as it was given.
 
     Raises:
-        TypeError: Neither a mapping nor pairs, or a name that is no str.
+        TypeError: `params` is neither a mapping nor pairs, or a name is no str.
     """
     if isinstance(params, (str, bytes, bytearray)) or not isinstance(params, Iterable):
         raise TypeError(f"params must be a mapping, or pairs of name and value, not {type(params).__name__}")
@@ -195,7 +197,7 @@ def param_pairs(params: object) -> list[tuple[str, Any]]:
 
 
 def param_text(name: str, value: object) -> str:
-    """A query parameter's value as text; yarl encodes what has to be."""
+    """The value of a query parameter as text; yarl encodes it."""
     if isinstance(value, str):
         text = plain(value)
     elif isinstance(value, (int, float)):
@@ -212,7 +214,7 @@ def param_text(name: str, value: object) -> str:
 
 
 def check_cookies(cookies: object) -> dict[str, str]:
-    """A copy of `cookies`, after a look at each name and value. Values are not shown: they may be secret."""
+    """A checked copy of `cookies`. Errors show no values, which may be secret."""
     if not isinstance(cookies, Mapping):
         raise TypeError(f"cookies must be a mapping, not {type(cookies).__name__}")
     for name, value in cookies.items():
@@ -225,14 +227,14 @@ def check_cookies(cookies: object) -> dict[str, str]:
     return {plain(name): plain(value) for name, value in cookies.items()}
 
 
-# "path" and other words that stand beside cookies in Set-Cookie; aiohttp's jar refuses them.
+# "path" and other words with a meaning in Set-Cookie; aiohttp's jar refuses cookies of such names.
 _RESERVED = Morsel[str]().isReservedKey
 
 
 def check_headers(field_name: str, headers: object, *, none: bool) -> dict[str, Any]:
-    """A copy of `headers`, after a look at each name and value; values may be None where `none`.
+    """A checked copy of `headers`; with `none`, values may be None.
 
-    Names are shown in errors, values are not: they may be secret.
+    Errors show names and no values, which may be secret.
     """
     if not isinstance(headers, Mapping):
         raise TypeError(f"{field_name} must be a mapping, not {type(headers).__name__}")
@@ -243,7 +245,7 @@ def check_headers(field_name: str, headers: object, *, none: bool) -> dict[str, 
             raise ValueError(f"{field_name} has the name {name!r}, which is not a token (RFC 9110, 5.6.2)")
         if value is not None and (found := _IN_VALUE.search(value)):
             raise ValueError(f"{field_name} has the character {found.group()!r} in the value of {name!r}")
-    names = [name.lower() for name, _ in headers.items()]  # a multidict's keys are without doubles
+    names = [name.lower() for name, _ in headers.items()]  # not keys(): a multidict's have no duplicates
     if len(set(names)) < len(names):
         double = max(names, key=names.count)
         raise ValueError(f"{field_name} has {double!r} twice; several values of one name are joined by commas")
