@@ -41,7 +41,9 @@ debug-test: build-needs servers
 # minutes. Everything: make sanitize ARGS=. (with the tests folder as the current one). Left out are tests that are
 # marked time_bound, with the reason; tests/support/tiers.py. Only the extension is instrumented, so PYTHONMALLOC=malloc
 # lets AddressSanitizer see what the extension has of Python's memory; leaks are the interpreter's, and not looked at.
-SANITIZED := core messages requests
+# The folders of what runs on the core, and of tcp/ what the core does in no test of theirs: a plain connection that goes
+# on with TLS, bytes and a reset that the loop finds at once.
+SANITIZED := core messages requests tcp/test_start_tls.py tcp/test_unread_reset.py
 REPORTS := $(CURDIR)/build/sanitize/report
 sanitize: build-needs servers
 	$(PYTHON) -m venv $(VENV)-sanitize
