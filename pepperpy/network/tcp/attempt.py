@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pepperpy.network.link import Link
     from pepperpy.network.tcp.client import NetworkClient
 
-    # Makes a client of its own, and its link, for a connection until the end of a block: see tcp.client.lent().
+    # Makes another client, with its link, for a connection until the end of a block: see lent() in client.py.
     Lend = Callable[[StreamProtocol], AbstractContextManager[tuple[NetworkClient, Link]]]
 
-# Seconds that a new connection of a reconnecting client lives before anybody uses it, unless a byte comes. A server
-# that is killed accepts up to its end, and then resets: within 0.2 ms (measured, Linux, 14 of 40 kills of a Python
-# server, with 20 connections). By the same way as the acceptance, so the distance does not matter.
+# Seconds that a new connection of a reconnecting client has to live before anybody uses it, unless a byte comes. A
+# server that is killed accepts until its end, and then resets within 0.2 ms (measured, Linux, 14 of 40 kills of a
+# Python server with 20 connections). The reset takes the way of the acceptance, so the distance does not matter.
 PROBATION_S = 0.01
 
 
@@ -36,9 +36,9 @@ class AttemptFailed(Exception):
     """No host could be reached, or `on_connect` failed on each.
 
     Attributes:
-        error: The last host's error; of those that may pass, if there are any.
-        reason: What happened, for all hosts.
-        may_pass: Whether another attempt can help: with any of the hosts.
+        error: The error of the last host; if some errors may pass, the last of those.
+        reason: What happened with each host, as text.
+        may_pass: Whether another attempt can help, with any of the hosts.
     """
 
     def __init__(self, error: Exception, reason: str, may_pass: bool) -> None:
@@ -49,23 +49,24 @@ class AttemptFailed(Exception):
 
 
 class _SetUpFailed(Exception):
-    """Tells what `on_connect` raised from what the connection did."""
+    """Marks an exception as one of `on_connect`, not of the connection."""
 
 
 async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: bool) -> StreamProtocol:
     """Connect to the first host that can be reached and on which `on_connect` succeeds.
 
     Args:
-        config: Where and how.
-        tried: The same object for each attempt until a connection has proved itself: see `open_tcp()`.
+        config: Where and how to connect.
+        tried: The same object for each attempt, until a connection has proved itself: see `open_tcp()`.
         lend: Lends the connection to `on_connect`.
-        again: This very client has been connected before. So its settings can work, and more may pass; and whoever
-            accepts may be the server that has just been lost, on its way down: what ends at once has failed.
+        again: Whether this client has been connected before. Then its settings have worked, so more failures may pass.
+            And the server that accepts may be the one that was just lost, on its way down: a connection that ends at
+            once counts as a failed attempt.
 
     Raises:
-        AttemptFailed: There is none.
-        ValueError: A file of the configuration cannot be used. Not with `again`: it may be just being replaced.
-        UsageError: The configuration asks for a package that is not installed.
+        AttemptFailed: There is no such host.
+        ValueError: A file of the configuration cannot be used. Not with `again`: somebody may be replacing the file.
+        UsageError: The configuration needs a package that is not installed.
 
     Cancellation: No connection is left open.
     """
@@ -94,7 +95,7 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
             reason = _text_or_type(error)
             if type(error) is TimeoutError and not str(error):
                 reason = f"{phase} within {limit} s"
-        # It may have accepted, and TLS or on_connect failed: the name may lead elsewhere by now.
+        # Look the name up again next time: it may have another address by now.
         forget(target.host)
         verdict = None if config.may_pass is None else config.may_pass(error)
         if config.hosts:
@@ -107,13 +108,13 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
 
 
 async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol:
-    """Set up one connection. No time limit of its own. `tried` is as for `open_tcp()`.
+    """Set up one connection, without a time limit. `tried` is as for `open_tcp()`.
 
     Raises:
-        OSError: Of the lookup or of the addresses; where several failed differently, one error names them all.
+        OSError: The lookup failed, or all addresses; if they failed in different ways, one error names them all.
         ProxyError: The proxy could not be reached, or refused.
         TLSError: The handshake failed, or the certificate was refused.
-        UsageError: What the configuration asks for needs a package that is not installed.
+        UsageError: The configuration needs a package that is not installed.
         ValueError: A file of the configuration cannot be used.
 
     Cancellation: No socket is left open.
@@ -130,14 +131,14 @@ async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol
 
 def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]) -> bool:
     if first is _may_pass_from_on_connect:
-        # What the system raised has an errno; without one, it is on_connect's own. It may also have closed it itself.
+        # An error of the system has an errno. Without one, on_connect has raised it or closed the connection.
         return getattr(error, "errno", None) is not None and backoff.may_pass_again(error)
-    # The ValueError is that of a file.
+    # A ValueError means that a file cannot be used.
     return isinstance(error, ValueError) or backoff.may_pass_again(error)
 
 
 def _may_pass_of_unix_socket(error: BaseException) -> bool:
-    # A server removes its path when it ends, and makes it anew when it starts (redis, for one).
+    # A server removes its path when it ends, and makes it again when it starts (redis does).
     return backoff.may_pass(error) or isinstance(error, FileNotFoundError)
 
 
@@ -157,7 +158,7 @@ async def _set_up(protocol: StreamProtocol, on_connect: Callable[..., Any], lend
         except BaseException:
             client.abort()
             raise
-        # It may be another one by now.
+        # on_connect may have connected the client again.
         return link.protocol
 
 
@@ -177,9 +178,9 @@ async def _prove(protocol: StreamProtocol) -> None:
 
 def _may_pass_from_on_connect(error: BaseException) -> bool:
     if isinstance(error, TLSError):
-        # Of start_tls(): a certificate that is refused will be so again.
+        # From start_tls(): a refused certificate will be refused again.
         return backoff.may_pass(error)
-    # What the network did to it, such as a server that hangs up because it is going down. Any other OSError is its own.
+    # Failures of the network, such as a server that closes because it is going down. Any other OSError is on_connect's.
     return isinstance(error, (ConnectionError, TimeoutError, EOFError)) and not isinstance(error, ClosedError)
 
 

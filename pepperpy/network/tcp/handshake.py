@@ -1,4 +1,4 @@
-"""From a connected socket to a connection, with or without TLS: whose transport does it, and what a failure leaves."""
+"""From a connected socket to a connection, with or without TLS. Chooses the transport, and cleans up after failures."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from pepperpy.network.watchdog import time_limit
 if TYPE_CHECKING:
     from pepperpy.network.link import Link
 
-# The loops end a handshake after 60 seconds unless told otherwise; it is for the caller to bound it.
+# Seconds. The loops end a handshake after 60 seconds by default; here the caller has the time limit.
 _NO_LIMIT = 365 * 86400.0
 
 
 async def connect_transport(
     config: NetworkConfig, sock: socket.socket, context: ssl.SSLContext | None
 ) -> StreamProtocol:
-    """A connection over `sock`, which is connected; with a context, once the handshake is done and the pin checked.
+    """Make a connection of `sock`, which is connected. With a context, do the handshake and check the pin.
 
     Raises:
-        TLSError: See `start_tls`.
+        TLSError: As `start_tls()`.
 
     Failure and cancellation: `sock` is closed.
     """
@@ -60,7 +60,7 @@ async def connect_transport(
             await detached(loop.create_connection(lambda: protocol, sock=sock))
             if context is not None:
                 await start_tls(protocol, config, config.tls_settings, context)
-        # All transports switch TCP_NODELAY on. One that is lost again has no socket.
+        # All transports set TCP_NODELAY. A transport that is lost already has no socket.
         if not config.nodelay and config.unix_path is None and (own := protocol.extra_info("socket")) is not None:
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
     except BaseException:
@@ -86,12 +86,12 @@ async def upgrade(
     context = tls.client_context(settings)
 
     def start_flush() -> Awaitable[None] | None:
-        # Raises what is due without a connection.
+        # Raises ClosedError or ConnectionLostError if the connection is gone.
         waiter = protocol.sender.start_flush(None)
         if protocol.is_tls:
             raise link.error(UsageError, "TLS is in use already, or has begun", "start_tls")
         if link.protocol is not protocol:
-            # Lent by a pool, and somebody else's by now.
+            # A pool had lent the connection, and it belongs to somebody else by now.
             raise link.error(ClosedError, "TLS was not begun: the connection was given back", "start_tls")
         return waiter
 
@@ -100,12 +100,12 @@ async def upgrade(
         with time_limit(seconds):
             try:
                 while waiter is not None:
-                    # Others may have sent more meanwhile, or have begun with TLS.
+                    # Other tasks may have sent more meanwhile, or have begun TLS.
                     await waiter
                     waiter = start_flush()
                 await start_tls(protocol, config, settings, context)
             except asyncio.CancelledError as error:
-                # The time limit comes as one, too. What is being closed in order goes on with that.
+                # The time limit cancels too. A connection that is being closed in order goes on closing.
                 if protocol.state == "open" and link.protocol is protocol:
                     _give_up(protocol, error)
                 raise
@@ -120,22 +120,22 @@ async def upgrade(
 async def start_tls(
     protocol: StreamProtocol, config: NetworkConfig, settings: TLSConfig, context: ssl.SSLContext
 ) -> None:
-    """Make TLS of a plain connection. No time limit of its own.
+    """Begin TLS on a plain connection, without a time limit.
 
     Raises:
         TLSError: The peer sent plain bytes first, the handshake failed, or the certificate was refused.
-        ClosedError, ConnectionLostError: This side closed it, or gave it up, meanwhile.
+        ClosedError, ConnectionLostError: This side closed the connection, or gave it up, meanwhile.
 
     Failure and cancellation: The connection is aborted.
     """
     loop = asyncio.get_running_loop()
     name = config.tls_name_of(settings)
-    # Without a socket (memory_pair()), the loop's says so.
+    # Without a socket (memory_pair()), loop.start_tls() raises a clear error.
     fast = fast_transports(context) if protocol.extra_info("socket") is not None else None
     over = loop.start_tls if fast is None else functools.partial(fast.start_tls, loop)
     try:
         if early := protocol.receiver.bytes_buffered:
-            # Somebody on the way may have put them there, to be taken for what comes out of TLS (CVE-2021-23222).
+            # Somebody on the way may have inserted them, so that they count as received over TLS (CVE-2021-23222).
             cause = ssl.SSLError(ssl.SSL_ERROR_SSL, "plain bytes before the handshake")
             raise TLSError(f"the peer sent {early} plain bytes before TLS began", {"received": early}, cause)
         plain = protocol.start_tls()
@@ -151,16 +151,17 @@ async def start_tls(
                 )
             )
             if transport is None or plain.is_closing():
-                # asyncio calls it a success when the transport is aborted meanwhile.
+                # asyncio returns normally when the transport is aborted meanwhile.
                 raise ConnectionAbortedError("closed during the handshake")
             protocol.tls_started(transport)
             _check_peer(protocol, settings)
     except BaseException as error:
-        # The peer's doing looks the same from here. aiofastnet's calls connection_lost(), with the OSError.
+        # Did this side end the connection? The error alone does not tell. aiofastnet calls connection_lost() with the
+        # peer's OSError.
         ours = protocol.state in ("closing", "closed") or isinstance(protocol.loss, NetworkError)
         _give_up(protocol, error)
         if ours and isinstance(error, Exception):
-            # Raises what is due.
+            # Raises ClosedError or ConnectionLostError.
             protocol.sender.start_flush(None)
         raise
 
@@ -170,20 +171,20 @@ def _give_up(protocol: StreamProtocol, error: BaseException) -> None:
     if protocol.state != "open":
         protocol.abort()
     elif protocol.loss is None:
-        # As lost where somebody reconnects then.
+        # A loss, so that a client with `reconnect` connects again.
         protocol.drop(reason)
     else:
         protocol.lose(reason)
-    # Neither loop's TLS reports the end of a connection that ends in its handshake.
+    # The TLS of neither loop reports the end of a connection that ends in its handshake.
     protocol.connection_lost(reason)
 
 
 def fast_transports(context: ssl.SSLContext) -> ModuleType | None:
-    """aiofastnet where it can be used: TLS in C, 9.4 us a round trip straight on the socket where asyncio takes 15.1.
+    """The module aiofastnet, if it can be used: TLS in C. A round trip on the socket takes 9.4 us, with asyncio 15.1.
 
     Over a plain transport of the loop, after STARTTLS, it still saves 25 % of the CPU time on asyncio, 8 % on uvloop.
 
-    It reaches into the context's OpenSSL structure, which in a class of its own, such as truststore's, is another one.
+    It reaches into the context's OpenSSL structure. A subclass of `SSLContext`, such as truststore's, has another one.
     """
     if type(context) is not ssl.SSLContext:
         return None
@@ -200,7 +201,7 @@ def _check_peer(protocol: StreamProtocol, settings: TLSConfig) -> None:
 
 
 def _shutdown_timeout(config: NetworkConfig) -> float:
-    # disconnect() aborts after close_timeout, and can say what was lost; the transport must not come before it.
+    # disconnect() aborts after close_timeout, and reports what was lost. The transport must not abort before that.
     return config.close_timeout + 1.0
 
 
@@ -210,6 +211,6 @@ def _as_tls_error(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         if isinstance(error, ssl.SSLError) and error.errno is None:
-            # aiofastnet makes its errors without one; an error without a number would be tried again.
+            # Errors of aiofastnet have no errno, and an error without one would be tried again.
             error.errno = ssl.SSL_ERROR_SSL
         raise TLSError(tls.describe_failure(error, name), None, error) from error

@@ -1,4 +1,4 @@
-"""Asks a silent peer for a sign of life. One timer for a connection, and nothing on the way of a byte."""
+"""Asks a silent peer for a sign of life. It costs one timer for each connection, and nothing on the way of a byte."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Heartbeats:
-    """Those of one connection, from the moment it is made until `stop()` or its end.
+    """The heartbeats of one connection, from the moment it is made until `stop()` or its end.
 
-    They end when the peer ends its stream: no answer can come then, and nothing is wrong with that.
+    They also end when the peer ends its stream: no answer can come then, and that is no failure.
 
-    While reading is paused (`BufferLimits.receive_high` is reached), silence says nothing; they rest. They do so
-    too while a `request()` waits for its reply: the peer takes its time for that, and can be asked nothing else.
+    They rest while reading is paused (`BufferLimits.receive_high` is reached), because silence means nothing then. They
+    also rest while a `request()` waits for its reply: the peer may take its time, and nothing else can be asked.
     """
 
     def __init__(self, link: Link, protocol: StreamProtocol, lend: Lend) -> None:
-        # Weak: this must not keep a client alive that everybody else has forgotten.
+        # Weak: this must not keep alive a client that nobody else holds.
         self._link = weakref.ref(link)
         self._protocol = protocol
         self._lend = lend
@@ -41,15 +41,15 @@ class Heartbeats:
         self._timeout = settings.timeout
         self._loop = asyncio.get_running_loop()
         self._started = time.monotonic()
-        self._received = 0  # bytes, when the last heartbeat began
+        self._received = 0  # bytes received when the last heartbeat began
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self._judging = False  # whether the timer is that of the verdict
+        self._judging = False  # whether the timer waits for the end of a heartbeat, not for the next one
         self._timer = Timer(self._loop, self._look)
         self._timer.look_by(self._loop.time() + self._interval)
 
     def stop(self) -> None:
-        """End them; a callable that is running is cancelled."""
+        """End the heartbeats, and cancel a callable that is running."""
         self._stopped = True
         self._timer.end()
         if self._task is not None:
@@ -57,7 +57,7 @@ class Heartbeats:
 
     def _look(self, now: float) -> float:
         if self._judging:
-            # An answer that is there counts, although the loop was held up and has not read it yet.
+            # An answer that has arrived counts, even if the loop was blocked and has not read it yet.
             after_last_turns(self._loop, lambda: self._stopped, self._judge)
             return math.inf
         link = self._link()
@@ -69,7 +69,7 @@ class Heartbeats:
         if idle < self._interval:
             return now + self._interval - idle
         self._received = self._protocol.receiver.bytes_received
-        # Before the task: an eager task factory begins that at once, and it may put off the verdict.
+        # Before the task: an eager task factory runs it at once, and it may move the timer.
         self._judging = True
         self._timer.look_by(now + self._timeout)
         self._task = self._loop.create_task(self._beat(heartbeat_of(link.config.heartbeat), exchanges_of(link)))
@@ -84,7 +84,7 @@ class Heartbeats:
             return
         try:
             with self._lend(self._protocol) as (connection, link):
-                # Its requests and the client's take turns.
+                # The requests of the callable and those of the client take turns.
                 link.exchanges = exchanges
                 result = settings.probe(connection)
                 if inspect.isawaitable(result):
@@ -99,7 +99,7 @@ class Heartbeats:
         link, task = self._link(), self._task
         assert task is not None
         if not task.done() and link is not None and exchanges_of(link).served is link:
-            # Its request has to wait for one of the client's.
+            # The callable's request waits for one of the client's.
             self._timer.look_by(self._loop.time() + self._timeout)
             return
         self._task = None

@@ -1,7 +1,7 @@
 """The race of one name's addresses (RFC 8305, sections 4 and 5): the first that connects wins, the rest are closed.
 
-On every loop alike: uvloop's `create_connection()` cannot race (uvloop#406), and its `sock_connect()` takes a thread
-for an address that is a number already, and loses the zone of a link-local one.
+It works alike on every loop. uvloop's `create_connection()` cannot race (uvloop#406). Its `sock_connect()` takes a
+thread to look up an address that is a number already, and loses the zone of a link-local address.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Connect = Callable[[AddressInfo], Coroutine[Any, Any, socket.socket]]
 async def race(connect: Connect, addresses: Sequence[AddressInfo], delay: float) -> tuple[socket.socket, AddressInfo]:
     """The socket that was connected first, and its address.
 
-    The next address begins `delay` seconds after the one before, or at once when that has failed.
+    Each address begins `delay` seconds after the one before, or at once when one has failed.
 
     Raises:
-        OSError: Every address failed; one error names all. Its errno is one that may pass, if there is any.
+        OSError: Every address failed; one error names them all. Its errno is one that may pass, if there is any.
 
     Cancellation: No socket is left open.
     """
@@ -36,7 +36,7 @@ async def race(connect: Connect, addresses: Sequence[AddressInfo], delay: float)
     finally:
         for task in running:
             task.cancel()
-            # It may have connected in the meantime.
+            # It may have connected meanwhile.
             task.add_done_callback(_close)
         try:
             if running:
@@ -56,7 +56,7 @@ async def _first(
             address = left.pop(0)
             running[asyncio.create_task(connect(address))] = address
         done, _ = await asyncio.wait(running, timeout=delay if left else None, return_when=asyncio.FIRST_COMPLETED)
-        # In the order of their start.
+        # In the order in which they began.
         for task in [task for task in running if task in done]:
             address = running.pop(task)
             try:
@@ -67,7 +67,7 @@ async def _first(
 
 
 def interleaved(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
-    """The same addresses with their families in turns, so that one family without a way costs one delay only."""
+    """The same addresses with the families alternating, so that an unreachable family costs one delay only."""
     families: dict[int, list[AddressInfo]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)

@@ -1,15 +1,17 @@
-"""What goes on around the connections of one client: a new one after a loss, the heartbeat, the events of its state.
+"""Supervises the connections of one client: reconnects after a loss, runs the heartbeat, reports changes of state.
 
 A client has a `Supervisor` only if its configuration asks for one of these. While there is a connection, it does
-nothing. After a loss it runs one task, which holds the client only weakly: a client that nobody uses any more ends it.
+nothing. After a loss it runs one task, which holds the client weakly: if nobody uses the client any more, it ends.
 
-A new connection is used once it has received a byte, or has lived for `attempt.PROBATION_S`: whoever accepts may be the
-lost server on its way down. What ends before that is a failed attempt: nobody is told, and no send meets its end. A
-server that only listens costs that little wait; to wait for its first byte would be for ever.
+A new connection is used once it has received a byte, or has lived for `attempt.PROBATION_S`: the server that accepts
+may be the lost one on its way down. If the connection ends before that, the attempt has failed; no call gets to see
+it, and no send uses it. A server that only listens costs that short wait; waiting for its first byte could take for
+ever.
 
-The backoff begins anew only with a connection that has proved itself, by having lived as long as the longest wait that
-may have preceded it (`Backoff.ceiling`). So connections that die at once are made no more often than attempts that
-fail, and one that lives is up half of the time or more. (Kubernetes' CrashLoopBackOff asks for twice its longest.)
+The backoff begins again only after a connection has proved itself: it has to live as long as the longest wait that may
+have preceded it (`Backoff.ceiling`). So connections that die at once are not made more often than attempts that fail,
+and a connection that lives is up for half of the time or more. (Kubernetes' CrashLoopBackOff asks for twice its
+longest wait.)
 """
 
 from __future__ import annotations
@@ -56,10 +58,10 @@ _outages = Outages()
 
 
 class Supervisor:
-    """Watches over the connections of one client. Belongs to the thread and loop in which the client connected."""
+    """Supervises the connections of one client. It belongs to the thread and loop in which the client connected."""
 
     def __init__(self, client: NetworkClient, link: Link, lend: Lend) -> None:
-        # Weak: a client that nobody uses any more ends this, and its link is as old as it.
+        # Weak: if nobody uses the client any more, this ends. The link lives as long as the client.
         self._client = weakref.ref(client)
         self._link = weakref.ref(link)
         self._lend = lend
@@ -70,16 +72,16 @@ class Supervisor:
         self.last: StreamProtocol = link.protocol
         self._connected_at = 0.0  # seconds of time.monotonic()
         self._retry = 0  # attempts since a connection last proved itself
-        self._tried: Tried = {}  # addresses used in these
+        self._tried: Tried = {}  # addresses used in these attempts
         self._task: asyncio.Task[None] | None = None
         self._heartbeats: Heartbeats | None = None
-        self._changed: asyncio.Future[None] | None = None  # done at the next change of state, if anybody waits for it
-        self._end: NetworkError | None = None  # why nothing more will come
+        self._changed: asyncio.Future[None] | None = None  # done at the next change of state; None if nobody waits
+        self._end: NetworkError | None = None  # why there will be no connection any more
         self._receiving = PendingReceiver(self)
         self._sending = PendingSender(self)
 
     def _configure(self, config: NetworkConfig) -> None:
-        self._configured = weakref.ref(config)  # weak, as its callables keep what they belong to
+        self._configured = weakref.ref(config)  # weak, because its callables keep alive what they belong to
         self.config: NetworkConfig = config.bare
         self._policy = reconnect_of(config.reconnect)  # None: a lost connection stays lost
 
@@ -87,13 +89,13 @@ class Supervisor:
     def _attempts(self) -> int | None:
         return None if self._policy is None else self._policy.attempts
 
-    # ---- What NetworkClient tells ----
+    # ---- What NetworkClient calls ----
 
     def connecting(self) -> None:
         """`connect()` begins."""
         link = self._link()
         assert link is not None
-        if link.config is not self._configured():  # the client has been given another one
+        if link.config is not self._configured():  # the client was given another configuration
             self._configure(link.config)
         self._loop = asyncio.get_running_loop()
         self._owner = (threading.get_ident(), os.getpid())
@@ -124,7 +126,7 @@ class Supervisor:
         protocol.watch(self._ended, self._policy is not None)
 
     def stop(self) -> asyncio.Task[None] | None:
-        """`disconnect()` or `abort()`: nothing more is to come. The task that reconnected, if any, is cancelled."""
+        """`disconnect()` or `abort()`: no further connection. Cancels the task that reconnects, if there is one."""
         if self._state == "closed":
             return None
         if self._owner != (threading.get_ident(), os.getpid()):
@@ -137,23 +139,23 @@ class Supervisor:
         return task
 
     async def disconnect(self) -> None:
-        """As `stop()`, and wait for the task's end, for `close_timeout` seconds at most."""
+        """Stop, and wait for the end of the task, at most `close_timeout` seconds."""
         if self._task is not None:
             self.last.check_user()
         task = self.stop()
-        # on_connect may do this too.
+        # on_connect, which runs in that task, may call this too.
         if task is not None and task is not asyncio.current_task():
             await asyncio.wait([task], timeout=self.config.close_timeout)
 
     def take_undelivered(self) -> int:
-        """Bytes that earlier connections accepted and lost, if nobody has been told."""
+        """Bytes that earlier connections accepted and lost, and that no call has reported yet."""
         return sum(pending.lost.take_undelivered() for pending in (self._receiving, self._sending) if pending.lost)
 
     def abandon(self) -> None:
-        """The client is gone; called from any thread."""
+        """The client was collected. Called from any thread."""
         task = self._task
         if task is not None and self._owner[1] == os.getpid():
-            # The loop may be closed, or be closing in its own thread.
+            # RuntimeError: the loop is closed, or is closing in its own thread.
             with contextlib.suppress(RuntimeError):
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
@@ -164,7 +166,7 @@ class Supervisor:
     async def wait_connected(self, link: Link, timeout: Timeout) -> None:
         deadline = deadline_of(timeout, self.config)
         while not link.protocol.is_connected:
-            # Sending may have broken on a connection whose end has not come yet.
+            # Sending may have failed on a connection whose end has not come yet.
             going_on = (
                 self._state == "connecting"
                 or self._task is not None
@@ -189,7 +191,7 @@ class Supervisor:
             what += f": {self.config.explained(protocol.loss)}"
         return self.error(ConnectionLostError, what, "use", protocol.loss)
 
-    # ---- What the pending directions ask ----
+    # ---- What the pending directions call ----
 
     @property
     def is_closed(self) -> bool:
@@ -199,7 +201,7 @@ class Supervisor:
         self.last.check_user()
 
     def connected_link(self) -> Link | None:
-        """The client's link, with a connection in it; None if there is none yet. Raises: why there will be none."""
+        """The client's link if it has a connection, None if it has none yet. Raises why there will be none."""
         link = self._link()
         if self._state == "connected" and link is not None:
             return link
@@ -208,7 +210,7 @@ class Supervisor:
         return None
 
     async def wait(self, deadline: float, phase: str) -> None:
-        """Until the state changes, or NetworkTimeoutError. Cancellation: disturbs nobody else."""
+        """Wait until the state changes. Raises NetworkTimeoutError. A cancellation disturbs no other task."""
         started = time.monotonic()
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
@@ -227,7 +229,7 @@ class Supervisor:
     def error(
         self, kind: type[E], what: str, phase: str, cause: BaseException | None = None, /, **details: object
     ) -> E:
-        """As `Link.error()`."""
+        """An error about this client, see `Link.error()`."""
         return connection_error(self.config, kind, what, phase, cause, **details)
 
     # ---- Changes of state ----
@@ -243,7 +245,7 @@ class Supervisor:
             changed.set_result(None)
         client = self._client()
         if client is not None and client.config.on_state is not None:
-            # Never from in here: it may call anything, also out of the middle of a transport's callback.
+            # Not directly: on_state may call anything, and this may run inside of a transport's callback.
             self._loop.call_soon(_tell, self._client, state, context=contextvars.Context())
 
     def _finish(self, error: NetworkError) -> None:
@@ -256,16 +258,16 @@ class Supervisor:
             self._heartbeats = None
 
     def _ended(self, protocol: StreamProtocol) -> None:
-        # The protocol's connection is gone; the tasks that waited on it have not run yet.
+        # Called when the connection of the protocol is gone, before the tasks that waited on it run.
         if protocol is not self.last:
             return
         self._stop_heartbeats()
         link = self._link()
         if link is None or self._state != "connected":
-            # Closed; or connect() was called when only sending had met the end of this one, and settles the rest.
+            # The client was closed. Or only sending had met the end, and connect() was called, which does the rest.
             return
         if protocol.state == "closed":
-            # Not by the client: by the heartbeat, which was lent the connection.
+            # The heartbeat, which was lent the connection, has closed it.
             self._finish(self.error(ClosedError, "connection was closed by this side", "use"))
             return
         if self._policy is not None:
@@ -290,7 +292,7 @@ class Supervisor:
     async def _reconnect(self) -> None:
         host = self.config.address
         for name in (self.config.host, *(name for name, _ in self.config.hosts)):
-            # The server may have moved: that may be why the connection was lost.
+            # The server may have moved, which may be why the connection was lost.
             forget(name)
         started = time.monotonic()
         _outages.enter(host, started)
@@ -306,7 +308,8 @@ class Supervisor:
 
     def _reconnect_ended(self, task: asyncio.Task[None]) -> None:
         if task is self._task and task.cancelled():
-            # Not by stop(): somebody ends all tasks of the loop, maybe before this one began; or on_connect raised it.
+            # Not stop() has cancelled it: somebody ends all tasks of the loop, maybe before this one began; or
+            # on_connect raised CancelledError.
             self._give_up(self.error(ClosedError, "reconnecting was cancelled", "connect"))
 
     async def _pause(self, host: str) -> bool:
@@ -323,7 +326,7 @@ class Supervisor:
         return True
 
     async def _try(self, host: str, started: float) -> bool:
-        """Whether this was the last attempt."""
+        """Make one attempt. Returns whether it was the last one."""
         from pepperpy.network.tcp.attempt import AttemptFailed, attempt
         from pepperpy.network.tcp.connecting import connect_error
 
@@ -347,7 +350,7 @@ class Supervisor:
             return False
         link = self._link()
         if link is None or self._task is not asyncio.current_task():
-            # Closed meanwhile, and on_connect did not mind being cancelled.
+            # The client was closed meanwhile, and on_connect ignored its cancellation.
             protocol.abort()
             return True
         _outages.succeeded(host)

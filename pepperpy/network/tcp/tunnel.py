@@ -1,6 +1,6 @@
-"""A TCP connection through a proxy: SOCKS by python-socks, HTTP CONNECT here; over a socket that connect.py has opened.
+"""A connection through a proxy, over a socket that connect.py opens. python-socks speaks SOCKS; CONNECT is spoken here.
 
-No byte behind the proxy's answer is read: the first one of the server, which may speak first, is the transport's.
+It reads no byte behind the proxy's answer. The server may speak first, and its first byte belongs to the transport.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from pepperpy.network.tcp.connect import Tried, open_tcp
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
 
-# Bytes of the answer to CONNECT, of which one line matters. Arbitrary; nginx and tinyproxy need less than 300.
+# Bytes of the answer to CONNECT; only its first line matters. Arbitrary: nginx and tinyproxy send fewer than 300.
 MAX_ANSWER = 16 * 1024
 
-# Answers of a proxy that may be others later: SOCKS5 (RFC 1928: failure, no way to network or host, refused, expired),
-# SOCKS4 (91: refused or failed), and gateways' statuses (RFC 9110), by which a proxy says that its way out is gone.
-# Anything else, wrong credentials say, is there to stay.
+# Answers of a proxy after which another attempt may help: of SOCKS5 (RFC 1928: failure, network or host unreachable,
+# refused, TTL expired), of SOCKS4 (91: refused or failed), and the statuses of gateways (RFC 9110) for a proxy that
+# cannot get out. Any other answer, such as wrong credentials, is final.
 PASSING_STATUSES = frozenset({1, 3, 4, 5, 6, 91, 502, 503, 504})
 
 
 async def open_tunnel(
     config: NetworkConfig, url: str, host: str, port: int, tried: Tried | None = None
 ) -> socket.socket:
-    """A socket whose other end is `host`, by way of the proxy, whose own addresses `tried` remembers (`open_tcp()`).
+    """A socket to `host` through the proxy. `tried` remembers the proxy's own addresses, see `open_tcp()`.
 
     Raises:
         ProxyError: The proxy cannot be reached, does not answer as one, or refuses; `details["status"]` is its code.
-        UsageError: SOCKS without the package that speaks it; an `ImportError` as well.
-        OSError: `host` is no host name; or it is looked up here, for socks4 and socks5, and has no address.
+        UsageError: SOCKS needs a package that is not installed; an `ImportError` as well.
+        OSError: `host` is no host name; or, for socks4 and socks5, which look up here, it has no address.
 
     Failure and cancellation: No socket is left open.
     """
@@ -64,7 +64,7 @@ async def open_tunnel(
 
 def _check_name(host: str) -> None:
     try:
-        # SOCKS5 counts its bytes in one (RFC 1928).
+        # SOCKS5 stores its length in one byte (RFC 1928).
         flaw = "longer than 255 bytes" if len(host.encode("idna")) > 255 else None
     except UnicodeError as error:
         flaw = str(error)
@@ -85,29 +85,29 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
         proxy.port,
         username=proxy.user,
         password=proxy.password,
-        # Whoever looks names up, python-socks does not: it would take a thread of the loop's default executor.
+        # The proxy or this package looks names up, never python-socks, which takes a thread of the default executor.
         rdns=True,
-        # Stands for another proxy on the way, and so lets it speak over a socket of ours.
+        # Poses as another proxy on the way, so that python-socks uses our socket.
         forward=_Given(sock),  # type: ignore[arg-type]
     )
     with _as_proxy_error(proxy):
         try:
-            # Its own limit would be 60 seconds; the time is the caller's.
+            # By default it has 60 seconds; here the caller has the time limit.
             await speaker.connect(host, port, timeout=365 * 86400.0)
         except python_socks.ProxyError as error:
             if type(error.__cause__).__name__ == "IncompleteReadError":
-                # python-socks does not export it.
+                # By its name, because python-socks does not export that class.
                 failure = _hung_up(proxy)
                 raise failure from failure.__cause__
-            # Without a code it is the greeting or the password that failed.
+            # If it has no code, the greeting or the password has failed.
             raise _error(proxy, printable(str(error)), error.error_code or 0, error) from error
         except UnicodeError as error:
-            # Of the name that it says it has bound.
+            # The proxy's answer contains a name that cannot be decoded.
             raise _error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
 
 
 async def _address_of(host: str, port: int, scheme: str) -> str:
-    """An IPv4 address if there is one: SOCKS4 knows no other, and more proxies have a way there."""
+    """An address of `host`; an IPv4 one if there is any, because SOCKS4 has no other and more proxies can reach it."""
     addresses = await look_up(host, port)
     for family, *_, address in addresses:
         if family == socket.AF_INET:
@@ -126,8 +126,8 @@ class _Given:
 
 
 async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> None:
-    # Here, because python-socks takes whatever one read brings for the answer: of one that comes in two pieces it would
-    # leave the second to the caller, as the server's, and of one that the server's greeting follows, lose that.
+    # Not by python-socks, which treats the bytes of one read as the answer. If the answer came in two pieces, the
+    # second would count as the server's; if the server's greeting followed at once, it would be lost.
     loop = asyncio.get_running_loop()
     name = f"[{host}]" if ":" in host else host.encode("idna").decode()
     lines = [f"CONNECT {name}:{port} HTTP/1.1", f"Host: {name}:{port}"]
@@ -138,7 +138,7 @@ async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: i
     with _as_proxy_error(proxy):
         await loop.sock_sendall(sock, "".join(f"{line}\r\n" for line in [*lines, ""]).encode())
         while not answer.endswith(b"\r\n\r\n"):
-            # One at a time, so that none is read too many; 1 us each, once a connection.
+            # Byte by byte, so that none too many is read: 1 us each, once for each connection.
             try:
                 byte = sock.recv(1)
             except BlockingIOError:
@@ -177,6 +177,6 @@ def _error(proxy: ProxyURL, what: str, status: int | None = None, cause: BaseExc
         details["status"] = status
     error = ProxyError(f"proxy {proxy.shown}: {what}", details, cause)
     if status is not None:
-        # What backoff.may_pass() goes by.
+        # backoff.may_pass() decides by the errno.
         error.errno = errno.ECONNREFUSED if status in PASSING_STATUSES else errno.EACCES
     return error
