@@ -1,6 +1,7 @@
-"""Downloads: a body that becomes a file when it is whole, and goes on where it broke off if the server can do that.
+"""Downloads: a body that becomes a file when it is complete, and resumes where it broke off if the server can do that.
 
-Here is what to ask for, and whether an answer is a start or the rest; `part_file.py` has the file until it is whole.
+This module decides what to ask for, and whether an answer is the start of the file or its rest. `part_file.py` holds
+the file until it is complete.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ from pepperpy.network.http.upload import Progress
 from pepperpy.network.units import MIB
 from pepperpy.network.watchdog import time_limit
 
-# Bytes that are handed to a thread at once, which takes some 50 us. Twice as many may be held in memory.
+# Bytes to give to a thread at once, which takes some 50 us. Up to twice as many are in memory.
 BATCH = MIB
 
-# An attempt that took the file so much further does not count against `retries`. Arbitrary; it bounds the attempts by
-# the file's size.
+# Bytes. An attempt that has received so many more does not count against `retries`. Arbitrary; so the number of
+# attempts is bounded by the size of the file.
 PROGRESS = MIB
 
-# RFC 9110, section 14.4, for the unit bytes. 19 digits are more than any file has.
+# RFC 9110, section 14.4, for the unit bytes. No file has a size of more than 19 digits.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
 
-# RFC 9110, section 8.8.3, without what is not ASCII.
+# RFC 9110, section 8.8.3, but ASCII only.
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 
 
@@ -55,18 +56,18 @@ class DownloadResult:
     """What `HTTPClient.download()` did.
 
     Attributes:
-        path: Where the file is, as it was given.
-        size: Bytes of the file.
+        path: The path as it was given.
+        size: The size of the file in bytes.
         url: The URL that answered, after redirects.
         headers: The headers that came with the start of the file: Content-Type, ETag, ...
         attempts: How often a request was sent, from 1.
-        resumed: How many of them went on where the one before had broken off.
+        resumed: How many of the attempts resumed where the one before had broken off.
         elapsed: Seconds of the whole download.
     """
 
     path: Path
     size: int
-    # Not shown: both may hold secrets.
+    # Not in the repr: both may hold secrets.
     url: str = field(repr=False)
     headers: CIMultiDictProxy[str] = field(repr=False)
     attempts: int
@@ -75,7 +76,7 @@ class DownloadResult:
 
 
 class Download:
-    """One download: asks for the file, and for the rest of it until it is whole."""
+    """One download: asks for the file, and for its rest until it is complete."""
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class Download:
             if name in headers:
                 text = f"the header {name} cannot be given: a download is the whole file, and resumes by itself"
                 raise call.error(InvalidRequestError, text)
-        # Sizes and ranges are those of the bytes as they are sent, which are the file's only if not compressed.
+        # Sizes and ranges count the bytes that are sent. Only without compression these are the bytes of the file.
         headers.setdefault("Accept-Encoding", "identity")
         call.headers = self._headers = headers
         self._engine = engine
@@ -100,19 +101,19 @@ class Download:
         self._file = file
         self._progress = progress
         self._limit = limit
-        self._start: Answer  # the one that the file began with
-        self._url = ""  # of that
-        self._validator: str | None = None  # what names that version of the file
+        self._start: Answer  # the answer that the file began with
+        self._url = ""  # the URL of that answer
+        self._validator: str | None = None  # names that version of the file
         self._total: int | None = None
-        self._size = 0  # bytes received of it
-        self._furthest = 0  # the size at the last attempt that did not count
+        self._size = 0  # bytes of the file received so far
+        self._furthest = 0  # the size after the last attempt that did not count
         self._pieces: list[bytes] = []  # received, not yet written
-        self._waiting = 0  # their bytes
+        self._waiting = 0  # bytes in these pieces
         self._resumed = 0
         self._started_over = False
 
     async def run(self) -> DownloadResult:
-        """Download, and put the file in place. Whatever is raised, the target is untouched and nothing is left over."""
+        """Download, and put the file in place. If it raises, the target is unchanged and no other file is left."""
         call, file = self._call, self._file
         try:
             with self._on_disk():
@@ -140,15 +141,15 @@ class Download:
 
     @contextlib.contextmanager
     def _on_disk(self) -> Iterator[None]:
-        """Make what the file system raises an error of this call, which is of the same built-in class as well."""
+        """Turn errors of the file system into errors of this call, which keep their built-in class too."""
         try:
             yield
-        except (OSError, ValueError) as error:  # ValueError: no path can have a null character
+        except (OSError, ValueError) as error:  # ValueError: a null character in the path
             kind = also(NetworkError if self._call.attempt else InvalidRequestError, type(error))
             raise self._call.error(kind, f"cannot write {path_and_reason(error, self._file.path)}", error) from error
 
     async def _receive(self) -> None:
-        """Receive the whole file, in as many attempts as it takes."""
+        """Receive the whole file, in as many attempts as that takes."""
         call = self._call
         try:
             while True:
@@ -179,7 +180,7 @@ class Download:
         self._headers.popall("If-Range", None)
 
     async def _accepts(self, answer: Answer) -> bool:
-        """Whether the body is the file, or the rest of it. If not, and nothing is raised: ask again, for all of it."""
+        """Whether the body is the file or its rest. If it returns False, ask again for the whole file."""
         status = answer.status
         if status in (200, 203):
             await self._start_with(answer)
@@ -195,19 +196,19 @@ class Download:
                 text = f"asked for {asked}, the server answered with {given!r:.60}"
                 raise self._call.error(ProtocolError, text)
             raise status_error(answer, await self._engine.read_error(answer), self._call)
-        # The file has changed, and the server does not do as If-Range says; or its ranges cannot be used.
+        # The file has changed and the server ignores If-Range; or its ranges cannot be used.
         self._started_over = True
         self._call.extra_attempts += 1
         self._ask_for_all()
         return False
 
     async def _start_with(self, answer: Answer) -> None:
-        """Begin the file, or begin it anew, with this answer."""
+        """Begin the file with this answer, or begin it again."""
         headers = answer.headers
         self._start = answer
         self._url = str(self._call.request.url)
         self._validator = self._total = None
-        # Decompressed by the transport: the lengths and ranges that the server speaks of are not those of the file.
+        # With a Content-Encoding the transport decompresses. Then the server's lengths and ranges are not the file's.
         if "Content-Encoding" not in headers:
             self._validator = strong_validator(headers)
             self._total = content_length(headers)
@@ -222,12 +223,12 @@ class Download:
             await self._report(self._progress)
 
     def _continues(self, answer: Answer) -> bool:
-        """Whether a 206 is what is missing of the file that was begun."""
+        """Whether a 206 is the rest of the file that was begun."""
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if match is None or "Content-Encoding" in answer.headers:
             return False
-        # Servers that do not know If-Range send a part of whatever they have now; RFC 9110, section 15.3.7, has them
-        # name the version.
+        # A server that does not know If-Range sends a part of the present version. RFC 9110, section 15.3.7, requires
+        # that it names the version.
         name = "Last-Modified" if self._validator != self._start.headers.get("ETag") else "ETag"
         if answer.headers.get(name) != self._validator:
             return False
@@ -279,7 +280,7 @@ class Download:
 
 
 def strong_validator(headers: Mapping[str, str]) -> str | None:
-    """What If-Range may hold for a resource with these headers (RFC 9110, section 13.1.5); None if nothing."""
+    """The value of If-Range for a resource with these headers (RFC 9110, section 13.1.5); None if there is none."""
     etag = headers.get("ETag")
     if etag is not None:
         return etag if _STRONG_ETAG.fullmatch(etag) else None
@@ -289,5 +290,5 @@ def strong_validator(headers: Mapping[str, str]) -> str | None:
     sent_at, modified_at = parse_date(headers.get("Date", "")), parse_date(modified)
     if sent_at is None or modified_at is None:
         return None
-    # RFC 7232, section 2.2.2: a date is strong if it was a minute old, so that nobody was still writing in its second.
+    # RFC 7232, section 2.2.2: a date is strong if it was a minute old, because nobody wrote any more in its second.
     return modified if sent_at - modified_at >= 60 else None

@@ -1,7 +1,8 @@
-"""Redirects: which answer is one, what is sent next, and what must not be. For all transports; knows nothing of any.
+"""Redirects: which answer is one, what is sent next, and what must not be sent. For all transports.
 
-Headers that belong to one origin, or that carry a secret, go to no other one: credentials, cookies, the caller's own
-`Host`, proofs of possession (RFC 9449), tokens against forgery. What was left out stays left out on the way back.
+Headers that belong to one origin, or carry a secret, are not sent to another one: credentials, cookies, the caller's
+own `Host`, proofs of possession (RFC 9449), tokens against forgery. What was left out stays out, even if a further
+redirect leads back.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from pepperpy.network.http.redact import is_secret_header, redact_url
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.urls import join
 
-# Characters of a Location. RFC 9110, section 4.1, asks for URLs of 8,000 at least; this is twice as many.
+# Characters of a Location. RFC 9110, section 4.1, asks for at least 8,000; this is twice as many.
 MAX_LOCATION = 16_000
 
 _STATUSES = frozenset({301, 302, 303, 307, 308})
-# RFC 9110, section 15.4: what described a body goes with it. "Content-" begins the names of all fields of that kind.
+# RFC 9110, section 15.4: a request without the body has no headers that describe it, such as all that begin "Content-".
 _OF_BODY = re.compile(r"content-.*|(repr-)?digest|last-modified|transfer-encoding|trailer|expect", re.IGNORECASE)
 
 
 class Policy(Protocol):
-    """What is asked of an `HTTPConfig`."""
+    """The fields of `HTTPConfig` that matter here."""
 
     @property
     def headers(self) -> Mapping[str, str]: ...
@@ -39,14 +40,14 @@ class Policy(Protocol):
 
 
 class NotFollowed(Exception):
-    """A redirect that cannot, or must not, be followed; says why without a secret."""
+    """A redirect cannot be followed, or must not be. The text says why, without a secret."""
 
 
 def next_request(request: Request, status: int, location: str, policy: Policy) -> Request:
     """The request that a redirect asks for.
 
     Raises:
-        NotFollowed: It leads nowhere, from https to http, or would need a body that is gone.
+        NotFollowed: It leads to no URL of HTTP, or from https to http, or needs a body that cannot be read again.
     """
     url = _target(request.url, location)
     if request.url.scheme == "https" and url.scheme == "http" and not policy.allow_downgrade:
@@ -86,7 +87,7 @@ def _name_host(request: Request, own: CIMultiDict[str], policy: Policy) -> None:
 
 
 def _take_credentials(request: Request, own: CIMultiDict[str], policy: Policy) -> None:
-    """Make the user info of a Location a header: what the server asks to be sent there."""
+    """Make a header of the user info in a Location: the server asks the client to send it there."""
     of_all = any(name.lower() == "authorization" for name in policy.headers)
     of_all = of_all and not request.leaves_out("authorization")
     if (of_all or "Authorization" in own) and not request.lent_credentials:
@@ -102,10 +103,10 @@ def _take_credentials(request: Request, own: CIMultiDict[str], policy: Policy) -
 
 
 def location_of(status: int, headers: Mapping[str, str]) -> str | None:
-    """Where a redirect leads; None if this answer is none."""
+    """Where a redirect leads; None if this answer is no redirect."""
     if status not in _STATUSES:
         return None
-    # URI is what Location was called before RFC 1945; aiohttp reads it too.
+    # Before RFC 1945, Location was called URI. aiohttp reads that too.
     return headers.get("Location") or headers.get("URI") or None
 
 

@@ -1,4 +1,4 @@
-"""`HTTPResponse`: what a call brought back; and the one place that reads a body, under its limit."""
+"""`HTTPResponse`: the result of a call; and the one place that reads a body, under its limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pepperpy.network.printable import printable
 
 
 class ResponseHead:
-    """What is known of a response once its head has arrived."""
+    """What is known about a response when its head has arrived."""
 
     __slots__ = ("_answer", "_call", "_codec", "_request", "_strict")
 
@@ -50,7 +50,7 @@ class ResponseHead:
 
     @property
     def reason(self) -> str:
-        """The reason phrase, printable and of at most 200 characters; may be empty."""
+        """The reason phrase, printable, at most 200 characters; may be empty."""
         return readable_reason(self._answer.reason)
 
     @property
@@ -65,7 +65,7 @@ class ResponseHead:
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
-        """The headers; names are case-insensitive, and `getall(name)` gives all of one name."""
+        """The headers. Names are case-insensitive; `getall(name)` returns all values of a name."""
         return readable_headers(self._answer.headers)
 
     @property
@@ -75,7 +75,7 @@ class ResponseHead:
 
     @property
     def history(self) -> tuple[HTTPResponse, ...]:
-        """The redirects that led here, oldest first; their bodies were not read."""
+        """The redirects that led here, the oldest first. Their bodies were not read."""
         return _responses(self._call, self._answer, self._codec, self._strict)
 
     @property
@@ -90,7 +90,7 @@ class ResponseHead:
 
     @property
     def timings(self) -> Timings:
-        """Where those seconds went; of the last attempt, and if it was redirected of its last hop."""
+        """Where these seconds went: in the last attempt, and after redirects in its last request."""
         return self._call.timings
 
     @property
@@ -100,7 +100,7 @@ class ResponseHead:
 
     def _decode_error(self, text: str, content: bytes, cause: Exception | None = None) -> DecodeError:
         if cause is not None:
-            # A codec of the user's own may quote the body.
+            # The message of a user's own codec may contain the body.
             text = f"{text}: {printable(str(cause), 600)}"
         error = self._call.error(DecodeError, text, cause, status=self.status)
         error.content = content
@@ -134,7 +134,7 @@ class HTTPResponse(ResponseHead):
         """The body as text.
 
         Raises:
-            DecodeError: It is not text in the declared encoding; `content` has the bytes, and so has the error.
+            DecodeError: It is not text in the declared encoding. The error has its bytes too, as `content`.
         """
         encoding = self.encoding
         try:
@@ -143,10 +143,10 @@ class HTTPResponse(ResponseHead):
             raise self._decode_error(f"the body is not text in {encoding}", self.content, error) from error
 
     def json(self, type: Any = None) -> Any:
-        """The body as JSON; with `type` (a dataclass, msgspec or pydantic class, `list[Model]`, ...) as that.
+        """The body as JSON; with `type` (a dataclass, msgspec or pydantic class, `list[Model]`, ...) as that type.
 
-        Read in the encoding that the server declared, as `text`. Decoded whatever type the body is declared as, unless
-        `HTTPConfig.strict_content_type`.
+        It is read in the encoding that the server declared, as `text` is. The declared type of the body does not
+        matter, unless `HTTPConfig.strict_content_type` is set.
 
         Raises:
             DecodeError: It is no JSON, does not fit `type`, or is not declared as JSON although that is required.
@@ -179,7 +179,7 @@ def status_error(answer: Answer, body: bytes, call: Call) -> HTTPStatusError:
 
 
 def redirect_error(text: str, location: str, call: Call, cause: BaseException | None = None) -> RedirectError:
-    """The error for a redirect that is not followed; `call.history` ends with it."""
+    """The error for a redirect that is not followed, the last one of `call.history`."""
     error = call.error(RedirectError, text, cause)
     error.location = readable(location)
     error.history = _responses(call, None, call.config.json_codec or default_codec(), call.config.strict_content_type)
@@ -197,27 +197,27 @@ def _is_json(content_type: str) -> bool:
 
 
 def is_known_to_fit(answer: Answer, call: Call, limit: int) -> bool:
-    """Whether the body cannot go past `limit` bytes, so that it may be read at once.
+    """Whether the body cannot exceed `limit` bytes, so that it may be read in one go.
 
     Raises:
-        ResponseTooLargeError: It is announced as larger. The connection is closed.
+        ResponseTooLargeError: The server announced a larger body. The connection is closed.
     """
     if call.method == "HEAD":
         return True
     size = answer.whole_size
     if size is not None and size <= limit:
-        return True  # it came together with the head, as small ones do
+        return True  # the whole body came with the head, as small ones do
     headers = answer.headers
     announced = content_length(headers)
     if announced is None or "Content-Encoding" in headers or "Transfer-Encoding" in headers:
         return False
-    # The transport holds the peer to the length that it announced.
+    # The transport does not read more than the announced length.
     check_announced(answer, call, limit, announced)
     return True
 
 
 def check_announced(answer: Answer, call: Call, limit: int, announced: int) -> None:
-    """Raise `ResponseTooLargeError`, and close the connection, if the announced length is past `limit`."""
+    """Raise `ResponseTooLargeError`, and close the connection, if the announced length exceeds `limit`."""
     if announced > limit:
         answer.abort()
         text = f"the body is announced with {announced} bytes, which is past max_response_size={limit}"
@@ -225,7 +225,7 @@ def check_announced(answer: Answer, call: Call, limit: int, announced: int) -> N
 
 
 def too_large(answer: Answer, call: Call, limit: int, size: int) -> ResponseTooLargeError:
-    """The error for a body that went past `limit`, `size` bytes of it read. No more of it is read."""
+    """The error for a body that exceeded `limit` after `size` bytes. No more of it is read."""
     received = answer.wire_bytes
     text = f"the body goes past max_response_size={limit}: {received} bytes received so far"
     if "Content-Encoding" in answer.headers:
@@ -234,26 +234,26 @@ def too_large(answer: Answer, call: Call, limit: int, size: int) -> ResponseTooL
 
 
 async def read_body(answer: Answer, call: Call, limit: int) -> bytes:
-    """The whole body, and the connection back in the pool.
+    """Read the whole body; the connection goes back to the pool.
 
-    While it comes it is held once, in pieces of at most `limit` bytes together, the last one apart, beside what the
-    transport buffers; they are joined only when all of it is there.
+    Meanwhile the body is in memory once, in pieces of at most `limit` bytes together and one more, beside what the
+    transport buffers. The pieces are joined when all of them are there.
 
     Raises:
-        ResponseTooLargeError: More than `limit` bytes, as they came or as decompressed. Nothing of it is held any more,
-            the connection is closed.
-        WireError: It broke off.
+        ResponseTooLargeError: It has more than `limit` bytes, as they came or as decompressed. The pieces are dropped
+            and the connection is closed.
+        WireError: The body broke off.
     """
     pieces: list[bytes] = []
     size, whole = await _read_into(pieces, answer, limit)
     if not whole:
-        pieces.clear()  # the traceback would keep them
+        pieces.clear()  # otherwise the traceback keeps them alive
         raise too_large(answer, call, limit, size)
     return b"".join(pieces)
 
 
 async def read_start(answer: Answer, limit: int, seconds: float | None = None) -> bytes:
-    """What can be had, in so many `seconds`, of a body that only explains an error; an error in it does not matter."""
+    """The start of a body that only explains an error: what comes within `seconds`. Its own failures are ignored."""
     pieces: list[bytes] = []
     with contextlib.suppress(WireError, TimeoutError):
         async with asyncio.timeout(seconds):
@@ -262,9 +262,9 @@ async def read_start(answer: Answer, limit: int, seconds: float | None = None) -
 
 
 async def _read_into(pieces: list[bytes], answer: Answer, limit: int) -> tuple[int, bool]:
-    """Read the body until it ends or goes past `limit` bytes; its bytes so far, and whether they are all.
+    """Read the body until it ends or exceeds `limit` bytes. Returns the number of bytes, and whether that is all.
 
-    The connection is released if they are, and else closed.
+    If it is, the connection goes back to the pool; otherwise it is closed.
     """
     size = 0
     try:

@@ -1,4 +1,4 @@
-"""What aiohttp is told of addresses: those of lookup.py."""
+"""aiohttp's resolver: gives it the addresses of lookup.py."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from pepperpy.network.lookup import MAX_NAMES, forget, look_up
 
-# As aiohttp's own resolver: no addresses of a family that this machine has not.
+# As aiohttp's own resolver: no addresses of a family that this machine does not have.
 _FLAGS = socket.AI_ADDRCONFIG & getattr(socket, "AI_MASK", -1)
 
 
 class Resolver(AbstractResolver):
-    """The names that one client asks for.
+    """Looks up names for one client.
 
-    Where connecting has failed, further connections begin with the next address: the first one may be of a server that
-    accepts, and then says nothing until the time is over.
+    After connecting has failed, the next connection begins with the next address: the first one may belong to a server
+    that accepts and then says nothing until the time is over.
     """
 
     def __init__(self) -> None:
-        self._failures: dict[str, int] = {}  # by host; the one that failed longest ago is first
+        self._failures: dict[str, int] = {}  # by host; the host that failed longest ago is first
 
     def failed(self, host: str) -> None:
         forget(host, _FLAGS)
@@ -51,6 +51,6 @@ class Resolver(AbstractResolver):
 
 
 def _with_scope(address: tuple[Any, ...]) -> str:
-    # aiohttp keeps the text only, and a link-local address says nothing without its interface.
+    # aiohttp keeps only the text, and a link-local address is useless without its interface.
     host: str = address[0]
     return f"{host}%{address[3]}" if len(address) > 3 and address[3] and "%" not in host else host

@@ -1,4 +1,4 @@
-"""`SessionCookieJar`: the client's cookies for `client.session`, in aiohttp's terms."""
+"""`SessionCookieJar`: the client's cookies as a cookie jar of aiohttp, for `client.session`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_URL = URL()
 
 
 class SessionCookieJar(AbstractCookieJar):
-    """Shares the cookies of a client with its session: what one of them is sent, the other sends back."""
+    """Shares the cookies of a client with its session: a cookie that one of them gets, the other sends back."""
 
     def __init__(self, jar: CookieJar, base_url: str | None) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class SessionCookieJar(AbstractCookieJar):
 
     @property
     def unsafe(self) -> bool:
-        """Servers that are named by their address have cookies, too."""
+        """True: servers that are named by their address have cookies too."""
         return True
 
     @property
@@ -36,7 +36,7 @@ class SessionCookieJar(AbstractCookieJar):
 
     @property
     def cookies(self) -> MappingProxyType[tuple[str, str], SimpleCookie]:
-        """A copy."""
+        """A copy of the cookies."""
         found: dict[tuple[str, str], SimpleCookie] = defaultdict(SimpleCookie)
         for cookie in self._jar:
             dict.__setitem__(found[cookie.domain, cookie.path.rstrip("/")], cookie.name, _morsel(cookie))
@@ -61,7 +61,7 @@ class SessionCookieJar(AbstractCookieJar):
         self._jar.remove(lambda cookie: f".{cookie.domain}".endswith(f".{domain.lower()}"))
 
     def update_cookies(self, cookies: LooseCookies, response_url: URL = _NO_URL) -> None:
-        """Set cookies, as by an answer from `response_url`; without one, for all hosts or those that a cookie names."""
+        """Set cookies as an answer from `response_url` does; without it, for all hosts or the domain of the cookie."""
         pairs: Any = cookies.items() if isinstance(cookies, Mapping) else cookies
         for name, value in pairs:
             cookie = _cookie(name, value, response_url)
@@ -76,7 +76,7 @@ class SessionCookieJar(AbstractCookieJar):
     def filter_cookies(self, request_url: URL) -> SimpleCookie:
         found: SimpleCookie = SimpleCookie()
         given = request_url.origin() == self._given_to
-        # Of one name the first is sent: that of the longest path.
+        # If a name comes more than once, the one with the longest path is sent, which is the first.
         for name, value in reversed(self._jar.pairs(request_url, given)):
             dict.__setitem__(found, name, _plain_morsel(name, value))
         return found
@@ -84,7 +84,7 @@ class SessionCookieJar(AbstractCookieJar):
 
 def _plain_morsel(name: str, value: str) -> Morsel[str]:
     morsel: Morsel[str] = Morsel()
-    # Not by set(), which takes fewer names, and would quote the value.
+    # Not by set(), which accepts fewer names and would quote the value.
     morsel.__setstate__({"key": name, "value": value, "coded_value": value})  # type: ignore[attr-defined]
     return morsel
 

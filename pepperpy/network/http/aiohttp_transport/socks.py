@@ -1,4 +1,4 @@
-"""HTTP through a SOCKS proxy or a Unix socket: the socket comes from tcp/, and all else is aiohttp's."""
+"""HTTP through a SOCKS proxy or a Unix socket: tcp/ makes the socket, aiohttp does the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _with_credentials(request: aiohttp.ClientRequest) -> str:
     url, credentials = request.proxy, request.proxy_auth
     assert url is not None
     if credentials is not None:
-        # Of an environment variable: aiohttp takes them out of the URL.
+        # The proxy comes from an environment variable: aiohttp has taken its credentials out of the URL.
         url = url.with_user(credentials.login).with_password(credentials.password)
     return str(url)
 
@@ -33,10 +33,10 @@ def _with_credentials(request: aiohttp.ClientRequest) -> str:
 async def connect_through(
     connector: Any, settings: HTTPConfig, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
 ) -> tuple[asyncio.Transport, ResponseHandler]:
-    """What `TCPConnector._create_direct_connection()` returns, by way of the request's proxy; the same errors."""
+    """Connect through the request's proxy. Returns and raises what `TCPConnector._create_direct_connection()` does."""
     host, port = request.url.raw_host, request.port
     assert host is not None and port is not None
-    # Of its fields only those of a socket count here; what limits the time is the connector's.
+    # Only the fields about sockets matter here. The connector limits the time.
     config = NetworkConfig(
         host,
         port,
@@ -56,7 +56,7 @@ async def connect_through(
 async def connect_unix(
     connector: Any, settings: HTTPConfig, path: str, request: aiohttp.ClientRequest
 ) -> ResponseHandler:
-    """A connection by way of a Unix socket; the same errors."""
+    """Connect to a Unix socket. Raises aiohttp's errors, as `connect_through()`."""
     try:
         sock = await open_unix(settings, path)
     except OSError as error:
@@ -69,7 +69,7 @@ async def connect_unix(
 async def _over(
     connector: Any, sock: socket.socket, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
 ) -> tuple[asyncio.Transport, ResponseHandler]:
-    """Go on over a socket that is connected, with TLS if the request wants it."""
+    """Make a connection of a connected socket, with TLS if the request needs it."""
     context = connector._get_ssl_context(request)
     name = (request.server_hostname or request.url.raw_host or "").rstrip(".") if context else None
     try:
