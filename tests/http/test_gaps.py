@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.http_faults import answering, closing_when_reused, gzip_bomb, informational_flood, response
+from support.http_faults import answering, closing_when_reused, gzip_bomb, informational_flood, response, silent
 from support.http_peer import Connection, http_peer
 
 from pepperpy.network import (
@@ -130,10 +130,6 @@ async def test_a_decompressed_body_has_a_limit_and_a_bomb_is_not_unpacked() -> N
 
 
 async def test_a_silent_server_ends_the_wait() -> None:
-    async def silent(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.wait_closed()
-
     async with http_peer(silent) as peer:
         async with aiohttp.ClientSession() as session:
             assert session.timeout.sock_read is None

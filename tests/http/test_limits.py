@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientTimeout
 from support.cancelling import until
-from support.http_faults import answering, response
+from support.http_faults import answering, response, silent
 from support.http_peer import Connection, http_peer
+from support.servers import full_listener
 
 from pepperpy.network import (
     HTTPClient,
@@ -23,11 +23,6 @@ from pepperpy.network import (
     PoolTimeoutError,
 )
 from pepperpy.network.watchdog import Watchdog
-
-
-async def silent(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.wait_closed()
 
 
 async def endless(connection: Connection) -> None:
@@ -51,18 +46,6 @@ class Gate:
             self.waiting += 1
             await self.opened.wait()
             await connection.send(response())
-
-
-@contextlib.contextmanager
-def full_listener() -> Any:
-    """A port whose queue of new connections is full, so that connecting takes for ever."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
 
 
 async def test_a_proxy_that_never_answers_ends_connecting() -> None:

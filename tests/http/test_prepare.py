@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from support.http_faults import silent
 from support.http_peer import http_peer
 from support.http_recorder import CANARY, QUICK, check_refused, echo, recorder
 from yarl import URL
@@ -302,10 +303,6 @@ async def test_options_at_their_bounds_are_taken() -> None:
 
 @pytest.mark.parametrize("timeout", [0.05, aiohttp.ClientTimeout(total=0.05)])
 async def test_a_timeout_is_seconds_or_a_client_timeout(timeout: Any) -> None:
-    async def silent(connection: Any) -> None:
-        await connection.read_request()
-        await connection.wait_closed()
-
     for config, arguments in ((QUICK, {"timeout": timeout}), (QUICK.replace(timeout=timeout), {})):
         async with http_peer(silent) as peer, HTTPClient(config) as client:
             with pytest.raises(NetworkTimeoutError) as caught:

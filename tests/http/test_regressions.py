@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import ClientTimeout
 from support.cancelling import until
-from support.http_faults import answering, closing_when_reused, response
+from support.http_faults import answering, closing_when_reused, response, silent
 from support.http_peer import Connection, http_peer
 
 from pepperpy.network import (
@@ -29,12 +29,6 @@ from pepperpy.network import (
     UsageError,
 )
 from pepperpy.network.http.auth import Auth
-
-
-async def silent(connection: Connection) -> None:
-    await connection.read_request()
-    await connection.wait_closed()
-
 
 # ---- Twice, or to the wrong one ----
 

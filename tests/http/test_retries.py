@@ -17,6 +17,7 @@ from support.http_faults import (
     closing_at_once,
     closing_when_reused,
     response,
+    silent,
 )
 from support.http_peer import Connection, Handler, HTTPPeer, http_peer
 
@@ -248,10 +249,6 @@ async def test_a_connection_closed_while_idle_costs_no_attempt() -> None:
 
 
 async def test_a_silent_server_is_tried_again_but_the_callers_own_limit_is_final() -> None:
-    async def silent(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.wait_closed()
-
     async with served(by_connection(silent, answering(response())), read_timeout=0.05) as (_, client):
         assert (await client.request("GET", "/")).attempts == 2
     async with served(silent) as (peer, client):

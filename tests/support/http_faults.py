@@ -132,6 +132,12 @@ def by_connection(*handlers: Handler) -> Handler:
     return handle
 
 
+async def silent(connection: Connection) -> None:
+    """Reads the request and never answers."""
+    await connection.read_request()
+    await connection.wait_closed()
+
+
 def closing_at_once(*, reset: bool = False) -> Handler:
     """Closes before it has read anything."""
 

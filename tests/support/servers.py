@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from pepperpy.network import NetworkClient, NetworkConfig
@@ -32,6 +32,18 @@ TOO_MUCH = bytes(_more_than_the_kernel_takes())
 def client_of(port: int, **settings: object) -> NetworkClient:
     """A client of a local server that gives up at once rather than late."""
     return NetworkClient(NetworkConfig("127.0.0.1", port, **{"timeout": 10, "retries": 0} | settings))
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[int]:
+    """The port of a listener whose queue is full and which accepts nobody: no further connection is made."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 @contextlib.asynccontextmanager

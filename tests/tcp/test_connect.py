@@ -13,16 +13,12 @@ import time
 
 import pytest
 from support.cancelling import until
-from support.servers import client_of, echo_server, peer_and_client
+from support.processes import reserved_ports
+from support.servers import client_of, echo_server, full_listener, peer_and_client
 
 from pepperpy.network import ConnectError, Keepalive, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
 from pepperpy.network.backoff import may_pass
 from pepperpy.network.tcp.connect import LOOKS_AGAIN, connect_socket
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 async def test_the_client_tells_its_addresses_and_nothing_secret() -> None:
@@ -38,11 +34,12 @@ async def test_the_client_tells_its_addresses_and_nothing_secret() -> None:
 
 
 async def test_a_refused_connection_is_tried_again_and_the_error_counts(caplog: pytest.LogCaptureFixture) -> None:
-    client = client_of(free_port(), retries=2, retry_delay=0.01)
     with (
+        reserved_ports(1) as [port],
         caplog.at_level(logging.INFO, "pepperpy.network.tcp"),
         pytest.raises(ConnectError, match="3 attempts") as caught,
     ):
+        client = client_of(port, retries=2, retry_delay=0.01)
         await client.connect()
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
     assert caught.value.errno == errno.ECONNREFUSED
@@ -63,14 +60,14 @@ async def test_a_peer_on_this_machine_answers_within_the_call(monkeypatch: pytes
     async with echo_server() as port, client_of(port) as client:
         await client.send(b"x")
         assert await client.receive() == b"x"
-    with pytest.raises(ConnectError) as caught:
-        await client_of(free_port()).connect()
+    with reserved_ports(1) as [port], pytest.raises(ConnectError) as caught:
+        await client_of(port).connect()
     assert caught.value.errno == errno.ECONNREFUSED
     assert waits == []
 
 
 async def test_a_peer_that_does_not_answer_within_the_call_is_waited_for() -> None:
-    with full_backlog() as port, socket.socket() as sock:
+    with full_listener() as port, socket.socket() as sock:
         sock.setblocking(False)
         connecting = asyncio.create_task(connect_socket(asyncio.get_running_loop(), sock, ("127.0.0.1", port)))
         await asyncio.wait([connecting], timeout=0.01)
@@ -81,15 +78,15 @@ async def test_a_peer_that_does_not_answer_within_the_call_is_waited_for() -> No
 
 
 async def test_a_server_that_comes_up_late_is_reached() -> None:
-    port = free_port()
-    client = client_of(port, retries=50, retry_delay=0.01, max_retry_delay=0.05)
-    connecting = asyncio.create_task(client.connect())
-    await until(lambda: client.stats.retries > 0, "an attempt has failed")
-    assert not connecting.done()
-    with socket.create_server(("127.0.0.1", port)):
-        await connecting
-        assert client.is_connected
-        await client.disconnect()
+    with reserved_ports(1) as [port]:
+        client = client_of(port, retries=50, retry_delay=0.01, max_retry_delay=0.05)
+        connecting = asyncio.create_task(client.connect())
+        await until(lambda: client.stats.retries > 0, "an attempt has failed")
+        assert not connecting.done()
+        with socket.create_server(("127.0.0.1", port)):
+            await connecting
+            assert client.is_connected
+            await client.disconnect()
 
 
 async def test_an_unknown_name_is_not_tried_again() -> None:
@@ -122,24 +119,9 @@ def test_failures_are_told_apart_by_whether_waiting_helps(error: Exception, pass
     assert may_pass(error) is passes
 
 
-@contextlib.contextmanager
-def full_backlog() -> object:
-    """A listener that answers no further connection attempt: its queue is full and nobody accepts."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        time.sleep(0.05)  # until the kernel has queued them
-        yield listener.getsockname()[1]
-
-
 @pytest.mark.slow
 async def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
-    with full_backlog() as port:
+    with full_listener() as port:
         client = client_of(port, connect_timeout=0.2)
         started = time.monotonic()
         with pytest.raises(NetworkTimeoutError, match=r"no answer within 0\.2 s") as caught:
@@ -149,7 +131,7 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
 
 
 async def test_an_address_that_does_not_answer_is_raced_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    with full_backlog() as deaf_port:
+    with full_listener() as deaf_port:
         async with echo_server() as port:
 
             def two_addresses(host: str, _port: object, **_: object) -> list[object]:
@@ -177,7 +159,8 @@ async def test_names_and_ipv6_addresses_connect() -> None:
 
 
 async def test_socket_options_are_those_configured() -> None:
-    local_port = free_port()
+    with reserved_ports(1) as [local_port]:
+        pass  # the client binds it by itself
     async with peer_and_client(
         keepalive=Keepalive(idle=7, interval=8, count=3, user_timeout=1.5),
         local_address=("127.0.0.1", local_port),

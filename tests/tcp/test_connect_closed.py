@@ -15,7 +15,8 @@ import pytest
 from support.cancelling import open_sockets, until
 from support.mortal import mortal_server, reconnecting, silence
 from support.names import HangingNames
-from support.servers import client_of, echo_server
+from support.processes import reserved_ports
+from support.servers import client_of, echo_server, full_listener
 
 from pepperpy.network import ClosedError, ConnectError, NetworkClient, NetworkConfig, UsageError
 
@@ -34,12 +35,6 @@ async def end(client: NetworkClient, how: str) -> None:
         await result
 
 
-def _refusing_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class _Connecting:
     """Where connecting stays in a phase for a minute."""
 
@@ -48,7 +43,8 @@ class _Connecting:
         self.sockets = stack  # those of the server's side that `begun()` has accepted, too
         slow: dict[str, Any] = {"connect_timeout": 60, "retry_delay": 0, "timeout": 10, "retries": 0}
         if phase == "waiting to try again":
-            self.config = NetworkConfig("127.0.0.1", _refusing_port(), **slow | {"retry_delay": 60, "retries": 9})
+            [port] = stack.enter_context(reserved_ports(1))
+            self.config = NetworkConfig("127.0.0.1", port, **slow | {"retry_delay": 60, "retries": 9})
             self.logged = _Logged()
             logger = logging.getLogger("pepperpy.network")
             stack.callback(logger.setLevel, logger.level)
@@ -63,21 +59,18 @@ class _Connecting:
             patch.setattr(socket, "getaddrinfo", self.names)
             self.config = NetworkConfig("hanging-close.test", 1, **slow)
             return
-        backlog = 0 if phase == "racing" else 8
-        self.listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=backlog))
-        self.listener.setblocking(False)
-        port = self.listener.getsockname()[1]
+        if phase == "racing":
+            port = stack.enter_context(full_listener())
+        else:
+            self.listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            self.listener.setblocking(False)
+            port = self.listener.getsockname()[1]
         if phase == "in the handshake":
             slow |= {"tls": True, "verify_ssl": False}
         elif phase == "asking a proxy":
             slow |= {"proxy": f"http://127.0.0.1:{port}"}
         elif phase == "in on_connect":
             slow |= {"on_connect": self.on_connect}
-        else:
-            for _ in range(4):
-                filler = stack.enter_context(socket.socket())
-                filler.setblocking(False)
-                filler.connect_ex(("127.0.0.1", port))
         self.before = open_sockets()
         self.asked = False
         self.config = NetworkConfig("127.0.0.1", port, **slow)
@@ -378,8 +371,9 @@ def test_a_client_whose_loop_was_closed_in_the_middle_of_a_connect_connects_in_a
 
 
 async def test_the_errors_of_a_connect_that_nobody_closes_stay_as_they_are() -> None:
-    client = client_of(_refusing_port())
-    with pytest.raises(ConnectError, match="1 attempt"):
-        await client.connect()
-    await client.disconnect()
-    client.abort()
+    with reserved_ports(1) as [port]:
+        client = client_of(port)
+        with pytest.raises(ConnectError, match="1 attempt"):
+            await client.connect()
+        await client.disconnect()
+        client.abort()
