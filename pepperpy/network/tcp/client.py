@@ -45,45 +45,46 @@ M = TypeVar("M")
 class NetworkClient:
     """A client for one connection: TCP, with or without TLS and a proxy, or a Unix socket, as `config` says.
 
-    Made anywhere, connected inside an event loop, then used from that loop's thread only; another thread, a forked
-    process, or another loop as soon as it would have to wait or write, gets `UsageError`. One task at a time may
-    receive (`BusyError` for a second one); any number may send, each call's data as a whole. `disconnect()` ends it,
-    and `connect()` may follow again.
+    Make a client anywhere, connect it inside an event loop, and use it from the thread of that loop. Another thread and
+    a forked process get `UsageError`; another loop gets it when a call would have to wait or write. One task at a time
+    may receive (a second one gets `BusyError`). Any number of tasks may send, and the data of a call stays together.
+    `disconnect()` ends the connection; `connect()` may make another one.
 
     Every `timeout` is in seconds: a number from 0, None for no limit, by default `config.timeout`. It limits the whole
-    call, however often a byte trickles in. A call that times out or is cancelled has consumed and queued nothing, and
-    the connection stays usable, unless its documentation says otherwise.
+    call, however often a byte arrives. A call that times out or is cancelled has consumed and queued nothing, and the
+    connection stays usable, unless the method says otherwise.
 
-    Once the peer or the network has ended the connection, what had arrived can still be received; then every call
-    raises `ConnectionLostError`. Errors other than the documented ones are bugs, except TypeError and ValueError for
-    bad arguments and MemoryError.
+    When the peer or the network has ended the connection, what had arrived can still be received; then every call
+    raises `ConnectionLostError`. Any error that is not documented is a bug, except TypeError and ValueError for bad
+    arguments, and MemoryError.
 
-    With `config.reconnect` a lost connection, or one whose peer has ended its stream, is replaced in the background:
+    With `config.reconnect`, a new connection replaces a lost one, or one whose peer has ended its stream, in the
+    background:
 
-    - Each call under way raises `ConnectionLostError`. In each direction, receiving and sending, one call does so after
-      every loss, sooner or later: if none was under way, or it was cancelled, the next one, even if a new connection is
-      there already. Before it does, a receive gives what had arrived; the rest of an unfinished message is dropped.
-    - After that, a call waits for the new connection, as part of its `timeout`; nothing is queued before. What was
+    - Each direction, receiving and sending, reports every loss exactly once: the call under way raises
+      `ConnectionLostError`; if there is none, or it was cancelled, the next call raises it, even if there is a new
+      connection already. Before that, receives return what had arrived. The rest of an unfinished message is dropped.
+    - After that, a call waits for the new connection, within its `timeout`, and queues nothing before. What was
       accepted before the loss is never sent again, and bytes of two connections never meet in one message.
-    - One call is told, not every task: several tasks that share a direction share the news (`stats.connects` counts the
-      connections, `config.on_state` tells of each loss).
-    - The new connection is there once it has received a byte, or lived for 10 ms. One that a server accepts only to end
-      it is one more failed attempt.
-    - A failure that cannot pass (a certificate or pin that is refused, what else `config.may_pass` says), or that of
-      the last of `Reconnect.attempts`, ends it: every call raises `ConnectError` or `NetworkTimeoutError` then.
-      So do `disconnect()` and `abort()`, with `ClosedError`.
+    - One call in each direction raises, not one in every task. (`stats.connects` counts the connections, and
+      `config.on_state` is called for each loss.)
+    - The new connection is used once it has received a byte or lived for 10 ms. If the server accepts it and ends it at
+      once, that counts as a failed attempt.
+    - A failure that waiting cannot cure (a refused certificate or pin, or what `config.may_pass` says), and the failure
+      of the last of `Reconnect.attempts`, end it: every call raises `ConnectError` or `NetworkTimeoutError` then.
+      `disconnect()` and `abort()` end it too: then every call raises `ClosedError`.
     """
 
     __slots__ = ("__weakref__", "_link", "_receiver", "_sender")
 
     def __init__(self, config: NetworkConfig, *more: Never, **fields: Never) -> None:
-        """Args: config: Where to connect and how. Nothing is opened before `connect()`. Nothing else is taken."""
+        """Args: config: Where to connect and how; the only argument. Nothing is opened before `connect()`."""
         check_config("NetworkClient", config, bool(more or fields))
         self._begin(config)
 
     def _begin(self, config: NetworkConfig) -> None:
         self._link = link = _ClientsLink(config, self)
-        # The link's two directions, here as well: each call has one attribute less to look up. `swap()` keeps them.
+        # The two directions of the link, here too: so each call looks up one attribute less. `swap()` updates them.
         self._receiver, self._sender = link.receiver, link.sender
 
     def __repr__(self) -> str:
@@ -100,7 +101,7 @@ class NetworkClient:
 
     @property
     def config(self) -> NetworkConfig:
-        """Where to connect and how. A new one holds from the next `connect()` on."""
+        """Where to connect and how. A new configuration is used from the next `connect()` on."""
         return self._link.config
 
     @config.setter
@@ -112,85 +113,86 @@ class NetworkClient:
     def is_connected(self) -> bool:
         """Whether there is a connection: made, not closed by this side, not known to be lost, and not at its end.
 
-        Once the peer has ended its stream, this stays True until every received byte is taken (see `at_eof`), over TLS
-        too, or until a send has told of a loss. So a loop over it loses no last line.
+        When the peer has ended its stream, this stays True until every received byte is taken (see `at_eof`), over TLS
+        too, or until a send has raised a loss. So `while client.is_connected` loses no last line.
         """
         return self._link.protocol.is_connected
 
     @property
     def at_eof(self) -> bool:
-        """Whether the peer has ended its stream, and every received byte is taken: a receive returns the end at once.
+        """Whether the peer has ended its stream and every received byte is taken: a receive returns the end at once.
 
-        From then on `is_connected` is False, and `connect()` makes a new connection. On a plain connection sending goes
-        on until then. Always False for a client that reconnects: it takes the peer's end for a loss.
+        From then on `is_connected` is False, and `connect()` makes a new connection. On a plain connection sending
+        works until then. Always False for a client that reconnects, because it treats the end as a loss.
         """
         return self._link.protocol.at_eof
 
     @property
     def local_address(self) -> Any:
-        """The socket's own address, `(host, port)` for IPv4, two numbers more for IPv6, or the path of a Unix socket.
+        """This side's address: `(host, port)` for IPv4, with two more numbers for IPv6, or the path of a Unix socket.
 
-        None when not connected.
+        None if not connected.
         """
         return self._link.protocol.extra_info("sockname")
 
     @property
     def remote_address(self) -> Any:
-        """The peer's address, in the form of `local_address`; None when not connected."""
+        """The peer's address, in the form of `local_address`; None if not connected."""
         return self._link.protocol.extra_info("peername")
 
     @property
     def tls(self) -> TLSInfo | None:
-        """Version, cipher, protocol (ALPN) and peer certificate of a TLS connection; None on a plain one or without."""
+        """Version, cipher, protocol (ALPN) and peer certificate of a TLS connection; None if there is no such one."""
         connection = self._link.protocol.extra_info("ssl_object")
         return None if connection is None else TLSInfo.of(connection)
 
     @property
     def stats(self) -> NetworkStats:
-        """Counters of this client, as they are now. Counting costs the same whether they are read or not."""
+        """The counters of this client, as they are now. Counting costs the same whether you read them or not."""
         return stats_of(self._link)
 
     async def connect(self) -> None:
         """Connect to server. Does nothing if this client is connected and the peer has not ended its stream.
 
-        At the end of the peer's stream (`at_eof`), what is left of the old connection is closed first. After a loss,
-        what had arrived and was not taken goes with the old connection.
+        At the end of the peer's stream (`at_eof`), it first closes what is left of the old connection. After a loss,
+        bytes that had arrived and were not taken are dropped with the old connection.
 
-        All addresses of the host race (RFC 8305); that, a proxy's answer and the TLS handshake have
-        `config.connect_timeout` seconds. A failure that may pass (refused, unreachable, timed out, a name server that
-        does not answer) is tried again `config.retries` times, after growing, jittered waits; one that will not pass
-        (an unknown name, no permission, a certificate that is refused) is not. `config.hosts`,
-        `config.on_connect` and `config.may_pass` say what else belongs to an attempt.
+        All addresses of the host race (RFC 8305). The race, a proxy's answer and the TLS handshake together have
+        `config.connect_timeout` seconds. A failure that waiting may cure (refused, unreachable, timed out, a name
+        server that does not answer) is tried again `config.retries` times, after growing waits with jitter. Any other
+        (an unknown name, no permission, a refused certificate) is not. `config.hosts`, `config.on_connect` and
+        `config.may_pass` say what else belongs to an attempt.
 
         Raises:
             ConnectError: No attempt succeeded. `details` has `attempt` and `elapsed` (seconds).
             TLSError: The handshake failed; the message says which check. No byte of yours was sent.
             ProxyError: The proxy could not be reached, or refused.
             NetworkTimeoutError: The last attempt ran out of time.
-            BusyError: Another task is connecting this client, or it is reconnecting: `wait_connected()` waits for that.
-            ClosedError: `disconnect()` or `abort()` was called meanwhile, which ends it at once, wherever it is.
-            UsageError: Connected already, but from another thread, loop or process. Or the peer has ended its stream,
-                and there are bytes that nobody has taken, or accepted ones that have not left: the message counts them,
-                and nothing was dropped. `abort()` drops them.
-            ValueError: `ca_file` or `client_cert` cannot be used.
-            UsageError: The configuration asks for a package that is not installed; an `ImportError` as well, and its
-                message names the extra.
+            BusyError: Another task connects this client, or it reconnects: `wait_connected()` waits for that.
+            ClosedError: `disconnect()` or `abort()` was called meanwhile. They end it at once, wherever it is.
+            UsageError: The client is connected already, but from another thread, loop or process. Or the peer has ended
+                its stream, and some bytes are not taken, or accepted ones have not left: the message counts them, and
+                nothing was dropped. `abort()` drops them.
+            UsageError: The configuration needs a package that is not installed; an `ImportError` as well. The message
+                names the package.
+            ValueError: A file of the configuration cannot be used.
 
         Cancellation: No connection is left; `connect()` may be called again.
         """
         await self._link.connect()
 
     async def wait_connected(self, timeout: Timeout = Default.TIMEOUT) -> None:
-        """Wait until the client is connected: for another task's `connect()`, or the reconnection after a loss.
+        """Wait until the client is connected: for `connect()` of another task, or for reconnecting after a loss.
 
         Raises:
-            NetworkTimeoutError: It was not in time; the connecting goes on.
-            NotConnectedError: Nobody is connecting, or `connect()` was cancelled.
+            NetworkTimeoutError: There was no connection in time; connecting goes on. Or `connect()` or reconnecting
+                failed with it.
+            NotConnectedError: Nobody connects the client, or `connect()` was cancelled.
             ClosedError: `disconnect()` or `abort()` came first.
             ConnectionLostError: The connection was lost, and the client does not reconnect.
-            ConnectError: `connect()` failed, or reconnecting has given up. Its NetworkTimeoutError likewise.
+            ConnectError: `connect()` failed, or reconnecting has given up.
 
-        Cancellation: The connecting goes on.
+        Cancellation: Connecting goes on.
         """
         await self._link.wait_connected(timeout)
 
@@ -199,24 +201,24 @@ class NetworkClient:
         tls: TLSConfig | ssl.SSLContext | None = None,
         timeout: Timeout = Default.TIMEOUT,
     ) -> None:
-        """Go on with TLS on this plain connection, which the peer has agreed to in its own protocol (STARTTLS).
+        """Go on with TLS on this plain connection, after the peer has agreed to it in its own protocol (STARTTLS).
 
-        What was accepted before leaves first, in plain; what is sent meanwhile waits and leaves encrypted. `connect()`
+        What was accepted before leaves first, in plain. What is sent meanwhile waits, and leaves encrypted. `connect()`
         makes a plain connection again.
 
         Args:
-            tls: How. Default: as `config.tls` and `config.verify_ssl` say, where False says no more than "not yet".
-            timeout: Seconds for all of it.
+            tls: How to speak TLS. Default: as `config.tls` and `config.verify_ssl` say; False there means "not yet".
+            timeout: Seconds for the whole call.
 
         Raises:
-            TLSError: The handshake failed, or the peer had sent plain bytes that nobody took: somebody on the way could
-                have put them there, to be taken for what comes out of TLS (CVE-2021-23222).
+            TLSError: The handshake failed. Or the peer has sent plain bytes that nobody took: somebody on the way may
+                have inserted them, so that they count as received over TLS (CVE-2021-23222).
             NetworkTimeoutError: The peer was too slow.
             UsageError: TLS is in use already. Nothing was changed.
             ValueError: As `connect()`. Nothing was changed.
 
         Otherwise as `send`. Failure, timeout, cancellation: The connection is aborted, because nobody knows any more
-        which bytes of it are TLS. A client that reconnects does so then.
+        which bytes of it are TLS. A client with `reconnect` connects again.
         """
         from pepperpy.network.tcp.handshake import upgrade
 
@@ -225,18 +227,17 @@ class NetworkClient:
     async def disconnect(self) -> None:
         """Disconnect from server. Does nothing if this client is not connected. Ends a `connect()` of another task.
 
-        What another task connects while this one waits is left alone.
+        A connection that another task makes while this one waits is left alone.
 
-        What was accepted for sending is sent first, for at most `config.close_timeout` seconds; then the connection is
-        aborted, see `abort()`. Received bytes that nobody took are dropped. Tasks that wait in this client get
-        `ClosedError`.
+        Accepted bytes are sent first, for at most `config.close_timeout` seconds; then the connection is aborted, see
+        `abort()`. Received bytes that nobody took are dropped. Tasks that wait in this client get `ClosedError`.
 
-        A peer that is still sending then gets a reset, which can overtake what was sent last: that is TCP (RFC 1122,
-        4.2.2.13). Where it matters, `send_eof()` and receive up to the end first.
+        A peer that still sends then gets a reset, which can overtake what was sent last: that is TCP (RFC 1122,
+        4.2.2.13). If that matters, call `send_eof()` and receive up to the end first.
 
         Raises:
-            NetworkTimeoutError: The peer did not take all that was accepted in time. The connection is closed.
-            ConnectionLostError: The connection broke with accepted bytes unsent, and no call has reported it yet.
+            NetworkTimeoutError: The peer did not take all accepted bytes in time. The connection is closed.
+            ConnectionLostError: The connection was lost with accepted bytes unsent, and no call has reported it yet.
             UsageError: Called from another thread, loop or process.
 
         Cancellation: The connection is aborted all the same.
@@ -244,12 +245,12 @@ class NetworkClient:
         await self._link.disconnect()
 
     def abort(self) -> None:
-        """Close at once, dropping whatever has not left. Does nothing if not connected; never waits.
+        """Close at once, and drop what has not left. Does nothing if not connected; never waits.
 
-        If accepted bytes are dropped, the peer sees a reset, so that it cannot take the part for the whole (over Unix
-        sockets, which have no reset, an orderly end). If all have left for the kernel, they reach the peer.
+        If accepted bytes are dropped, the peer sees a reset, so that it cannot take a part for the whole; Unix sockets
+        have no reset, so there it sees an orderly end. If the kernel has all bytes, they reach the peer.
 
-        Ends a `connect()` of another task; the next one may begin at once.
+        Ends a `connect()` of another task. The next one may begin at once.
 
         Tasks that wait in this client get `ClosedError`.
 
@@ -270,20 +271,20 @@ class NetworkClient:
         except NetworkError as closing_error:
             if error is None:
                 raise
-            # The block's own error says more.
+            # The error of the block says more.
             logger.warning("%s", closing_error)
 
     # ---- Sending ----
 
     async def send(self, data: BytesLike, timeout: Timeout = Default.TIMEOUT) -> None:
-        """Send data to server: hand it over, first waiting while the send queue is above `BufferLimits.send_high`.
+        """Send data to server. Waits first while the send queue is above `BufferLimits.send_high`.
 
-        Returning means "accepted", not "received by the peer"; nothing is ever sent twice. A send on its own leaves at
-        once, several in one turn of the event loop leave together.
+        Returning means "accepted", not "received by the peer". Nothing is ever sent twice. A send on its own leaves at
+        once; several in one turn of the event loop leave together.
 
         Args:
-            data: Any bytes-like object of 0 bytes or more. Not modified, and free for reuse after the return.
-            timeout: Seconds to wait for room.
+            data: Any bytes-like object of 0 bytes or more. It is not modified, and may be reused after the return.
+            timeout: Seconds to wait for room in the queue.
 
         Raises:
             ConnectionLostError: The connection has ended; `__cause__` is the OSError.
@@ -300,7 +301,7 @@ class NetworkClient:
             await waiter
 
     async def send_many(self, buffers: Iterable[BytesLike], timeout: Timeout = Default.TIMEOUT) -> None:
-        """Send several pieces as if joined, without joining the large ones: a header and its payload, say.
+        """Send several pieces as one, such as a header and its payload, without copying the large ones.
 
         All of them are accepted, or none. Otherwise as `send`.
         """
@@ -312,18 +313,18 @@ class NetworkClient:
             await waiter
 
     async def flush(self, timeout: Timeout = Default.TIMEOUT) -> None:
-        """Wait until everything accepted before this call is in the hands of the kernel.
+        """Wait until the kernel has everything that was accepted before this call.
 
-        Over TLS: in its hands, or among the encrypted bytes of the last piece, which the transport does not count.
+        Over TLS, the encrypted bytes of the last piece may still be in the transport, which does not count them.
 
-        Raises: As `send`. After a timeout or a cancellation the sending goes on.
+        Raises: As `send`. After a timeout or a cancellation sending goes on.
         """
         waiter = self._sender.start_flush(timeout)
         if waiter is not None:
             await waiter
 
     async def send_eof(self) -> None:
-        """End the sending side: the peer reads the end of the stream after all that was accepted. Receiving goes on.
+        """End the sending side: the peer reads all accepted bytes, and then the end of the stream. Receiving goes on.
 
         A second call does nothing. Never waits.
 
@@ -337,11 +338,11 @@ class NetworkClient:
     # ---- Receiving ----
 
     async def receive(self, size: int = 65536, timeout: Timeout = Default.TIMEOUT) -> bytes:
-        """Receive data from server: 1 to `size` bytes as they come, or `b""` once the peer has ended its stream.
+        """Receive data from server: 1 to `size` bytes as they come, or `b""` when the peer has ended its stream.
 
         Raises:
-            ConnectionLostError: The connection broke, and all that had arrived was taken; `__cause__` is the OSError. A
-                TLS stream that ends without close_notify is such a break: somebody may have cut it off.
+            ConnectionLostError: The connection was lost, and everything that had arrived was taken; `__cause__` is the
+                OSError. A TLS stream that ends without close_notify counts as lost: somebody may have cut it off.
             ClosedError: `disconnect()` or `abort()` came first.
             NotConnectedError: `connect()` was never called.
             NetworkTimeoutError: Nothing arrived in time.
@@ -355,9 +356,9 @@ class NetworkClient:
         return data
 
     async def receive_into(self, buffer: BytesLike, timeout: Timeout = Default.TIMEOUT) -> int:
-        """Receive 1 to `len(buffer)` bytes into a writable buffer and return how many; 0 once the peer has ended.
+        """Receive 1 to `len(buffer)` bytes into a writable buffer, and return how many; 0 at the end of the stream.
 
-        Raises, cancellation: As `receive`. The buffer is written only by a call that returns a count.
+        Raises, cancellation: As `receive`. Only a call that returns a number has written to the buffer.
         """
         receiver = self._receiver
         while (count := receiver.take_into(buffer)) is None:
@@ -368,7 +369,7 @@ class NetworkClient:
         """Receive exactly `size` bytes (0 or more).
 
         Raises:
-            IncompleteReadError: The peer ended its stream before; its `partial` hands over what came.
+            IncompleteReadError: The peer ended its stream before that; `partial` has what came.
 
         Otherwise as `receive`. Cancellation, timeout, loss: What has arrived stays for the next receive.
         """
@@ -383,12 +384,12 @@ class NetworkClient:
         """Receive up to and including the first `separator` (1 byte or more).
 
         Args:
-            max_size: Most bytes, separator included; default `config.max_message_size`.
+            max_size: The most bytes to return, separator included; default `config.max_message_size`.
 
         Raises:
-            MessageTooLargeError: No separator within `max_size` bytes. Nothing was consumed: ask again with a higher
+            MessageTooLargeError: `max_size` bytes have no separator. Nothing was consumed: call it again with a higher
                 limit, take the bytes with `receive()`, or disconnect.
-            IncompleteReadError: The peer ended its stream before; `partial` is what came.
+            IncompleteReadError: The peer ended its stream before that; `partial` has what came.
 
         Otherwise as `receive`. Cancellation, timeout, loss: What has arrived stays for the next receive.
         """
@@ -408,9 +409,9 @@ class NetworkClient:
         return line
 
     async def receive_lines(self, timeout: Timeout = Default.TIMEOUT) -> list[bytes]:
-        """Receive every complete line on hand, waiting for the first; at the end the unfinished one, then `[]`.
+        """Receive all complete lines that are there, and wait for the first; at the end the unfinished one, then `[]`.
 
-        Several times faster than line by line. Raises, cancellation: As `receive_line`.
+        This is several times faster than line by line. Raises, cancellation: As `receive_line`.
         """
         receiver = self._receiver
         while (lines := receiver.take_lines()) is None:
@@ -418,22 +419,22 @@ class NetworkClient:
         return lines
 
     def lines(self, timeout: Timeout = Default.TIMEOUT) -> AsyncIterator[bytes]:
-        """Iterate over the lines until the end of the stream; `timeout` holds for each. See `receive_line`.
+        """Iterate over the lines until the end of the stream; `timeout` applies to each. See `receive_line`.
 
-        Leaving the loop early loses nothing: each line is taken when it is asked for. After a timeout the same
-        iterator goes on.
+        A loop that is left early loses nothing, because each line is taken when the loop asks for it. After a timeout
+        the same iterator goes on.
         """
         return _Lines(self, timeout)
 
     def framed(
         self, codec: Codec[M] | IncrementalCodec[M], *, on_overflow: Literal["raise", "discard"] = "raise"
     ) -> Framed[M]:
-        """This connection's messages, told apart by `codec`: `LengthPrefixed`, `JSONLines`, ... or one of your own.
+        """Send and receive messages over this connection, with a codec such as `LengthPrefixed` or one of your own.
 
         Args:
-            on_overflow: What becomes of a message beyond `max_size`. "raise": each receive raises
-                `MessageTooLargeError`. "discard": it is consumed as it comes, never held, and counted in
-                `Framed.discarded`; the next one is received.
+            on_overflow: What happens with a message beyond `max_size`. "raise": each receive raises
+                `MessageTooLargeError`. "discard": the message is consumed as it comes, not kept in memory, and counted
+                in `Framed.discarded`; the next one is received.
         """
         from pepperpy.network.messages.framed import Framed
 
@@ -459,36 +460,35 @@ class NetworkClient:
         *,
         allow_unasked: bool = False,
     ) -> T:
-        r"""Send `data` and return what `receive` gives: one reply, and never that of another request.
+        r"""Send `data` and return the result of `receive`: one reply, and never that of another request.
 
-        Any number of tasks may call it: they are served one after the other, in the order of their calls. While one is
-        being served, a receive of another task gets `BusyError`, as always; and a request does, while another task
-        receives.
+        Any number of tasks may call it. They are served one after the other, in the order of their calls. Meanwhile a
+        receive of another task gets `BusyError`, as always; and a request gets it while another task receives.
 
         Args:
-            receive: How one reply is read: any callable that takes this client and whose result is awaited, such as
-                `lambda client: client.receive_until(b"\n")`, or `NetworkClient.receive_line`, which takes an unfinished
-                line at the end of the stream for one. The receive methods in it have no `timeout` but what they are
-                given: that of the request limits all of them. A request inside of it would wait for itself.
-            timeout: Seconds for the whole call: until its turn, for room to send, and for all of the reply.
-            allow_unasked: Leave bytes that are on hand when the request is sent to `receive`, which has to tell them
-                from the reply: for protocols in which the peer speaks unasked.
+            receive: Reads one reply: any callable that takes this client and whose result is awaited, such as
+                `lambda client: client.receive_until(b"\n")`; or `NetworkClient.receive_line`, which also returns an
+                unfinished line at the end of the stream. Receive methods in it have no default `timeout`: that of the
+                request limits all of them. A request in it would wait for itself.
+            timeout: Seconds for the whole call: until its turn, for room to send, and for the whole reply.
+            allow_unasked: True: bytes that arrived before the request was sent are left to `receive`, which has to tell
+                them from the reply. For protocols in which the peer speaks unasked.
 
         Raises:
-            ConnectionLostError: As `send` and `receive`; the peer has ended its stream, so that no reply can come; or
-                a request that was served before failed through the peer or the network.
-            ClosedError: As `send`; or a request that was served before was cancelled, timed out or failed otherwise.
-            ProtocolError: Bytes were on hand that no request had asked for, a second reply maybe. Nothing was sent,
-                the connection was aborted. Ones that are still under way cannot be told from the reply.
-            NetworkTimeoutError: The time was up.
+            ConnectionLostError: As `send` and `receive`. Or the peer has ended its stream, so that no reply can come.
+                Or a request that was served before failed because of the peer or the network.
+            ClosedError: As `send`. Or a request that was served before was cancelled, timed out or failed otherwise.
+            ProtocolError: Bytes had arrived that no request had asked for, such as a second reply. Nothing was sent,
+                and the connection was aborted. Such bytes that are still on their way cannot be told from the reply.
+            NetworkTimeoutError: The time was over.
             BusyError: Another task is receiving. Nothing was sent.
             Whatever `receive` raises.
 
-        Cancellation, timeout: Nothing has happened if `data` was not accepted for sending yet, and the connection
-        stays usable. Afterwards the connection is aborted, because the reply that is still to come would be taken for
-        that of the next request. An error out of `receive` does the same. Who waits for a turn then gets `ClosedError`
-        or `ConnectionLostError` with the reason as `__cause__`. The peer may have acted on the request all the same.
-        With `config.reconnect` this is a loss as any other: the client connects again.
+        Cancellation, timeout: If `data` was not accepted for sending yet, nothing has happened, and the connection
+        stays usable. Afterwards the connection is aborted, because the next request would get the late reply. An error
+        of `receive` does the same. Tasks that wait for their turn then get `ClosedError` or `ConnectionLostError` with
+        the reason as `__cause__`. The peer may have acted on the request. With `config.reconnect` this counts as a
+        loss, and the client connects again.
         """
         link = self._link
         if link.receiver is not link.protocol.receiver:
@@ -513,22 +513,22 @@ class NetworkClient:
         """Many requests in flight on this connection: `async with client.pipeline(codec) as pipeline:`.
 
         Args:
-            codec: What tells the messages apart, see `framed()`.
-            key: Gives the id of a reply, and None for what is no reply. Without it, the n-th message is the reply to
-                the n-th request.
-            request_key: Gives the id of a request; default `key`. No two requests in flight may have the same.
-            is_push: Tells what the peer says unasked where that is not clear otherwise; looked at first.
-            on_push: Called with each message that is no reply, by the task that reads: it must not take long. Without
-                it such a message ends the pipeline with `ProtocolError`. What it raises ends the pipeline, and leaves
-                the `async with` block if nothing else does.
-            max_in_flight: Requests, sent and not answered, at which further ones wait; 1 or more. Arbitrary.
-            max_abandoned: Requests, cancelled or timed out after they were sent, whose replies may be outstanding; with
-                one more the connection is dropped, because the peer answers no more. 0 to `max_in_flight` - 1; default
-                half of that. Arbitrary.
+            codec: Tells the messages apart, see `framed()`.
+            key: Returns the id of a reply, or None for a message that is no reply. Without it, the n-th message is the
+                reply to the n-th request.
+            request_key: Returns the id of a request; default `key`. No two requests in flight may have the same id.
+            is_push: Returns whether a message is one that nobody asked for, if the id does not tell. It is asked first.
+            on_push: Called with each message that is no reply, by the task that reads, so it must not take long.
+                Without it such a message ends the pipeline with `ProtocolError`. If it raises, that ends the pipeline,
+                and the exception leaves the `async with` block unless another one does.
+            max_in_flight: The number of sent and unanswered requests at which further ones wait; 1 or more. Arbitrary.
+            max_abandoned: How many requests may be cancelled or timed out after they were sent and still have no reply.
+                One more, and the connection is dropped: the peer no longer answers. 0 to `max_in_flight` - 1; default
+                half of `max_in_flight`. Arbitrary.
 
         Raises:
-            TypeError, ValueError: An argument that cannot be used; the message names it. With `config.heartbeat`,
-                neither `key` nor `is_push`: the answer to the heartbeat would be taken for a reply.
+            TypeError, ValueError: An argument cannot be used; the message names it. So is `config.heartbeat` without
+                `key` and `is_push`: the answer to the heartbeat would count as a reply.
         """
         from pepperpy.network.requests.pipeline import Pipeline
 
@@ -547,7 +547,7 @@ class NetworkClient:
 
 @contextlib.contextmanager
 def lent(protocol: StreamProtocol) -> Iterator[tuple[NetworkClient, Link]]:
-    """A client of its own for a connection that belongs to another one, until the end of the block; and its link."""
+    """Another client, with its link, for a connection that belongs to a client, until the end of the block."""
     client = NetworkClient(protocol.config)
     client._link.use(protocol)
     try:
@@ -567,16 +567,16 @@ class _ClientsLink(ClientLink):
 
 
 def link_of(client: NetworkClient) -> Link:
-    """For the pool, which makes its clients as users do."""
+    """The link of a client, for the pool, which makes its clients as users do."""
     return client._link
 
 
 def passed_on(client: NetworkClient, config: NetworkConfig) -> NetworkClient:
-    """A new client with the connection of this one: whoever has kept this one finds it unconnected.
+    """A new client with the connection of this one. Whoever has kept this one has no connection then.
 
-    `config` is that of the pool: the last user may have given the client another one.
+    `config` is the pool's: the last user may have given the client another one.
     """
-    # Not by its constructor: what that checks is so, and takes 0.3 us of each loan.
+    # Without its constructor, whose checks are not needed here and take 0.3 us of each loan.
     new = NetworkClient.__new__(NetworkClient)
     new._begin(config)
     client._link.give_to(new._link)
