@@ -1,8 +1,8 @@
 """`NetworkClient.pipeline()`: many requests in flight on one connection, and each gets its own reply or none.
 
-A request owns a slot from the moment in which its bytes were accepted until its reply has come, whether or not anybody
-still waits for it: so the late reply of a cancelled one finds its own slot, and is dropped there. Without ids the
-slots are numbered, and the n-th reply is that of the n-th request. One task reads, and does nothing but hand out.
+A request owns a slot from the moment when its bytes were accepted until its reply has come, whether or not anybody
+still waits for it. So the late reply of a cancelled request finds its own slot, and is dropped there. Without ids the
+slots are numbered, and the n-th reply answers the n-th request. One task reads, and only hands out what comes.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from pepperpy.network.watchdog import watchdog_of
 class Pipeline(Generic[M]):
     """Requests in flight on one connection; `NetworkClient.pipeline()` makes it and describes the settings.
 
-    `async with` begins and ends it. Within, the pipeline does all receiving of its connection: a plain receive gets
-    `BusyError`. Leaving the block with requests in flight aborts the connection, and these get `ClosedError`;
-    otherwise the connection stays usable, and in step. With `config.reconnect`, beginning raises the loss that no
-    receive has raised, or waits for the next connection, for `config.timeout` seconds at most.
+    `async with` begins and ends it. In the block, the pipeline does all receiving of its connection: a plain receive
+    gets `BusyError`. If the block is left with requests in flight, the connection is aborted, and they get
+    `ClosedError`. Otherwise the connection stays usable. With `config.reconnect`, the beginning raises the loss that no
+    receive has raised, or waits for the next connection, at most `config.timeout` seconds.
 
-    It ends before that with its connection; with what cannot be decoded or answers no request, and with too many
-    abandoned requests, upon which the connection is aborted. All requests in flight, and those that wait for their
-    turn, then get `ConnectionLostError` or `ClosedError` at once, with the reason as `__cause__`.
+    The pipeline ends earlier with its connection. It also ends, and aborts the connection, if a message cannot be
+    decoded or answers no request, or if too many requests are abandoned. All requests in flight, and those that wait
+    for their turn, then get `ConnectionLostError` or `ClosedError` at once, with the reason as `__cause__`.
 
     Attributes:
-        framed: The connection's messages. What no reply comes to is sent with its `send()`.
+        framed: The connection's messages. Use its `send()` for messages that get no reply.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class Pipeline(Generic[M]):
         check_int("max_in_flight", max_in_flight, 1)
         if max_abandoned is None:
             max_abandoned = max_in_flight // 2
-        # Fewer than all, or none could be sent any more that finds out.
+        # Fewer than all: otherwise no request could be sent any more to find out that the peer is gone.
         check_int("max_abandoned", max_abandoned, 0, max_in_flight - 1)
         if request_key is not None and key is None:
             raise TypeError("request_key needs key: without it nothing tells which reply has the id")
@@ -101,14 +101,14 @@ class Pipeline(Generic[M]):
         self._max_in_flight = max_in_flight
         self._max_abandoned = max_abandoned
         self._turns = Turns(max_in_flight)
-        # By id, or by number: None until the request was accepted. The future is done if nobody waits any more.
+        # By id or number. None until the request was accepted; a future that is done if nobody waits any more.
         self._slots: dict[Hashable, asyncio.Future[M] | None] = {}
         self._abandoned: set[Hashable] = set()
         # Without ids: how many requests were accepted, and how many replies have come.
         self._sent = 0
         self._replies = 0
         self._reader: asyncio.Task[None] | None = None
-        # Why it has ended, and what its requests get for that.
+        # Why the pipeline has ended, and the error that its requests get.
         self._reason: BaseException | None = None
         self._refusal: Refusal | None = None
 
@@ -117,12 +117,12 @@ class Pipeline(Generic[M]):
 
     @property
     def in_flight(self) -> int:
-        """Requests that have their turn and no reply yet, abandoned ones included."""
+        """The number of requests that have their turn and no reply yet, abandoned ones included."""
         return self._max_in_flight - self._turns.free
 
     @property
     def abandoned(self) -> int:
-        """Requests that were sent and then cancelled or timed out, whose reply has not come."""
+        """The number of requests that were sent, then cancelled or timed out, and whose reply has not come."""
         return len(self._abandoned)
 
     async def __aenter__(self) -> Pipeline[M]:
@@ -133,7 +133,7 @@ class Pipeline(Generic[M]):
         self._protocol.check_user()
         self._watchdog = watchdog_of(asyncio.get_running_loop())
         self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._link.config.address}")
-        # One that is cancelled before its first step ends nothing by itself.
+        # A task that is cancelled before its first step does not run its own cleanup.
         self._reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
         return self
 
@@ -146,14 +146,14 @@ class Pipeline(Generic[M]):
         await asyncio.wait([self._reader])
         receiver = self._protocol.receiver
         if self._protocol.is_open and not (receiver.is_busy or receiver.bytes_buffered):
-            # The reader's last receive was given up, but nothing is to come for it: a pool may lend the connection on.
+            # The reader's last receive was given up, and nothing will come for it. End it, for a pool may lend it.
             receiver.take(1)
         if error is None and isinstance(self._reason, Exception) and not isinstance(self._reason, NetworkError):
-            # Out of the caller's own functions. Requests have told of it, but maybe there were none.
+            # The reason comes from the caller's own functions. Requests have raised it, but there may have been none.
             raise self._reason
 
     async def wait_ended(self) -> NoReturn:
-        """Wait until the pipeline has ended, and raise what its requests get then: for who only listens to `on_push`.
+        """Wait until the pipeline has ended, and raise what its requests get. For programs that only use `on_push`.
 
         Raises: ConnectionLostError, ClosedError: With the reason as `__cause__`.
         """
@@ -168,20 +168,20 @@ class Pipeline(Generic[M]):
     async def request(self, message: M, timeout: Timeout = Default.TIMEOUT) -> M:
         """Send one message and return its reply. Any number of tasks may call it.
 
-        At most `max_in_flight` are under way; further ones wait, and get their turn in the order of their calls.
+        At most `max_in_flight` requests are under way. Further ones wait for their turn, in the order of their calls.
 
         Args:
-            timeout: Seconds for the whole call, until its turn, for room to send, and for the reply.
+            timeout: Seconds for the whole call: until its turn, for room to send, and for the reply.
 
         Raises:
-            ConnectionLostError, ClosedError: The pipeline has ended, see there; the request may have been sent.
-            NetworkTimeoutError: The time was up.
-            InvalidRequestError: `request_key` gives no id, or one whose reply is still to come. Nothing was sent.
-            UsageError: Outside of the `async with` block, or from another thread, loop or process.
-            Whatever the codec, or `request_key`, raises about the message. Nothing was sent.
+            ConnectionLostError, ClosedError: The pipeline has ended, see there. The request may have been sent.
+            NetworkTimeoutError: The time was over.
+            InvalidRequestError: `request_key` returns no id, or one whose reply is still to come. Nothing was sent.
+            UsageError: Called outside of the `async with` block, or from another thread, loop or process.
+            Whatever the codec or `request_key` raises about the message. Nothing was sent.
 
-        Cancellation, timeout: Nothing has happened if the request was not accepted for sending yet. Afterwards it is
-        abandoned: the reply is dropped when it comes, and until then counts for `max_in_flight` and `max_abandoned`.
+        Cancellation, timeout: If the request was not accepted for sending yet, nothing has happened. Afterwards it is
+        abandoned: its reply is dropped when it comes, and until then it counts for `max_in_flight` and `max_abandoned`.
         No other request is affected.
         """
         if self._reader is None:
@@ -193,7 +193,7 @@ class Pipeline(Generic[M]):
             try:
                 await self._send(message)
             except BaseException:
-                # The slot is not that of another: nobody else gets this id before.
+                # This is our own slot: no other request gets this id before it is removed.
                 self._slots.pop(number, None)
                 raise
             # No other task has run since the message was accepted, so this is its place among the replies.
@@ -209,7 +209,7 @@ class Pipeline(Generic[M]):
                 raise
 
     def _reserve(self, message: M) -> Hashable:
-        # The request's id, which is its own from now on; None without ids.
+        # Reserves the id of the request; None without ids.
         if self._request_key is None:
             return None
         number = self._request_key(message)
@@ -224,7 +224,7 @@ class Pipeline(Generic[M]):
         await self._turns.take()
         try:
             self._check_connection()
-            # Not by `framed.send()`: what plain sends have not been told of an earlier loss is not for this connection.
+            # Not by `framed.send()`, which may raise the loss of an earlier connection: that is for plain sends.
             sender, waiter = self._protocol.sender, None
             pieces = encoded(message, self.framed.codec.encode, sender)
             while not sender.send_many(pieces):
@@ -235,7 +235,7 @@ class Pipeline(Generic[M]):
             raise
 
     def _abandon(self, number: Hashable, reply: asyncio.Future[M]) -> None:
-        # Nobody waits for this reply any more. It may have come in this very tick, or the pipeline may have ended.
+        # Nobody waits for this reply any more. But it may have come in this turn, or the pipeline may have ended.
         if self._slots.get(number) is not reply:
             return
         self._abandoned.add(number)
@@ -244,7 +244,7 @@ class Pipeline(Generic[M]):
             self._end(self._error(ClosedError, f"{what} (max_abandoned={self._max_abandoned})"))
 
     def _check_connection(self) -> None:
-        # `framed` would go on with a new one.
+        # `framed` would go on with a new connection.
         if self._link.protocol is not self._protocol:
             raise self._error(ClosedError, "the client has connected again: begin another pipeline")
 
@@ -294,12 +294,12 @@ class Pipeline(Generic[M]):
         self._on_push(message)
 
     def _end(self, reason: BaseException, abort: bool = True) -> None:
-        # The first reason counts; what follows from it, such as the reader's ClosedError, says less.
+        # The first reason counts. Its consequences, such as the reader's ClosedError, say less.
         if self._reason is not None:
             return
         self._reason = reason
         self._refusal = refusal(self._link, "pipeline ended", reason)
-        # It may be somebody else's by now: begun in the block of a pool and left there.
+        # The connection may belong to somebody else by now, if the pipeline outlived the block of a pool.
         if abort and self._link.protocol is self._protocol:
             drop_connection(self._link, self._protocol, reason)
         for reply in self._slots.values():
