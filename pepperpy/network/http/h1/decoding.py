@@ -1,0 +1,266 @@
+"""Content codings: bodies decompressed piece by piece, in bounded memory, and cut-off ones told from whole ones.
+
+Each decoder takes a piece at a time, and gives at most `MAX_PIECE` bytes of it at once: 100 KB of zeros by gzip are
+100 MB, and by brotli more, which only its reader can decide to hold. What follows the compressed stream is left out, as
+by gunzip and browsers, because servers append NULs, line ends, comments; behind brotli's, which has no members, it is
+refused by all of its decoders.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pepperpy.network.config import KIB
+
+MAX_PIECE = 256 * KIB
+# Of one body. As curl (MAX_ENCODE_STACK).
+MAX_CODINGS = 5
+
+
+class BadEncoding(Exception):
+    """The body is not compressed as announced, or in a way that is not known here. The text holds nothing of it."""
+
+
+class Truncated(Exception):
+    """The compressed stream ended in its middle."""
+
+
+class Decoder(Protocol):
+    """Decodes one body."""
+
+    @property
+    def wants_input(self) -> bool:
+        """Whether all of what was given so far has come out again."""
+
+    def decode(self, data: bytes) -> bytes:
+        """Some of what comes of `data`, which is b"" unless `wants_input`. b"": more input is needed.
+
+        Raises:
+            BadEncoding: It is no such stream.
+        """
+
+    def finish(self) -> None:
+        """The body has ended. Raises: `Truncated`."""
+
+
+def decoder_of(content_encoding: bytes) -> Decoder | None:
+    """A decoder for this field of a response that has a body; None if it names no coding.
+
+    Raises:
+        BadEncoding: A coding is not known, or its package not installed; the text names it.
+    """
+    names = [name for part in content_encoding.split(b",") if (name := part.strip(b" \t").lower()) not in _NO_CODING]
+    if len(names) > MAX_CODINGS:
+        raise BadEncoding(f"the body has more than {MAX_CODINGS} content codings")
+    decoders: list[Decoder] = []
+    for name in reversed(names):  # the last one was applied last
+        make = _DECODERS.get(name)
+        if make is None:
+            raise BadEncoding("the body has a content coding that is not known here")
+        decoders.append(make())
+    if not decoders:
+        return None
+    return decoders[0] if len(decoders) == 1 else _Chain(decoders)
+
+
+def accepted_codings() -> str:
+    """`Accept-Encoding`: what can be decoded here and now."""
+    return ", ".join(["gzip", "deflate", *(["br"] if _brotli() else []), *(["zstd"] if _zstd() else [])])
+
+
+class _Members:
+    """A stream of members, one behind the other, of one of the standard library's decompressors."""
+
+    def __init__(self) -> None:
+        self._member: Any = None  # None between two of them
+        self._left = b""  # given and not yet decompressed
+        self._holds = False  # the member has more to give without input
+        self._begun = False
+        self._over = False  # what follows is not of this stream
+        self.wants_input = True
+
+    def decode(self, data: bytes) -> bytes:
+        left = self._left + data if self._left else data
+        output = b""
+        while not output and (left or self._holds) and not self._over:
+            if self._member is None:
+                begins = self._begins(left)
+                if begins is None:
+                    break
+                if not begins:
+                    self._over = True
+                    break
+                self._member = self._new_member(left)
+                self._begun = True
+            try:
+                output, left, self._holds = self._decompress(left)
+            except Exception as error:
+                raise BadEncoding("the body is not compressed as announced") from error
+            if self._member.eof:
+                left, self._member, self._holds = self._member.unused_data, None, False
+            elif not output:
+                break
+        self._left = b"" if self._over else left
+        self.wants_input = not (output and (self._left or self._holds))
+        return output
+
+    def finish(self) -> None:
+        if self._member is not None or (self._left and not self._begun):
+            raise Truncated("the compressed body ended before it was whole")
+
+    def _begins(self, data: bytes) -> bool | None:
+        """Whether `data` begins with a member; None: not to be told yet."""
+        raise NotImplementedError
+
+    def _new_member(self, data: bytes) -> Any:
+        raise NotImplementedError
+
+    def _decompress(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """At most `MAX_PIECE` bytes, what is left of the input, and whether more may come without any."""
+        output = self._member.decompress(data, MAX_PIECE)
+        # zlib may hold back a part of its window, of which a full piece is the only sign.
+        return output, self._member.unconsumed_tail, len(output) >= MAX_PIECE
+
+
+class _Gzip(_Members):
+    """RFC 1952: any number of members."""
+
+    def _begins(self, data: bytes) -> bool | None:
+        # The first one has to be one, and is judged by zlib.
+        return not self._begun or _starts(data, b"\x1f\x8b")
+
+    def _new_member(self, data: bytes) -> Any:
+        return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+
+class _Deflate(_Members):
+    """RFC 9110, section 8.4.1.2: within zlib's format; some servers leave that out."""
+
+    def _begins(self, data: bytes) -> bool | None:
+        if self._begun:
+            return False
+        return None if len(data) < 2 else True
+
+    def _new_member(self, data: bytes) -> Any:
+        # RFC 1950, section 2.2: the method is 8, and the first two bytes are a multiple of 31.
+        wrapped = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
+
+
+class _Zstd(_Members):
+    """RFC 8878: any number of frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        module = _zstd()
+        if module is None:
+            raise BadEncoding("the body is compressed by zstd: pip install backports.zstd")
+        self._make = module.ZstdDecompressor
+        # RFC 9659: a window of 8 MiB is the most that a client has to have memory for.
+        self._options = {module.DecompressionParameter.window_log_max: 23}
+
+    def _begins(self, data: bytes) -> bool | None:
+        return not self._begun or _starts(data, b"\x28\xb5\x2f\xfd")
+
+    def _new_member(self, data: bytes) -> Any:
+        return self._make(options=self._options)
+
+    def _decompress(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        # It keeps what it has not decompressed yet.
+        output = self._member.decompress(data, MAX_PIECE)
+        return output, b"", not self._member.needs_input
+
+
+class _Brotli:
+    """RFC 7932: one stream."""
+
+    def __init__(self) -> None:
+        module = _brotli()
+        if module is None:
+            raise BadEncoding("the body is compressed by brotli: pip install brotli")
+        self._stream = module.Decompressor()
+        self._begun = False
+        self.wants_input = True
+
+    def decode(self, data: bytes) -> bytes:
+        stream = self._stream
+        self._begun = self._begun or bool(data)
+        if stream.is_finished() and data:
+            # In one piece with its end, they are refused by brotli itself.
+            raise BadEncoding("there are bytes behind the compressed body")
+        try:
+            output = bytes(stream.process(data, output_buffer_limit=MAX_PIECE))
+        except Exception as error:
+            raise BadEncoding("the body is not compressed as announced") from error
+        full = len(output) >= MAX_PIECE or not stream.can_accept_more_data()
+        self.wants_input = stream.is_finished() or not full
+        return output
+
+    def finish(self) -> None:
+        if self._begun and not self._stream.is_finished():
+            raise Truncated("the compressed body ended before it was whole")
+
+
+class _Chain:
+    """Several codings, in the order in which they are undone."""
+
+    def __init__(self, decoders: list[Decoder]) -> None:
+        self._decoders = decoders
+
+    @property
+    def wants_input(self) -> bool:
+        return all(decoder.wants_input for decoder in self._decoders)
+
+    def decode(self, data: bytes) -> bytes:
+        # The last one that still holds something goes on; what comes of it passes through those behind.
+        while True:
+            at = max((n for n, decoder in enumerate(self._decoders) if not decoder.wants_input), default=0)
+            for decoder in self._decoders[at:]:
+                data = decoder.decode(data)
+                if not data:
+                    break
+            if data or self.wants_input:
+                return data
+
+    def finish(self) -> None:
+        for decoder in self._decoders:
+            decoder.finish()
+
+
+def _starts(data: bytes, magic: bytes) -> bool | None:
+    """Whether `data` starts with it; None if it may, but is too short."""
+    if len(data) >= len(magic):
+        return data.startswith(magic)
+    return None if magic.startswith(data) else False
+
+
+def _brotli() -> Any:
+    try:
+        brotli = importlib.import_module("brotli")  # it has no types
+    except ImportError:
+        return None
+    # 1.2 is the first that can be told how much to give at once (CVE-2025-6176).
+    return brotli if hasattr(brotli.Decompressor, "can_accept_more_data") else None
+
+
+def _zstd() -> Any:
+    # The package has the code of the standard library.
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+_NO_CODING = (b"", b"identity")
+_DECODERS: dict[bytes, Callable[[], Decoder]] = {
+    b"gzip": _Gzip,
+    b"x-gzip": _Gzip,
+    b"deflate": _Deflate,
+    b"br": _Brotli,
+    b"zstd": _Zstd,
+}
