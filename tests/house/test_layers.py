@@ -30,7 +30,7 @@ STOREYS = {
     "requests": ("requests requests.*", "ground core shared link messages"),
     "tcp": ("tcp tcp.*", "ground core shared link messages requests"),
     "pool": ("pool pool.*", "ground core shared link tcp"),
-    "http": ("http http.*", "ground shared tcp"),
+    "http": ("http http.*", "ground core shared tcp"),
     "testing": ("testing testing.*", "ground core shared tcp http"),
     "package": ("(package)", "ground core shared link messages requests tcp pool http testing"),
 }

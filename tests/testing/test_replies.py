@@ -27,7 +27,7 @@ from pepperpy.network import (
     ProxyError,
     TLSError,
 )
-from pepperpy.network.http.aiohttp_transport import wire
+from pepperpy.network.http import transports
 from pepperpy.network.testing import Failure, MockHTTP, MockRequest, Reply
 
 API = "https://api.example.com"
@@ -332,21 +332,21 @@ async def test_the_innermost_mock_answers_the_clients_that_are_opened_in_it() ->
 
 
 def test_the_network_is_back_after_the_block_whichever_ends_first() -> None:
-    real = wire.make_transport
+    real = transports.make_transport
     one, two = MockHTTP(), MockHTTP()
     one.__enter__()
     two.__enter__()
     one.__exit__(None, None, None)
-    assert wire.make_transport is not real
+    assert transports.make_transport is not real
     two.__exit__(None, None, None)
-    assert wire.make_transport is real
+    assert transports.make_transport is real
 
 
 def test_the_network_is_back_after_an_error() -> None:
-    real = wire.make_transport
+    real = transports.make_transport
     with pytest.raises(LookupError), MockHTTP():
         raise LookupError
-    assert wire.make_transport is real
+    assert transports.make_transport is real
 
 
 def test_a_mock_is_entered_once_at_a_time_and_may_be_again() -> None:

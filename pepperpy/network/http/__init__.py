@@ -11,7 +11,10 @@
         transport.py              the seam: what the policy and a transport hand each other
         redirects.py, urls.py     what a redirect asks for next; URLs as they were given
         cookies.py                what servers set, and what is sent back
-        aiohttp_transport/        the exchange by way of aiohttp
+        transports.py             who carries an exchange: one of the next two
+          h1/                     the exchange on our own core
+          aiohttp_transport/      the exchange by way of aiohttp
+          system_text.py          what a system's error says
       response.py                 what came back, and the one place that reads a body
       stream.py, lines.py, sse.py the body as it comes
       download.py, part_file.py   the body as a file

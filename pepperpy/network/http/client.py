@@ -20,7 +20,7 @@ from yarl import URL
 from pepperpy.network.arguments import explains_arguments
 from pepperpy.network.checks import check_int
 from pepperpy.network.errors import ClosedError, InvalidRequestError, NotConnectedError, UsageError
-from pepperpy.network.http.aiohttp_transport import wire as wires
+from pepperpy.network.http import transports
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import Params, param_pairs
@@ -141,7 +141,7 @@ class HTTPClient:
         if self._engine is None:
             if self._closed:
                 raise ClosedError("the client was closed; initialize() or `async with` opens it again")
-            self._engine = Engine(self.config, wires.make_transport, self._counters)
+            self._engine = Engine(self.config, transports.make_transport, self._counters)
             self._loop = loop
             self._pid = os.getpid()
         elif self._loop is not loop:

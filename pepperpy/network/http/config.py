@@ -6,7 +6,7 @@ import dataclasses
 import ssl
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from aiohttp import ClientTimeout
 
@@ -86,6 +86,9 @@ class HTTPConfig(Settings):
             to a server at a time.
         socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last. One
             of IPPROTO_IP is for IPv4 sockets, one of IPPROTO_IPV6 for IPv6 sockets; the other sockets go without it.
+        transport: Who carries the requests. `aiohttp`, or `auto`: this package's own core, in a fraction of the CPU
+            time, and aiohttp what the core does not: proxies of plain `http://` URLs, proxies over TLS, `trust_env`.
+            Each has up to `max_connections` of its own. `HTTPResponse.transport` tells who it was.
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
 
         raise_for_status: A status of 400 or above raises `HTTPStatusError`.
@@ -133,6 +136,7 @@ class HTTPConfig(Settings):
     unix_path: str | None = None
     local_address: tuple[str, int] | None = None
     socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
+    transport: Literal["auto", "aiohttp"] = "aiohttp"
     trust_env: bool = False
     raise_for_status: bool = True
     max_redirects: int = 10
@@ -178,6 +182,8 @@ class HTTPConfig(Settings):
             raise ValueError(f"retry_budget must be from 0 to 10, not {self.retry_budget!r}")
         check_verify(self.verify_ssl)
         check_http_tls(self.tls, self.verify_ssl)
+        if self.transport not in ("auto", "aiohttp"):
+            raise ValueError(f"transport must be 'auto' or 'aiohttp', not {shown(self.transport)}")
         for name in ("trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
             check_bool(name, getattr(self, name))
         if self.proxy is not None:

@@ -79,6 +79,11 @@ class ResponseHead:
         return _responses(self._call, self._answer, self._codec, self._strict)
 
     @property
+    def transport(self) -> str:
+        """Who carried it: `core`, `aiohttp` or `mock`; see `HTTPConfig.transport`."""
+        return self._answer.carrier
+
+    @property
     def attempts(self) -> int:
         """How often the request was sent, from 1."""
         return self._call.attempt

@@ -142,6 +142,10 @@ class Answer(Protocol):
     """
 
     @property
+    def carrier(self) -> str:
+        """Who carried it: `core`, `aiohttp` or `mock`."""
+
+    @property
     def status(self) -> int: ...
     @property
     def reason(self) -> str: ...

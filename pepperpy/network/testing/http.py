@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Unpack
 
 from pepperpy.network.backoff import no_retry_waits
-from pepperpy.network.http.aiohttp_transport import wire as wires
+from pepperpy.network.http import transports
 from pepperpy.network.http.checks import check_base_url, is_http
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
@@ -227,12 +227,12 @@ def _make_mock_transport(config: HTTPConfig, jar: CookieJar) -> Transport:
 def _activate(mock: MockHTTP) -> None:
     global _make_real_transport
     if not _active:
-        _make_real_transport = wires.make_transport
-        wires.make_transport = _make_mock_transport
+        _make_real_transport = transports.make_transport
+        transports.make_transport = _make_mock_transport
     _active.append(mock)
 
 
 def _deactivate(mock: MockHTTP) -> None:
     _active.remove(mock)
     if not _active:
-        wires.make_transport = _make_real_transport
+        transports.make_transport = _make_real_transport

@@ -21,6 +21,7 @@ _WITHOUT_BODY = frozenset({204, 304})
 class MockAnswer:
     """See `Answer`. Nothing is compressed, so the bytes of the body are those that came."""
 
+    carrier = "mock"
     version = "1.1"
     trailers: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 

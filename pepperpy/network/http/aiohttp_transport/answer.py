@@ -22,6 +22,7 @@ _NO_TRAILERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 class AiohttpAnswer:
     """See `Answer`."""
 
+    carrier = "aiohttp"
     __slots__ = (
         "_connector",
         "_content",

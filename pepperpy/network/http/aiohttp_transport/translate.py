@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import ssl
 
@@ -18,6 +17,7 @@ from aiohttp.http_exceptions import (
 from pepperpy.network import tls
 from pepperpy.network.errors import ProxyError
 from pepperpy.network.http.request import Request
+from pepperpy.network.http.system_text import text_of
 from pepperpy.network.http.transport import Kind, Trip, WireError
 from pepperpy.network.http.upload import BodyFailed
 from pepperpy.network.printable import printable
@@ -144,15 +144,3 @@ def _quiet(error: aiohttp.ClientPayloadError | HttpProcessingError) -> Exception
     if (shown := printable(text)) == text:
         return error
     return HttpProcessingError(message=shown) if isinstance(error, HttpProcessingError) else type(error)(shown)
-
-
-def text_of(error: BaseException) -> str:
-    """What an operating system error says; never empty, never a URL."""
-    if isinstance(error, OSError) and error.strerror:
-        text = error.strerror
-        if not error.errno or isinstance(error, (socket.gaierror, ssl.SSLError)) or os.strerror(error.errno) in text:
-            return text
-        # asyncio says which call failed, and not why.
-        return f"{text}: {os.strerror(error.errno)}"
-    text = str(error)
-    return printable(text) if text and "://" not in text else type(error).__name__

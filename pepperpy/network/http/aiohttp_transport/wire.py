@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from pepperpy.network.http.aiohttp_transport.translate import FAILURES, UNEXPECT
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.request import Defaults, Limits, Request
-from pepperpy.network.http.transport import Transport, Trip, WireError
+from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.units import MIB
 
@@ -165,10 +165,6 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
     def filter_cookies(self, request_url: URL) -> SimpleCookie:
         return self._nothing  # aiohttp adds to it only what it is given as `cookies`
-
-
-# What opens the transport of a client; `pepperpy.network.testing` puts its own here.
-make_transport: Callable[[HTTPConfig, CookieJar], Transport] = AiohttpTransport
 
 
 def _headers_and_body(request: Request) -> dict[str, Any]:

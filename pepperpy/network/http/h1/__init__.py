@@ -1,4 +1,14 @@
 """The exchange of one request and one answer on our own core.
 
-decoding.py           content codings: decompresses bodies
+transport.py          sends one request: `H1Transport`
+heads.py              a request's head as bytes
+pool.py               who gets which connection, who waits, what is closed
+  origins.py          whom a connection leads to, and how it is made
+connection.py         one connection and the exchange that it carries; the silence of the server
+  upload.py           a request's body, sent beside the reading of the answer
+  losses.py           what reading raises, as a `WireError`
+answer.py             the answer, whose body comes as it is read
+  decoding.py         content codings: decompresses bodies
+
+The core reads the answer itself, in its module `http_reader`.
 """

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pepperpy.network.config import KIB
+from pepperpy.network.units import KIB
 
 MAX_PIECE = 256 * KIB
 # Of one body. As curl (MAX_ENCODE_STACK).

@@ -1,0 +1,252 @@
+"""One connection, and the one exchange that it carries at a time: sends the request, waits for the answer's head."""
+
+from __future__ import annotations
+
+import math
+import select
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pepperpy.network._core.http_head import ResponseRules
+from pepperpy.network._core.http_reader import ResponseReader
+from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network.http.dates import keep_alive_seconds
+from pepperpy.network.http.h1.losses import READ_ERRORS, failure_of
+from pepperpy.network.http.h1.upload import Upload
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.transport import Trip, WireError
+
+if TYPE_CHECKING:
+    from pepperpy.network.http.h1.origins import Origin
+    from pepperpy.network.http.h1.pool import Pool
+
+
+class Connection:
+    """Made with a protocol that is connected.
+
+    Attributes:
+        pool, origin: Whose it is.
+        protocol, receiver: Of the core.
+        idle_since, idle_until: Times of `time.monotonic()`, while it is idle.
+        server_keeps: Seconds for which the server keeps it idle, as far as is known.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closes",
+        "_exchanges",
+        "_failure",
+        "_heard_before",
+        "_limit",
+        "_poll",
+        "_reader",
+        "_upload",
+        "_waits_since",
+        "idle_since",
+        "idle_until",
+        "origin",
+        "pool",
+        "protocol",
+        "receiver",
+        "server_keeps",
+    )
+
+    def __init__(self, pool: Pool, origin: Origin, protocol: StreamProtocol) -> None:
+        self.pool = pool
+        self.origin = origin
+        self.protocol = protocol
+        self.receiver = protocol.receiver
+        self.idle_since = self.idle_until = 0.0
+        self.server_keeps = math.inf
+        self._poll: Any = None
+        sock = protocol.extra_info("socket")
+        if sock is not None and hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
+        self._exchanges = 0
+        # Of the present exchange.
+        self._reader: ResponseReader | None = None  # None: there is none
+        self._closes = False  # the request says that it is the last one
+        self._limit: float | None = None  # seconds of silence
+        self._heard_before = 0  # bytes
+        self._upload: Upload | None = None
+        self._waits_since: float | None = None  # None: nobody waits for the server
+        self._failure: WireError | None = None  # what is raised in place of the loss of the connection
+
+    # ---- One exchange ----
+
+    async def exchange(
+        self, request: Request, head: bytes, closes: bool, trip: Trip, rules: ResponseRules
+    ) -> ResponseReader:
+        """Send one request; returns when the head of its answer is there.
+
+        Args:
+            head: What is sent before the body.
+            closes: Whether it says that no other request follows.
+
+        Raises:
+            WireError: It failed. The connection is closed.
+
+        Cancelled: the connection is closed.
+        """
+        receiver = self.receiver
+        self._reader = reader = ResponseReader(rules, request.method == "HEAD")
+        self._exchanges += 1
+        self._closes = closes
+        self._limit = request.limits.read
+        self._heard_before = receiver.bytes_received
+        trip.phase = "response"
+        trip.connected_at = monotonic()
+        trip.request_left = True
+        try:
+            self._send(request, head)
+            while not reader.take_head(receiver):
+                await self.wait(reader.wait(receiver))
+                if self._upload is not None:
+                    self._upload.note(reader)
+            if self._upload is not None:
+                self._upload.note(reader)
+            return reader
+        except READ_ERRORS as error:
+            failure = self.fail(error, reader)
+        except BaseException:
+            self.abort()
+            raise
+        # Outside of the except block: its __context__ would be shown as well.
+        raise failure
+
+    def _send(self, request: Request, head: bytes) -> None:
+        payload = request.payload
+        sender = self.protocol.sender
+        if payload is None:
+            sender.send(head)
+        elif isinstance(payload, bytes) and (not payload or "Expect" not in request.headers):
+            sender.send_many([head, payload])
+        else:
+            sender.send(head)
+            self._upload = Upload(self, request, payload)
+
+    async def wait(self, waiter: Awaitable[None]) -> None:
+        """Await `waiter`, which the reader gave, as long as the server is not silent for too long."""
+        self._waits_since = now = monotonic()
+        if self._limit is not None:
+            self.pool.look_by(now + self._limit)
+        try:
+            await waiter
+        finally:
+            self._waits_since = None
+
+    def finish(self, reader: ResponseReader) -> Upload | None:
+        """The answer is whole, and taken. What is returned has been given up, and may have to be waited for."""
+        upload, self._upload = self._upload, None
+        if upload is not None and not upload.complete:
+            self._reader = None
+            self._give_up(upload)
+            return upload
+        if (
+            reader.reusable
+            and not self._closes
+            and not self.receiver.bytes_buffered
+            and self.protocol.is_open
+            and not self.protocol.peer_ended
+        ):
+            self._reader = None
+            if reader.keep_alive is not None and (seconds := keep_alive_seconds(reader.headers)) is not None:
+                # The server's clock began when it had sent the last byte, and its end is on its way as long.
+                self.server_keeps = seconds - min(1.0, seconds / 2)
+            self.pool.release(self)
+        else:
+            self.close()
+        return None
+
+    def _give_up(self, upload: Upload) -> None:
+        upload.give_up()
+        self.abort()
+
+    # ---- What ends it ----
+
+    def fail(self, error: BaseException, reader: ResponseReader) -> WireError:
+        """Close it at once, because of `error`, one of READ_ERRORS. Returns what is to be raised."""
+        failure = self._failure or failure_of(error, reader, self.receiver.bytes_received > self._heard_before)
+        self.abort()
+        return failure
+
+    def break_off(self, failure: WireError) -> None:
+        """Close it at once; whoever waits for the answer gets `failure`."""
+        if self._failure is None:
+            self._failure = failure
+        self.protocol.abort()
+
+    def close(self) -> None:
+        """Close it in order."""
+        self._reader = None
+        self.pool.drop(self)
+        if self.protocol.sender.bytes_queued:
+            # Nobody waits for that, and a peer that reads no more would hold the connection.
+            self.protocol.abort()
+        else:
+            self.protocol.close()
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self._reader = None
+        self.pool.drop(self)
+        self.protocol.abort()
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.give_up()
+
+    def end(self) -> None:
+        """The client is closed: what is idle ends in order; an exchange under way fails."""
+        if self._reader is None:
+            self.protocol.close()
+        else:
+            self.break_off(WireError("closed", "the client was closed"))
+
+    def ended(self, protocol: StreamProtocol) -> None:
+        """The peer has ended it, or it is lost."""
+        if self._reader is None:
+            self.pool.drop(self)
+            protocol.abort()
+        # Else whoever reads the answer finds out, when what came before is taken.
+
+    def is_fit(self) -> bool:
+        """Whether it can carry a request: it is open, and nothing waits on it, such as bytes that nobody asked for."""
+        if self.idle_until <= monotonic() or self.receiver.bytes_buffered or not self.protocol.is_open:
+            return False
+        # What the kernel has and the loop has not read yet. 1 us; urllib3 and httpx ask the same question.
+        return self._poll is None or not self._poll.poll(0)
+
+    # ---- Silence ----
+
+    @property
+    def silent_until(self) -> float:
+        """When the server will have been silent for too long, unless it is heard; infinity: nobody waits for it."""
+        if self._waits_since is None or self._limit is None or self._failure is not None:
+            return math.inf
+        since = max(self._waits_since, self.protocol.last_activity)
+        if self._upload is not None:
+            if self._upload.ended_at is None:
+                return math.inf  # upload_ended() comes
+            since = max(since, self._upload.ended_at)
+        if self.protocol.sender.bytes_queued:
+            # It cannot answer what it has not got.
+            since = monotonic()
+        return since + self._limit
+
+    def upload_ended(self) -> None:
+        """From now on, silence counts."""
+        if self._waits_since is not None and self._limit is not None:
+            self.pool.look_by(monotonic() + self._limit)
+
+    def watch_silence(self) -> Callable[[], bool]:
+        """Tells, later, whether the silence of now is over."""
+        exchange, received = self._exchanges, self.receiver.bytes_received
+        return lambda: (
+            self._waits_since is None or self._exchanges != exchange or self.receiver.bytes_received != received
+        )
+
+    def time_out(self) -> None:
+        """The server has been silent for too long."""
+        self.break_off(WireError("read_timeout", "timed out (read_timeout)", TimeoutError("the server was silent")))

@@ -1,0 +1,50 @@
+"""What became of a connection, as a `WireError`; in words that hold no secret and nothing raw of a peer's."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+
+from pepperpy.network import tls
+from pepperpy.network._core.http_head import MalformedResponse
+from pepperpy.network._core.http_reader import ResponseReader, TruncatedResponse
+from pepperpy.network.http.system_text import text_of
+from pepperpy.network.http.transport import WireError
+
+# What reading a response from a connection raises; NetworkErrors are OSErrors.
+READ_ERRORS = (OSError, MalformedResponse, TruncatedResponse, MemoryError)
+
+
+def failure_of(error: BaseException, reader: ResponseReader, heard: bool) -> WireError:
+    """What one of `READ_ERRORS` means.
+
+    Args:
+        heard: Whether a byte has come since the request.
+    """
+    if isinstance(error, MalformedResponse):
+        return WireError("malformed", f"the server's answer is not HTTP: {error}", error, **error.details)
+    if isinstance(error, TruncatedResponse):
+        if reader.has_head:
+            return WireError("truncated", str(error), error)
+        return _without_head(error, heard)
+    if isinstance(error, MemoryError):
+        return WireError("other", "there is no memory for the answer", error)
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, ssl.SSLEOFError):
+        # The stream ended without close_notify.
+        if reader.has_head:
+            return WireError("truncated", "the body ended before it was whole", cause)
+        return _without_head(cause, heard)
+    if isinstance(cause, ssl.SSLError):
+        # With TLS 1.3 the server looks at the client's certificate when the client takes the handshake for done.
+        return WireError("tls", tls.describe_failure(cause), cause)
+    if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:
+        text = "the server gave no sign of life in time, or took no data (keepalive, user_timeout)"
+        return WireError("reset", text, cause, limit="user_timeout")
+    return WireError("reset", f"the connection was lost: {text_of(cause)}", cause)
+
+
+def _without_head(cause: BaseException, heard: bool) -> WireError:
+    if heard:
+        return WireError("no_answer", "the server closed the connection in the middle of its answer's head", cause)
+    return WireError("no_answer", "the server closed the connection without an answer", cause)

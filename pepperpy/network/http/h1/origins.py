@@ -1,0 +1,144 @@
+"""`Origin`: whom a connection leads to, and how; what all connections of one kind share."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import ProxyError, TLSError
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.system_text import text_of
+from pepperpy.network.http.transport import Trip, WireError
+from pepperpy.network.lookup import forget, look_up
+from pepperpy.network.tcp.attempt import open_connection
+from pepperpy.network.tcp.connect import Tried
+from pepperpy.network.tls import client_context, describe_failure
+from pepperpy.network.tls_config import TLSConfig, tls_settings
+from pepperpy.network.watchdog import time_limit
+
+if TYPE_CHECKING:
+    from pepperpy.network.http.h1.connection import Connection
+
+# What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
+ALPN = ("http/1.1",)
+
+# (scheme, host and port, proxy, whether the certificate is checked). The rest is the client's, and the same for all.
+Key = tuple[str, str | None, str | None, bool]
+
+
+def key_of(request: Request) -> Key:
+    """Requests of the same key may go over the same connections."""
+    url = request.url
+    return url.scheme, url.host_port_subcomponent, request.proxy, request.verify
+
+
+class Origin:
+    """Connects, and keeps what is idle.
+
+    Attributes:
+        key: Its own.
+        idle: Connections that wait for a request, the one used last at the end.
+        count: Of those, the busy ones, and those that are being made.
+        waiting: Exchanges in the queue for one.
+    """
+
+    def __init__(self, key: Key, request: Request, config: HTTPConfig) -> None:
+        """Raises: `WireError`: The host cannot be connected to (`bad_url`), or the proxy (`unsendable`)."""
+        self.key = key
+        self.idle: deque[Connection] = deque()
+        self.count = 0
+        self.waiting = 0
+        self._tried: Tried = {}
+        self._config = _network_config(request, config)
+
+    async def connect(self, limit: float | None, trip: Trip) -> StreamProtocol:
+        """A new connection, made within so many seconds.
+
+        Raises:
+            WireError: There is none.
+
+        Cancellation: No socket is left open.
+        """
+        trip.connect_at = monotonic()
+        config = self._config
+        try:
+            with time_limit(limit):
+                if config.proxy is None and config.unix_path is None:
+                    trip.phase = "dns"
+                    # Remembered for the next line.
+                    await look_up(config.host, config.port)
+                    trip.dns_s = monotonic() - trip.connect_at
+                trip.phase = "connect"
+                return await open_connection(config, self._tried)
+        except (OSError, ValueError) as error:
+            failure = self._failure(error, trip)
+            forget(config.host)
+        # Outside of the except block: its __context__ would be shown as well.
+        raise failure
+
+    def _failure(self, error: OSError | ValueError, trip: Trip) -> WireError:
+        cause = error.__cause__
+        if isinstance(error, TLSError):
+            if isinstance(cause, ConnectionError):
+                # The peer hung up, rather than to say what it did not like.
+                return WireError("refused", f"cannot connect: {describe_failure(cause)}", cause)
+            return WireError("tls", str(error), cause, **error.details)
+        if isinstance(error, ProxyError):
+            return WireError("proxy", f"cannot connect: {error}", cause, **error.details)
+        if isinstance(error, TimeoutError) and not error.args:
+            return WireError("connect_timeout", "timed out (connect_timeout)", error)
+        if trip.phase == "dns":
+            return WireError("dns", f"cannot look up {self._config.host!r}: {text_of(error)}", error)
+        where = "" if self._config.unix_path is None else f": unix_path {self._config.unix_path!r}"
+        return WireError("refused", f"cannot connect: {text_of(error)}{where}", error)
+
+
+def _network_config(request: Request, config: HTTPConfig) -> NetworkConfig:
+    url = request.url
+    host = url.raw_host or ""
+    if _NUMBERS.fullmatch(host) and not _IPV4.fullmatch(host):
+        # The system would take 127.1 for 127.0.0.1, past all that only looks at the name.
+        raise WireError("bad_url", "the URL cannot be used: its host is not a canonical IPv4 address")
+    try:
+        return NetworkConfig(
+            host if config.unix_path is None else "",
+            (url.port or 0) if config.unix_path is None else 0,
+            timeout=None,
+            proxy=request.proxy,
+            tls=_tls(config, request.verify, host) if url.scheme == "https" else False,
+            unix_path=config.unix_path,
+            local_address=config.local_address,
+            socket_options=config.socket_options,
+            close_timeout=config.close_timeout,
+            keepalive=config.keepalive,
+        )
+    except ValueError as error:
+        raise WireError("bad_url", "the URL cannot be used: its host is none", error) from error
+
+
+def _tls(config: HTTPConfig, verify: bool, host: str) -> TLSConfig:
+    settings = tls_settings(config.tls, config.verify_ssl)
+    if settings.context is None:
+        settings = settings.replace(verify=settings.verify and verify, alpn=ALPN)
+    elif not verify:
+        # Of a context of the user's nothing is used then.
+        settings = TLSConfig(verify=False, server_hostname=settings.server_hostname, alpn=ALPN)
+    if config.unix_path is not None and settings.server_hostname is None:
+        settings = settings.replace(server_hostname=host)
+    return settings
+
+
+def check_tls_of(config: HTTPConfig) -> None:
+    """Raises: as `client_context()`. Reads no files of the defaults, which takes 20 ms, and may not be needed."""
+    settings = tls_settings(config.tls, config.verify_ssl)
+    if settings not in (TLSConfig(), TLSConfig(verify=False)):
+        client_context(settings, ALPN)
+
+
+_NUMBERS = re.compile(r"[0-9.]+|0[xX].*")
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")

@@ -1,0 +1,308 @@
+"""The connections of one client: who gets one, who waits for one, and which are too many.
+
+A connection is in one place: idle at its origin, or with the one exchange that it carries (`capacity` 1; HTTP/2 would
+carry more). Each one, and each that is being made, has one of `max_connections` slots, from before it is made until it
+is dropped. Whoever waits for a slot or a connection does so in one queue: first come, first served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from time import monotonic
+
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.h1.connection import Connection
+from pepperpy.network.http.h1.origins import Key, Origin, key_of
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.transport import Trip, WireError
+from pepperpy.network.last_turns import after_last_turns
+from pepperpy.network.timers import Timer
+from pepperpy.network.watchdog import time_limit
+
+
+class _Place:
+    """A place in the queue; `future` brings a connection, or None: a slot to make one."""
+
+    __slots__ = ("future", "origin")
+
+    def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
+        self.origin = origin
+        self.future: asyncio.Future[Connection | None] = loop.create_future()
+
+
+class Pool:
+    """Made and used inside one running loop."""
+
+    def __init__(self, config: HTTPConfig) -> None:
+        self.discarded = 0
+        self.closed = False
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._limit = config.max_connections
+        self._limit_per_host = config.max_connections_per_host or config.max_connections
+        self._keep = config.keepalive_timeout
+        self._slots_taken = 0
+        self._origins: dict[Key, Origin] = {}
+        self._open: set[Connection] = set()
+        self._queue: dict[_Place, None] = {}  # in the order of their arrival
+        # One for the silence of all servers, and for connections that have been idle for too long.
+        self._timer = Timer(self._loop, self._look)
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._open)
+
+    @property
+    def slots_taken(self) -> int:
+        """Of connections that are open, or being made."""
+        return self._slots_taken
+
+    @property
+    def waiting(self) -> int:
+        """Exchanges that wait for a connection."""
+        return len(self._queue)
+
+    def take(self, request: Request) -> Connection | None:
+        """An idle connection that is fit for use, if there is one."""
+        origin = self._origins.get(key_of(request))
+        if origin is None or not origin.idle:
+            return None
+        connection = self._take_idle(origin)
+        if self._queue:
+            # The slots of those that were not fit.
+            self._serve()
+        return connection
+
+    def _take_idle(self, origin: Origin) -> Connection | None:
+        while origin.idle:
+            connection = origin.idle.pop()
+            if connection.is_fit():
+                return connection
+            self.discarded += 1
+            self._drop(connection)
+            connection.abort()
+        return None
+
+    async def make(self, request: Request, trip: Trip) -> Connection:
+        """A connection for an exchange that found none idle: a new one, or one that became free meanwhile.
+
+        Raises:
+            WireError: There is none: refused, too late, the pool was closed, ...
+
+        Cancelled: no slot is taken, and a connection that was given goes to the next.
+        """
+        limits = request.limits
+        if limits.queue is None:
+            return await self._make(request, trip)
+        try:
+            with time_limit(limits.queue):
+                return await self._make(request, trip)
+        except TimeoutError as error:
+            cause = error
+        if trip.connect_at:
+            raise WireError("connect_timeout", "timed out (connect_timeout)", cause)
+        raise WireError("queue_timeout", "no connection became free in time", cause)
+
+    async def _make(self, request: Request, trip: Trip) -> Connection:
+        if self.closed:
+            raise WireError("closed", "the client was closed")
+        key = key_of(request)
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = Origin(key, request, self._config)
+            self._origins[key] = origin
+        if self._queue or not self._take_slot(origin):
+            connection = await self._wait(origin)
+            if connection is not None:
+                trip.reused = True
+                return connection
+        try:
+            protocol = await origin.connect(request.limits.connect, trip)
+            if self.closed:
+                protocol.abort()
+                raise WireError("closed", "the client was closed")
+        except BaseException:
+            self._give_slot(origin)
+            raise
+        connection = Connection(self, origin, protocol)
+        self._open.add(connection)
+        protocol.watch(connection.ended, False)
+        return connection
+
+    # ---- Slots, and the queue for them ----
+
+    def _take_slot(self, origin: Origin) -> bool:
+        """A slot for a connection to this origin, if need be that of one that is idle elsewhere."""
+        if origin.count >= self._limit_per_host:
+            return False
+        if self._slots_taken >= self._limit:
+            oldest = min(self._idle(), key=lambda connection: connection.idle_since, default=None)
+            if oldest is None:
+                return False
+            self._drop(oldest)
+            oldest.close()
+        # Those whose last connection has gone meanwhile are not among them.
+        self._origins[origin.key] = origin
+        origin.count += 1
+        self._slots_taken += 1
+        return True
+
+    def _free_slot(self, origin: Origin) -> None:
+        origin.count -= 1
+        self._slots_taken -= 1
+        self._forget_unused(origin)
+
+    def _forget_unused(self, origin: Origin) -> None:
+        # A client that visits many hosts keeps nothing of them.
+        if not origin.count and not origin.waiting:
+            self._origins.pop(origin.key, None)
+
+    def _give_slot(self, origin: Origin) -> None:
+        self._free_slot(origin)
+        self._serve()
+
+    async def _wait(self, origin: Origin) -> Connection | None:
+        place = _Place(origin, self._loop)
+        self._queue[place] = None
+        origin.waiting += 1
+        # It may be served before all that are in front: each origin has a limit of its own.
+        self._serve()
+        try:
+            return await place.future
+        except BaseException:
+            if place in self._queue:
+                del self._queue[place]
+            else:
+                self._take_back(place)
+            raise
+        finally:
+            origin.waiting -= 1
+            self._forget_unused(origin)
+
+    def _take_back(self, place: _Place) -> None:
+        """Whoever had it is cancelled in the same turn of the loop in which it was served; or the pool was closed."""
+        if place.future.cancelled() or place.future.exception() is not None:
+            return
+        connection = place.future.result()
+        if connection is None:
+            self._give_slot(place.origin)
+        else:
+            self.release(connection)
+
+    def _serve(self) -> None:
+        """Give what is free to those who wait, in the order in which they came."""
+        for place in list(self._queue) if self._queue else ():
+            origin = place.origin
+            connection = self._take_idle(origin) if origin.idle else None
+            if connection is None and not self._take_slot(origin):
+                if self._slots_taken >= self._limit and not any(True for _ in self._idle()):
+                    return
+                continue
+            del self._queue[place]
+            if place.future.done():
+                # Cancelled, and about to find out.
+                if connection is None:
+                    self._free_slot(origin)
+                else:
+                    self._put(connection)
+            else:
+                place.future.set_result(connection)
+
+    # ---- What connections call ----
+
+    def look_by(self, when: float) -> None:
+        """Look at the silence of servers at that time, or before."""
+        if when < self._timer.at:
+            self._timer.look_by(when)
+
+    def release(self, connection: Connection) -> None:
+        """Its exchange is over, and it can carry another."""
+        if self.closed:
+            self.drop(connection)
+            connection.close()
+            return
+        self._put(connection)
+        if self._queue:
+            self._serve()
+
+    def _put(self, connection: Connection) -> None:
+        connection.idle_since = now = monotonic()
+        connection.idle_until = now + min(self._keep, connection.server_keeps)
+        connection.origin.idle.append(connection)
+        if connection.idle_until < self._timer.at:
+            self._timer.look_by(connection.idle_until)
+
+    def drop(self, connection: Connection) -> None:
+        """It carries no more exchanges. Whoever calls this closes it, or has done so."""
+        if self._drop(connection):
+            self._serve()
+
+    def _drop(self, connection: Connection) -> bool:
+        if connection not in self._open:
+            return False
+        self._open.discard(connection)
+        origin = connection.origin
+        if connection in origin.idle:
+            origin.idle.remove(connection)
+        self._free_slot(origin)
+        return True
+
+    def _idle(self) -> Iterator[Connection]:
+        # The one that has been idle for longest is the first of its origin.
+        return (origin.idle[0] for origin in self._origins.values() if origin.idle)
+
+    # ---- Time ----
+
+    def _look(self, now: float) -> float:
+        earliest = math.inf
+        for connection in list(self._open):
+            silent = connection.silent_until
+            if silent <= now:
+                after_last_turns(self._loop, connection.watch_silence(), connection.time_out)
+            else:
+                earliest = min(earliest, silent)
+        for origin in list(self._origins.values()):
+            for connection in list(origin.idle):
+                if connection.idle_until <= now:
+                    self.drop(connection)
+                    connection.close()
+                else:
+                    earliest = min(earliest, connection.idle_until)
+        return earliest
+
+    # ---- The end ----
+
+    async def close(self, seconds: float) -> None:
+        """End all connections, in order for so long, then at once; who waits for one gets `WireError`."""
+        ending = self._end(in_order=True)
+        closed = [future for connection in ending if (future := connection.protocol.wait_closed()) is not None]
+        try:
+            if closed:
+                await asyncio.wait(closed, timeout=seconds)
+        finally:
+            for connection in ending:
+                connection.protocol.abort()
+        if closed:
+            # What was aborted ends within the next turns of the loop.
+            await asyncio.wait(closed, timeout=1.0)
+
+    def abandon(self) -> None:
+        """End all connections without a turn of the loop."""
+        for connection in self._end(in_order=False):
+            connection.protocol.abandon()
+
+    def _end(self, *, in_order: bool) -> list[Connection]:
+        self.closed = True
+        self._timer.end()
+        for place in self._queue:
+            if not place.future.done() and in_order:
+                place.future.set_exception(WireError("closed", "the client was closed"))
+        self._queue.clear()
+        connections = list(self._open)
+        for connection in connections:
+            self._drop(connection)
+            if in_order:
+                connection.end()
+        return connections

@@ -1,0 +1,53 @@
+"""`H1Transport`: a `Transport` on our own core."""
+
+from __future__ import annotations
+
+from pepperpy.network._core.http_head import ResponseRules
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.h1.answer import H1Answer
+from pepperpy.network.http.h1.heads import Heads
+from pepperpy.network.http.h1.origins import check_tls_of
+from pepperpy.network.http.h1.pool import Pool
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.transport import Trip
+
+
+class H1Transport:
+    """See `Transport`. Made and used inside one running loop.
+
+    It serves http and https, directly or through a tunnel: a SOCKS proxy, or an HTTP one for https. What it cannot
+    serve is not asked of it: see `choice.py`.
+    """
+
+    def __init__(self, config: HTTPConfig, rules: ResponseRules | None = None) -> None:
+        """Raises: `ValueError`, `UsageError`: `config.tls` cannot be used: its files, say."""
+        check_tls_of(config)
+        self.pool = Pool(config)
+        self._heads = Heads()
+        self._rules = rules or ResponseRules()
+
+    @property
+    def open_connections(self) -> int:
+        return self.pool.open_connections
+
+    @property
+    def discarded(self) -> int:
+        return self.pool.discarded
+
+    async def exchange(self, request: Request, trip: Trip) -> H1Answer:
+        head, closes = self._heads.of(request)
+        trip.phase = "queue"
+        connection = self.pool.take(request)
+        if connection is None:
+            connection = await self.pool.make(request, trip)
+        else:
+            trip.reused = True
+        # Nothing is awaited in between, so the connection is always somebody's.
+        reader = await connection.exchange(request, head, closes, trip, self._rules)
+        return H1Answer(connection, reader, True)
+
+    async def close(self, seconds: float) -> None:
+        await self.pool.close(seconds)
+
+    def abandon(self) -> None:
+        self.pool.abandon()

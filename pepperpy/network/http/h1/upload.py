@@ -1,0 +1,111 @@
+"""A request's body, sent beside the reading of its answer: a server may answer before it has read all, or anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pepperpy.network._core.http_reader import ResponseReader
+from pepperpy.network.errors import NetworkError
+from pepperpy.network.http.request import Payload, Request
+from pepperpy.network.http.transport import WireError
+from pepperpy.network.http.upload import BodyFailed
+
+if TYPE_CHECKING:
+    from pepperpy.network._core.stream_protocol import StreamProtocol
+    from pepperpy.network.http.h1.connection import Connection
+
+# Seconds that a body waits for 100 (Continue). RFC 9110, section 10.1.1: not without end; curl's figure.
+CONTINUE_WAIT = 1.0
+
+
+class Upload:
+    """Runs from its making on, in a task of its own.
+
+    Attributes:
+        ended_at: When all of it was accepted for sending, or it was given up; None while it runs.
+        complete: Whether all of it was accepted.
+    """
+
+    def __init__(self, connection: Connection, request: Request, payload: bytes | Payload) -> None:
+        loop = asyncio.get_running_loop()
+        self.ended_at: float | None = None
+        self.complete = False
+        self._connection = connection
+        headers = request.headers
+        self._chunked = "Transfer-Encoding" in headers
+        length = headers.get("Content-Length")
+        self._length = None if length is None else int(length)
+        # Whether the body may go; None if nobody was asked.
+        self._leave: asyncio.Future[bool] | None = None
+        if headers.get("Expect", "").lower() == "100-continue":
+            self._leave = loop.create_future()
+        self._task = loop.create_task(self._run(payload))
+
+    def note(self, reader: ResponseReader) -> None:
+        """Heads may have come."""
+        if self._leave is not None and not self._leave.done() and (reader.has_head or reader.continued):
+            self._leave.set_result(reader.continued)
+
+    def give_up(self) -> None:
+        """Send no more of it. The connection is of no use any more."""
+        self._task.cancel()
+
+    async def wait_ended(self) -> None:
+        """After `give_up()`: until nothing of its source is in use. Cancelled: it ends all the same."""
+        await asyncio.wait([self._task])
+
+    async def _run(self, payload: bytes | Payload) -> None:
+        connection = self._connection
+        try:
+            if self._leave is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CONTINUE_WAIT):
+                        if not await self._leave:
+                            return  # it has answered, and does not want the body
+            writer = _Writer(connection.protocol, self._chunked)
+            if isinstance(payload, bytes):
+                await writer.write(payload)
+            else:
+                await payload.write_with_length(writer, self._length)
+            await writer.end()
+            self.complete = True
+        except BodyFailed as error:
+            connection.break_off(WireError("body_failed", str(error), error.__cause__))
+        except NetworkError:
+            pass  # the connection is gone; what the server said before, the reader gets
+        except Exception as error:
+            connection.break_off(WireError("other", f"sending the body failed with {type(error).__name__}", error))
+        finally:
+            self.ended_at = monotonic()
+            connection.upload_ended()
+
+
+class _Writer:
+    """What a payload writes to; aiohttp's payloads use no more of a writer.
+
+    Attributes:
+        transport: What a payload aborts that has failed.
+    """
+
+    def __init__(self, protocol: StreamProtocol, chunked: bool) -> None:
+        self.transport = protocol
+        self._sender = protocol.sender
+        self._chunked = chunked
+
+    async def write(self, chunk: Any) -> None:
+        data = bytes(chunk)
+        if data:
+            await self._send([b"%x\r\n" % len(data), data, b"\r\n"] if self._chunked else [data])
+
+    async def end(self) -> None:
+        if self._chunked:
+            await self._send([b"0\r\n\r\n"])
+
+    async def _send(self, pieces: list[bytes]) -> None:
+        waiter = None
+        while not self._sender.send_many(pieces):
+            waiter = self._sender.wait(None, waiter)
+            await waiter

@@ -1,0 +1,85 @@
+"""Which transport carries an exchange, and what opens the transports of a client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pepperpy.network.http.aiohttp_transport.wire import AiohttpTransport
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.h1.transport import H1Transport
+from pepperpy.network.http.request import Request
+from pepperpy.network.http.transport import Answer, Transport, Trip
+
+Carrier = Literal["core", "aiohttp"]
+
+
+def carrier_of(config: HTTPConfig, scheme: str, proxy: str | None) -> Carrier:
+    """Who carries a request to a URL of this scheme: our own core, or aiohttp.
+
+    aiohttp does what the core does not: proxies that are asked for each URL (`http://`) or over TLS, and what the
+    environment says of proxies and credentials.
+    """
+    if config.transport == "aiohttp" or config.trust_env:
+        return "aiohttp"
+    if proxy is not None and (proxy.startswith("https:") or (proxy.startswith("http:") and scheme == "http")):
+        return "aiohttp"
+    return "core"
+
+
+class Transports:
+    """A `Transport` of both. Each has connections of its own; aiohttp's is made when something needs it."""
+
+    def __init__(self, config: HTTPConfig, jar: CookieJar) -> None:
+        self.default_headers: Mapping[str, str] = AiohttpTransport.default_headers
+        self._config = config
+        self._jar = jar
+        self._core = H1Transport(config)
+        self._aiohttp: AiohttpTransport | None = None
+
+    @property
+    def _by_aiohttp(self) -> AiohttpTransport:
+        if self._aiohttp is None:
+            self._aiohttp = AiohttpTransport(self._config, self._jar)
+        return self._aiohttp
+
+    @property
+    def session(self) -> Any:
+        return self._by_aiohttp.session
+
+    @property
+    def open_connections(self) -> int:
+        return self._core.open_connections + (0 if self._aiohttp is None else self._aiohttp.open_connections)
+
+    @property
+    def discarded(self) -> int:
+        return self._core.discarded + (0 if self._aiohttp is None else self._aiohttp.discarded)
+
+    async def exchange(self, request: Request, trip: Trip) -> Answer:
+        # Without a proxy, which nearly all have not, it is the core: _open() has seen to the rest.
+        if request.proxy is None or carrier_of(self._config, request.url.scheme, request.proxy) == "core":
+            return await self._core.exchange(request, trip)
+        return await self._by_aiohttp.exchange(request, trip)
+
+    async def close(self, seconds: float) -> None:
+        try:
+            await self._core.close(seconds)
+        finally:
+            if self._aiohttp is not None:
+                await self._aiohttp.close(seconds)
+
+    def abandon(self) -> None:
+        self._core.abandon()
+        if self._aiohttp is not None:
+            self._aiohttp.abandon()
+
+
+def _open(config: HTTPConfig, jar: CookieJar) -> Transport:
+    if config.transport == "aiohttp" or config.trust_env:
+        return AiohttpTransport(config, jar)
+    return Transports(config, jar)
+
+
+# What opens the transport of a client; `pepperpy.network.testing` puts its own here.
+make_transport: Callable[[HTTPConfig, CookieJar], Transport] = _open

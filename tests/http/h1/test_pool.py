@@ -1,0 +1,203 @@
+"""The pool of our own transport: limits, order, idle connections, and a census of slots after cancellations."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from support.cancelling import Mode, cancelled_at, until
+from support.exchanges import Exchanges, exchanges
+from support.http_faults import answering, chunked_response, response
+from support.http_peer import Connection, HTTPPeer, http_peer
+
+from pepperpy.network.http.request import Limits
+from pepperpy.network.http.transport import WireError
+
+
+class Gate:
+    """A server that answers when it is told to; each answer names its request."""
+
+    def __init__(self) -> None:
+        self.arrived: list[str] = []
+        self._may_go = asyncio.Semaphore(0)
+
+    async def handle(self, connection: Connection) -> None:
+        while True:
+            request = await connection.read_request()
+            self.arrived.append(request.target)
+            await self._may_go.acquire()
+            await connection.send(response(request.target.encode()))
+
+    def let_go(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._may_go.release()
+
+
+@asynccontextmanager
+async def gated(**config: int) -> AsyncIterator[tuple[Gate, HTTPPeer, Exchanges]]:
+    gate = Gate()
+    async with http_peer(gate.handle) as peer, exchanges(**config) as one:
+        yield gate, peer, one
+
+
+async def test_more_exchanges_than_connections_wait_and_come_in_their_order() -> None:
+    async with gated(max_connections=2) as (gate, peer, one):
+        tasks = [asyncio.create_task(one.get(f"{peer.url}/{n}")) for n in range(6)]
+        await until(lambda: len(gate.arrived) == 2 and one.pool.waiting == 4, "two are under way, four wait")
+        gate.let_go(6)
+        assert [await task for task in tasks] == [(200, f"/{n}".encode()) for n in range(6)]
+        assert gate.arrived == [f"/{n}" for n in range(6)]
+        assert len(peer.connections) == 2
+
+
+async def test_a_limit_per_host_holds_nobody_else_up() -> None:
+    gate, other = Gate(), Gate()
+    async with http_peer(gate.handle) as first, http_peer(other.handle) as second:
+        async with exchanges(max_connections=3, max_connections_per_host=1) as one:
+            tasks = [asyncio.create_task(one.get(f"{first.url}/{n}")) for n in range(3)]
+            await until(lambda: one.pool.waiting == 2, "two wait")
+            task = asyncio.create_task(one.get(f"{second.url}/x"))
+            await until(lambda: other.arrived == ["/x"], "the other host is asked")
+            other.let_go()
+            gate.let_go(3)
+            assert await task == (200, b"/x")
+            assert [body for _, body in [await task for task in tasks]] == [b"/0", b"/1", b"/2"]
+            assert len(first.connections) == 1
+
+
+async def test_an_idle_connection_elsewhere_gives_way() -> None:
+    async with http_peer(answering(response(b"a"))) as first, http_peer(answering(response(b"b"))) as second:
+        async with exchanges(max_connections=1) as one:
+            for _ in range(2):
+                assert await one.get(first.url) == (200, b"a")
+                assert await one.get(second.url) == (200, b"b")
+            assert (len(first.connections), len(second.connections)) == (2, 2)
+            assert one.pool.open_connections == 1
+
+
+async def test_the_connection_used_last_is_used_next() -> None:
+    async with gated() as (gate, peer, one):
+        tasks = [asyncio.create_task(one.get(f"{peer.url}/{n}")) for n in range(3)]
+        await until(lambda: len(gate.arrived) == 3, "three are under way")
+        gate.let_go(3)
+        await asyncio.gather(*tasks)
+        last = peer.requests[-1].connection
+        for _ in range(3):
+            gate.let_go()
+            await one.get(peer.url)
+            last = last if peer.requests[-1].connection == last else peer.requests[-1].connection
+        assert len({request.connection for request in peer.requests[-3:]}) == 1
+
+
+async def test_whoever_waits_too_long_for_a_connection_is_told_so() -> None:
+    async with gated(max_connections=1) as (gate, peer, one):
+        task = asyncio.create_task(one.get(f"{peer.url}/0"))
+        await until(lambda: gate.arrived == ["/0"], "one is under way")
+        with pytest.raises(WireError) as caught:
+            await one.get(f"{peer.url}/1", limits=Limits(queue=0.05))
+        assert caught.value.kind == "queue_timeout"
+        assert one.pool.waiting == 0
+        gate.let_go()
+        await task
+        assert gate.arrived == ["/0"]
+
+
+async def test_an_idle_connection_is_closed_in_time() -> None:
+    async with http_peer(answering(response())) as peer, exchanges(keepalive_timeout=0.05) as one:
+        await one.get(peer.url)
+        await until(lambda: one.pool.open_connections == 0, "it is closed")
+        assert one.pool.slots_taken == 0
+
+
+async def test_the_servers_own_time_is_heeded() -> None:
+    answers = answering(response(b"ok", "Keep-Alive: timeout=0.1, max=5"), response())
+    async with http_peer(answers) as peer, exchanges() as one:
+        await one.get(peer.url)
+        assert one.pool.open_connections == 1
+        await until(lambda: one.pool.open_connections == 0, "it is closed")
+
+
+async def test_an_idle_connection_that_the_server_ends_is_dropped_at_once() -> None:
+    go_on = asyncio.Event()
+
+    async def once(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(response())
+        await go_on.wait()
+
+    async with http_peer(once) as peer, exchanges() as one:
+        await one.get(peer.url)
+        assert one.pool.open_connections == 1
+        go_on.set()
+        await until(lambda: one.pool.slots_taken == 0, "its slot is free")
+
+
+async def test_closing_ends_what_is_under_way_and_what_waits() -> None:
+    gate = Gate()
+    async with http_peer(gate.handle) as peer:
+        async with exchanges(max_connections=1) as one:
+            tasks = [asyncio.create_task(one.get(f"{peer.url}/{n}")) for n in range(3)]
+            await until(lambda: one.pool.waiting == 2, "two wait")
+            await one.transport.close(1.0)
+            for task in tasks:
+                with pytest.raises(WireError) as caught:
+                    await task
+                assert caught.value.kind == "closed"
+            with pytest.raises(WireError):
+                await one.get(peer.url)
+
+
+# ---- Cancellations ----
+
+
+async def serve(connection: Connection) -> None:
+    while True:
+        request = await connection.read_request()
+        whole = chunked_response([request.target.encode(), request.body])
+        for start in range(0, len(whole), 50):
+            await connection.send(whole[start : start + 50])
+
+
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.name)
+@pytest.mark.parametrize("busy", [False, True])
+async def test_no_cancellation_loses_a_slot_or_mixes_answers(mode: Mode, busy: bool) -> None:
+    async with http_peer(serve) as peer, exchanges(max_connections=1) as one:
+        number = 1
+        while True:
+            others = []
+            if busy:
+                others = [asyncio.create_task(one.get(f"{peer.url}/other{n}")) for n in range(2)]
+                await asyncio.sleep(0)
+            outcome = await cancelled_at(one.get(f"{peer.url}/first"), number, mode)
+            assert [await task for task in others] == [(200, f"/other{n}".encode()) for n in range(len(others))]
+            assert await one.get(f"{peer.url}/second") == (200, b"/second")
+            assert one.pool.slots_taken == one.pool.open_connections <= 1
+            assert one.pool.waiting == 0
+            if not outcome.cancelled:
+                assert outcome.value == (200, b"/first")
+                break
+            number += 1
+        assert number > 2
+
+
+async def test_a_storm_of_cancellations_loses_no_slot_and_mixes_no_answers() -> None:
+    choose = random.Random(5)
+    async with http_peer(serve) as peer, exchanges(max_connections=4) as one:
+
+        async def ask(name: str) -> None:
+            assert await one.get(f"{peer.url}/{name}") == (200, f"/{name}".encode())
+
+        for turn in range(60):
+            tasks = [asyncio.create_task(ask(f"{turn}-{n}")) for n in range(10)]
+            for _ in range(choose.randrange(12)):
+                await asyncio.sleep(0)
+            for task in tasks:
+                if choose.random() < 0.5:
+                    task.cancel()
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert result is None or isinstance(result, asyncio.CancelledError), result
+            assert one.pool.waiting == 0
+            assert one.pool.slots_taken == one.pool.open_connections <= 4
