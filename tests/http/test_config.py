@@ -30,6 +30,7 @@ COUNTS = {
 }
 
 WRONG_TYPES: list[tuple[str, Any, str]] = [
+    ("transport", None, "None"),
     ("base_url", 1, "int"),
     ("base_url", b"http://host", "bytes"),
     ("headers", [("a", "b")], "list"),
@@ -87,6 +88,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
 ]
 
 OUT_OF_RANGE: list[tuple[str, Any, str]] = [
+    ("transport", "h1", "h1"),
     ("unix_path", "", "''"),
     ("local_address", ("::1", 65536), "65536"),
     ("tls", False, "the URL says whether"),

@@ -182,6 +182,8 @@ class HTTPConfig(Settings):
             raise ValueError(f"retry_budget must be from 0 to 10, not {self.retry_budget!r}")
         check_verify(self.verify_ssl)
         check_http_tls(self.tls, self.verify_ssl)
+        if not isinstance(self.transport, str):
+            raise TypeError(f"transport must be 'auto' or 'aiohttp', not {shown(self.transport)}")
         if self.transport not in ("auto", "aiohttp"):
             raise ValueError(f"transport must be 'auto' or 'aiohttp', not {shown(self.transport)}")
         for name in ("trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
