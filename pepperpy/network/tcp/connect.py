@@ -96,7 +96,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address
             await connect_socket(loop, sock, address)
         else:
             await loop.sock_connect(sock, address)
-        if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[1] == address[1]:
+        if isinstance(address, tuple) and sock.getsockname()[1] == address[1]:
             _refuse_itself(sock, address)
     except BaseException:
         sock.close()
@@ -223,7 +223,9 @@ def _set_keepalive(sock: socket.socket, keepalive: Keepalive | None) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, keepalive.idle)
     if _KEEPINTVL is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _KEEPINTVL, keepalive.interval)
-    if _KEEPCNT is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _KEEPCNT, keepalive.count)
-    if _USER_TIMEOUT is not None and (seconds := keepalive.unanswered_timeout) is not None:
+    seconds = None if _USER_TIMEOUT is None else keepalive.unanswered_timeout
+    if _USER_TIMEOUT is not None and seconds is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, round(seconds * 1000)))
+    # Linux does not heed the count where TCP_USER_TIMEOUT is set (tcp_keepalive_timer), so its default needs no call.
+    if _KEEPCNT is not None and (seconds is None or keepalive.count != Keepalive.count):
+        sock.setsockopt(socket.IPPROTO_TCP, _KEEPCNT, keepalive.count)

@@ -35,12 +35,13 @@ class Connecting:
     """Made by the task that connects."""
 
     def __init__(self, link: Link, lend: Lend) -> None:
-        task = asyncio.current_task()
+        self._loop = loop = asyncio.get_running_loop()
+        # With the loop given: on CPython 3.11, each look for the running loop is a system call (getpid).
+        task = asyncio.current_task(loop)
         assert task is not None
         self._link = link
         self._lend = lend
         self._config = link.config
-        self._loop = asyncio.get_running_loop()
         self._owner = (threading.get_ident(), os.getpid())
         self._task: asyncio.Task[object] | None = task  # None once it has ended
         self._cancellations = task.cancelling()  # those from before, which are nobody's business here
@@ -140,7 +141,8 @@ class Connecting:
                 )  # fmt: skip
             else:
                 latency = time.monotonic() - attempt_started
-                logger.debug("connected to %s, attempt %d, %.3f s", config.address, number, latency)
+                if logger.isEnabledFor(logging.DEBUG):
+                    logger.debug("connected to %s, attempt %d, %.3f s", config.address, number, latency)
                 return protocol, latency
             if self._closed:
                 # By on_connect, which then failed.
