@@ -67,7 +67,7 @@ class ServerProcess:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Return when it listens."""
+        """Start the server, and return when it listens."""
         command = [sys.executable, __file__, "--serve", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
@@ -75,10 +75,10 @@ class ServerProcess:
             raise RuntimeError(f"the server does not start on port {self.port}")
 
     def kill(self) -> None:
-        """Return when nothing of it is left.
+        """Kill the server, and return when nothing of it is left.
 
-        Linux closes the connections of a killed process first, and its listening socket a moment later: who connects
-        as soon as he sees the end of his connection may still be let in by the dying server, and then be reset.
+        Linux closes the connections of a killed process first, and its listening socket a moment later. So a client
+        that connects as soon as it sees the end of its connection may be accepted by the dying server, and then reset.
         """
         if self.process is not None:
             self.process.kill()
@@ -88,8 +88,8 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def server_process() -> Iterator[ServerProcess]:
-    # Bound until the end, so that nobody else is given the port between two servers. A server that sets SO_REUSEADDR
-    # may listen there all the same, but only on Linux.
+    # The port stays bound until the end, so that no other program gets it between two servers. A server that sets
+    # SO_REUSEADDR may listen on it all the same, but only on Linux.
     with socket.socket() as reservation:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind(("127.0.0.1", 0))
@@ -107,7 +107,7 @@ def server_process() -> Iterator[ServerProcess]:
 
 
 def bar(title: str, done: int, total: int, started: float) -> None:
-    """A progress bar, for what takes longer than a second and only where somebody watches."""
+    """A progress bar, for jobs of more than a second, if the output is a terminal."""
     if sys.stderr.isatty() and time.perf_counter() - started > 1:
         filled = 30 * done // total
         line = f"\r  {title:36} [{'#' * filled}{'.' * (30 - filled)}] {100 * done // total:3} %"
@@ -115,7 +115,7 @@ def bar(title: str, done: int, total: int, started: float) -> None:
 
 
 async def timed(title: str, total: int, steps: AsyncIterator[int]) -> float:
-    """Units per second of a job that yields how far it has come."""
+    """Units per second of a job, which yields how far it is."""
     started = time.perf_counter()
     async for done in steps:
         bar(title, min(done, total), total, started)
@@ -216,7 +216,7 @@ async def show_rates(port: int) -> None:
 
 
 async def tour(server: ServerProcess) -> None:
-    # A retry about every quarter of a second, for half a minute: a new server needs its time on a busy machine.
+    # A retry about every quarter of a second, for half a minute: on a busy machine a new server takes a while.
     config = NetworkConfig("127.0.0.1", server.port, retries=100, retry_delay=0.5, max_retry_delay=0.5)
     client = NetworkClient(config)
     async with client:

@@ -15,18 +15,18 @@ from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed
 
 from pepperpy.network import HTTPClient, HTTPConfig
 
-# A page that is missing is a result here, and no error.
+# Here a missing page is a result, not an error.
 CONFIG = HTTPConfig(timeout=30.0, retries=2, max_response_size=10 << 20, raise_for_status=False)
 Result = tuple[str, int, int, str]  # URL, status or 0, size, error
 
 
 class HTTPPlugin(WorkerPlugin):
-    """One HTTPClient a worker."""
+    """One HTTPClient for each worker."""
 
     name = "pepperpy-http"
 
     def __init__(self, config: HTTPConfig) -> None:
-        self.config = config  # travels to the workers; a client cannot
+        self.config = config  # it is sent to the workers; a client cannot be
 
     async def setup(self, worker: Worker) -> None:
         self.client = await HTTPClient(self.config).__aenter__()
@@ -50,17 +50,17 @@ async def fetch(urls: list[str], concurrency: int) -> list[Result]:
 def scrape(
     dask: Client, urls: Iterable[str], *, batch_size: int = 50, concurrency: int = 20, config: HTTPConfig | None = None
 ) -> Iterator[Result]:
-    """Results as they come. Batches are handed out as others are done, so `urls` may be endless."""
+    """Results as they come. A batch begins when another is done, so `urls` may be endless."""
     dask.register_plugin(HTTPPlugin(config or CONFIG))
     source = iter(urls)
     batches = iter(lambda: list(itertools.islice(source, batch_size)), [])
 
     def submit(count: int) -> list[object]:
-        # Not pure: the same URL may answer otherwise the next time.
+        # Not pure: the same URL may answer differently next time.
         return [dask.submit(fetch, batch, concurrency, pure=False) for batch in itertools.islice(batches, count)]
 
     try:
-        # Two batches a worker: one under way, one at hand.
+        # Two batches for each worker: one under way, one ready.
         under_way = as_completed(submit(2 * len(dask.scheduler_info()["workers"])), with_results=True)
         for _, results in under_way:
             yield from results

@@ -1,6 +1,6 @@
 """The main job of HTTPClient in a few seconds: part of `make demo`, or `python examples/http_demo.py`.
 
-Starts a server in a process of its own that is busy, slow to answer and cuts downloads off, and shows what comes of it.
+It starts a server that is busy, answers slowly and cuts downloads off, and shows what the client makes of that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REQUESTS = 2000
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Without, each small answer waits 40 ms for the acknowledgement of its head.
+    # Otherwise each small answer waits 40 ms for the acknowledgement of its head.
     disable_nagle_algorithm = True
     asked: dict[str, int] = {}  # noqa: RUF012
 

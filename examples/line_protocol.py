@@ -1,7 +1,7 @@
 """Lines over TLS from a connection that comes back, in IRC: `python examples/line_protocol.py HOST PORT NICK CHANNEL`.
 
-Prints what is said in the channel, and what becomes of the connection, until Ctrl-C. Every new connection logs in and
-joins before anything else; a silent server is asked for a sign of life. A fifth argument is a file of authorities to
+It prints what is said in the channel, and what happens with the connection, until Ctrl-C. Every new connection first
+logs in and joins. A heartbeat asks a silent server for a sign of life. A fifth argument is a file of authorities to
 trust instead of OpenSSL's.
 """
 
@@ -25,19 +25,19 @@ def irc_config(host: str, port: int, nick: str, channel: str, **settings: Any) -
                     await pong(connection, line)
                 case "001":
                     return await say(connection, f"JOIN {channel}")
-                case "433":  # our last connection is not gone yet; a ConnectionError may pass, so it is tried again
+                case "433":  # the server still has our last connection; a ConnectionError is tried again
                     raise ConnectionRefusedError(f"the nick {nick} is in use")
                 case number if number.startswith(("4", "5")):
-                    raise PermissionError(line.decode(errors="replace").strip())  # will not pass: connect() raises
+                    raise PermissionError(line.decode(errors="replace").strip())  # is not tried again: connect() raises
         raise EOFError("the server ended the connection instead of a welcome")
 
-    # 512 bytes are a line of RFC 2812, and 8191 the tags that IRCv3 puts in front of it.
+    # A line of RFC 2812 has at most 512 bytes, and the tags that IRCv3 puts in front of it 8191.
     settings = {"tls": True, "max_message_size": 8191 + 512} | settings
     return NetworkConfig(host, port, reconnect=True, on_connect=log_in, heartbeat=ping, **settings)
 
 
 async def messages(client: NetworkClient) -> AsyncIterator[str]:
-    """What the server says, line by line, across connections; each loss is a line as well."""
+    """The lines of the server, across connections; each loss is a line too."""
     while True:
         try:
             line = await client.receive_line(timeout=None)
@@ -49,16 +49,16 @@ async def messages(client: NetworkClient) -> AsyncIterator[str]:
                 try:
                     await pong(client, line)
                 except ConnectionLostError:
-                    # Each direction is told of a loss once. Told, this one goes on with the new connection.
+                    # Each direction reports a loss once. After that, this one goes on with the new connection.
                     await pong(client, line)
             case "PONG":
-                pass  # to our heartbeat
+                pass  # the answer to our heartbeat
             case _:
                 yield line.decode(errors="replace").rstrip()
 
 
 def command_of(line: bytes) -> str:
-    """The word behind the sender, which may be missing: b":ada!a@b PRIVMSG #x :hello"."""
+    """The command, which stands behind the sender if there is one: b":ada!a@b PRIVMSG #x :hello"."""
     words = line.decode(errors="replace").split()
     return next((word for word in words if not word.startswith(":")), "")
 

@@ -12,7 +12,7 @@ Reply = bytes | int | None | list["Reply"] | Exception
 
 
 class RedisError(Exception):
-    """What the server says of a command that it refuses."""
+    """The server refused a command."""
 
 
 class Redis(NetworkPool):
@@ -23,14 +23,14 @@ class Redis(NetworkPool):
         return reply
 
     async def pipeline(self, commands: list[tuple[bytes | str | int, ...]]) -> list[Reply]:
-        """All commands in one write, and their replies; a RedisError stands in the place of its reply."""
+        """Send all commands in one write, and return their replies; a refused command has a RedisError as its reply."""
         async with self.acquire() as connection:
             await connection.send_many([encoded(words) for words in commands])
             return [await receive_reply(connection) for _ in commands]
 
 
 async def receive_reply(connection: NetworkClient) -> Reply:
-    # RESP2: a line that begins with the type; strings and arrays give their length in it.
+    # RESP2: a line begins with the type; for strings and arrays it has their length.
     line = await connection.receive_until(b"\r\n")
     match line[:1], line[1:-2]:
         case b"+", text:

@@ -1,8 +1,8 @@
-"""JSON-RPC in frames behind their length: `python examples/rpc.py` starts a server and calls it.
+"""JSON-RPC with a length in front of each message: `python examples/rpc.py` starts a server and calls it.
 
-A server elsewhere: `python examples/rpc.py HOST PORT METHOD [JSON ...]`. Any number of tasks call over one connection,
-and the server answers in any order. A call that times out or is cancelled leaves the others alone: its late answer is
-dropped. The loss of the connection is an error of every call under way; nothing is called twice.
+For a server elsewhere: `python examples/rpc.py HOST PORT METHOD [JSON ...]`. Any number of tasks call over one
+connection, and the server answers in any order. A call that times out or is cancelled does not disturb the others: its
+late answer is dropped. If the connection is lost, every call under way raises; nothing is called twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CODEC = Mapped(LengthPrefixed(4, max_size=MAX_SIZE), lambda message: json.dumps(
 
 
 class RPCError(Exception):
-    """What the server says of a call that it refuses, or that fails there. The connection goes on."""
+    """The server refused a call, or the call failed there. The connection stays usable."""
 
 
 class RPC:
@@ -31,7 +31,7 @@ class RPC:
         self._ids = itertools.count(1)
 
     async def call(self, method: str, *arguments: Any, timeout: float = 5.0) -> Any:
-        """What the method returns. RPCError: the server's; NetworkError: of the connection; `timeout` in seconds."""
+        """Call a method; `timeout` in seconds. RPCError: the server refused it. NetworkError: the connection failed."""
         call = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": arguments}
         reply = await self._pipeline.request(call, timeout)
         if "error" in reply:
@@ -41,7 +41,7 @@ class RPC:
 
 @contextlib.asynccontextmanager
 async def connected(config: NetworkConfig) -> AsyncIterator[RPC]:
-    # A protocol whose requests carry the id elsewhere has a request_key= too.
+    # If requests have the id in another place than replies, give request_key= too.
     async with NetworkClient(config) as client, client.pipeline(CODEC, key=lambda reply: reply["id"]) as pipeline:
         yield RPC(pipeline)
 

@@ -1,7 +1,7 @@
 """Fetch many pages, each as it comes: `python examples/scraper.py URL ...`, or with the URLs on standard input.
 
-Retries, time limits and the limits of connections and sizes are those of `HTTPConfig`. What fails is a line of the
-output like any other, and does not stop the rest.
+`HTTPConfig` has the retries, the time limits and the limits of connections and sizes. A page that fails is a line of
+the output like any other, and does not stop the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pepperpy.network import HTTPClient, HTTPConfig
 
-# A page that is missing is a result here, and no error.
+# Here a missing page is a result, not an error.
 CONFIG = HTTPConfig(timeout=30.0, retries=2, max_response_size=10 << 20, raise_for_status=False)
 
 
@@ -28,9 +28,9 @@ class Page(NamedTuple):
 
 
 async def scrape(urls: Iterable[str], concurrency: int = 20, config: HTTPConfig | None = None) -> AsyncIterator[Page]:
-    """Pages in the order of their coming; `urls` is read as slots become free, and may be endless."""
+    """Pages in the order in which they come. `urls` is read as slots become free, so it may be endless."""
     async with HTTPClient(config or CONFIG) as client:
-        # aclosing: who leaves the loop early cancels the rest at once.
+        # aclosing: if the loop is left early, the rest is cancelled at once.
         async with contextlib.aclosing(client.map(urls, concurrency=concurrency)) as results:
             async for result in results:
                 if result.response is None:

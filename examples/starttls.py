@@ -1,7 +1,7 @@
 """STARTTLS, in SMTP: `python examples/starttls.py HOST [PORT [CA_FILE]]` says what a mail server offers.
 
-A server that does not offer it is left: somebody on the way may have taken the offer out. So is one with bytes behind
-its "220 ready", which would be taken for the first that came encrypted (CVE-2021-23222).
+If the server does not offer STARTTLS, the program leaves: somebody on the way may have removed the offer. It also
+leaves if bytes follow the "220 ready", because they would count as the first encrypted ones (CVE-2021-23222).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class SMTPError(Exception):
 
 
 async def receive_reply(client: NetworkClient) -> list[str]:
-    """The lines of one reply, `250-SIZE 1000`, ..., `250 HELP`: the last one has a space behind the number."""
+    """The lines of one reply: `250-SIZE 1000`, ..., `250 HELP`. The last one has a space behind the number."""
     lines: list[str] = []
     while not lines or lines[-1][3:4] == "-":
         line = await client.receive_until(b"\r\n")
@@ -35,12 +35,12 @@ def checked(reply: list[str], code: str) -> list[str]:
 
 
 async def ask(client: NetworkClient, command: str, code: str) -> list[str]:
-    """Send one command; the texts of its reply. Bytes that nobody has asked for are an error of `request()`."""
+    """Send one command, and return the texts of its reply. If the server has spoken unasked, `request()` raises."""
     return checked(await client.request(f"{command}\r\n".encode(), receive_reply), code)
 
 
 async def start_tls(client: NetworkClient, tls: TLSConfig, name: str = "localhost") -> list[str]:
-    """From the greeting of the server to an encrypted session; what it offers before."""
+    """Go from the server's greeting to an encrypted session. Returns what it offers before that."""
     checked(await receive_reply(client), "220")
     _, *offers = await ask(client, f"EHLO {name}", "250")
     if "STARTTLS" not in offers:
@@ -56,7 +56,7 @@ async def main(host: str, port: str = "25", ca_file: str | None = None) -> None:
         tls = client.tls
         assert tls is not None
         print("TLS:      ", tls.version, tls.cipher, "SHA-256", hashlib.sha256(tls.peer_certificate).hexdigest())
-        # What was said in plain does not count: anybody may have said it (RFC 3207, section 4.2).
+        # What came in plain does not count, because anybody may have sent it (RFC 3207, section 4.2).
         print("encrypted:", ", ".join((await ask(client, "EHLO localhost", "250"))[1:]))
         await ask(client, "QUIT", "221")
 
