@@ -14,7 +14,7 @@ cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
 
 cdef enum:
-    # 64 bits in groups of 7 (protobuf's encoding, "Base 128 Varints").
+    # Bytes: 64 bits in groups of 7 (Protocol Buffers, "Encoding", section "Base 128 Varints").
     LONGEST_VARINT = 10
     # Digits of the largest number of 64 bits. A netstring with such a length can be discarded; more digits are malformed.
     LONGEST_NUMBER = 20
@@ -22,10 +22,10 @@ cdef enum:
 
 @cython.final
 cdef class LengthFramer(Framer):
-    """[offset bytes][length field][rest], where rest has as many bytes as the field says, plus `adjust`."""
+    """[`offset` bytes][length field][rest]. The rest has as many bytes as the field says, plus `adjust`."""
     cdef:
         Py_ssize_t _offset
-        Py_ssize_t _width            # of the field, 0 for a varint
+        Py_ssize_t _width            # bytes of the field; 0: a varint
         Py_ssize_t _adjust
         bint _little
         Py_ssize_t _rest             # where the rest starts in the frame that was found
@@ -122,8 +122,8 @@ cdef class SeparatorFramer(Framer):
         bytes _only                  # the separator, if there is only one
         Py_ssize_t _longest
         bint _is_last[256]           # whether a separator ends with this byte
-        bint _keep
-        bint _skip_blank
+        bint _keep                   # messages keep their separators
+        bint _skip_blank             # a message of white space is none
         bint _any_newline
         bint _discarding             # while unfinished: everything up to a separator; False: an LF, if it comes
         Py_ssize_t _size             # of the message that was found

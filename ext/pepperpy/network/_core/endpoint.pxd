@@ -5,39 +5,39 @@ from pepperpy.network._core.waiter cimport Waiter
 cdef enum State:
     UNCONNECTED   # never had a transport
     OPEN
-    CLOSING       # disconnect() was called: what was accepted may still leave
-    # From here on nothing leaves, whether the transport is still there or not.
-    CLOSED        # by us
-    LOST          # by the peer or the network, or because something failed here
+    CLOSING       # disconnect() was called; what was accepted may still leave
+    # In the states below nothing leaves, even while the transport is still there.
+    CLOSED        # by this side
+    LOST          # by the peer, by the network, or because something failed here
 
 
 cdef class Endpoint:
-    """What both directions of one connection share: who may use it, its state, its timer."""
+    """What the two directions of one connection share: who may use it, its state, its timer."""
     cdef:
         readonly object config       # NetworkConfig
         State state
         object transport             # None before connection_made and after connection_lost
         object sender                # Sender, between connection_made and connection_lost
-        object source                # whose reading is paused: the transport, or the one below a loop's own TLS
-        bint reading_paused
-        bint tls                     # from the start of the handshake on
-        # Who may use this: the thread, loop and process in which it was connected.
+        object source                # what reads from the socket: the transport, or the one below the TLS of a loop
+        bint reading_paused          # ... and is paused
+        bint tls                     # set when the handshake starts
+        # The loop, thread and process that it was connected in. No other may use it.
         object loop
         unsigned long _thread
         unsigned long _process       # value of _process_generation
-        # How it ended.
-        object send_error            # OSError: sending failed, and the receiving side still hands out what had arrived; or None
-        object on_send_error         # callable without arguments, told of that; or None
-        object loss                  # why the connection ended: an OSError, or what a reconnecting client takes for a loss; or None
-        bint loss_reported           # somebody was told, or wants to know nothing of it
-        Py_ssize_t undelivered       # bytes accepted for sending that were not, or not certainly, handed to the kernel
-        bint abort_failed            # the transport may never call connection_lost
-        double last_activity         # seconds of time.monotonic(), exact to a timer tick; 0 if none
-        # One timer serves all waits: it is armed for the earliest deadline at most, and moves itself when it fires early.
-        double _timeout              # seconds, config.timeout; 0 for none
+        # How it ended. Sending may fail first, and the receiving side then still hands out what had arrived.
+        object send_error            # why sending failed; an OSError, or None
+        object on_send_error         # callable without arguments, called when sending fails; or None
+        object loss                  # why the connection ended; an error, or None
+        bint loss_reported           # some call has raised the loss, or nobody wants to know
+        Py_ssize_t undelivered       # bytes accepted for sending that did not reach the kernel, as far as is known
+        bint abort_failed            # the transport's abort() raised, so it may never call connection_lost()
+        double last_activity         # seconds of time.monotonic() when bytes last came or left, exact to a timer tick; 0: never
+        # One timer serves all waits. It fires at the earliest deadline or before, and then arms itself again.
+        double _timeout              # config.timeout in seconds; 0: none
         object on_timer              # callable without arguments
-        object timer                 # handle, None once it has fired
-        double _timer_at             # seconds of time.monotonic()
+        object timer                 # asyncio's handle; None if it is not armed
+        double _timer_at             # when it fires: seconds of time.monotonic()
 
     cdef Status open(self, object loop, object transport) except Status.ERROR
     cdef Status close(self, State state) except Status.ERROR

@@ -1,10 +1,11 @@
-"""One connection's identity: who may use it, what state it is in, when its waits end. Moves no bytes.
+"""One connection: who may use it, what state it is in, when its waits end. It moves no bytes.
 
-States: UNCONNECTED -> OPEN -> LOST, or OPEN -> CLOSING -> CLOSED. No way back: `connect()` makes a new endpoint,
-so that nothing of an old connection can reach the users of a new one.
+States: UNCONNECTED -> OPEN -> LOST, or OPEN -> CLOSING -> CLOSED. None is entered twice: `connect()` makes a new
+endpoint, so nothing of an old connection can reach the users of a new one.
 
-Time: a timeout costs no timer. Each wait stores its deadline; the one timer is armed only when a deadline comes
-before the one it is set for, and when it fires it fails what is due and moves itself to the earliest of the rest.
+Time: a wait with a timeout sets no timer of its own. It stores its deadline, and arms the connection's one timer if that
+is set for a later time. When the timer fires, it fails the waits that are due, and arms itself for the earliest deadline
+of the others.
 """
 
 cimport cython
@@ -33,8 +34,8 @@ cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
 # struct linger: two ints, on Windows two shorts.
 cdef bytes _LINGER_0_S = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
-# Counts the forks that led to this process. A child shares its parent's sockets: bytes it sent or took would be
-# torn out of the parent's stream (python/asyncio#347).
+# The number of forks that led to this process. A child has its parent's sockets: bytes that it sends or receives would be
+# missing in the parent's stream (python/asyncio#347).
 cdef unsigned long _process_generation = 0
 
 
@@ -48,10 +49,10 @@ if hasattr(os, "register_at_fork"):
 
 
 cdef Py_ssize_t _held_by(object transport, object source) except -1:
-    # Bytes that a TLS transport holds although it has told to go on.
+    # Bytes that a TLS transport still holds although it has called resume_writing().
     if source is not transport:
         return source.get_write_buffer_size()
-    # aiofastnet's, with what it has encrypted.
+    # aiofastnet's counts what it has encrypted.
     return transport.get_local_write_buffer_size() if hasattr(transport, "get_local_write_buffer_size") else 0
 
 
@@ -73,7 +74,7 @@ cdef class Endpoint:
         return Status.OK
 
     cdef Status close(self, State state) except Status.ERROR:
-        # The transport is gone; so is the timer, which would keep everything here alive until it fires.
+        # The transport is gone. The timer is cancelled, because it keeps all of this alive until it fires.
         self.state = state
         self.transport = self.source = self.sender = None
         if self.timer is not None:
@@ -82,20 +83,20 @@ cdef class Endpoint:
         return Status.OK
 
     cdef Status break_off(self, object error) except Status.ERROR:
-        # A failure on our side of the wire. From here on nothing leaves; what has arrived can still be taken. The transport
-        # answers with connection_lost.
+        # Ends the connection as lost because of `error`. Nothing leaves any more; what has arrived can still be taken. The
+        # transport calls connection_lost() later.
         if self.loss is None:
             self.loss = error
         if self.transport is not None:
             self.abort_transport()
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            # A signal that came while this code ran: not the connection's doing alone.
+            # A signal came while this code ran. It concerns the whole program.
             self.loop.call_soon(reraise, error)
         return Status.OK
 
     cdef Status abort_transport(self) except Status.ERROR:
-        # Closes at once. If accepted bytes are still in this process, the peer sees a reset: after an orderly end, half a
-        # file would look whole. If none are, what the kernel has taken still reaches the peer, and the end is orderly.
+        # Closes at once. If accepted bytes are still in this process, the connection is reset: an orderly end would make half
+        # a file look whole. Otherwise the end is orderly, and what the kernel has taken still reaches the peer.
         try:
             held = _held_by(self.transport, self.source) if self.tls else 0
             if held or self.undelivered or self.sender.bytes_queued:
@@ -103,18 +104,18 @@ cdef class Endpoint:
             if self.send_error is None:
                 self.undelivered = held
         except Exception:
-            # For lack of memory, say. The connection ends all the same.
+            # There was no memory, for example. The connection ends all the same.
             pass
         try:
             self.transport.abort()
         except BaseException:
-            # It may take itself for closed already, and never call connection_lost.
+            # The transport may count as closed now, and never call connection_lost().
             self.abort_failed = True
             self.loop.call_soon(self.on_timer, context=PyContext_New())
         return Status.OK
 
     cdef Status reset_on_close(self) except Status.ERROR:
-        # A socket that lingers for 0 seconds is closed with a RST (Linux socket(7), tcp_close()). Unix sockets ignore it.
+        # Closing a socket that lingers for 0 seconds sends a RST (Linux: socket(7), tcp_close()). Unix sockets ignore this.
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
             # It may be closed already.
@@ -125,14 +126,14 @@ cdef class Endpoint:
     # ---- Flow control ----
 
     cdef Status pause_reading(self) except Status.ERROR:
-        # To be called after each read that finds the buffer full: a TLS transport resumes the one below when it sees fit.
+        # Called after each read that leaves the buffer full: a TLS transport may have resumed the one below meanwhile.
         self.reading_paused = True
         self.source.pause_reading()
         return Status.OK
 
     cdef Status resume_reading(self) except Status.ERROR:
-        # Raises no Exception: what the caller has taken is his already. The connection ends instead, because a transport that
-        # fails here takes itself for reading.
+        # If the transport raises an Exception, the connection ends with it: that transport counts as reading, and never will.
+        # It is not raised, because the caller holds bytes that would be lost.
         self.reading_paused = False
         if self.source is not None:
             try:
@@ -142,7 +143,7 @@ cdef class Endpoint:
         return Status.OK
 
     cdef Status _resume_source(self) except Status.ERROR:
-        # In nobody's context: the loop's new handle keeps it until the connection ends.
+        # In an empty context, because the loop keeps the present one in a handle until the connection ends.
         context = PyContext_New()
         PyContext_Enter(context)
         try:
@@ -154,7 +155,7 @@ cdef class Endpoint:
     # ---- Refusals ----
 
     cdef Status check_user(self) except Status.ERROR:
-        # On the way of every call, so it compares two integers and no more.
+        # Every call comes here, so it only compares two integers.
         if self._thread != PyThread_get_thread_ident() or self._process != _process_generation:
             if self.state == State.UNCONNECTED:
                 raise self.refusal()
@@ -167,7 +168,7 @@ cdef class Endpoint:
         return self._process != _process_generation
 
     cdef Status check_loop(self) except Status.ERROR:
-        # 80 ns on CPython 3.11, so only on roads that lead to the loop anyway.
+        # Costs 80 ns on CPython 3.11 (measured). So it is called only where the loop has to run anyway.
         if self.loop is not _running_loop():
             raise self.error(
                 UsageError, "connection belongs to another event loop; use it where it was connected", "use"
@@ -175,11 +176,11 @@ cdef class Endpoint:
         return Status.OK
 
     cdef object cause(self):
-        # Of the loss, in whichever direction it was met; None while there is none, or it is not known.
+        # The error that explains the loss; None if there is no loss, or no error explains it.
         return self.send_error if self.loss is None else self.loss
 
     cdef object refusal(self):
-        # What a call that needs the connection raises in this state; None while there is one.
+        # The error for a call that needs the connection; None if it is open and sending works.
         if self.state == State.UNCONNECTED:
             return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
         if self.state == State.CLOSING or self.state == State.CLOSED:
@@ -200,7 +201,7 @@ cdef class Endpoint:
     # ---- Waiting ----
 
     cdef Waiter new_waiter(self, object timeout, str phase, Waiter previous):
-        # `timeout` as the caller of the public method gave it. A wait that goes on where `previous` ended has its deadline.
+        # `timeout` is as the caller of the public method gave it. If `previous` has a deadline, that holds instead.
         cdef Waiter waiter
         cdef double seconds
         cdef double now
@@ -231,7 +232,7 @@ cdef class Endpoint:
         return waiter is not None and waiter.deadline != 0.0 and waiter.deadline <= now and not waiter.is_done()
 
     cdef double expire(self, Waiter waiter, double now) except -1:
-        # Fails the waiter if it is due. Otherwise its deadline, or 0 if it has none (any more).
+        # Fails the waiter if it is due. Returns its deadline if it still waits for that, or else 0.
         if waiter is None or waiter.deadline == 0.0 or waiter.is_done():
             return 0.0
         if waiter.deadline > now:
@@ -246,11 +247,11 @@ cdef class Endpoint:
         return 0.0
 
     cdef Status arm_timer(self, double deadline, double now) except Status.ERROR:
-        # Afterwards the timer fires at `deadline` or before.
+        # From now on the timer fires at `deadline` or before.
         if self.timer is not None:
             if self._timer_at <= deadline:
                 return Status.OK
-        # In nobody's context: it serves all tasks, and would keep alive what the first of them has in its own.
+        # In an empty context: the timer serves all tasks, and the present context belongs to one of them.
         timer = self.loop.call_later(max(0.0, deadline - now), self.on_timer, context=PyContext_New())
         if self.timer is not None:
             self.timer.cancel()

@@ -1,10 +1,10 @@
-"""Takes messages out of a connection's received bytes: the framer says where one ends, the receiver has the bytes.
+"""Takes messages out of a connection. The framer says where one ends, the receiver has the bytes.
 
-As all receives: `take*` is synchronous, and the one place where bytes change owner; `wait` gives an awaitable that
-ends when another look is worth it. What cannot be framed is left where it is, and met again by every later take.
+As in all receives, `take` is synchronous, and the one place where bytes change owner; `wait` gives an awaitable that
+ends when another take is worth it. Bytes that are no message stay where they are, and every later take raises.
 
-Where Python code has to run for a message (a user's `decode`, JSON), it may do anything, also with this connection.
-So no pointer is kept across it, and bytes that somebody else has taken meanwhile are not taken again.
+Python code that runs for a message (a user's `decode`, JSON) may do anything, also with this connection. So no pointer
+is kept across it, and afterwards it is checked that it has taken no bytes.
 """
 
 cimport cython
@@ -27,7 +27,7 @@ class _Sign:
         return self._name
 
 
-# What a take returns instead of a message, which may be anything, None included.
+# What a take returns instead of a message. A message may be anything, so None cannot stand for these.
 WAIT = _Sign("WAIT")
 END = _Sign("END")
 
@@ -37,14 +37,14 @@ cdef object _END = END
 
 @cython.final
 cdef class FrameReader:
-    """Messages by one framer, each then passed through `loads` if that is not None."""
+    """Reads messages: the framer finds them, and `loads`, if it is not None, makes objects of them."""
     cdef:
         Framer _framer
         object _loads
-        bint _runs_python
-        bint _discards               # what is too large
-        readonly long long discarded # messages
-        # While the framer is unfinished: with what, and from where in its stream on. None otherwise.
+        bint _runs_python            # ... in a take
+        bint _discards               # messages that are too large are discarded
+        readonly long long discarded # how many were
+        # While the framer is unfinished: the buffer that the rest comes in, and where in its stream that begins. Else None.
         ReceiveBuffer _unfinished
         long long _place
 
@@ -63,7 +63,7 @@ cdef class FrameReader:
             Look found
 
         if type(stream) is not Receiver:
-            # What stands in for one between two connections (pending.py) asks again, with the one whose turn it is.
+            # A stand-in between two connections (tcp/pending.py) calls this again, with the receiver that answers now.
             return stream.take_framed(self.take)
         receiver = <Receiver>stream
         buffer = receiver.buffer
@@ -113,7 +113,7 @@ cdef class FrameReader:
             messages = [None]
             messages[0] = self._take_destination(receiver)
             if self._runs_python:
-                # What that raises for the next message must not cost this one, which is no longer in the buffer.
+                # Returned alone: this message is no longer in the buffer, and an error of the next one would lose it.
                 return receiver.end_take(messages)
         elif self._unfinished is not None and self._go_on(receiver) == Look.MORE:
             return self._none_found(receiver, Look.MORE)
@@ -138,7 +138,7 @@ cdef class FrameReader:
                     break
                 found = framer.locate(head + at, buffer.length - at, 0)
         except MemoryError:
-            # What could not be made is left to the next call.
+            # The messages that there was no memory for stay in the buffer.
             if not messages:
                 raise
             framer.scanned = 0
@@ -151,7 +151,7 @@ cdef class FrameReader:
         return self._none_found(receiver, found)
 
     cdef Look _give_up(self, ReceiveBuffer buffer, Py_ssize_t at) except Look.ERROR:
-        # The message at `at`, which is too large, is discarded.
+        # Discards the message at `at`, which is too large.
         cdef Look found = self._framer.give_up(buffer.head + at, buffer.length - at)
 
         if found == Look.SKIP:
@@ -164,12 +164,12 @@ cdef class FrameReader:
         return Status.OK
 
     cdef Look _go_on(self, Receiver receiver) except Look.ERROR:
-        # Consumes what still belongs to what was consumed last. MORE: and there is more of it to come.
+        # Consumes the bytes that belong to what was consumed last. MORE: further ones are still to come.
         cdef Framer framer = self._framer
         cdef ReceiveBuffer buffer = receiver.buffer
         cdef Look found = Look.SKIP
 
-        # What somebody else has taken a part of is his, and another connection has nothing to do with it.
+        # Only if no other reader has taken a part of it, and this is the same connection.
         if self._unfinished is buffer and self._place == receiver.position():
             found = framer.pass_over(buffer.head, buffer.length)
             buffer.discard(framer.end)
@@ -180,7 +180,7 @@ cdef class FrameReader:
         return found
 
     cdef object _take_destination(self, Receiver receiver):
-        # The large message that this reader has waited for; in memory of its own, it is no longer in the buffer.
+        # The large message that this reader has waited for. It has memory of its own, and is not in the buffer.
         cdef Destination destination = receiver.take_destination()
 
         if self._loads is None:
@@ -194,8 +194,8 @@ cdef class FrameReader:
             raise
 
     cdef object _take_with_python(self, Receiver receiver, bint all, list messages):
-        # Nothing is consumed before the end, and what fails behind the first message is left to the next call: so
-        # no message is lost, whatever is raised in between.
+        # Messages are consumed at the end of this function. An error behind the first message is left to the next call. So no
+        # message is lost, whatever is raised.
         cdef:
             ReceiveBuffer buffer = receiver.buffer
             Framer framer = self._framer
@@ -246,8 +246,8 @@ cdef class FrameReader:
         return receiver.end_take(messages) if messages else self._none_found(receiver, found)
 
     cdef object _load(self, Receiver receiver, object content, long long position, Py_ssize_t end):
-        # Whatever the function raises, the message is consumed, up to `end`: it was whole, so the next one may be good, and
-        # one that can never be loaded must not be met for ever. Not so where the program is being stopped.
+        # If `loads` raises an Exception, the message is consumed, up to `end`: it is whole, so the next one may be good, and
+        # without that every later take would raise. Other exceptions stop the program, and consume nothing.
         try:
             message = self._loads(content)
         except Exception as error:
@@ -278,7 +278,7 @@ cdef class FrameReader:
             if not receiver.check_end():
                 return _WAIT
             if self._unfinished is receiver.buffer or framer.is_nothing(receiver.buffer.head, receiver.buffer.length):
-                # The end of the stream finishes it.
+                # The end of the stream ends it, too.
                 receiver.buffer.discard(receiver.buffer.length)
                 self._unfinished = None
                 framer.unfinished = False
@@ -302,9 +302,9 @@ cdef class FrameReader:
         )
 
     def wait(self, stream, timeout, previous):
-        """An awaitable that ends when another take is worth trying; the deadline is that of the `previous` one.
+        """An awaitable that ends when another take is worth it. With `previous`, the deadline of that wait holds.
 
-        The take has just returned WAIT.
+        Call it right after a take that has returned WAIT.
         """
         cdef:
             Receiver receiver
@@ -329,6 +329,6 @@ cdef class FrameReader:
         count = framer.wake_at(on_hand)
         if count > on_hand:
             return receiver.wait_for(count, None, framer, timeout, before)
-        # The beginning of a large message. It grows to its announced size as bytes arrive.
+        # This is the beginning of a large message. Its memory grows to the announced size as bytes arrive.
         size = framer.wanted - framer.lead + framer.copied
         return receiver.fill(receiver.new_destination(size, 2 * on_hand, framer.lead, framer.copied), framer, timeout, before)

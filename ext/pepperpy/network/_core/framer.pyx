@@ -19,7 +19,7 @@ from pepperpy.network.printable import printable
 
 import sys
 
-# No message of this size fits any memory; four of them fit a Py_ssize_t.
+# Bytes. No memory holds a message of this size, and four times as much fits a Py_ssize_t.
 LARGEST = sys.maxsize // 4
 
 

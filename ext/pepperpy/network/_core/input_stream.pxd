@@ -8,100 +8,105 @@ from pepperpy.network._core.waiter cimport Waiter
 
 
 cdef class InputStream:
-    """One connection's receiving side: the buffer, the one task that waits for bytes, flow control."""
+    """The receiving side of one connection: the unread bytes, the task that waits for more, flow control."""
     cdef:
         Endpoint endpoint            # who may use the connection, its state, its errors
-        ReceiveBuffer buffer         # what is unread, but for the bytes in the destination
+        ReceiveBuffer buffer         # the unread bytes; those in the destination come before them
         ReceiveScratch _scratch      # of the loop; None before the connection is made
-        object _area                 # memoryview: as much of the scratch as one read may fill
-        Py_ssize_t _least_direct     # a destination that misses less is filled from the scratch
-        PyObject* _offered           # the destination that next_buffer() gave a view of, which holds it; NULL: the scratch
-        Destination _destination     # only while its reader waits, or has been woken and not yet run. Bytes in it come first.
-        bint eof
+        object _area                 # memoryview: the part of the scratch that one read may fill
+        Py_ssize_t _least_direct     # bytes; a destination with less room is filled from the scratch
+        PyObject* _offered           # where the read under way lands: this destination, which its view keeps; NULL: the scratch
+        Destination _destination     # set while its reader waits, and until that has taken it; or None
+        bint eof                     # the peer has ended its stream, in order
         bint _end_met                # a take has returned the end of the stream, and nothing has waited since
-        object on_at_eof             # callable without arguments, told once when is_at_eof() becomes true; or None
-        readonly bint loss_raised           # a take has raised the loss
-        Py_ssize_t _high
-        Py_ssize_t _low
-        # The one task that waits, and for what: a separator, or else a number of bytes, and what the searcher wants in them.
+        object on_at_eof             # callable without arguments, called once when is_at_eof() becomes true; or None
+        readonly bint loss_raised    # a take has raised the loss
+        Py_ssize_t _high             # unread bytes from which on reading is paused
+        Py_ssize_t _low              # unread bytes at which it goes on
+        # What the one waiting task waits for: a separator; or a number of bytes, and then what the searcher wants.
         Waiter _waiter
         bytes _wanted_separator
         Searcher _searcher
-        Py_ssize_t _wanted_count     # with a separator: how many bytes without one end the wait as well
-        # When the reader is to be woken with more than `_looked_at` bytes, though fewer than that; 0: never.
+        Py_ssize_t _wanted_count     # with a separator: so many bytes without one end the wait as well
+        # From this time on any byte wakes the reader, which has looked at `_looked_at` bytes. Seconds of time.monotonic(), or
+        # 0: never.
         double _look_at
         Py_ssize_t _looked_at
         readonly long long bytes_received
         readonly long long receives
-        public bint limited_elsewhere    # request() limits the whole exchange: no default timeout for its parts
+        public bint limited_elsewhere    # request() has a timeout for the whole exchange, so its receives have no default one
 
     # ---- For readers ----
     #
-    # A reader is a class of the core that makes more than raw bytes of a stream: messages (FrameReader), HTTP. It uses what
-    # stands here, and no private field. Its take is synchronous, and the one place where bytes change owner:
+    # A reader takes bytes out of the stream: Receiver raw ones, FrameReader messages, ResponseReader an HTTP response. It uses
+    # what stands here, and no private field. Its take is synchronous, and the one place where bytes change owner:
     #
-    #     receiver.begin_take(searcher)
-    #     look at receiver.buffer: [head, head + length), consume by discard(n), take(n) or move_to(target, n)
-    #     return receiver.end_take(result)
+    #     stream.begin_take(searcher)
+    #     look at stream.buffer: [head, head + length); consume by discard(n), take(n) or move_to(target, n)
+    #     return stream.end_take(result)
     #
-    # or, where nothing could be taken:
+    # If nothing can be taken:
     #
-    #     if receiver.check_end(): the stream has ended
-    #     else the caller awaits what wait_for() or fill() returns, and takes again
+    #     if stream.check_end(): the stream has ended
+    #     else: the caller awaits what wait_for() or fill() returns, and takes again
     #
-    # No pointer into the buffer is kept across a call that may run Python code, which may do anything, also with this
-    # connection. position() tells whether that has taken bytes.
+    # Python code may do anything, also with this connection. So keep no pointer into the buffer across a call that may run
+    # some; position() tells whether that has taken bytes.
 
     cdef inline Status begin_take(self, Searcher searcher) except Status.ERROR:
-        # Raises UsageError in another thread or process, BusyError while another task waits. A wait that was given up ends.
-        # The finished destination that the reader with this searcher has waited for stays for take_destination().
+        # Ends a wait that was given up. If the last wait was a fill() with this `searcher` and its destination is whole, that
+        # stays for take_destination(); any other one is put back.
+        # Raises UsageError in another thread or process, NotConnectedError, and BusyError while another task waits.
         self.endpoint.check_user()
         if self._waiter is not None or self._destination is not None:
             self._end_wait(searcher)
         return Status.OK
 
     cdef inline bint has_destination(self) noexcept:
-        # After begin_take(searcher): whether what that reader's fill() was for is whole. Its bytes come before the unread ones.
+        # After begin_take(): whether there is a whole destination for this reader. Its bytes come before those in the buffer.
         return self._destination is not None
 
     cdef inline Destination take_destination(self):
-        # Requires has_destination(). The `result` changes owner; what can fail is done before, or followed by put_back().
+        # Requires has_destination(). Its `result` is the caller's now: if something fails later, the caller puts it back.
         cdef Destination destination = self._destination
 
         self._destination = None
         return destination
 
-    # Back in front of the unread bytes, as they came: what take_destination() gave. Nothing was taken in between.
+    # Puts what take_destination() returned in front of the unread bytes, as it came. Requires that nothing was taken since.
     cdef Status put_back(self, Destination destination) except Status.ERROR
-    # Counts the take, lets the peer send on, tells of the end of the stream. Returns `result`.
+    # Counts a receive, resumes reading if the buffer is empty enough, calls on_at_eof() if it is due. Returns `result`.
     cdef object end_take(self, object result)
-    # Whoever consumes without end_take() calls this: on_at_eof() may be due. Raises nothing: the connection ends instead.
+    # Calls on_at_eof() if it is due; for readers that consume without end_take(). If it raises, the connection ends with that.
     cdef Status tell_at_eof(self) except Status.ERROR
-    # False: more may come. True: the stream has ended, in order. Raises ConnectionLostError, ClosedError, NotConnectedError.
+    # False: more may come. True: the peer has ended its stream, in order. Raises ConnectionLostError or ClosedError where no
+    # more can come for another reason, and NotConnectedError.
     cdef bint check_end(self) except -1
-    # Raises IncompleteReadError with the unread bytes, and consumes them. `expected` is a number of bytes, or None and `end`
-    # says what the stream has ended before.
+    # Consumes the unread bytes and raises IncompleteReadError with them. It says what they are short of: `expected` bytes, or
+    # if that is None, `end`.
     cdef Status raise_incomplete(self, object expected, str end=*) except Status.ERROR
 
     cdef inline long long position(self) noexcept:
-        # Of the first unread byte in the stream: it moves when somebody takes bytes, and only then.
+        # Where in the stream the first byte of the buffer is. It changes if and only if somebody takes bytes.
         return self.bytes_received - self.buffer.length
 
-    # An awaitable that ends when another take is worth it: `count` bytes are on hand (with a separator: or that, with a
-    # searcher: and then the bytes that it wants), or the end, a loss or a close has come. `timeout` as the caller of the
-    # public method gave it; a wait that goes on where `previous` ended has the deadline of that one. At most one task waits.
+    # An awaitable that ends when another take is worth it: at the end, a loss or a close; or with `count` unread bytes. With a
+    # separator: or when that has come. With a searcher: and when the bytes that it wants have come, too.
+    # `timeout` is as the caller of the public method gave it. With `previous`, the deadline of that wait holds.
+    # Requires begin_take() and check_end() right before.
     cdef Waiter wait_for(self, Py_ssize_t count, bytes separator, Searcher searcher, object timeout, Waiter previous)
-    # Memory for `size` bytes, of which `capacity` are allocated at once and the rest as bytes arrive. The first `lead` unread
-    # bytes are no part of the result, but for the first `copied` of those. Raises MemoryError, and nothing has changed.
+    # A new destination of `size` bytes. Memory for `capacity` of them is allocated now, for the others as bytes arrive. Of the
+    # first `lead` unread bytes only the first `copied` are part of the result. On a MemoryError nothing has changed.
     cdef Destination new_destination(self, Py_ssize_t size, Py_ssize_t capacity, Py_ssize_t lead, Py_ssize_t copied)
-    # As wait_for(), until `destination`, which is new, is whole: the unread bytes go there, fewer than it needs, and the loop
-    # reads the rest into it. If the reader gives up, or no more comes, the next begin_take() puts all of it back.
+    # As wait_for(), until the new `destination` is whole. It gets the unread bytes, which must be fewer than it needs, and the
+    # loop reads the rest into it. If the reader gives up, or no more comes, the next begin_take() puts back all of it.
     cdef Waiter fill(self, Destination destination, Searcher searcher, object timeout, Waiter previous)
-    # The reader that has just begun to wait, with `waiter`, is to look again after so many seconds, if anything has come; at
-    # once when something comes, where that is not possible.
+    # Right after wait_for() has returned `waiter`: end that wait also when any byte has come and `seconds` have passed. If
+    # there is no memory for a timer, or the deadline is earlier, any byte ends it.
     cdef Status look_again_after(self, Waiter waiter, double seconds) except Status.ERROR
 
-    # What the protocol calls.
+    # ---- For the protocol ----
+
     cdef Status open(self) except Status.ERROR
     cdef Status start_tls(self) except Status.ERROR
     cdef object next_buffer(self)

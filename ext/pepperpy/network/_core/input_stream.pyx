@@ -1,12 +1,12 @@
 """What arrives on one connection: the unread bytes, the one task that waits for them, flow control.
 
-The protocol puts bytes in (`next_buffer`, `received`). Readers take them out: `Receiver` as raw bytes, `FrameReader` as
+The protocol puts bytes in (`next_buffer`, `received`). Readers take them out: `Receiver` raw bytes, `FrameReader`
 messages. Every receive has two halves. The take is synchronous: it returns what is on hand, says that waiting may help,
 or raises. The wait gives an awaitable that ends when another take is worth it: enough bytes, the end of the stream, a
-loss, a close. The caller loops over the two. So bytes change owner in one place, the take, in the task that keeps them;
-a wait that is cancelled has taken nothing.
+loss, a close. The caller repeats the two. So bytes change owner in one place, the take, which runs in the task that gets
+them; and a wait that is cancelled has taken nothing.
 
-One task at a time: while a task waits, every other reader gets `BusyError`.
+One task waits at a time: every other reader gets `BusyError` meanwhile.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -50,12 +50,12 @@ cdef class InputStream:
 
     @property
     def unfinished(self):
-        """Whether a receive waits, or the last one that waited was given up: its bytes may be still to come."""
+        """Whether a receive waits, or has waited and was given up; then its bytes may still come."""
         return self._waiter is not None
 
     @property
     def is_busy(self):
-        """Whether a task waits here, which any other would get `BusyError` for."""
+        """Whether a task waits, so that any other gets `BusyError`."""
         return self._waiter is not None and not self._waiter.left
 
     @property
@@ -71,24 +71,24 @@ cdef class InputStream:
         return Status.OK
 
     cdef Status start_tls(self) except Status.ERROR:
-        # From here on reads are those of a TLS transport. It gets room for all that it can have decrypted: what does not
-        # fit is left inside it, and is lost when the end of the stream comes next (uvloop and aiofastnet throw it
-        # away, asyncio stops reading).
+        # A TLS transport reads from here on. Each read has room for all that it can have decrypted. What did not fit would stay
+        # in the transport, and be lost if the end of the stream comes next: uvloop and aiofastnet drop it, asyncio does not
+        # read it.
         self._area = self._scratch.tls_view
         self._least_direct = len(self._area)
         return Status.OK
 
     cdef object next_buffer(self):
-        # Where the next read goes: never empty, and nothing here touches the transport, which uvloop would answer
-        # with a crash (it calls a NULL read_cb after pause_reading or close inside get_buffer; measured).
+        # Where the next read goes: 1 byte or more. Nothing here may touch the transport: after pause_reading() or close()
+        # inside of get_buffer(), uvloop calls a NULL read_cb (measured: it crashes).
         if self._scratch is None:
             raise RuntimeError("get_buffer() before connection_made()")
         if self._scratch.borrower is not None:
-            # Only a re-entrant loop reads again while a reader still looks at the last read.
+            # The loop is re-entrant: it reads again while a reader still looks at what the last read brought.
             try:
                 self._scratch.borrower.settle()
             except MemoryError:
-                # Its connection's affair, which meets it when it settles itself.
+                # That other connection gets this error when it settles.
                 pass
         if self._destination is not None and self._destination.room() >= self._least_direct:
             self._offered = <PyObject*>self._destination
@@ -106,7 +106,7 @@ cdef class InputStream:
             self.buffer.accept(self._scratch, n)
         try:
             if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
-                # From here on anything may have happened: the task has run, and may have waited again or closed all.
+                # After this anything may have changed: the task has run, and may wait again or have closed the connection.
                 self._waiter.wake(True)
         finally:
             self.buffer.settle()
@@ -120,8 +120,8 @@ cdef class InputStream:
         return Status.OK
 
     cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1:
-        # `n` bytes have landed in the destination that was offered, or else in the scratch. Returns how many of those in the
-        # scratch are left for the buffer.
+        # `n` bytes have landed in the destination, if that was offered, or in the scratch; then the destination gets a copy of
+        # what it lacks. Returns how many bytes in the scratch are left for the buffer.
         cdef Destination destination = self._destination
         cdef Py_ssize_t part
 
@@ -129,7 +129,7 @@ cdef class InputStream:
             if self._offered != <PyObject*>destination:
                 if self.endpoint.state != State.OPEN:
                     return 0
-                # The end of an object, or a signal handler, ran in between and received by hand.
+                # Between get_buffer and buffer_updated, code of a signal handler or a `__del__` has received.
                 raise RuntimeError("the receive that a read was for has ended during that read, and its bytes are gone")
             destination.filled += n
             n = 0
@@ -142,12 +142,12 @@ cdef class InputStream:
             n -= part
             memmove(self._scratch.area, self._scratch.area + part, n)
         if self._waiter is None or self._waiter.is_done():
-            # Its reader has given up meanwhile.
+            # Its reader has given up.
             self._give_back()
         return n
 
     cdef Status end(self, bint wake_now) except Status.ERROR:
-        # No more bytes will come: end of stream, loss or close. What the reader gets, its take decides.
+        # No more bytes will come: the end of the stream, a loss or a close. The reader's next take tells which.
         if self._waiter is not None:
             self._waiter.wake(wake_now)
         return Status.OK
@@ -166,14 +166,14 @@ cdef class InputStream:
         )
 
     cdef Status tell_at_eof(self) except Status.ERROR:
-        # Called wherever the last unread byte may have gone, or the end of the stream has come.
+        # To be called whenever the last unread byte may have been taken, and when the stream ends.
         if self.on_at_eof is None or not self.is_at_eof():
             return Status.OK
         on_at_eof, self.on_at_eof = self.on_at_eof, None
         try:
             on_at_eof()
         except BaseException as error:
-            # The caller may hold bytes that it has just taken, which must not be lost with this error.
+            # Not raised: the caller may hold bytes that it has just taken, which would be lost.
             self.endpoint.break_off(error)
         return Status.OK
 
@@ -181,12 +181,12 @@ cdef class InputStream:
         self._destination = None
         self.buffer.discard(self.buffer.length)
         if self.endpoint.reading_paused:
-            # A socket that is closed with unread bytes in it resets the connection (RFC 1122, 4.2.2.13).
+            # Because closing a socket with unread bytes resets the connection (RFC 1122, section 4.2.2.13).
             self.endpoint.resume_reading()
         return Status.OK
 
     cdef Status read_to_the_end(self) except Status.ERROR:
-        # Nothing more is asked of the peer: what is on its way is bounded by the kernel's buffer, and its end is news.
+        # Sending has failed, so the peer's end is what matters. What may still come is bounded by the buffers of the kernel.
         self._high = PY_SSIZE_T_MAX
         if self.endpoint.reading_paused:
             self.endpoint.resume_reading()
@@ -201,7 +201,7 @@ cdef class InputStream:
 
         if look_at and look_at <= now:
             self._look_at = look_at = 0
-            # From now on any byte will do.
+            # From now on any byte ends the wait.
             self._wanted_count = self._looked_at + 1
             if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
                 self._waiter.wake(True)
@@ -212,14 +212,14 @@ cdef class InputStream:
     # ---- For readers, see the .pxd ----
 
     cdef Status _end_wait(self, Searcher searcher) except Status.ERROR:
-        # The reader that waited is back, or gone. As long as it is neither, it is the only one. A destination stays only if
-        # it is whole and the reader that it is for is back, which its searcher tells.
+        # The reader that waited is back, or was cancelled; otherwise nobody else may read. begin_take() says which destination
+        # stays.
         if self._waiter is not None and not self._waiter.left:
             raise self.endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
         if self._destination is not None:
             if searcher is None or self._searcher is not searcher or not self._destination.is_whole():
                 self._give_back()
-        # Last: where there is no memory to give back into, the next receive tries again.
+        # Last: if there was no memory to give back into, the next receive tries again.
         self._waiter = None
         return Status.OK
 
@@ -241,8 +241,8 @@ cdef class InputStream:
             if self.buffer.length:
                 return True
             self.tell_at_eof()
-            # The first take returns the end at once. Each further one lets the loop run before: a program that asks
-            # again and again would hold it up for ever.
+            # The first take returns the end at once, each further one after a turn of the loop. Otherwise a program that
+            # receives again and again would hold up the loop for ever.
             self._end_met = not self._end_met
             return self._end_met
         if self.endpoint.state != State.OPEN:
@@ -266,17 +266,17 @@ cdef class InputStream:
         raise error
 
     cdef Waiter wait_for(self, Py_ssize_t count, bytes separator, Searcher searcher, object timeout, Waiter previous):
-        # What fails does so before the waiter is in its place: one that nobody awaits would refuse all others.
+        # All that can fail comes before `_waiter` is set: a waiter that nobody awaits would refuse every other reader.
         cdef Waiter waiter
 
         if self.limited_elsewhere and timeout is _DEFAULT_TIMEOUT:
             timeout = None
         waiter = self.endpoint.new_waiter(None if self.eof else timeout, "receive", previous)
         if self.eof:
-            # Nothing can come: this is the one turn of the loop before a take returns the end again.
+            # Nothing more can come: the wait is one turn of the loop, see check_end().
             self.endpoint.loop.call_soon(self._turn_passed, waiter)
         if self.endpoint.reading_paused:
-            # What is wanted may be more than the high-water mark; its own limit bounds it.
+            # The reader may want more than the high-water mark. Its own limit bounds what comes.
             self.endpoint.resume_reading()
         self._wanted_separator = separator
         self._searcher = searcher
@@ -289,7 +289,7 @@ cdef class InputStream:
         cdef long long position = self.position()
         cdef Py_ssize_t on_hand = self.buffer.length
         cdef bytes kept = PyBytes_FromStringAndSize(self.buffer.head, lead)
-        # Memory that is not yet filled is not yet resident either; an absurd size fails here, and nothing is lost.
+        # Memory becomes resident as it is filled. An absurd size fails here, before anything is taken.
         cdef Destination destination = Destination(size, max(capacity, on_hand - lead + copied))
 
         destination.lead = kept
@@ -305,7 +305,7 @@ cdef class InputStream:
             destination.begin(self.buffer)
             self._destination = destination
         else:
-            # Garbage was collected since the reader looked, and its end took bytes or let some come: it looks again.
+            # Since the reader looked, a collection of garbage has run code that took bytes, or let some come. It looks again.
             waiter.wake(False)
         return waiter
 
@@ -337,7 +337,7 @@ cdef class InputStream:
         return self.buffer.find_end(self._wanted_separator) or self.buffer.length >= self._wanted_count
 
     cdef Status _give_back(self) except Status.ERROR:
-        # The destination's reader has left without it: its bytes come first again. All of them, or on an error none.
+        # Puts the destination's bytes in front of the unread ones: all of them, or on an error none.
         self._destination.give_back(self.buffer)
         self._destination = None
         return Status.OK

@@ -1,4 +1,4 @@
-/* What the C core asks of the operating system: one clock and one system call. */
+/* What the core needs of the operating system: one clock and one system call. */
 #ifndef PEPPERPY_NETWORK_PLATFORM_H
 #define PEPPERPY_NETWORK_PLATFORM_H
 
@@ -17,7 +17,7 @@ typedef struct {
 
 static inline double coarse_monotonic(void) { return (double)GetTickCount64() / 1000.0; }
 
-/* The proactor's sockets are written through their transport only: report "would block". */
+/* Sockets of the proactor are written by their transport only, so this always reports "would block". */
 static inline long long direct_send(int fd, const send_piece *pieces, int count) {
     (void)fd, (void)pieces, (void)count;
     return -1;
@@ -33,7 +33,7 @@ static inline int direct_send_error(void) { return 0; }
 #include <sys/uio.h>
 #include <time.h>
 
-/* Seconds on the clock of time.monotonic(), exact to a timer tick (1 to 10 ms) and several times cheaper to read. */
+/* Seconds on the clock of time.monotonic(), exact to a timer tick (1 to 10 ms). Several times cheaper to read. */
 static inline double coarse_monotonic(void) {
     struct timespec now;
 #ifdef CLOCK_MONOTONIC_COARSE
@@ -45,10 +45,10 @@ static inline double coarse_monotonic(void) {
 }
 
 #ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* macOS; CPython ignores SIGPIPE for the process anyway */
+#define MSG_NOSIGNAL 0 /* macOS has none; CPython ignores SIGPIPE in the whole process */
 #endif
 
-/* Send as much as the kernel takes now, without waiting: bytes taken, or -1 with errno set. */
+/* Sends as much as the kernel takes now, without waiting. Returns the bytes taken, or -1 with errno set. */
 static inline long long direct_send(int fd, const send_piece *pieces, int count) {
     struct iovec vectors[DIRECT_SEND_MAX_PIECES];
     struct msghdr message = {0};
@@ -73,7 +73,7 @@ static inline long long direct_send(int fd, const send_piece *pieces, int count)
     return sent;
 }
 
-/* errno of the last direct_send, or 0 where it only means "not now". */
+/* errno of the last direct_send; 0 if it only says that the kernel takes nothing now. */
 static inline int direct_send_error(void) {
     switch (errno) {
     case EAGAIN:

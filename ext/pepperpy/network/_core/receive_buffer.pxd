@@ -1,42 +1,43 @@
 from pepperpy.network._core.status cimport Status
 
 cdef enum:
-    # A large receive that misses at least this much gets its own memory; below, one read into the scratch that brings
-    # several records is cheaper. Measured with `make bench ARGS="-k receive_record"`.
+    # Bytes. A receive that lacks at least this much gets memory of its own. For a smaller one the scratch is cheaper, because
+    # one read brings several records (measured with `make bench ARGS="-k receive_record"`).
     OWN_MEMORY_FROM = 128 * 1024
 
 
 cdef class ReceiveScratch:
-    """Memory that one event loop's connections all receive into, one read at a time."""
+    """The memory that all connections of one event loop read into, one read at a time."""
     cdef:
         object __weakref__
-        bytearray _memory            # owns; [headroom | area that a read fills]
-        char* area                   # borrows from _memory: where a read lands
-        readonly object view         # memoryview of the area's first 256 KiB, what get_buffer() hands to the loop
-        readonly object tls_view     # ... of all of it, for a TLS transport
-        ReceiveBuffer borrower       # whose unread bytes lie here now; None almost always
+        bytearray _memory            # owns the bytes: headroom, then the area
+        char* area                   # where a read lands; borrows from _memory
+        readonly object view         # memoryview of the first 256 KiB of the area: what get_buffer() returns
+        readonly object tls_view     # memoryview of the whole area: for a TLS transport
+        ReceiveBuffer borrower       # the buffer whose unread bytes lie here; None except during a read callback
 
 
 cdef class Searcher:
-    """Knows what one reader waits for, and how many bytes that takes: a framer, say."""
-    # Bytes at which to wake the reader; 0 = now. Runs inside a read callback, so it must not call Python code.
+    """Finds the end of what a reader waits for: a framer, for example."""
+    # The number of unread bytes at which to wake the reader; 0: now. It runs inside of a read callback, so it must not call
+    # Python code.
     cdef Py_ssize_t bytes_wanted(self, ReceiveBuffer buffer) noexcept
 
 
 cdef class ReceiveBuffer:
-    """Bytes received and not yet taken, contiguous, in own storage or lent by the scratch."""
+    """The unread bytes of one connection: contiguous, in storage of its own or in the scratch."""
     cdef:
-        # The unread bytes: [head, head + length).
+        # The unread bytes are [head, head + length).
         char* head
         readonly Py_ssize_t length
-        # Own storage. NULL while nothing is kept, so that an idle connection costs nothing.
+        # Storage of its own. NULL while nothing is unread, so an idle connection costs nothing.
         char* _storage
         Py_ssize_t _capacity
-        # Set while head points into the scratch, between accept() and settle().
+        # The scratch while head points into it, from accept() to settle(); otherwise None.
         ReceiveScratch _lender
-        bint _has_lost               # bytes for which there was no memory
-        # The first `scanned` unread bytes hold nothing new for `searcher`, which is a separator (none starts there) or a
-        # Searcher: a slow drip is searched once, not over and over.
+        bint _has_lost               # bytes were dropped because there was no memory to keep them
+        # How far `searcher` has searched, so that a slow drip is not searched again and again: no separator starts in the
+        # first `scanned` unread bytes; what the number means to a Searcher is up to that.
         Py_ssize_t scanned
         object searcher              # bytes or Searcher
 
@@ -44,11 +45,11 @@ cdef class ReceiveBuffer:
     cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR
     cdef Status settle(self) except Status.ERROR
     cdef Status prepend(self, const char* data, Py_ssize_t n) except Status.ERROR
-    # Looking. Both may run Python code where another searcher ends: take `head` afterwards.
+    # Searching. Both functions may drop the searcher before, which may run Python code. So read `head` after the call.
     cdef Py_ssize_t find_end(self, bytes separator) noexcept
 
     cdef inline Status search_for(self, object searcher) noexcept:
-        # Afterwards `scanned` is that of `searcher`.
+        # From now on `scanned` is that of `searcher`.
         if self.searcher is not searcher:
             self._change_searcher(searcher)
         return Status.OK

@@ -1,17 +1,16 @@
-"""Received bytes: where they lie, who owns them, and where a message ends. Knows no loop and no protocol.
+"""Received bytes: where they lie, who owns them, where a separator is. It knows no loop and no protocol.
 
-The way of a byte. The loop reads into the scratch, one region per event loop, because a loop that reads
-synchronously between `get_buffer` and `buffer_updated` needs no more (selector loops, uvloop and SSL over
-them; the proactor reads into memory of its own and copies it in just as synchronously). Then:
+The way of a byte. The loop reads into the scratch, one region for all connections of the loop. One is enough, because a
+loop fills it between `get_buffer` and `buffer_updated` without doing anything else: selector loops and uvloop read from
+the socket, TLS decrypts, the proactor copies from memory of its own. Then:
 
-1. `accept()` makes the fresh bytes the unread bytes *where they lie*. What little was left unread before
-   (the first half of a line) is moved into the headroom in front of them, so that all stays contiguous.
-2. The reader that waited is woken and takes what it wants, straight from the scratch.
-3. `settle()` gives the scratch back: only what is still unread is copied to storage of the connection's own.
+1. `accept()` makes the new bytes the unread bytes *where they lie*. Bytes that were unread before (the first half of a
+   line) are moved in front of them, into the headroom, so all unread bytes are contiguous.
+2. The waiting reader is woken and takes what it wants out of the scratch.
+3. `settle()` frees the scratch: it copies what is still unread to storage of the connection's own.
 
-Rules: an unread byte is in exactly one place. Nobody keeps a pointer into `head` across a call that may run
-Python code. If another read begins while bytes are lent (a loop made re-entrant by nest_asyncio, say), the
-scratch settles its borrower first.
+Rules. An unread byte is in exactly one place. Nobody keeps a pointer into `head` across a call that may run Python code.
+If another read begins before `settle()` (nest_asyncio makes a loop re-entrant), the scratch settles its borrower first.
 """
 
 cimport cython
@@ -26,14 +25,15 @@ from weakref import WeakKeyDictionary
 
 cdef extern from *:
     """
-    /* One read takes at most this; 256 KiB is what asyncio's own transports ask for. */
+    /* Bytes of one read at most. asyncio's own transports ask for 256 KiB. */
     #define READ_AREA (256 * 1024)
-    /* All transports decrypt at most 256 KiB at a time (asyncio, uvloop) or 257 (aiofastnet), and what was left of one
-       16 KiB record. With room for all of that, nothing decrypted is ever left behind in one of them; see _receiver. */
+    /* Bytes of a TLS read at most. Transports decrypt up to 256 KiB at a time (asyncio, uvloop) or 257 (aiofastnet), and
+       the rest of one 16 KiB record. There is room for all of that, so nothing decrypted stays in a transport; see
+       InputStream.start_tls(). */
     #define SCRATCH_AREA (320 * 1024)
-    /* Leftovers up to this move in front of the next read; more are appended to instead. */
+    /* Unread bytes that are moved in front of a read, at most. If there are more, the read is appended to them. */
     #define SCRATCH_HEADROOM (64 * 1024)
-    /* Own storage starts with this: the rest of a line. */
+    /* Bytes that storage of its own begins with. Enough for the rest of a line. */
     #define SMALLEST_STORAGE 256
     """
     const Py_ssize_t READ_AREA
@@ -41,7 +41,7 @@ cdef extern from *:
     const Py_ssize_t SCRATCH_HEADROOM
     const Py_ssize_t SMALLEST_STORAGE
 
-# One scratch per loop, gone with the loop. Loops of other threads each have their own.
+# One scratch for each loop, which goes with its loop. Loops of several threads share none.
 cdef object _scratches = WeakKeyDictionary()
 
 
@@ -57,7 +57,7 @@ cdef class ReceiveScratch:
     def __cinit__(self):
         self._memory = bytearray(SCRATCH_HEADROOM + SCRATCH_AREA)
         self.area = PyByteArray_AS_STRING(self._memory) + SCRATCH_HEADROOM
-        # The view also keeps the bytearray from being resized, which would move `area`.
+        # While there is a view, nobody can resize the bytearray, which would move `area`.
         self.tls_view = memoryview(self._memory)[SCRATCH_HEADROOM:]
         self.view = self.tls_view[:READ_AREA]
 
@@ -79,9 +79,10 @@ cdef class ReceiveBuffer:
     # ---- Bytes in ----
 
     cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR:
-        # `n` bytes have just landed in the scratch's area; until settle() it is this buffer's.
+        # `n` bytes have just landed in the scratch. This buffer has it until settle().
         assert scratch.borrower is None and 0 < n <= SCRATCH_AREA
-        # A long message that drips in is appended to: moving it each time would cost its length squared.
+        # More than the headroom takes, or than has come, is appended to: if a long message drips in, moving it with each read
+        # would cost the square of its length.
         if self.length <= SCRATCH_HEADROOM and self.length <= n + SMALLEST_STORAGE:
             if self.length:
                 memcpy(scratch.area - self.length, self.head, self.length)
@@ -96,7 +97,7 @@ cdef class ReceiveBuffer:
         return Status.OK
 
     cdef Status settle(self) except Status.ERROR:
-        # Owns all unread bytes afterwards; the scratch is free for the next read.
+        # Frees the scratch for the next read: all unread bytes are in storage of the buffer's own then.
         cdef ReceiveScratch lender = self._lender
         cdef ReceiveBuffer alive = self
 
@@ -110,8 +111,8 @@ cdef class ReceiveBuffer:
             else:
                 self.head = NULL
         except MemoryError:
-            # The receiver ends the connection, as it settles. Lost bytes are better than those of another one, which come
-            # here next.
+            # The bytes are dropped, because the scratch gets those of another connection next. Whoever called ends the
+            # connection.
             self.head = NULL
             self.length = self.scanned = 0
             self._has_lost = True
@@ -122,7 +123,7 @@ cdef class ReceiveBuffer:
         return Status.OK
 
     cdef Status prepend(self, const char* data, Py_ssize_t n) except Status.ERROR:
-        # Bytes that were on their way to a reader which gave up: they come first again.
+        # Puts bytes in front of the unread ones.
         cdef Py_ssize_t behind = self.length
 
         if not n:
@@ -136,7 +137,7 @@ cdef class ReceiveBuffer:
         return Status.OK
 
     cdef Status reserve(self, Py_ssize_t n) except Status.ERROR:
-        # Afterwards the unread bytes are in own storage with room for `n` more behind them.
+        # Moves the unread bytes to storage of the buffer's own, if they are not there, with room for `n` more behind them.
         cdef Py_ssize_t needed = self.length + n
         cdef Py_ssize_t capacity = SMALLEST_STORAGE
         cdef char* storage
@@ -146,11 +147,12 @@ cdef class ReceiveBuffer:
                 memmove(self._storage, self.head, self.length)
                 self.head = self._storage
             return Status.OK
-        # Doubling keeps appending linear. No overflow: what is on hand fits the address space, so its double fits 64 bits.
+        # Doubling makes the cost of appending linear. It cannot overflow: `needed` bytes fit the address space, so twice as
+        # many fit 64 bits.
         while capacity < needed:
             capacity *= 2
         if self._storage is not NULL:
-            # All of it is unread bytes and what is in front of them. The kernel moves the pages of a large one (mremap).
+            # Moved to the front first, because realloc copies from there. It moves the pages of a large block (mremap).
             memmove(self._storage, self.head, self.length)
             self.head = self._storage
         storage = <char*>PyMem_RawRealloc(self._storage, capacity)
@@ -170,8 +172,8 @@ cdef class ReceiveBuffer:
     # ---- Looking ----
 
     cdef Status _change_searcher(self, object searcher) noexcept:
-        # The one before may be a framer, and end here. With it ends the codec of a user, whose `__del__` runs anything:
-        # it closes this connection, or receives from it. So it ends before anybody looks, and we begin again after it.
+        # This may drop the last reference to a framer, and with it a user's codec, whose `__del__` may do anything: close this
+        # connection, or receive from it. So it is dropped before anybody looks, and the loop starts again after that.
         while self.searcher is not searcher:
             before, self.searcher = self.searcher, searcher
             if type(before) is not bytes or type(searcher) is not bytes or <bytes>before != <bytes>searcher:
@@ -180,7 +182,7 @@ cdef class ReceiveBuffer:
         return Status.OK
 
     cdef Py_ssize_t find_end(self, bytes separator) noexcept:
-        # Where the first message that ends with `separator` ends, separator included; 0 if none is complete.
+        # The number of bytes up to the end of the first `separator`; 0 if there is none.
         cdef:
             Py_ssize_t size = PyBytes_GET_SIZE(separator)
             const char* wanted = PyBytes_AS_STRING(separator)
@@ -195,7 +197,7 @@ cdef class ReceiveBuffer:
             if at is NULL:
                 break
             if memcmp(at, wanted, size) == 0:
-                # A second look, by the reader that this wakes, finds it at once.
+                # The reader that is woken searches once more, and finds it at once.
                 self.scanned = at - self.head
                 return at + size - self.head
             at += 1
@@ -214,8 +216,8 @@ cdef class ReceiveBuffer:
         return data
 
     cdef Status take_lines(self, list lines, Py_ssize_t limit) except Status.ERROR:
-        # Appends every complete line on hand, up to the first that exceeds `limit` bytes.
-        # Requires find_end(b"\\n") just before, which has found one and left `scanned` in front of its end.
+        # Appends all complete lines, up to the first one that exceeds `limit` bytes.
+        # Requires that find_end(b"\\n") has just found one: `scanned` is where that line's newline is.
         cdef:
             const char* start = self.head
             const char* at = start + self.scanned
@@ -232,7 +234,7 @@ cdef class ReceiveBuffer:
         return Status.OK
 
     cdef void move_to(self, char* target, Py_ssize_t n) noexcept:
-        # Requires 0 <= n <= length, and room for n bytes at target.
+        # Requires 0 <= n <= length, and room for `n` bytes at `target`.
         if n:
             memcpy(target, self.head, n)
             self.discard(n)

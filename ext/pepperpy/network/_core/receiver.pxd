@@ -3,7 +3,7 @@ from pepperpy.network._core.status cimport Status
 
 
 cdef class Receiver(InputStream):
-    """Takes raw bytes: some, an exact number, up to a separator, lines."""
+    """Takes raw bytes: what is there, an exact number, up to a separator, lines."""
     cdef:
         Py_ssize_t _max_message_size
 

@@ -1,7 +1,7 @@
-"""Receives of raw bytes: what `NetworkClient` takes, and waits for.
+"""Receives raw bytes, for `NetworkClient`. A reader like the others: it uses what `InputStream` offers to readers.
 
-`take_*` returns what is on hand, None where waiting may help, and raises where it cannot; then `wait_*` of that name
-gives the awaitable after which another take is worth it. All are written on what `InputStream` offers to readers.
+`take_*` returns what is on hand, or None if waiting may help, and raises if it cannot help. After None the caller awaits
+what the `wait_*` of that name returns, and takes again.
 """
 
 cimport cython
@@ -20,7 +20,7 @@ cdef extern from "Python.h":
     bint PyIndex_Check(object value)
 
 cdef bytes NEWLINE = b"\n"
-# Whom a destination of exact size is for.
+# Marks a destination of exact size as one of take_exactly().
 cdef Searcher _EXACTLY = Searcher()
 
 
@@ -110,7 +110,7 @@ cdef class Receiver(InputStream):
 
     def take_lines(self):
         """All complete lines on hand, at least one; at the end the unfinished one, then `[]`; None if none is on hand."""
-        # Made first: making it may collect garbage, whose end runs anything, also with this connection.
+        # Made first, because that may collect garbage and so run any code, also with this connection.
         cdef list lines = []
         cdef Py_ssize_t end
 

@@ -1,16 +1,16 @@
-/* What the C core asks the interpreter about the code that runs now. No public function answers it. The thread state's
-   fields do, which are in CPython's headers under the same names from 3.7 on (Include/cpython/pystate.h). */
+/* What the core asks the interpreter about the code that runs now. No public function tells it, so the fields of the
+   thread state are read. CPython's headers have them under these names since 3.7 (Include/cpython/pystate.h). */
 #ifndef PEPPERPY_NETWORK_RUNNING_H
 #define PEPPERPY_NETWORK_RUNNING_H
 
 #include <Python.h>
 
-/* Another number each time this thread enters or leaves a context, as it does for each callback and each step of a task.
-   So where the number is the same, no loop has come or gone. */
+/* A number that changes whenever this thread enters or leaves a context. A loop does that for each callback and for each
+   step of a task. So if the number is the same, the thread is still in the same turn of the same loop. */
 static inline unsigned long long context_switches(void) { return PyThreadState_Get()->context_ver; }
 
-/* Leave the context that this thread is in, until return_to_context() with what this returns: a reference, or NULL where
-   there is none to leave (outside of any callback). */
+/* Leaves the current context of this thread, and returns a reference to it for return_to_context(). NULL: there is none,
+   outside of any callback. */
 static inline PyObject *leave_context(void) {
     PyObject *context = PyThreadState_Get()->context;
 

@@ -5,36 +5,36 @@ from pepperpy.network._core.waiter cimport Waiter
 
 
 cdef class Sender:
-    """One connection's sending side: what is accepted, when it leaves, who is held back."""
+    """The sending side of one connection: what is accepted, when it leaves, who is held back."""
     cdef:
         Endpoint _endpoint
         SendQueue _queue
-        int _fd                      # the plain socket that is written directly; -1 where only the transport may write
-        Py_ssize_t _handed           # bytes that the transport still holds
-        bint _transport_full         # between pause_writing and resume_writing
-        # Who sends is held back while one of these is set.
-        bint _above_high_water       # from the high-water mark up, until at the low one
-        bint _share_is_used          # FAIR_SHARE bytes were accepted since the loop ran last; until the turn ends
+        int _fd                      # a plain socket's, written without the transport; -1: only the transport may write
+        Py_ssize_t _handed           # bytes given to the transport, which may still hold them
+        bint _transport_full         # it holds some: from pause_writing() to resume_writing()
+        # Senders are held back while one of these is set.
+        bint _above_high_water       # `_high` bytes were pending, and more than `_low` still are
+        bint _share_is_used          # FAIR_SHARE bytes were accepted in this turn of the loop
         bint _eof_accepted           # send_eof() was called
-        bint _eof_passed_on          # ... and the transport has been told
-        bint _writing                # inside of _write(): whoever sends meanwhile is gathered
-        # context_switches() when the loop was compared last.
-        unsigned long long _checked_at
+        bint _eof_passed_on          # ... and the transport's write_eof()
+        bint _writing                # _write() is running; what is sent meanwhile waits in the queue
+        unsigned long long _checked_at    # context_switches() at the last check of the loop
         # Gathering: the first send of a turn leaves at once, the others together.
         bint _fresh                  # nothing has left since data arrived or the last turn ended
-        bint _flush_scheduled
+        bint _flush_scheduled        # the loop will call _turn_ended()
         double _last_write           # seconds of coarse_monotonic()
-        Py_ssize_t _high
-        Py_ssize_t _low
-        object _held_back            # deque[Waiter]: senders above the high-water mark
-        Waiter _resuming             # the sender that was woken last, and whose task may not have gone on yet
-        object _flushing             # deque[Waiter], by rising target
-        readonly bint loss_raised           # a call has raised the loss, or is about to
-        readonly long long bytes_sent   # accepted
-        long long _sent_before_turn     # bytes_sent when the loop last ran on this sender's account
-        readonly long long sends
+        Py_ssize_t _high             # pending bytes from which on senders are held back
+        Py_ssize_t _low              # pending bytes at which they go on
+        object _held_back            # deque[Waiter]; or None
+        Waiter _resuming             # the sender that was woken last; its task may not have run yet
+        object _flushing             # deque[Waiter], ordered by target; or None
+        readonly bint loss_raised    # a call has raised the loss, or is about to
+        readonly long long bytes_sent     # bytes accepted
+        long long _sent_before_turn  # bytes_sent when the last turn ended
+        readonly long long sends     # calls that were accepted
 
-    # What the protocol calls.
+    # ---- For the protocol ----
+
     cdef Status open(self, int fd) except Status.ERROR
     cdef Status hold(self) except Status.ERROR
     cdef Status peer_ended(self, object error) except Status.ERROR
@@ -48,6 +48,7 @@ cdef class Sender:
     cdef double expire(self, double now) except -1
 
     cdef inline Py_ssize_t pending(self) noexcept:
+        # Bytes that were accepted and are not with the kernel.
         return self._queue.length + self._handed
 
     cdef bint _start_sending(self) except -1

@@ -1,18 +1,18 @@
 """The sending side of a connection: what is accepted, when it leaves, who is held back.
 
-The way of a byte. `send()` queues it and decides when the queue leaves:
+The way of a byte. `send()` puts it into the queue and decides when the queue leaves:
 
-- the first send after data arrived, or after a quiet moment, leaves at once: an answer never waits;
-- what follows in the same turn of the loop is gathered, and leaves as one write when the turn ends, or before that
-  when 64 KiB are together. 62 ns a message instead of the 5 us of a system call each.
+- The first send after data arrived, or after a quiet moment, leaves at once. So an answer never waits.
+- Further sends in the same turn of the loop are gathered. They leave as one write when the turn ends, or when 64 KiB
+  have come together. A message costs 62 ns then, instead of 5 us for a system call of its own (measured).
 
-To leave means: straight into the socket, by one system call from the queue's own memory. Only what the kernel does
-not take is given to the transport, one piece at a time, because the loop watches the socket on its behalf; until it
-reports itself empty nothing else is written, so bytes cannot overtake each other. The transport's high-water mark is
-0, hence `pause_writing` and `resume_writing` say exactly whether it holds anything. Transports without a plain socket
-(TLS, the proactor's) get everything the same way.
+To leave means: into the socket, by one system call from the queue's own memory. What the kernel does not take goes to
+the transport, one piece at a time, because the loop watches the socket for that. While the transport holds anything,
+nothing else is written, so bytes cannot overtake each other. Its high-water mark is 0, so `pause_writing` and
+`resume_writing` tell exactly whether it holds anything. Transports without a plain socket (TLS, the proactor's) get
+everything in this way.
 
-Accepted is accepted whole: a send waits *before* it queues, so a cancelled one has queued nothing.
+A send waits *before* it queues, and then queues all or nothing. So a send that is cancelled has queued nothing.
 """
 
 cimport cython
@@ -41,14 +41,15 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    /* A gathered queue of this size leaves before the turn ends: far above the point where the system call is paid
-       for, and what a socket's buffer takes at once. */
+    /* Bytes. A queue of this size leaves before the turn ends. A system call costs little beside so many bytes, and the
+       buffer of a socket takes them at once. */
     #define GATHER_LIMIT (64 * 1024)
-    /* Seconds of quiet after which a send leaves at once again. One tick of the coarse clock, 1 to 10 ms, is the least
-       it can tell; in a turn that lasts longer than that, waiting for its end would delay more than it saves. */
+    /* Seconds without a write after which a send leaves at once. The coarse clock cannot tell less than one of its ticks, 1
+       to 10 ms. In a turn that lasts longer than that, waiting for its end delays more than it saves. */
     #define QUIET 0.001
-    /* Bytes after which a task that sends without ever waiting lets the loop run once, so that timers, cancellations and
-       other tasks get their turn while the peer keeps up. About 1 ms of sending; the trip costs 1 % of that. */
+    /* Bytes that are accepted in one turn of the loop, at most. A peer that keeps up never makes a sender wait, so without
+       this limit timers, cancellations and other tasks would never run. It is about 1 ms of sending; a turn of the loop
+       costs 1 % of that (measured). */
     #define FAIR_SHARE (4 * 1024 * 1024)
     """
     const Py_ssize_t GATHER_LIMIT
@@ -57,7 +58,7 @@ cdef extern from *:
 
 
 cdef bytes _immutable(object data):
-    # The bytes of any bytes-like object as they are now: what the caller does to it later changes nothing.
+    # The present content of any bytes-like object. The caller may change the object later.
     if type(data) is bytes:
         return <bytes>data
     if not PyObject_CheckBuffer(data):
@@ -66,7 +67,7 @@ cdef bytes _immutable(object data):
 
 
 cdef Status _append(object waiters, Waiter waiter) except Status.ERROR:
-    # Tasks that give up again and again, on a peer that takes nothing, leave no heap of waiters behind.
+    # Drops waiters that were given up: with a peer that takes nothing there could be more and more of them.
     while waiters and (<Waiter>waiters[0]).is_done():
         waiters.popleft()
     waiters.append(waiter)
@@ -97,7 +98,7 @@ cdef class Sender:
         """Whether a send is held back, which will go on to send; or the sending side was ended."""
         cdef Waiter waiter
 
-        # Tasks go on in the order in which they are woken, so this one is the last.
+        # Tasks run in the order in which they are woken, so this one is the last.
         if self._resuming is not None and not self._resuming.left:
             return True
         for waiter in self._held_back or ():
@@ -154,15 +155,15 @@ cdef class Sender:
             self._refuse()
 
     cdef bint _start_sending(self) except -1:
-        # 1 if anything may be queued now, 0 if it has to wait.
+        # Whether something may be queued now; if not, the sender waits.
         self._endpoint.check_user()
         if self._endpoint.state != State.OPEN or self._endpoint.send_error is not None:
             self._refuse()
         if self._eof_accepted:
             raise self._endpoint.error(ClosedError, "sending side was closed by send_eof()", "send")
         if self._checked_at != context_switches():
-            # Before anything is queued. Later sends of a burst, the many, are spared it: no other loop can have come in
-            # between. (A flush that is scheduled tells nothing: the loop that it is scheduled in may have stopped.)
+            # Only the first send of a burst pays for this check: no other loop can have come since. (That a flush is
+            # scheduled does not tell the same: its loop may have stopped.)
             self._endpoint.check_loop()
             self._checked_at = context_switches()
         return not (self._above_high_water or self._share_is_used)
@@ -208,17 +209,17 @@ cdef class Sender:
         try:
             self.flush(True)
         except MemoryError:
-            # The connection has ended, which whoever uses it is told.
+            # flush() has ended the connection, and the next call raises that.
             pass
 
     cdef Status flush(self, bint wake_now) except Status.ERROR:
-        # Gets rid of all that can be got rid of now. What fails ends the connection, see `send_error`.
+        # Writes what can be written now. An error ends the connection; a MemoryError is raised as well.
         if (
             self._transport_full
             or self._writing
             or self._endpoint.state > State.CLOSING
             or self._endpoint.loss is not None
-            # A child process has a copy of the queue, and the same socket.
+            # The child of a fork has a copy of the queue, and the same socket.
             or self._endpoint.is_forked()
         ):
             return Status.OK
@@ -226,7 +227,7 @@ cdef class Sender:
             if not self._queue.length or self._write():
                 self._progressed(wake_now)
         except BaseException as error:
-            # Nobody knows what has left, or who has been told.
+            # It is not known what has left, and who has been woken.
             if self._endpoint.send_error is None:
                 self._stop(error)
             self._endpoint.break_off(error)
@@ -235,7 +236,7 @@ cdef class Sender:
         return Status.OK
 
     cdef bint _write(self) except -1:
-        # False if the transport has failed. That is told by connection_lost.
+        # False if the transport has failed; it calls connection_lost() later.
         cdef int error
 
         self._last_write = self._endpoint.last_activity = coarse_monotonic()
@@ -243,7 +244,7 @@ cdef class Sender:
             error = self._queue.send_to(self._fd)
             if error:
                 self._break_off(error)
-        # A transport's code, and a collection of garbage at any allocation, may run code that sends: it does not overtake.
+        # The transport, or a collection of garbage at any allocation, may run code that sends. Its bytes wait in the queue.
         self._writing = True
         try:
             while self._queue.length and not self._transport_full:
@@ -251,11 +252,12 @@ cdef class Sender:
                 self._handed += len(piece)
                 self._endpoint.transport.write(piece)
                 if self._endpoint.transport.is_closing():
-                    # What it was given may be gone, so it still counts.
+                    # It may have dropped the piece, so that still counts as pending.
                     return False
                 if not self._transport_full:
                     if self._fd >= 0 and self._endpoint.transport.get_write_buffer_size():
-                        # Its pause_writing() failed, which both loops only report; the next bytes would overtake these.
+                        # It holds bytes without having called pause_writing(), which has failed: both loops only report
+                        # that. The next bytes would overtake these.
                         raise MemoryError("no memory to wait for the transport")
                     self._handed = 0
         finally:
@@ -263,11 +265,11 @@ cdef class Sender:
         return True
 
     cdef Status _break_off(self, int error) except Status.ERROR:
-        # Nothing can be sent any more. The transport is not told: it would close, and what the peer sent before it
-        # went (the reason, often) could not be received any more. The loop will find the end of the stream by itself.
+        # Nothing can be sent any more. The transport is not told, because it would close, and what the peer sent before its end
+        # (often the reason) could not be received. The loop will find the end of the stream.
         self._stop(OSError(error, os.strerror(error)))
         if self._endpoint.undelivered:
-            # Not every errno means that the connection is gone, ENOBUFS for one.
+            # With some errors the connection is still there: ENOBUFS, for example.
             self._endpoint.reset_on_close()
         if self._endpoint.on_send_error is not None:
             self._endpoint.loop.call_soon(self._endpoint.on_send_error)
@@ -283,11 +285,11 @@ cdef class Sender:
         self._transport_full = True
 
     cdef Status transport_is_empty(self) except Status.ERROR:
-        # Inside resume_writing no task may run, and nothing be written or closed: when it returns, both loops look
-        # whether the transport is closing, and would report connection_lost twice (selector_events._write_ready).
+        # Inside of resume_writing() no task may run, and nothing may be written or closed. When it returns, both loops check
+        # whether the transport is closing, and would call connection_lost() twice (selector_events._write_ready).
         self._transport_full = False
         self._handed = 0
-        # Nobody comes here again where that fails, and here nothing can be closed either: so it is tried twice.
+        # Tried twice for lack of memory: nobody calls this again, and the connection cannot be closed in here.
         if not self._call_at_turn_end() and not self._call_at_turn_end():
             raise MemoryError("no memory to go on with sending")
         return Status.OK
@@ -296,12 +298,12 @@ cdef class Sender:
         self._fresh = True
 
     cdef Status _progressed(self, bint wake_now) except Status.ERROR:
-        # The queue has become shorter: tells everybody whom that concerns.
+        # Bytes have left, or sending has failed. Wakes whom that concerns.
         if self._endpoint.send_error is not None:
             self.end(wake_now)
         if self._above_high_water and self.pending() <= self._low:
             self._above_high_water = False
-        # Each task that is woken may send again, so everything is looked at anew in each round.
+        # A task that is woken may send again, so each condition is looked up anew.
         while self._flushing and (<Waiter>self._flushing[0]).target <= self.bytes_sent - self.pending():
             self._wake_first(self._flushing, None, wake_now)
         while self._held_back and not (self._above_high_water or self._share_is_used):
@@ -312,7 +314,7 @@ cdef class Sender:
         return Status.OK
 
     cdef Status _wake_first(self, object waiters, object error, bint wake_now) except Status.ERROR:
-        # Wakes the first, or fails it with `error`. If that is what fails, it stays.
+        # Wakes the first waiter, or fails it with `error`. If this raises, the waiter stays in its place.
         cdef Waiter waiter = waiters.popleft()
 
         try:
@@ -326,16 +328,16 @@ cdef class Sender:
         return Status.OK
 
     def _finish(self):
-        # All that was accepted has left: so may the end of the stream, or the connection.
+        # All that was accepted has left. Now the end of the stream may follow, or the connection may close.
         if self._endpoint.state > State.CLOSING or self.pending():
             return
         if self._endpoint.state == State.CLOSING:
-            # Once only: a second close() makes asyncio's TLS transport forget what abort() needs.
+            # Called once only: by a second close() asyncio's TLS transport loses what its abort() needs.
             if not self._endpoint.transport.is_closing():
                 self._endpoint.transport.close()
         elif not self._eof_passed_on:
             self._eof_passed_on = True
-            # On a connection that has been reset meanwhile; the receiving side will tell.
+            # The connection may have been reset. The receiving side tells of that.
             with contextlib.suppress(OSError):
                 self._endpoint.transport.write_eof()
 
@@ -380,14 +382,14 @@ cdef class Sender:
         return False
 
     cdef double expire(self, double now) except -1:
-        # Fails who is due, drops who is done, and returns the earliest deadline of the others, or 0.
+        # Fails the waits that are due, drops those that are over, and returns the earliest deadline of the others, or 0.
         cdef double earliest = 0.0
         cdef double deadline
         cdef Waiter waiter
 
         self._held_back = _without_done(self._held_back)
         self._flushing = _without_done(self._flushing)
-        # Of copies: the tasks that run now may change both.
+        # Copies, because the tasks that run now may change both.
         for waiters in (list(self._held_back or ()), list(self._flushing or ())):
             for waiter in waiters:
                 deadline = self._endpoint.expire(waiter, now)
@@ -402,14 +404,14 @@ cdef class Sender:
         return Status.OK
 
     cdef Status hold(self) except Status.ERROR:
-        # TLS begins: what is accepted from now on waits until it is there, see transport_is_empty().
+        # TLS begins. What is accepted from now on waits in the queue until transport_is_empty() is called.
         self._start_sending()
         self._fd = -1
         self._transport_full = True
         return Status.OK
 
     cdef Status peer_ended(self, object error) except Status.ERROR:
-        # The end of a TLS stream ends both directions: the transport would drop what it is given, and say nothing.
+        # The end of a TLS stream ends both directions: the transport drops what is sent after it, and does not say so.
         if self._endpoint.send_error is None:
             self._stop(error)
             if self._endpoint.undelivered:
@@ -418,14 +420,14 @@ cdef class Sender:
         return Status.OK
 
     cdef Status close_when_empty(self) except Status.ERROR:
-        # disconnect(): what was accepted leaves, then the transport closes; who is held back has sent nothing.
+        # For disconnect(): what was accepted leaves, then the transport closes. Senders that are held back raise.
         while self._held_back:
             self._wake_first(self._held_back, None, False)
         self.flush(False)
         return Status.OK
 
     cdef Status end(self, bint wake_now) except Status.ERROR:
-        # Nothing more will leave. Who is held back finds out by trying again, who flushes is told.
+        # Nothing more will leave. Flushes raise the reason. Senders that are held back try again, and raise it then.
         self._fd = -1
         if self._endpoint.send_error is None:
             self._endpoint.undelivered = max(self.pending(), self._endpoint.undelivered)

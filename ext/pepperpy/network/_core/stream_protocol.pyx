@@ -1,15 +1,15 @@
-"""asyncio's callbacks of one TCP connection. The only file that the event loop calls.
+"""asyncio's callbacks of one connection. The event loop calls no other file.
 
-    loop -> StreamProtocol -> Receiver -> ReceiveBuffer        Endpoint: state, ownership, timer; known to both sides
+    loop -> StreamProtocol -> Receiver -> ReceiveBuffer        Endpoint: state, ownership, timer; both sides use it
                            -> Sender   -> SendQueue            Waiter:   what a task awaits
 
-Two event loops with different habits call in here; the rules that both accept (each broken one crashed uvloop or
-lost bytes when measured):
+asyncio and uvloop behave differently. These rules work with both; without any of them uvloop crashed or bytes were lost
+(measured):
 
 - `get_buffer` touches no transport, runs no Python code, and returns at least one writable byte.
-- Reading is paused, and transports are closed, in `buffer_updated` or later, never before.
-- No callback lets an exception out: the connection ends with it as its cause, on uvloop too, which would forget it.
-- `asyncio.BufferedProtocol` is a real base class: stock asyncio asks `isinstance`, uvloop asks for the method.
+- Reading is paused and transports are closed in `buffer_updated` or later, never before.
+- No callback raises: the connection ends, with the exception as its cause. uvloop would drop an exception.
+- `asyncio.BufferedProtocol` is a real base class: asyncio checks `isinstance`, uvloop looks for the method.
 """
 
 cimport cython
@@ -38,7 +38,7 @@ cdef object _truncated():
 
 
 cdef class _Base:
-    """Lets a cdef class inherit a Python class without getting a `__dict__`."""
+    """The first base of a cdef class that inherits a Python class: so its objects get no `__dict__`."""
 
 
 @cython.final
@@ -47,9 +47,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         readonly Endpoint endpoint
         readonly Receiver receiver
         readonly Sender sender
-        list _closed                 # futures that wait_closed() has given, one for each who waits; None before
-        object _on_end               # callable with this protocol, told once when the connection is gone; or None
-        bint _eof_is_loss
+        list _closed                 # futures that wait_closed() has returned; or None
+        object _on_end               # callable with this protocol, called when the connection has ended, see watch(); or None
+        bint _eof_is_loss            # the peer's end of stream counts as a loss
 
     def __cinit__(self, config):
         self.endpoint = Endpoint(config)
@@ -69,7 +69,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 sock = transport.get_extra_info("socket")
                 if sock is not None:
                     fd = sock.fileno()
-            # From 0 bytes on: then pause_writing and resume_writing say whether the transport holds any at all.
+            # With 0, pause_writing() and resume_writing() tell whether the transport holds any bytes.
             transport.set_write_buffer_limits(high=0)
             self.receiver.open()
             self.sender.open(fd)
@@ -97,8 +97,8 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 self._end_of_stream_is_loss()
                 return False
             if self.endpoint.send_error is not None and not isinstance(self.endpoint.send_error, BrokenPipeError):
-                # A reset that sending was told of first reads as a clean end now. It was none. (EPIPE instead means
-                # that the peer's end of stream had come before: Linux tcp_reset().)
+                # The connection was reset, and a send met that first; then reading finds a clean end. (With EPIPE the peer had
+                # ended its stream before: Linux, tcp_reset().)
                 self.endpoint.break_off(self.endpoint.send_error)
                 return False
             self._end_of_stream()
@@ -110,10 +110,10 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
     def connection_lost(self, exc):
         endpoint = self.endpoint
         if endpoint.transport is None:
-            # start_tls() failed, and said so itself: not every loop does.
+            # After a start_tls() that failed: it has reported the end itself, because not every loop does.
             return
         if exc is None and endpoint.tls and endpoint.state == State.OPEN and not self.receiver.eof:
-            # So aiofastnet and uvloop report a stream that ends without close_notify.
+            # This is how aiofastnet and uvloop report a stream that ends without close_notify.
             if self._may_be_cut_off():
                 self._tls_ended()
             else:
@@ -124,16 +124,16 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         on_end = None
         if self.receiver.on_at_eof is None or not self.is_connected:
             on_end, self._on_end = self._on_end, None
-        # Else what came before the end of a TLS stream is still to be taken, and on_end is called then.
+        # Otherwise bytes from before the end of a TLS stream are still unread, and on_end is called when they are taken.
         try:
             if on_end is not None:
-                # Before the tasks that wait: what they call next may meet the next connection.
+                # Before the waiting tasks are woken, because their next calls may meet the next connection.
                 on_end(self)
         finally:
             try:
                 self._tell_all()
             except MemoryError:
-                # Nobody comes here again. What has been done is not done twice.
+                # Tried once more, because nobody calls this again. What is done already is not repeated.
                 self._tell_all()
 
     def _tell_all(self):
@@ -155,14 +155,14 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.sender.transport_is_empty()
 
     def _tls_ended(self):
-        # All loops close the transport now, whatever is returned, and drop what is still sent.
+        # All loops close the transport now, whatever eof_received() returns, and drop what is sent later.
         if self.endpoint.state != State.OPEN:
             return
         try:
             self.sender.peer_ended(BrokenPipeError(errno.EPIPE, "the peer has ended the TLS connection"))
-            # asyncio calls this for a close_notify and for its lack alike. And it does so with decrypted bytes on hand if
-            # the end of the TCP stream came when the last read had just filled its buffer (sslproto._do_flush).
-            # aiofastnet's, whose object cannot be read, means a close_notify by it.
+            # asyncio calls eof_received() with and without a close_notify. It also does so with decrypted bytes left, if the
+            # TCP stream ended when the last read had just filled its buffer (sslproto._do_flush). So the object is read.
+            # aiofastnet has one that cannot be read, and calls only after a close_notify.
             ssl_object = self.endpoint.transport.get_extra_info("ssl_object")
             notified = not isinstance(ssl_object, ssl.SSLObject) or self._read_rest(ssl_object)
             if not notified and not self._may_be_cut_off():
@@ -176,7 +176,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.endpoint.break_off(error)
 
     def _may_be_cut_off(self):
-        # Whether the end of the stream counts without close_notify, too. Not of a plain one whose handshake is under way.
+        # Whether an end without close_notify counts as the end of the stream. Not during the handshake of start_tls().
         context = self.endpoint.transport.get_extra_info("sslcontext")
         if context is None:
             return False
@@ -184,12 +184,12 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def _end_of_stream(self):
         self.receiver.eof = True
-        # Before the task that waits, which may ask at once.
+        # Before the waiting task is woken, because it may look at once.
         self.receiver.tell_at_eof()
         self.receiver.end(True)
 
     def _read_rest(self, ssl_object):
-        """Take what `ssl_object` still holds; whether a close_notify is the end of it."""
+        """Receive what `ssl_object` still holds. Returns whether a close_notify follows."""
         while True:
             buffer = self.receiver.next_buffer()
             try:
@@ -205,7 +205,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
     def _timer_fired(self):
         if self.endpoint.is_forked():
             return
-        # First of all, because a task that is failed below may wait again at once and needs a timer then.
+        # First, because a task that fails below may wait again at once, and then needs a timer.
         self.endpoint.timer = None
         if self.endpoint.abort_failed:
             self.connection_lost(self.endpoint.loss)
@@ -213,7 +213,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self._look_at_deadlines(monotonic(), LAST_TURNS)
 
     def _look_at_deadlines(self, double now, int turns):
-        # Fails what was due at `now`, but only after so many turns of the loop: see last_turns.py.
+        # Fails the waits that were due at `now`, but only after `turns` turns of the loop: see last_turns.py.
         cdef double deadline
 
         try:
@@ -230,19 +230,19 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     @property
     def is_open(self):
-        """Whether it can be sent on: connected, not closing, neither lost nor broken, and its loop is there."""
+        """Whether sending works: connected, not closing, not lost, no send has failed, and the loop is open."""
         return (
             self.endpoint.state == State.OPEN and self.endpoint.send_error is None and not self.endpoint.loop.is_closed()
         )
 
     @property
     def is_connected(self):
-        """Whether it is open, and the peer has not ended its stream or left bytes that are still to be taken."""
+        """Whether it is open, and the peer has not ended its stream. After such an end: whether bytes are unread."""
         return self._unread_at_the_end() > 0 if self.receiver.eof else self.is_open
 
     @property
     def at_eof(self):
-        """Whether the peer has ended its stream and all that came before is taken."""
+        """Whether the peer has ended its stream, and all that came before is taken."""
         return self.receiver.is_at_eof()
 
     @property
@@ -251,18 +251,18 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         return self.receiver.eof
 
     cdef Py_ssize_t _unread_at_the_end(self) except -1:
-        # Bytes that came before the end of the stream and are still to be taken. Over TLS the connection is lost by
-        # then, but only a send can tell; once one has, what is on hand keeps nobody from connecting again.
+        # Unread bytes from before the end of the stream. Over TLS the connection is lost by then, but only a send can raise
+        # that. Once one has, unread bytes keep nobody from connecting again.
         return 0 if self._is_settled() else self.receiver.unread()
 
     def left_at_the_end(self):
-        """Bytes that connecting again would drop although the stream ended in order: not taken, and not sent."""
+        """After an orderly end: the unread and the unsent bytes, which connecting again would drop. Else 0, 0."""
         if not self.receiver.eof or self._is_settled():
             return 0, 0
         return self.receiver.unread(), max(self.sender.pending(), self.endpoint.undelivered)
 
     cdef bint _is_settled(self) except -1:
-        # Closed by this side, or the loss has been raised, or the loop is gone.
+        # Closed by this side, or the loss has been raised, or the loop is closed.
         return (
             self.endpoint.state == State.CLOSING
             or self.endpoint.state == State.CLOSED
@@ -272,17 +272,17 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     @property
     def config(self):
-        """That of this connection: of several hosts, the one it was made to."""
+        """The config of this connection. Of several hosts it names the one that accepted."""
         return self.endpoint.config
 
     @property
     def is_tls(self):
-        """Whether TLS has begun, if only its handshake."""
+        """Whether TLS, or its handshake, has begun."""
         return self.endpoint.tls
 
     @property
     def has_transport(self):
-        """Whether there is anything left to close."""
+        """Whether there is something to close."""
         return self.endpoint.transport is not None
 
     @property
@@ -305,7 +305,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.endpoint.check_loop()
 
     def start_tls(self):
-        """The plain transport, of which TLS is to be started; what is sent from now on waits for `tls_started()`."""
+        """Prepare for TLS, and return the plain transport. What is sent from now on waits for `tls_started()`."""
         if self.receiver.eof:
             raise self.endpoint.error(ConnectionLostError, "the peer has ended its stream", "start_tls")
         self.sender.hold()
@@ -314,16 +314,17 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         return self.endpoint.transport
 
     def tls_started(self, transport):
-        """What was sent meanwhile, and all that follows, leaves through `transport`."""
+        """Go on with the TLS `transport`: what was sent meanwhile, and all that follows, leaves by it."""
         self.endpoint.transport = transport
-        # From 1 byte on, as it compares: at 0, asyncio's pauses and resumes an empty transport in turns.
+        # With 1: at 0, asyncio's TLS transport pauses and resumes again and again while it is empty.
         transport.set_write_buffer_limits(high=1)
         self.sender.transport_is_empty()
 
     def watch(self, on_end, bint eof_is_loss):
-        """Call `on_end(self)` once the connection is gone, at once if it is; the peer's end of stream may count as loss.
+        """Call `on_end(self)` when the connection has ended; at once if it has.
 
-        If it does not, `on_end` is called when what came before that end is taken, and again when the connection is gone.
+        With `eof_is_loss` the peer's end of stream ends the connection. Otherwise `on_end` is also called when that end
+        has come and all before it is taken.
         """
         if self.endpoint.transport is None:
             on_end(self)
@@ -345,22 +346,22 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self._on_end(self)
 
     def lose(self, error):
-        """Give the connection up as lost, because of `error`; what has arrived can still be taken."""
+        """End the connection as lost because of `error`. What has arrived can still be taken."""
         self.endpoint.break_off(error)
 
     def _end_of_stream_is_loss(self):
-        # on_connect may have seen it as the end; from now on a take raises.
+        # From now on a take raises. (A take of on_connect may have returned the end.)
         self.receiver.eof = False
         error = self.endpoint.send_error
         self.endpoint.break_off(EOFError("the peer ended its stream") if error is None else error)
 
     def _sending_failed(self):
-        # However full the receiving side is, the end must be found.
+        # Reading goes on however much is unread, so that the end is found.
         if self.endpoint.transport is not None:
             self.receiver.read_to_the_end()
 
     def close(self):
-        """Begin to close: accept and hand out nothing more, send what was accepted."""
+        """Begin to close: what was accepted is sent, nothing more is accepted, and unread bytes are dropped."""
         if self.endpoint.state == State.OPEN:
             self.endpoint.state = State.CLOSING
             try:
@@ -372,7 +373,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 raise
 
     def abort(self):
-        """Close at once; what was accepted and has not left is dropped, and the peer reset then. Safe in any state."""
+        """Close at once. If accepted bytes have not left, they are dropped and the connection is reset. For any state."""
         if self.endpoint.transport is None:
             return
         self.endpoint.check_user()
@@ -380,7 +381,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             return self._forget()
         was_open = self.endpoint.state == State.OPEN
         if self.endpoint.state != State.LOST:
-            # From here on nothing leaves, though the transport is there until connection_lost.
+            # From here on nothing leaves, although the transport stays until connection_lost().
             self.endpoint.state = State.CLOSED
         try:
             if was_open:
@@ -390,17 +391,17 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self.endpoint.abort_transport()
 
     def drop(self, error):
-        """Close at once, because nobody can tell any more what comes: as lost where somebody watches for that."""
+        """Close at once, because nobody knows what the next bytes belong to. As a loss if somebody watches for one."""
         if self._on_end is None:
             self.abort()
         else:
             self.receiver.discard_all()
             self.endpoint.break_off(error)
-        # Whoever drops bytes on purpose needs no error about it from `disconnect()`.
+        # They are dropped on purpose, so `disconnect()` raises no error about them.
         self.take_undelivered()
 
     def wait_closed(self):
-        """A future that is done once the transport is gone; None if there is none."""
+        """A future that is done when the transport is gone; None if it is."""
         if self.endpoint.transport is not None and self.endpoint.loop.is_closed():
             self._forget()
         if self.endpoint.transport is None:
@@ -412,26 +413,26 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         return closed
 
     def take_undelivered(self):
-        """Bytes accepted that never left, if nobody has been told yet; telling is then up to the caller."""
+        """How many accepted bytes never left; 0 if some call has raised the loss. From now on the caller reports it."""
         if self.endpoint.loss_reported:
             return 0
         self.endpoint.loss_reported = True
         return self.endpoint.undelivered
 
     def abandon(self):
-        """Close after the last user is gone; from any thread, and after the loop has been closed."""
+        """Close because the last user is gone. For any thread, also after the loop was closed."""
         loop = self.endpoint.loop
         if self.endpoint.is_forked():
-            # The socket and the loop's selector are shared with the parent, who goes on using them.
+            # The parent process goes on using the socket and the selector of the loop.
             return
         if loop.is_closed():
             self._forget()
         else:
-            # Never at once: this may run in a garbage collection inside get_buffer, where uvloop allows no closing.
+            # Not at once: this may run in a collection of garbage inside of get_buffer(), where uvloop allows no closing.
             loop.call_soon_threadsafe(self.abort)
 
     def _forget(self):
-        # The loop is closed and will call nothing; the transport closes its socket when it is collected.
+        # The loop is closed and calls nothing any more. The transport closes its socket when it is collected.
         if self.sender.pending():
             self.endpoint.reset_on_close()
         self.endpoint.timer = self.endpoint.on_timer = self.endpoint.on_send_error = self._on_end = None

@@ -5,7 +5,7 @@ cdef class Waiter:
     """What one task awaits on a connection: like a future, for one wake-up, without data."""
     cdef:
         object _loop
-        # A task adds exactly one callback, with its context. More callbacks go to a list.
+        # A task adds one callback, with its context. Further ones go to a list.
         object _callback
         object _context
         list _more_callbacks         # of (callback, context), or None
@@ -22,6 +22,7 @@ cdef class Waiter:
         long long target             # for flush(): how many bytes must have left
         object error                 # raised in the awaiting coroutine; None: it returns
 
+    # `wake_now`: the task runs inside of this call where that is possible. Otherwise the loop runs it in its next turn.
     cdef Status wake(self, bint wake_now) except Status.ERROR
     cdef Status fail(self, object error, bint wake_now) except Status.ERROR
 
