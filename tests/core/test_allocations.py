@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,15 @@ import pytest
 from support.allocations import IMPOSSIBLE, Starved, Wire
 from support.tiers import by_tier
 
-from pepperpy.network import BufferLimits, Delimited, IncompleteReadError, LengthPrefixed, NetworkConfig, NetworkError
+from pepperpy.network import (
+    BufferLimits,
+    DecodeError,
+    Delimited,
+    IncompleteReadError,
+    LengthPrefixed,
+    NetworkConfig,
+    NetworkError,
+)
 from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.messages.codecs import framer_of
@@ -209,6 +218,50 @@ async def test_received_bytes_are_neither_lost_nor_moved_and_no_reader_waits_for
         for number in range(first, MOST, STEP):
             await receive_starved(READINGS[name](), Starved(call, number), Starved(-1, 0))
             await receive_starved(READINGS[name](), Starved(-1, 0), Starved(call, number))
+
+
+async def stopped_while_loading(starved: Starved) -> None:
+    """A take of a large message ends with SystemExit when it loads it: the message is put back, or cannot be."""
+    protocol = StreamProtocol(NetworkConfig("127.0.0.1", 1, timeout=None))
+    Wire().connect(protocol)
+    reader = FrameReader(framer_of(PREFIXED, EVER), sys.exit)
+    stream = encoded(PREFIXED, LARGE_FRAMES[:1]) + b"next"
+
+    async def read() -> bytes:
+        first = b""
+        try:
+            while starved(reader.take, protocol.receiver) is WAIT:
+                await reader.wait(protocol.receiver, None, None)
+        except DecodeError as error:
+            # There was no memory to call sys.exit().
+            first = encoded(PREFIXED, [error.content])
+        except (SystemExit, MemoryError):
+            pass
+        return first + b"".join(iter(lambda: protocol.receiver.take(1 << 20), None))
+
+    task = asyncio.create_task(read())
+    await turns(1)
+    at = 0
+    while at < len(stream):
+        buffer = memoryview(protocol.get_buffer(-1))
+        n = min(len(buffer), len(stream) - at, 40_000)
+        buffer[:n] = stream[at : at + n]
+        buffer.release()
+        at += n
+        protocol.buffer_updated(n)
+        await turns(1)
+    received = await task
+    assert received == stream[: len(received)]
+    assert len(received) >= len(stream) - len(b"next")
+    protocol.abort()
+    await turns(2)
+
+
+async def test_a_message_that_cannot_be_put_back_for_lack_of_memory_still_comes_first() -> None:
+    whole = Starved(-1, 0)
+    await stopped_while_loading(whole)
+    for number in range(MOST):
+        await stopped_while_loading(Starved(whole.calls - 1, number))
 
 
 # ---- Sending ----

@@ -85,7 +85,7 @@ cdef class LengthFramer(Framer):
             return Look.MORE
         return Look.FOUND
 
-    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+    cdef Look discard_message(self, const char* data, Py_ssize_t n) except Look.ERROR:
         return self.skip(self.declared - self._offset + self._rest, n)
 
     cdef object message(self, const char* data):
@@ -171,13 +171,13 @@ cdef class SeparatorFramer(Framer):
             return PyBytes_FromStringAndSize(data, self._size + 1 if self._any_newline else self.end)
         return PyBytes_FromStringAndSize(data, self._size)
 
-    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+    cdef Look discard_message(self, const char* data, Py_ssize_t n) except Look.ERROR:
         self.unfinished = False
         if not self._find(data, n):
             self._discard_all(n)
         return Look.SKIP
 
-    cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept:
+    cdef Look skip_rest(self, const char* data, Py_ssize_t n) noexcept:
         if not self._discarding:
             self.end = n and data[0] == c"\n"
             return Look.SKIP if n else Look.MORE
@@ -286,7 +286,7 @@ cdef class NetstringFramer(Framer):
             return Look.MALFORMED
         return Look.FOUND
 
-    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+    cdef Look discard_message(self, const char* data, Py_ssize_t n) except Look.ERROR:
         cdef Py_ssize_t i = 0
 
         while i < n and c"0" <= data[i] <= c"9":

@@ -84,7 +84,7 @@ cdef class FrameReader:
                     self._begin_unfinished(receiver)
                 return receiver.end_take(message)
             if found == Look.TOO_LARGE and self._discards:
-                found = self._give_up(buffer, 0)
+                found = self._discard_message(buffer, 0)
             if found != Look.SKIP:
                 return self._none_found(receiver, found)
             buffer.discard(framer.end)
@@ -127,7 +127,7 @@ cdef class FrameReader:
                 if found == Look.FOUND:
                     messages.append(framer.message(head + at))
                 elif found == Look.TOO_LARGE and self._discards:
-                    found = self._give_up(buffer, at)
+                    found = self._discard_message(buffer, at)
                 if found != Look.FOUND and found != Look.SKIP:
                     break
                 at += framer.end
@@ -150,9 +150,9 @@ cdef class FrameReader:
             return receiver.end_take(messages)
         return self._none_found(receiver, found)
 
-    cdef Look _give_up(self, ReceiveBuffer buffer, Py_ssize_t at) except Look.ERROR:
+    cdef Look _discard_message(self, ReceiveBuffer buffer, Py_ssize_t at) except Look.ERROR:
         # Discards the message at `at`, which is too large.
-        cdef Look found = self._framer.give_up(buffer.head + at, buffer.length - at)
+        cdef Look found = self._framer.discard_message(buffer.head + at, buffer.length - at)
 
         if found == Look.SKIP:
             self.discarded += 1
@@ -171,7 +171,7 @@ cdef class FrameReader:
 
         # Only if no other reader has taken a part of it, and this is the same connection.
         if self._unfinished is buffer and self._place == receiver.position():
-            found = framer.pass_over(buffer.head, buffer.length)
+            found = framer.skip_rest(buffer.head, buffer.length)
             buffer.discard(framer.end)
             self._place += framer.end
         if found == Look.SKIP:
@@ -215,7 +215,7 @@ cdef class FrameReader:
                 scanned = framer.scanned
                 self._check(receiver, position)
                 if found == Look.TOO_LARGE and self._discards:
-                    found = self._give_up(buffer, at)
+                    found = self._discard_message(buffer, at)
                 if found != Look.FOUND and found != Look.SKIP:
                     break
                 end = framer.end
@@ -277,7 +277,7 @@ cdef class FrameReader:
         if found == Look.MORE:
             if not receiver.check_end():
                 return _WAIT
-            if self._unfinished is receiver.buffer or framer.is_nothing(receiver.buffer.head, receiver.buffer.length):
+            if self._unfinished is receiver.buffer or framer.may_be_left_over(receiver.buffer.head, receiver.buffer.length):
                 # The end of the stream ends it, too.
                 receiver.buffer.discard(receiver.buffer.length)
                 self._unfinished = None

@@ -23,7 +23,7 @@ cdef class Framer(Searcher):
         # bytes and everything behind its first `lead` bytes.
         Py_ssize_t lead
         Py_ssize_t copied
-        # With FOUND and SKIP: whether bytes that are still to come belong to it too. Then ask pass_over() first.
+        # With FOUND and SKIP: whether bytes that are still to come belong to it too. Then ask skip_rest() first.
         bint unfinished
         Py_ssize_t left              # how many such bytes, in the framers that know
         double pause                 # with MORE: seconds after which to look again, whatever has come; 0: do not
@@ -35,10 +35,10 @@ cdef class Framer(Searcher):
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR
     cdef object message(self, const char* data)
-    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR
-    cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept
+    cdef Look discard_message(self, const char* data, Py_ssize_t n) except Look.ERROR
+    cdef Look skip_rest(self, const char* data, Py_ssize_t n) noexcept
     cdef Look skip(self, object size, Py_ssize_t n) except Look.ERROR
-    cdef bint is_nothing(self, const char* data, Py_ssize_t n) noexcept
+    cdef bint may_be_left_over(self, const char* data, Py_ssize_t n) noexcept
 
     cdef Look look(self, ReceiveBuffer buffer) except Look.ERROR
     cdef Py_ssize_t wake_at(self, Py_ssize_t n) noexcept

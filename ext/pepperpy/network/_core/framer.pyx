@@ -3,7 +3,7 @@
 `locate()` looks at bytes that somebody else owns, and says where the first message in them ends. `message()`, called
 right after it, makes that message from the same bytes. Neither consumes anything, so the same question gets the same
 answer until somebody consumes bytes. What was consumed may be `unfinished`: the rest of a message that is discarded, or
-the newline behind a carriage return, is still to come. Then `pass_over()` is asked first, each time with what has come.
+the newline behind a carriage return, is still to come. Then `skip_rest()` is asked first, each time with what has come.
 The buffer remembers which bytes need no second look, next to the position of its searches for a separator. So that
 stays true, whatever other receives take from the buffer in between.
 
@@ -33,12 +33,12 @@ cdef class Framer(Searcher):
     cdef object message(self, const char* data):
         raise NotImplementedError
 
-    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
+    cdef Look discard_message(self, const char* data, Py_ssize_t n) except Look.ERROR:
         # Called right after TOO_LARGE, to discard the message. SKIP: the first `end` bytes belong to it. MORE and MALFORMED:
         # as from locate().
         raise NotImplementedError
 
-    cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept:
+    cdef Look skip_rest(self, const char* data, Py_ssize_t n) noexcept:
         # The first `end` bytes (maybe none) belong to what is unfinished, and the caller consumes them. SKIP: it is finished
         # with them. MORE: it is still unfinished.
         self.end = min(self.left, n)
@@ -52,7 +52,7 @@ cdef class Framer(Searcher):
         self.unfinished = self.left > 0
         return Look.SKIP
 
-    cdef bint is_nothing(self, const char* data, Py_ssize_t n) noexcept:
+    cdef bint may_be_left_over(self, const char* data, Py_ssize_t n) noexcept:
         # Whether the stream may end with these bytes, which are no whole message.
         return False
 

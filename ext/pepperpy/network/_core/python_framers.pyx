@@ -33,7 +33,7 @@ cdef class OwnFramer(Framer):
         message, self._message = self._message, None
         return message
 
-    cdef bint is_nothing(self, const char* data, Py_ssize_t n) noexcept:
+    cdef bint may_be_left_over(self, const char* data, Py_ssize_t n) noexcept:
         # A text protocol may end with line ends: they are no message that was cut off. A codec that answered with a number
         # counts bytes, and expects more.
         cdef Py_ssize_t i

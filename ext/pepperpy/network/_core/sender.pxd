@@ -36,7 +36,7 @@ cdef class Sender:
     # ---- For the protocol ----
 
     cdef Status open(self, int fd) except Status.ERROR
-    cdef Status hold(self) except Status.ERROR
+    cdef Status hold_for_tls(self) except Status.ERROR
     cdef Status peer_ended(self, object error) except Status.ERROR
     cdef void data_arrived(self) noexcept
     cdef Status flush(self, bint wake_now) except Status.ERROR
@@ -51,7 +51,7 @@ cdef class Sender:
         # Bytes that were accepted and are not with the kernel.
         return self._queue.length + self._handed
 
-    cdef bint _start_sending(self) except -1
+    cdef bint _check_sending(self) except -1
     cdef Status _refuse(self) except Status.ERROR
     cdef Status _break_off(self, int error) except Status.ERROR
     cdef Status _stop(self, object error) except Status.ERROR
@@ -59,4 +59,4 @@ cdef class Sender:
     cdef bint _call_at_turn_end(self) except -1
     cdef Status _wake_first(self, object waiters, object error, bint wake_now) except Status.ERROR
     cdef Status _push(self) except Status.ERROR
-    cdef Status _progressed(self, bint wake_now) except Status.ERROR
+    cdef Status _wake_waiters(self, bint wake_now) except Status.ERROR

@@ -112,7 +112,7 @@ cdef class Sender:
         """Accept `data` whole, or return False while the queue is above its high-water mark."""
         cdef bytes unchanging = _immutable(data)
 
-        if not self._start_sending():
+        if not self._check_sending():
             return False
         self._queue.append(unchanging)
         self.bytes_sent += PyBytes_GET_SIZE(unchanging)
@@ -130,7 +130,7 @@ cdef class Sender:
         """Accept all of the `bytes` in `messages`, or none; see `send`."""
         cdef Py_ssize_t before
 
-        if not self._start_sending():
+        if not self._check_sending():
             return False
         before = self._queue.length
         self._queue.append_all(messages)
@@ -148,13 +148,13 @@ cdef class Sender:
             )
         if self._eof_accepted and self._endpoint.state == State.OPEN:
             return
-        self._start_sending()
+        self._check_sending()
         self._eof_accepted = True
         self.flush(False)
         if self._endpoint.send_error is not None:
             self._refuse()
 
-    cdef bint _start_sending(self) except -1:
+    cdef bint _check_sending(self) except -1:
         # Whether something may be queued now; if not, the sender waits.
         self._endpoint.check_user()
         if self._endpoint.state != State.OPEN or self._endpoint.send_error is not None:
@@ -188,7 +188,7 @@ cdef class Sender:
             if self._call_at_turn_end():
                 self._share_is_used = True
         if self._endpoint.send_error is not None:
-            self._start_sending()
+            self._check_sending()
         return Status.OK
 
     cdef bint _call_at_turn_end(self) except -1:
@@ -225,7 +225,7 @@ cdef class Sender:
             return Status.OK
         try:
             if not self._queue.length or self._write():
-                self._progressed(wake_now)
+                self._wake_waiters(wake_now)
         except BaseException as error:
             # It is not known what has left, and who has been woken.
             if self._endpoint.send_error is None:
@@ -297,7 +297,7 @@ cdef class Sender:
     cdef void data_arrived(self) noexcept:
         self._fresh = True
 
-    cdef Status _progressed(self, bint wake_now) except Status.ERROR:
+    cdef Status _wake_waiters(self, bint wake_now) except Status.ERROR:
         # Bytes have left, or sending has failed. Wakes whom that concerns.
         if self._endpoint.send_error is not None:
             self.end(wake_now)
@@ -403,9 +403,9 @@ cdef class Sender:
         self._fd = fd
         return Status.OK
 
-    cdef Status hold(self) except Status.ERROR:
+    cdef Status hold_for_tls(self) except Status.ERROR:
         # TLS begins. What is accepted from now on waits in the queue until transport_is_empty() is called.
-        self._start_sending()
+        self._check_sending()
         self._fd = -1
         self._transport_full = True
         return Status.OK

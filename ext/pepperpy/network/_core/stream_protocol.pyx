@@ -308,7 +308,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         """Prepare for TLS, and return the plain transport. What is sent from now on waits for `tls_started()`."""
         if self.receiver.eof:
             raise self.endpoint.error(ConnectionLostError, "the peer has ended its stream", "start_tls")
-        self.sender.hold()
+        self.sender.hold_for_tls()
         self.receiver.start_tls()
         self.endpoint.tls = True
         return self.endpoint.transport

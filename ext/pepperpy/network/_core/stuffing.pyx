@@ -48,12 +48,12 @@ cdef class StuffingFramer(Framer):
             return Look.TOO_LARGE
         return Look.FOUND
 
-    cdef Look give_up(self, const char* data, Py_ssize_t n) except Look.ERROR:
-        if self.pass_over(data, n) == Look.MORE:
+    cdef Look discard_message(self, const char* data, Py_ssize_t n) except Look.ERROR:
+        if self.skip_rest(data, n) == Look.MORE:
             self.unfinished = True
         return Look.SKIP
 
-    cdef Look pass_over(self, const char* data, Py_ssize_t n) noexcept:
+    cdef Look skip_rest(self, const char* data, Py_ssize_t n) noexcept:
         cdef const char* at = <const char*>memchr(data, self._delimiter, n) if n else NULL
 
         self.end = n if at is NULL else at - data + 1
