@@ -79,7 +79,7 @@ async def test_a_waiting_call_that_is_cancelled_disturbs_nobody() -> None:
             staying = asyncio.create_task(client.send(b"the one\n"))
             await asyncio.sleep(0)
             # In the tick of the connection, before the task has run.
-            client._link.supervisor._changed.add_done_callback(lambda _, task=cancelled: task.cancel())  # type: ignore
+            client._link.supervisor.state._changed.add_done_callback(lambda _, task=cancelled: task.cancel())  # type: ignore
             await server.start()
             await staying
             await asyncio.wait([cancelled])

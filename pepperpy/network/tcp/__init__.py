@@ -12,5 +12,6 @@ client_link.py      what connect(), disconnect() and abort() do
         steady_loop.py    uvloop as aiofastnet needs it: a reader stays registered after an error
 reconnect.py        only with `reconnect`: the task that connects again, the events of the state
   pending.py        what answers in both directions between two connections
+  state.py          the client's state, the tasks that wait for its change, on_state
   heartbeat.py      asks a silent peer
 """

@@ -54,7 +54,7 @@ class Pending(Generic[D]):
         """The direction that answers now; None where the call has to wait."""
         supervisor = self._supervisor
         supervisor.check_user()
-        if self.lost is not None and not supervisor.is_closed:
+        if self.lost is not None and not supervisor.state.is_closed:
             if not self.is_told:
                 return self._direction(self.lost)
             self.lost = None
@@ -91,7 +91,7 @@ class PendingReceiver(Pending[Receiver]):
     async def catch_up(self, timeout: Timeout, phase: str) -> float | None:
         deadline = deadline_of(timeout, self._supervisor.config)
         while (receiver := self._current()) is None:
-            await self._supervisor.wait(deadline, phase)
+            await self._supervisor.state.wait(deadline, phase)
         while not self.is_told:
             receiver.take(65536)
         return remaining(deadline)
@@ -151,13 +151,13 @@ class PendingReceiver(Pending[Receiver]):
         receiver = self._current()
         if self._waiting:
             what = "another task is already receiving; only one at a time can"
-            raise self._supervisor.error(BusyError, what, "receive")
+            raise self._supervisor.state.error(BusyError, what, "receive")
         if self._deadline is None:
             self._deadline = deadline_of(timeout, self._supervisor.config)
         self._waiting = True
         try:
             if receiver is None:
-                await self._supervisor.wait(self._deadline, "receive")
+                await self._supervisor.state.wait(self._deadline, "receive")
             else:
                 await wait(receiver, remaining(self._deadline))
         except BaseException:
@@ -175,7 +175,7 @@ class WaitToSend:
         self.deadline = deadline
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._supervisor.wait(self.deadline, "send").__await__()
+        return self._supervisor.state.wait(self.deadline, "send").__await__()
 
 
 class PendingSender(Pending[Sender]):
@@ -210,7 +210,7 @@ class PendingSender(Pending[Sender]):
         sender = self._current()
         if sender is None:
             what = "not connected now, so there is nothing to end"
-            raise self._supervisor.error(ConnectionLostError, what, "send")
+            raise self._supervisor.state.error(ConnectionLostError, what, "send")
         sender.send_eof()
 
     def wait(self, timeout: Timeout, previous: WaitToSend | Waiter | None) -> WaitToSend | Waiter:
@@ -229,7 +229,7 @@ class PendingSender(Pending[Sender]):
 
     async def _flush_later(self, deadline: float) -> None:
         while (sender := self._current()) is None:
-            await self._supervisor.wait(deadline, "flush")
+            await self._supervisor.state.wait(deadline, "flush")
         waiter = sender.start_flush(remaining(deadline))
         if waiter is not None:
             await waiter

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import copy
 import logging
 import os
 import threading
@@ -30,21 +28,20 @@ from typing import TYPE_CHECKING
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.backoff import Backoff, Outages
 from pepperpy.network.checks import Timeout
-from pepperpy.network.config import NetworkConfig, State
-from pepperpy.network.detached import detached, detached_task
+from pepperpy.network.config import NetworkConfig
+from pepperpy.network.detached import detached_task
 from pepperpy.network.errors import (
     ClosedError,
     ConnectError,
-    ConnectionLostError,
     NetworkError,
-    NetworkTimeoutError,
     NotConnectedError,
     UsageError,
 )
-from pepperpy.network.link import E, Link, connection_error, deadline_of, remaining
+from pepperpy.network.link import Link, deadline_of
 from pepperpy.network.lookup import forget
 from pepperpy.network.tcp.heartbeat import Heartbeats
 from pepperpy.network.tcp.pending import PendingReceiver, PendingSender
+from pepperpy.network.tcp.state import ClientState
 from pepperpy.network.tcp_settings import reconnect_of
 
 if TYPE_CHECKING:
@@ -62,12 +59,11 @@ class Supervisor:
 
     def __init__(self, client: NetworkClient, link: Link, lend: Lend) -> None:
         # Weak: if nobody uses the client any more, this ends. The link lives as long as the client.
-        self._client = weakref.ref(client)
         self._link = weakref.ref(link)
         self._lend = lend
-        self._state: State = "closed"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner = (threading.get_ident(), os.getpid())
+        self.state = ClientState(client, link.config.bare)
         self._configure(link.config)
         self.last: StreamProtocol = link.protocol
         self._connected_at = 0.0  # seconds of time.monotonic()
@@ -75,14 +71,12 @@ class Supervisor:
         self._tried: Tried = {}  # addresses used in these attempts
         self._task: asyncio.Task[None] | None = None
         self._heartbeats: Heartbeats | None = None
-        self._changed: asyncio.Future[None] | None = None  # done at the next change of state; None if nobody waits
-        self._end: NetworkError | None = None  # why there will be no connection any more
         self._receiving = PendingReceiver(self)
         self._sending = PendingSender(self)
 
     def _configure(self, config: NetworkConfig) -> None:
         self._configured = weakref.ref(config)  # weak, because its callables keep alive what they belong to
-        self.config: NetworkConfig = config.bare
+        self.config = self.state.config = config.bare
         self._policy = reconnect_of(config.reconnect)  # None: a lost connection stays lost
 
     @property
@@ -99,16 +93,15 @@ class Supervisor:
             self._configure(link.config)
         self._loop = asyncio.get_running_loop()
         self._owner = (threading.get_ident(), os.getpid())
-        self._end = None
         self._retry = 0
         self._receiving.lost = self._sending.lost = None
-        self._become("connecting")
+        self.state.begin(self._loop)
 
     def connect_failed(self, error: BaseException) -> None:
         """`connect()` ended without a connection."""
         if not isinstance(error, NetworkError):
-            error = self.error(NotConnectedError, f"connect() was ended by {type(error).__name__}", "connect")
-        self._finish(error)
+            error = self.state.error(NotConnectedError, f"connect() was ended by {type(error).__name__}", "connect")
+        self.state.finish(error)
 
     def connected(self, protocol: StreamProtocol) -> None:
         """The client has a new connection, and uses it already."""
@@ -122,20 +115,20 @@ class Supervisor:
         self._stop_heartbeats()
         if link.config.heartbeat is not None:
             self._heartbeats = Heartbeats(link, protocol, self._lend)
-        self._become("connected")
+        self.state.become("connected")
         protocol.watch(self._ended, self._policy is not None)
 
     def stop(self) -> asyncio.Task[None] | None:
         """`disconnect()` or `abort()`: no further connection. Cancels the task that reconnects, if there is one."""
-        if self._state == "closed":
+        if self.state.now == "closed":
             return None
         if self._owner != (threading.get_ident(), os.getpid()):
-            raise self.error(UsageError, "connection belongs to another thread or process", "use")
+            raise self.state.error(UsageError, "connection belongs to another thread or process", "use")
         self._stop_heartbeats()
         task, self._task = self._task, None
         if task is not None and not task.get_loop().is_closed():
             task.cancel()
-        self._finish(self.error(ClosedError, "connection was closed by this side", "use"))
+        self.state.finish(self.state.error(ClosedError, "connection was closed by this side", "use"))
         return task
 
     async def disconnect(self) -> None:
@@ -168,34 +161,18 @@ class Supervisor:
         while not link.protocol.is_connected:
             # Sending may have failed on a connection whose end has not come yet.
             going_on = (
-                self._state == "connecting"
+                self.state.now == "connecting"
                 or self._task is not None
-                or (self._policy is not None and self._state == "connected")
+                or (self._policy is not None and self.state.now == "connected")
             )
             if not going_on:
-                raise self._why_not(link.protocol)
+                raise self.state.why_unconnected(link.protocol)
             if self._task is not None:
                 self.check_user()
-            await self.wait(deadline, "wait_connected")
+            await self.state.wait(deadline, "wait_connected")
         link.protocol.check_user()
 
-    def _why_not(self, protocol: StreamProtocol) -> NetworkError:
-        if self._end is not None:
-            return copy.copy(self._end)
-        if protocol.state == "unconnected":
-            return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
-        if protocol.state in ("closing", "closed"):
-            return self.error(ClosedError, "connection was closed by this side", "use")
-        what = "the peer has ended its stream" if protocol.at_eof else "connection lost"
-        if protocol.loss is not None:
-            what += f": {self.config.explained(protocol.loss)}"
-        return self.error(ConnectionLostError, what, "use", protocol.loss)
-
     # ---- What the pending directions call ----
-
-    @property
-    def is_closed(self) -> bool:
-        return isinstance(self._end, ClosedError)
 
     def check_user(self) -> None:
         self.last.check_user()
@@ -203,54 +180,12 @@ class Supervisor:
     def connected_link(self) -> Link | None:
         """The client's link if it has a connection, None if it has none yet. Raises why there will be none."""
         link = self._link()
-        if self._state == "connected" and link is not None:
+        if self.state.now == "connected" and link is not None:
             return link
-        if self._end is not None:
-            raise copy.copy(self._end)
+        self.state.raise_end()
         return None
 
-    async def wait(self, deadline: float, phase: str) -> None:
-        """Wait until the state changes. Raises NetworkTimeoutError. A cancellation disturbs no other task."""
-        started = time.monotonic()
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        changed = self._changed
-        while True:
-            # Unlike `await`, this leaves the future alone when the task is cancelled.
-            await detached(asyncio.wait([changed], timeout=remaining(deadline)))
-            if changed.done():
-                return
-            # uvloop's timers may come a millisecond early.
-            if (now := time.monotonic()) >= deadline:
-                elapsed = round(now - started, 3)
-                what = f"{phase} timed out after {elapsed} s without a connection"
-                raise self.error(NetworkTimeoutError, what, phase, elapsed=elapsed)
-
-    def error(
-        self, kind: type[E], what: str, phase: str, cause: BaseException | None = None, /, **details: object
-    ) -> E:
-        """An error about this client, see `Link.error()`."""
-        return connection_error(self.config, kind, what, phase, cause, **details)
-
-    # ---- Changes of state ----
-
-    def _become(self, state: State) -> None:
-        if state == self._state:
-            return
-        self._state = state
-        changed, self._changed = self._changed, None
-        if self._loop is None or self._loop.is_closed():
-            return
-        if changed is not None and not changed.done():
-            changed.set_result(None)
-        client = self._client()
-        if client is not None and client.config.on_state is not None:
-            # Not directly: on_state may call anything, and this may run inside of a transport's callback.
-            self._loop.call_soon(_tell, self._client, state, context=contextvars.Context())
-
-    def _finish(self, error: NetworkError) -> None:
-        self._end = error
-        self._become("closed")
+    # ---- The end of a connection ----
 
     def _stop_heartbeats(self) -> None:
         if self._heartbeats is not None:
@@ -263,12 +198,12 @@ class Supervisor:
             return
         self._stop_heartbeats()
         link = self._link()
-        if link is None or self._state != "connected":
+        if link is None or self.state.now != "connected":
             # The client was closed. Or only sending had met the end, and connect() was called, which does the rest.
             return
         if protocol.state == "closed":
             # The heartbeat, which was lent the connection, has closed it.
-            self._finish(self.error(ClosedError, "connection was closed by this side", "use"))
+            self.state.finish(self.state.error(ClosedError, "connection was closed by this side", "use"))
             return
         if self._policy is not None:
             for pending in (self._receiving, self._sending):
@@ -281,7 +216,7 @@ class Supervisor:
             assert self._loop is not None
             self._task = detached_task(self._loop, self._reconnect())
             self._task.add_done_callback(self._reconnect_ended)
-        self._become("lost")
+        self.state.become("lost")
 
     # ---- Reconnecting ----
 
@@ -302,7 +237,7 @@ class Supervisor:
                     return
         except Exception as error:
             if self._task is asyncio.current_task():
-                self._give_up(self.error(ConnectError, f"reconnecting failed: {error!r}", "connect", error))
+                self._give_up(self.state.error(ConnectError, f"reconnecting failed: {error!r}", "connect", error))
         finally:
             _outages.leave(host)
 
@@ -310,13 +245,13 @@ class Supervisor:
         if task is self._task and task.cancelled():
             # Not stop() has cancelled it: somebody ends all tasks of the loop, maybe before this one began; or
             # on_connect raised CancelledError.
-            self._give_up(self.error(ClosedError, "reconnecting was cancelled", "connect"))
+            self._give_up(self.state.error(ClosedError, "reconnecting was cancelled", "connect"))
 
     async def _pause(self, host: str) -> bool:
         limit = self._attempts
         if limit is not None and self._retry >= limit:
             what = f"gave up: the connection was lost again at once, after {limit} attempts"
-            self._give_up(self.error(ConnectError, what, "connect", self.last.loss))
+            self._give_up(self.state.error(ConnectError, what, "connect", self.last.loss))
             return False
         self._retry += 1
         backoff = self._backoff
@@ -363,10 +298,4 @@ class Supervisor:
     def _give_up(self, error: NetworkError) -> None:
         logger.warning("%s", error)
         self._task = None
-        self._finish(error)
-
-
-def _tell(reference: weakref.ref[NetworkClient], state: State) -> None:
-    client = reference()
-    if client is not None and client.config.on_state is not None:
-        client.config.on_state(client, state)
+        self.state.finish(error)

@@ -1,0 +1,127 @@
+"""`ClientState`: whether a supervised client is connecting, connected, lost or closed, and who waits for a change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from pepperpy.network.config import NetworkConfig, State
+from pepperpy.network.detached import detached
+from pepperpy.network.errors import (
+    ClosedError,
+    ConnectionLostError,
+    NetworkError,
+    NetworkTimeoutError,
+    NotConnectedError,
+)
+from pepperpy.network.link import E, connection_error, remaining
+
+if TYPE_CHECKING:
+    from pepperpy.network._core.stream_protocol import StreamProtocol
+    from pepperpy.network.tcp.client import NetworkClient
+
+
+class ClientState:
+    """The state of one client. Belongs to the loop in which the client connects.
+
+    Attributes:
+        now: The state. It begins as "closed".
+        end: Why there will be no connection any more; None while there is or may be one.
+        config: The client's configuration, without its callables.
+    """
+
+    def __init__(self, client: NetworkClient, config: NetworkConfig) -> None:
+        self._client = weakref.ref(client)
+        self.config = config
+        self.now: State = "closed"
+        self.end: NetworkError | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed: asyncio.Future[None] | None = None  # done at the next change; None if nobody waits
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether this side has closed the client."""
+        return isinstance(self.end, ClosedError)
+
+    # ---- Changes ----
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """`connect()` begins."""
+        self._loop = loop
+        self.end = None
+        self.become("connecting")
+
+    def finish(self, error: NetworkError) -> None:
+        """There will be no connection any more; each call raises a copy of `error`."""
+        self.end = error
+        self.become("closed")
+
+    def become(self, state: State) -> None:
+        """Change the state; wakes the tasks in `wait()`, and has the loop call `on_state`."""
+        if state == self.now:
+            return
+        self.now = state
+        changed, self._changed = self._changed, None
+        if self._loop is None or self._loop.is_closed():
+            return
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+        client = self._client()
+        if client is not None and client.config.on_state is not None:
+            # Not directly: on_state may call anything, and this may run inside of a transport's callback.
+            self._loop.call_soon(_call_on_state, self._client, state, context=contextvars.Context())
+
+    # ---- Waiting ----
+
+    async def wait(self, deadline: float, phase: str) -> None:
+        """Wait until the state changes. Raises NetworkTimeoutError. A cancellation disturbs no other task."""
+        started = time.monotonic()
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        changed = self._changed
+        while True:
+            # Unlike `await`, this leaves the future alone when the task is cancelled.
+            await detached(asyncio.wait([changed], timeout=remaining(deadline)))
+            if changed.done():
+                return
+            # uvloop's timers may come a millisecond early.
+            if (now := time.monotonic()) >= deadline:
+                elapsed = round(now - started, 3)
+                what = f"{phase} timed out after {elapsed} s without a connection"
+                raise self.error(NetworkTimeoutError, what, phase, elapsed=elapsed)
+
+    # ---- Errors ----
+
+    def raise_end(self) -> None:
+        """Raise why there will be no connection any more, if that is so."""
+        if self.end is not None:
+            raise copy.copy(self.end)
+
+    def why_unconnected(self, protocol: StreamProtocol) -> NetworkError:
+        """Why there is no connection, and none under way; `protocol` is the last one."""
+        if self.end is not None:
+            return copy.copy(self.end)
+        if protocol.state == "unconnected":
+            return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
+        if protocol.state in ("closing", "closed"):
+            return self.error(ClosedError, "connection was closed by this side", "use")
+        what = "the peer has ended its stream" if protocol.at_eof else "connection lost"
+        if protocol.loss is not None:
+            what += f": {self.config.explained(protocol.loss)}"
+        return self.error(ConnectionLostError, what, "use", protocol.loss)
+
+    def error(
+        self, kind: type[E], what: str, phase: str, cause: BaseException | None = None, /, **details: object
+    ) -> E:
+        """An error about this client, see `Link.error()`."""
+        return connection_error(self.config, kind, what, phase, cause, **details)
+
+
+def _call_on_state(reference: weakref.ref[NetworkClient], state: State) -> None:
+    client = reference()
+    if client is not None and client.config.on_state is not None:
+        client.config.on_state(client, state)
