@@ -1,4 +1,4 @@
-"""README.md and docs/: every Python snippet runs as shown, and the pictures of the files name each of them once."""
+"""README.md, docs/ and the map of the tests: snippets run as shown, pictures name each file, test files stay short."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support import tests_map
 from support.cancelling import until
 from support.redis import command
 
@@ -19,6 +20,7 @@ from pepperpy.network import LengthPrefixed, NetworkClient, NetworkConfig, testi
 from pepperpy.network.testing import MockHTTP, Peer, scripted_peer
 
 ROOT = Path(__file__).parents[2]
+MOST_LINES = 420
 DOCUMENTS = (
     *(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"),
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.parent.name != "benchmarks"),
@@ -215,3 +217,40 @@ def test_every_name_in_the_pages_about_the_code_is_in_the_code(page: Path) -> No
     text = re.sub(r"^    .*$", "", page.read_text(), flags=re.MULTILINE)
     quoted = re.findall(r"`([^`\n]+)`", text)
     assert {word for words in quoted for word in re.findall(r"[A-Za-z_]\w+", words)} - known <= {"md", "tests"}
+
+
+# ---- The map of the tests ----
+
+
+def test_every_file_is_in_the_map_with_what_it_holds() -> None:
+    assert tests_map.shown() == tests_map.table(), "`make map` writes the map in tests/README.md anew"
+
+
+def test_every_folder_is_in_the_map() -> None:
+    assert {name.partition("/")[0] for name in tests_map.lines() if "/" in name} == set(tests_map.FOLDERS) - {"."}
+
+
+def test_no_file_is_too_long_to_be_read_in_a_sitting() -> None:
+    lengths = {
+        str(path.relative_to(tests_map.TESTS)): path.read_text().count("\n") for path in tests_map.TESTS.rglob("*.py")
+    }
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}, "split by subject"
+
+
+def test_what_is_to_be_run_after_a_change_exists() -> None:
+    named = re.findall(r"\btests/[\w/*.]*\w", (ROOT / "CONTRIBUTING.md").read_text())
+    sanitized = re.search(r"^SANITIZED := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert named and sanitized is not None
+    named += [f"tests/{name}" for name in sanitized[1].split()]
+    assert [name for name in named if not any(ROOT.glob(name))] == []
+
+
+def test_a_fixed_time_that_is_slept_has_its_reason_beside_it() -> None:
+    sleep = re.compile(r"\bsleep\((?:0\.\d*[1-9]\d*|[1-9][\d.]*)\)")
+    found = []
+    for path in tests_map.TESTS.rglob("*.py"):
+        lines = path.read_text().split("\n")
+        for before, line in zip(["", *lines], lines, strict=False):
+            if sleep.search(line) and "#" not in before + line:
+                found.append(f"{path.relative_to(tests_map.TESTS)}: {line.strip()}")
+    assert found == [], "wait for an event: support/cancelling.py, until(); else say why there is none"

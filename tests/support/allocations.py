@@ -1,5 +1,8 @@
 """Makes one allocation fail, and stands in for a transport that allocates as those of both loops do.
 
+Where an operation cannot take back what it has begun, the connection ends as lost. The long form of these tests, every
+allocation at every call, runs at night.
+
 `_testcapi`, which CPython's own tests use, is not part of every build of the interpreter.
 """
 
@@ -10,12 +13,25 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from support.tiers import by_tier
+
 try:
     _testcapi: Any = importlib.import_module("_testcapi")
 except ImportError:
     _testcapi = None
 
 IMPOSSIBLE = None if hasattr(_testcapi, "set_nomemory") else "this interpreter has no _testcapi.set_nomemory"
+
+
+# More allocations than any operation makes.
+MOST = 26
+# At night each of them fails; every day some, which are others for each operation.
+STEP = by_tier(5, nightly=1)
+
+
+async def turns(count: int = 6) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 class Starved:
