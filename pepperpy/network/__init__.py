@@ -52,16 +52,17 @@ from pepperpy.network.tls_config import TLSConfig
 if TYPE_CHECKING:
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
     from pepperpy.network.http.call import Timings
-    from pepperpy.network.http.client import HTTPClient, HTTPStats
+    from pepperpy.network.http.client import HTTPClient
     from pepperpy.network.http.config import HTTPConfig
     from pepperpy.network.http.download import DownloadResult
     from pepperpy.network.http.interceptors import Interceptor
     from pepperpy.network.http.limits import ResponseLimits
     from pepperpy.network.http.mapping import MapResult
-    from pepperpy.network.http.prepare import RequestOptions
+    from pepperpy.network.http.options import RequestOptions
     from pepperpy.network.http.rate_limit import RateLimit
     from pepperpy.network.http.response import HTTPResponse
     from pepperpy.network.http.sse import ServerSentEvent
+    from pepperpy.network.http.stats import HTTPStats
     from pepperpy.network.http.stream import HTTPStream
     from pepperpy.network.json_codec import JSONCodec, RequestData
     from pepperpy.network.messages.codecs import (
@@ -100,7 +101,7 @@ _LAZY_MODULES = {
     "HTTPClient": "http.client",
     "HTTPConfig": "http.config",
     "HTTPResponse": "http.response",
-    "HTTPStats": "http.client",
+    "HTTPStats": "http.stats",
     "HTTPStream": "http.stream",
     "IncrementalCodec": "messages.codecs",
     "Interceptor": "http.interceptors",
@@ -117,7 +118,7 @@ _LAZY_MODULES = {
     "RateLimit": "http.rate_limit",
     "RefreshingAuth": "http.auth",
     "RequestData": "json_codec",
-    "RequestOptions": "http.prepare",
+    "RequestOptions": "http.options",
     "ResponseLimits": "http.limits",
     "Pipeline": "requests.pipeline",
     "SLIP": "messages.codecs",

@@ -132,6 +132,16 @@ async def test_a_token_that_does_not_come_is_waited_for_as_long_as_an_answer() -
             await client.get("http://127.0.0.1:1", timeout=10, deadline=0.05)
 
 
+async def test_a_call_that_ends_before_its_first_request_says_why_though_it_has_a_body() -> None:
+    def no_token() -> str:
+        raise LookupError("no token")
+
+    async with HTTPClient(HTTPConfig(auth=no_token)) as client:
+        with pytest.raises(NetworkError, match="no token could be fetched") as caught:
+            await client.post("http://127.0.0.1:1/", json={"a": 1})
+        assert type(caught.value) is NetworkError
+
+
 async def test_the_head_of_a_stream_comes_in_time_or_not_at_all() -> None:
     async with http_peer(silent) as peer:
         async with HTTPClient(HTTPConfig(timeout=0.05, read_timeout=None, max_connections=1)) as client:

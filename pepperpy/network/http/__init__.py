@@ -1,16 +1,18 @@
 """The HTTP client: a transport carries each exchange, this layer adds what users of HTTP all write by hand.
 
     client.py  HTTPClient         the documented API
-      prepare.py                  from arguments to a Call; all that can be refused is refused here
+      lifetime.py, stats.py       how a client is opened and closed; what it counts
+      options.py, prepare.py      from arguments to a Call; all that can be refused is refused here
         body.py, upload.py, sources.py    what a request carries, for as many attempts as it takes
-      engine.py                   attempts: deadline, rate limit, auth, retries
+      engine.py                   one attempt after the other: rate limit, token, deadline, redirects
         call.py                   one logical request: a record
-        failures.py               what failed, as an error; whether trying again may help
+        retries.py                whether a call is tried again, and when
+        failures.py               what a failed exchange becomes: an error
         ../watchdog.py            one timer for the limits of all attempts
-        request.py                what one exchange sends: its headers are decided here
-        transport.py              the seam: what the policy and a transport hand each other
         redirects.py, urls.py     what a redirect asks for next; URLs as they were given
         cookies.py                what servers set, and what is sent back
+      request.py                  what one exchange sends: its headers are decided here
+      transport.py                the seam: what the policy and a transport hand each other
         transports.py             who carries an exchange: one of the next two
           h1/                     the exchange on our own core
           aiohttp_transport/      the exchange by way of aiohttp

@@ -99,6 +99,7 @@ class Call:
         self.follow_redirects = config.max_redirects > 0
         self.raise_for_status = config.raise_for_status
         # What happened.
+        self.request: Request  # the present one of the present attempt
         self.trip = Trip()
         self.started_at = monotonic()
         self.done_at = 0.0
@@ -109,8 +110,9 @@ class Call:
 
     def begin_attempt(self) -> None:
         trip = self.trip
+        if trip.attempt:
+            trip.begin()
         trip.attempt += 1
-        trip.begin()
         trip.phase = "queue"
         self.attempt_at = monotonic() + trip.skipped_s
         self.head_at = 0.0
@@ -126,13 +128,13 @@ class Call:
             request.left_out = request.removed = self.dropped_headers
         if self.cookies:
             request.cookies = self.cookies
-        self.request = request
         return request
 
     def forget_body(self) -> None:
         """It is closed; what lives on, such as the response, needs it no more."""
         self.body = None
-        self.request.forget_body()
+        if hasattr(self, "request"):  # an attempt may end before it has one
+            self.request.forget_body()
 
     # ---- What is known of it ----
 

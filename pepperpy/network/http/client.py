@@ -1,4 +1,4 @@
-"""`HTTPClient`: the documented API. Policy and documentation; a call's life is in `engine.py`."""
+"""`HTTPClient`: the documented API. `lifetime.py` opens and closes it, `engine.py` carries out its calls."""
 
 from __future__ import annotations
 
@@ -6,65 +6,33 @@ import asyncio
 import contextlib
 import functools
 import os
-import warnings
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Unpack
 
 import aiohttp
 from aiohttp import ClientTimeout
-from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
 from pepperpy.network.arguments import explains_arguments
 from pepperpy.network.checks import check_int
-from pepperpy.network.errors import ClosedError, InvalidRequestError, NotConnectedError, UsageError
-from pepperpy.network.http import transports
+from pepperpy.network.errors import InvalidRequestError, NotConnectedError
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.call import Call
-from pepperpy.network.http.checks import Params, param_pairs
+from pepperpy.network.http.checks import Params
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.download import Download, DownloadResult
-from pepperpy.network.http.engine import Counters, Engine
 from pepperpy.network.http.interceptors import after_response, before_request
+from pepperpy.network.http.lifetime import Lifetime
 from pepperpy.network.http.mapping import MapResult, map_bounded
+from pepperpy.network.http.options import Arguments, RequestOptions
 from pepperpy.network.http.part_file import PartFile
-from pepperpy.network.http.prepare import Prepare, RequestOptions
+from pepperpy.network.http.prepare import Prepare
 from pepperpy.network.http.response import HTTPResponse, status_error
+from pepperpy.network.http.stats import HTTPStats, stats_of
 from pepperpy.network.http.stream import HTTPStream
 from pepperpy.network.http.transport import Answer
 from pepperpy.network.json_codec import RequestData, default_codec
-
-
-@dataclass(frozen=True, slots=True)
-class HTTPStats:
-    """Counts over the life of a client; the last two describe the present.
-
-    Attributes:
-        calls: Calls begun, whatever became of them.
-        attempts: Requests sent or tried; redirects not counted.
-        retries: Attempts after a failure or a status, each after a wait.
-        stale_retries: Attempts repeated at once because the server had closed the pooled connection.
-        budget_refusals: Retries that `retry_budget` did not allow.
-        discarded_connections: Pooled connections found closed, or with bytes on them that nobody had asked for, or past
-            the time that their server keeps them (`Keep-Alive: timeout`).
-        open_connections: Connections open now, in use or pooled.
-        in_flight: Calls under way now; a stream until its head has come.
-    """
-
-    calls: int
-    attempts: int
-    retries: int
-    stale_retries: int
-    budget_refusals: int
-    discarded_connections: int
-    open_connections: int
-    in_flight: int
-
-
-# What a forked process must neither use nor collect.
-_of_the_parent: list[Engine] = []
 
 
 @explains_arguments(functools.partial(unknown_argument, settings=SETTINGS))
@@ -105,25 +73,15 @@ class HTTPClient:
         self.config = config
         self._codec = config.json_codec or default_codec()
         self._prepare = Prepare(config, self._codec)
-        self._counters = Counters()
-        self._engine: Engine | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
-        self._closed = False
-        self._in_flight = 0
+        self._life = Lifetime(config)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._engine is not None else "new"
-        return f"<HTTPClient {state} {self.config!r}>"
+        return f"<HTTPClient {self._life.state} {self.config!r}>"
 
     def __del__(self) -> None:
-        engine: Engine | None = getattr(self, "_engine", None)
-        if engine is not None and self._pid != os.getpid():
-            _of_the_parent.append(engine)
-        elif engine is not None:
-            message = "unclosed HTTPClient; use `async with` or await close()"
-            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
-            engine.transport.abandon()
+        life: Lifetime | None = getattr(self, "_life", None)
+        if life is not None:
+            life.drop(self)
 
     # ---- Opening and closing ----
 
@@ -133,31 +91,7 @@ class HTTPClient:
         Raises:
             UsageError: It is open in another event loop, or was opened before this process was forked.
         """
-        self._closed = False
-        self._open()
-
-    def _open(self) -> Engine:
-        loop = asyncio.get_running_loop()
-        if self._engine is None:
-            if self._closed:
-                raise ClosedError("the client was closed; initialize() or `async with` opens it again")
-            self._engine = Engine(self.config, transports.make_transport, self._counters)
-            self._loop = loop
-            self._pid = os.getpid()
-        elif self._loop is not loop:
-            raise UsageError(self._whose())
-        return self._engine
-
-    def _whose(self) -> str:
-        """Why the client cannot be used here, and what to do."""
-        anew = "await client.close() here, then initialize() or `async with` opens it anew"
-        if self._pid != os.getpid():
-            return f"the client was opened by the process that this one was forked from, and stays its; {anew}"
-        assert self._loop is not None
-        where = "the client was opened in another event loop, which"
-        if self._loop.is_running():
-            return f"{where} is running; close it there, or use a client for each loop"
-        return f"{where} {'has ended' if self._loop.is_closed() else 'is not running'}; {anew}"
+        self._life.initialize()
 
     async def close(self) -> None:
         """Close all connections; requests under way end with `ClosedError`. Afterwards nothing is left to wait for.
@@ -170,24 +104,7 @@ class HTTPClient:
 
         Cancellation: The connections are closed all the same, at once.
         """
-        engine = self._engine
-        forked = engine is not None and self._pid != os.getpid()
-        elsewhere = engine is not None and not forked and self._loop is not asyncio.get_running_loop()
-        if elsewhere and self._loop is not None and self._loop.is_running():
-            raise UsageError("the client is open in another event loop, which is running; close it there")
-        self._engine = None
-        self._closed = True
-        if engine is None:
-            return
-        self._counters.discarded_connections += engine.transport.discarded
-        if forked:
-            # The parent's epoll is shared with this process: closing here would take the parent's sockets out of it.
-            _of_the_parent.append(engine)
-        elif elsewhere:
-            engine.transport.abandon()
-        else:
-            engine.close()
-            await engine.transport.close(self.config.close_timeout)
+        await self._life.close()
 
     async def cleanup(self) -> None:
         """The same as `close()`."""
@@ -209,26 +126,16 @@ class HTTPClient:
         Raises:
             NotConnectedError: The client is not open.
         """
-        if self._engine is None or self._engine.transport.session is None:
+        transport = self._life.transport
+        if transport is None or transport.session is None:
             raise NotConnectedError("the client has no session before initialize() or `async with`, nor after close()")
-        session: aiohttp.ClientSession = self._engine.transport.session
+        session: aiohttp.ClientSession = transport.session
         return session
 
     @property
     def stats(self) -> HTTPStats:
         """Counts over the life of this client; see `HTTPStats`."""
-        counters = self._counters
-        transport = None if self._engine is None else self._engine.transport
-        return HTTPStats(
-            calls=counters.calls,
-            attempts=counters.attempts,
-            retries=counters.retries,
-            stale_retries=counters.stale_retries,
-            budget_refusals=counters.budget_refusals,
-            discarded_connections=counters.discarded_connections + (0 if transport is None else transport.discarded),
-            open_connections=0 if transport is None else transport.open_connections,
-            in_flight=self._in_flight,
-        )
+        return stats_of(self._life.counters, self._life.transport)
 
     # ---- Requests ----
 
@@ -260,23 +167,22 @@ class HTTPClient:
             json: Any JSON value, sent as the body; None: no body.
             options: See `RequestOptions`.
         """
-        engine = self._engine
-        if engine is None or self._loop is not asyncio.get_running_loop():
-            engine = self._open()
+        life = self._life
+        engine = life.engine
+        if engine is None or life.loop is not asyncio.get_running_loop():
+            engine = life.open()
         config = self.config
+        arguments = Arguments(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
         if config.interceptors:
-            params, headers = _own_params(params), _own(headers)
-            data = options.get("data")
-            await before_request(
-                config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, data
-            )
-        call, auth = self._prepare(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
+            await before_request(config.interceptors, arguments)
+        call, auth = self._prepare(arguments)
         limit = options.get("max_response_size", config.max_response_size) if options else config.max_response_size
-        self._in_flight += 1
+        counters = life.counters
+        counters.in_flight += 1
         try:
             answer, content = await engine.run(call, limit, auth, whole=True)
         finally:
-            self._in_flight -= 1
+            counters.in_flight -= 1
             if call.body is not None:
                 await call.body.close()
                 call.forget_body()
@@ -435,29 +341,14 @@ class HTTPClient:
         given, nor on the time for it unless `timeout` is. Until the head has come, the client's `timeout` applies,
         unless there is a body to be sent. Attempts are repeated until then, not afterwards.
         """
-
         config = self.config
+        arguments = Arguments(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
 
         async def open() -> tuple[Answer, Call]:
-            engine = self._open()
-            own_params, own_headers = _own_params(params), _own(headers)
-            data = options.get("data")
-            await before_request(
-                config.interceptors, method, url, own_params, own_headers, proxy, timeout, verify_ssl, json, data
-            )
-            call, auth = self._prepare(
-                method,
-                url,
-                own_params,
-                own_headers,
-                proxy,
-                timeout,
-                verify_ssl,
-                json,
-                options,
-                whole=False,
-            )
-            self._in_flight += 1
+            engine = self._life.open()
+            await before_request(config.interceptors, arguments)
+            call, auth = self._prepare(arguments, whole=False)
+            self._life.counters.in_flight += 1
             try:
                 answer, _ = await engine.run(call, None, auth, whole=False)
                 if answer.status >= 400 and call.raise_for_status:
@@ -467,7 +358,7 @@ class HTTPClient:
                     await call.body.close()
                 raise
             finally:
-                self._in_flight -= 1
+                self._life.counters.in_flight -= 1
             return answer, call
 
         limit = options.get("max_response_size")
@@ -518,23 +409,20 @@ class HTTPClient:
         After any error, and after a cancellation, `path` is as it was and nothing else is left. A cancellation waits
         for a write to the disk that is under way.
         """
-        engine = self._open()
+        engine = self._life.open()
         file = PartFile(path, checksum)
         progress = options.pop("progress", None)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        params, headers = _own_params(params), _own(headers)
-        data = options.get("data")
-        await before_request(
-            self.config.interceptors, "GET", url, params, headers, proxy, timeout, verify_ssl, None, data
-        )
-        call, auth = self._prepare("GET", url, params, headers, proxy, timeout, verify_ssl, None, options, whole=False)
+        arguments = Arguments("GET", url, params, headers, proxy, timeout, verify_ssl, None, options)
+        await before_request(self.config.interceptors, arguments)
+        call, auth = self._prepare(arguments, whole=False)
         download = Download(engine, call, auth, file, progress, options.get("max_response_size"))
-        self._in_flight += 1
+        self._life.counters.in_flight += 1
         try:
             return await download.run()
         finally:
-            self._in_flight -= 1
+            self._life.counters.in_flight -= 1
 
     async def map(
         self,
@@ -580,16 +468,3 @@ def _refuse_json(options: RequestOptions) -> None:
     if "json" in options:
         # request() would take it for given twice.
         raise unknown_argument("json", ())
-
-
-def _own(mapping: Any) -> Any:
-    """A dict of the call's own, for interceptors to change, or a multidict; `Prepare` refuses what is no mapping."""
-    if isinstance(mapping, (MultiDict, MultiDictProxy)):
-        return mapping.copy()
-    return dict(mapping or {}) if mapping is None or isinstance(mapping, Mapping) else mapping
-
-
-def _own_params(params: Params | None) -> Any:
-    if params is None or isinstance(params, (Mapping, str, bytes)) or not isinstance(params, Iterable):
-        return _own(params)
-    return MultiDict(param_pairs(params))

@@ -6,16 +6,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import monotonic
 
 from multidict import CIMultiDict
 from yarl import URL
 
-from pepperpy.network.backoff import Backoff, RetryBudget
 from pepperpy.network.errors import (
     ClosedError,
-    ConnectionLostError,
     InvalidRequestError,
     NetworkError,
     NetworkTimeoutError,
@@ -26,28 +23,17 @@ from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
-from pepperpy.network.http.dates import retry_after
-from pepperpy.network.http.failures import failure_of, may_help
+from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.redirects import NotFollowed, location_of, next_request
 from pepperpy.network.http.request import Defaults, Request
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start, redirect_error
+from pepperpy.network.http.retries import Retries
+from pepperpy.network.http.stats import Counters
 from pepperpy.network.http.transport import Answer, Transport, WireError
 from pepperpy.network.watchdog import Limit, Watchdog
 
 logger = logging.getLogger("pepperpy.network.http")
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the calls of one client did."""
-
-    calls: int = 0
-    attempts: int = 0
-    retries: int = 0
-    stale_retries: int = 0
-    budget_refusals: int = 0
-    discarded_connections: int = 0
 
 
 class Engine:
@@ -66,10 +52,8 @@ class Engine:
         self._config = config
         self._watchdog = Watchdog(asyncio.get_running_loop())
         self._total = config.client_timeout(config.timeout).total
-        self._backoff = Backoff(config.retry_delay, config.max_retry_delay)
-        self._budget = RetryBudget(config.retry_budget)
         self._limiter = None if config.rate_limit is None else RateLimiter(config.rate_limit)  # type: ignore[arg-type]
-        self._statuses = frozenset(config.retry_statuses)
+        self._retries = Retries(config, counters, self._limiter)
 
     def close(self) -> None:
         """End the calls under way, with `ClosedError`. In the loop that they run in."""
@@ -83,7 +67,7 @@ class Engine:
         """
         if not call.attempt:
             self.counters.calls += 1
-            self._budget.note_call(call.host, call.started_at)
+            self._retries.note_call(call)
         while True:
             self.counters.attempts += 1
             call.begin_attempt()
@@ -97,7 +81,7 @@ class Engine:
                     if 300 < answer.status < 309 and call.follow_redirects:
                         answer = await self._follow(call, answer)
                     call.head_at = monotonic() + call.trip.skipped_s
-                    delay = self._delay_after_status(call, answer, auth) if answer.status >= 400 else None
+                    delay = self._retries.after_status(call, answer, auth) if answer.status >= 400 else None
                     if delay is None:
                         if not whole:
                             return answer, b""
@@ -109,7 +93,7 @@ class Engine:
                     await read_start(answer, self._config.limits.max_error_body)
             except (WireError, NetworkError, TimeoutError) as error:
                 failure = call.error(ClosedError, "the client was closed") if self.closing else failure_of(error, call)
-                delay, why = self._delay_after_failure(call, failure), failure.message
+                delay, why = self._retries.after_failure(call, failure), failure.message
             if delay is None:
                 # Not inside the except block: the failure's __context__ would hold what __cause__ was cleaned of.
                 raise failure
@@ -203,7 +187,7 @@ class Engine:
         """Wait until a call whose body broke off may be run again; raise `failure` if it may not."""
         if self.closing:
             raise call.error(ClosedError, "the client was closed")
-        delay = self._delay(call, None) if call.retries and may_help(failure) else None
+        delay = self._retries.after_broken_body(call, failure)
         if delay is None:
             raise failure
         await self._wait(call, delay, failure.message)
@@ -252,67 +236,3 @@ class Engine:
             raise call.error(NetworkTimeoutError, f"no token in time ({limit})", error, limit=limit) from error
         except ValueError as error:
             raise call.error(InvalidRequestError, str(error), error) from error
-
-    # ---- Whether and when to try again ----
-
-    def _delay_after_status(self, call: Call, answer: Answer, auth: Auth | None) -> float | None:
-        """Seconds until the next attempt, or None if this answer is final."""
-        status = answer.status
-        if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and not call.history:
-            sent = "" if call.headers is None else call.headers.get("Authorization", "")
-            # Whatever the method: a request that was refused for its token was not carried out. After a redirect it is
-            # another request that was refused, perhaps for a token that was not sent there on purpose.
-            if auth.refused(sent) and _can_send_again(call):
-                call.reauthorized = True
-                call.extra_attempts += 1
-                return 0.0
-            return None
-        asked_for = retry_after(answer.headers)
-        if asked_for is not None and status in (429, 503) and self._limiter is not None:
-            # No longer than this client would wait by itself: a server cannot stop it for good.
-            self._limiter.pause(call.host, min(asked_for, self._config.max_retry_delay))
-        if status not in self._statuses or not call.repeatable:
-            return None
-        return self._delay(call, asked_for)
-
-    def _delay_after_failure(self, call: Call, failure: NetworkError) -> float | None:
-        if call.retries == 0 or not may_help(failure) or not _can_send_again(call):
-            return None
-        if (call.trip.request_left or call.history) and not call.repeatable:
-            # It may have arrived, so sending it again might do twice what was asked for once.
-            return None
-        if call.trip.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
-            # The server closed the pooled connection just when it was chosen: nobody's fault, once.
-            if not self._take_from_budget(call):
-                return None
-            call.extra_attempts += 1
-            self.counters.stale_retries += 1
-            return 0.0
-        return self._delay(call, None)
-
-    def _delay(self, call: Call, asked_for: float | None) -> float | None:
-        retry = call.attempt - call.extra_attempts
-        if retry > call.retries or not _can_send_again(call):
-            return None
-        if asked_for is None:
-            delay = self._backoff.delay(max(retry, 1))
-        elif asked_for <= self._config.max_retry_delay:
-            delay = self._backoff.delay_after(max(retry, 1), asked_for)
-        else:
-            return None
-        left = call.time_left
-        if left is not None and delay >= left:
-            return None
-        if not self._take_from_budget(call):
-            return None
-        self.counters.retries += 1
-        return delay
-
-    def _take_from_budget(self, call: Call) -> bool:
-        allowed = self._budget.take(call.host, monotonic())
-        self.counters.budget_refusals += not allowed
-        return allowed
-
-
-def _can_send_again(call: Call) -> bool:
-    return call.body is None or call.body.can_be_sent

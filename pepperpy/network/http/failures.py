@@ -1,8 +1,7 @@
-"""What becomes of a failed exchange: the error for the caller, and whether trying again may help."""
+"""What a failed exchange becomes: an error of this package. `retries.py` decides whether another one may help."""
 
 from __future__ import annotations
 
-from pepperpy.network.backoff import may_pass
 from pepperpy.network.errors import (
     ClosedError,
     ConnectError,
@@ -21,7 +20,6 @@ from pepperpy.network.http.call import Call
 from pepperpy.network.http.redirects import location_of
 from pepperpy.network.http.response import redirect_error
 from pepperpy.network.http.transport import Kind, WireError
-from pepperpy.network.tcp.tunnel import PASSING_STATUSES
 
 _ERRORS: dict[Kind, type[NetworkError]] = {
     "dns": ConnectError,
@@ -83,18 +81,3 @@ def _of_the_wire(error: WireError, call: Call) -> NetworkError:
     if kind in _LIMITS:
         details = {"limit": _LIMITS[kind], **details}
     return call.error(_ERRORS[kind], error.text, error.cause, **details)
-
-
-def may_help(error: NetworkError) -> bool:
-    """Whether the same request may succeed a little later."""
-    if isinstance(error, (TLSError, PoolTimeoutError)):
-        return False
-    if isinstance(error, NetworkTimeoutError):
-        # A `timeout` that has passed was the caller's own limit; a silent peer may be another one next time.
-        return error.details.get("limit") in ("connect_timeout", "read_timeout", "write_timeout")
-    if isinstance(error, ConnectError):
-        if (status := error.details.get("status")) is not None:  # the proxy's
-            return status in PASSING_STATUSES
-        cause = error.__cause__
-        return cause is not None and may_pass(cause)
-    return isinstance(error, (ConnectionLostError, IncompleteReadError))

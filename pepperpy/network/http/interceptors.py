@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from aiohttp import ClientTimeout
-from yarl import URL
+from multidict import MultiDict, MultiDictProxy
 
-from pepperpy.network.http.checks import url_text
+from pepperpy.network.http.checks import Params, param_pairs, url_text
+from pepperpy.network.http.options import Arguments
 from pepperpy.network.http.response import HTTPResponse
 
 
@@ -38,33 +38,39 @@ class Interceptor(Protocol):
         """
 
 
-async def before_request(
-    interceptors: Iterable[Any],
-    method: str,
-    url: str | URL,
-    params: Any,
-    headers: Any,
-    proxy: str | None,
-    timeout: ClientTimeout | float | None,
-    verify_ssl: bool,
-    json: Any,
-    data: Any,
-) -> None:
+async def before_request(interceptors: Iterable[Any], arguments: Arguments) -> None:
+    """Show a call to the interceptors, which may change its `params` and `headers`."""
+    if not interceptors:
+        return
+    arguments.params, arguments.headers = _own_params(arguments.params), _own(arguments.headers)
     for interceptor in interceptors:
         if (function := getattr(interceptor, "pre_request", None)) is not None:
             result = function(
-                method,
-                url_text(url),
-                params=params,
-                headers=headers,
-                proxy=proxy,
-                timeout=timeout,
-                verify_ssl=verify_ssl,
-                json=json,
-                data=data,
+                arguments.method,
+                url_text(arguments.url),
+                params=arguments.params,
+                headers=arguments.headers,
+                proxy=arguments.proxy,
+                timeout=arguments.timeout,
+                verify_ssl=arguments.verify_ssl,
+                json=arguments.json,
+                data=arguments.options.get("data"),
             )
             if inspect.isawaitable(result):
                 await result
+
+
+def _own(mapping: Any) -> Any:
+    """A dict of the call's own, for interceptors to change, or a multidict; `Prepare` refuses what is no mapping."""
+    if isinstance(mapping, (MultiDict, MultiDictProxy)):
+        return mapping.copy()
+    return dict(mapping or {}) if mapping is None or isinstance(mapping, Mapping) else mapping
+
+
+def _own_params(params: Params | None) -> Any:
+    if params is None or isinstance(params, (Mapping, str, bytes)) or not isinstance(params, Iterable):
+        return _own(params)
+    return MultiDict(param_pairs(params))
 
 
 async def after_response(interceptors: Iterable[Any], response: HTTPResponse) -> None:

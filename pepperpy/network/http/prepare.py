@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import Any
 
 from aiohttp import ClientTimeout
 from multidict import CIMultiDict
@@ -35,46 +35,12 @@ from pepperpy.network.http.checks import (
 )
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
+from pepperpy.network.http.options import ARGUMENTS, Arguments, RequestOptions
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.request import Limits
 from pepperpy.network.http.sources import path_and_reason
 from pepperpy.network.json_codec import JSONCodec
 from pepperpy.network.tls_config import tls_settings
-
-
-class RequestOptions(TypedDict, total=False):
-    """What every request takes beside the documented arguments.
-
-    Attributes:
-        data: The body: bytes-like, str, a mapping or pairs of form fields, a path, a binary file, an async iterable of
-            bytes, or `aiohttp.FormData`. Only a body that can be read again is ever sent again.
-        files: A multipart body: names to paths, binary files, bytes, or `(filename, content, content_type)`; `data`
-            may add fields.
-        cookies: Cookies of this request, beside those of the client.
-        auth: As `HTTPConfig.auth`, for this request; None for none.
-        deadline: Seconds, as `HTTPConfig.deadline`.
-        retries: As `HTTPConfig.retries`.
-        raise_for_status: As in `HTTPConfig`.
-        max_response_size: Bytes, as in `HTTPConfig`; None for no limit.
-        allow_redirects: Whether redirects are followed.
-        progress: Called with `(bytes sent, total or None)` while the body is sent; from 0 again at a retry. For a
-            download with the bytes received. It may be a coroutine function.
-    """
-
-    data: Any
-    files: Any
-    cookies: Mapping[str, str] | None
-    auth: Any
-    deadline: float | None
-    retries: int
-    raise_for_status: bool
-    max_response_size: int | None
-    allow_redirects: bool
-    progress: Callable[[int, int | None], object] | None
-
-
-# What requests take beside those.
-_ARGUMENTS = ("params", "headers", "proxy", "timeout", "verify_ssl", "json")
 
 
 class Prepare:
@@ -100,20 +66,7 @@ class Prepare:
         if self._warned:
             logger.warning("certificates are not verified: HTTPConfig.verify_ssl is False; said once for this client")
 
-    def __call__(
-        self,
-        method: str,
-        url: str | URL,
-        params: Params | None,
-        headers: Mapping[str, str | None] | None,
-        proxy: str | None,
-        timeout: ClientTimeout | float | None,
-        verify_ssl: bool,
-        json: Any,
-        options: RequestOptions,
-        *,
-        whole: bool = True,
-    ) -> tuple[Call, Auth | None]:
+    def __call__(self, arguments: Arguments, *, whole: bool = True) -> tuple[Call, Auth | None]:
         """The call, and the auth that it is to be sent with.
 
         Raises:
@@ -121,6 +74,7 @@ class Prepare:
                 PermissionError, ... as well. Nothing was sent.
             TypeError: An argument of a wrong type.
         """
+        method, url, options = arguments.method, arguments.url, arguments.options
         config = self.config
         try:
             # The common ones are spared a look at each character.
@@ -130,28 +84,22 @@ class Prepare:
             call = Call(config, method, target, self._total if whole else None, self._limits)
             deadline = config.deadline
             auth = self._auth if self._origin is None or self._auth is None else self._auth_for(target)
-            if params is not None or config.params:
-                call.params = self._merged(params)
-            if headers is not None:
-                self._set_headers(call, headers)
-            if proxy is not None:
+            if arguments.params is not None or config.params:
+                call.params = self._merged(arguments.params)
+            if arguments.headers is not None:
+                self._set_headers(call, arguments.headers)
+            if arguments.proxy is not None:
                 if config.unix_path is not None:
                     raise ValueError("proxy must be left out: HTTPConfig.unix_path says where every request goes")
-                call.proxy = check_proxy(proxy)
-            if timeout is not None:
-                check_limits("timeout", timeout)
-                if isinstance(timeout, ClientTimeout):
-                    if timeout.total is not None:
-                        call.total = timeout.total or None  # 0 is none, as for aiohttp
-                    call.limits = _limits(config.client_timeout(timeout))
-                else:
-                    call.total = timeout
-            if verify_ssl is not True:
-                self._set_unverified(call, verify_ssl)
+                call.proxy = check_proxy(arguments.proxy)
+            if arguments.timeout is not None:
+                self._set_timeout(call, arguments.timeout)
+            if arguments.verify_ssl is not True:
+                self._set_unverified(call, arguments.verify_ssl)
             if options:
                 deadline, auth = self._set_options(call, options, deadline, auth)
-            if json is not None or options:
-                self._set_body(call, json, options)
+            if arguments.json is not None or options:
+                self._set_body(call, arguments.json, options)
             if call.headers or call.dropped_headers:
                 _check_framing(call)
             if deadline is not None:
@@ -207,6 +155,15 @@ class Prepare:
         call.dropped_headers = [name for name, value in checked.items() if value is None]
         call.headers = CIMultiDict((name, value) for name, value in checked.items() if value is not None)
 
+    def _set_timeout(self, call: Call, timeout: ClientTimeout | float) -> None:
+        check_limits("timeout", timeout)
+        if isinstance(timeout, ClientTimeout):
+            if timeout.total is not None:
+                call.total = timeout.total or None  # 0 is none, as for aiohttp
+            call.limits = _limits(self.config.client_timeout(timeout))
+        else:
+            call.total = timeout
+
     def _set_unverified(self, call: Call, verify_ssl: object) -> None:
         check_verify(verify_ssl)
         if not self._warned and not self._pinned:
@@ -218,7 +175,7 @@ class Prepare:
         self, call: Call, options: RequestOptions, deadline: float | None, auth: Auth | None
     ) -> tuple[float | None, Auth | None]:
         if unknown := options.keys() - RequestOptions.__annotations__.keys():
-            raise unknown_argument(sorted(unknown)[0], (*RequestOptions.__annotations__, *_ARGUMENTS), SETTINGS)
+            raise unknown_argument(sorted(unknown)[0], (*RequestOptions.__annotations__, *ARGUMENTS), SETTINGS)
         if (deadline := options.get("deadline", deadline)) is not None:
             check_timeout("deadline", deadline, zero=False)
         if "auth" in options:

@@ -74,8 +74,10 @@ class HTTPStream(ResponseHead):
         answer = self._answer
         try:
             if answer.ended:
-                # The request's body may still be on its way; the connection is free after that.
-                await answer.read_some()
+                # The request's body may still be on its way; the connection is free after that. If the body fails now,
+                # the answer is whole all the same.
+                with contextlib.suppress(WireError):
+                    await answer.read_some()
         finally:
             answer.abort()  # does nothing then
             if self._call.body is not None:

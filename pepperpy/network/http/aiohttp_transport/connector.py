@@ -65,45 +65,8 @@ def switch_off_own_retry(session: aiohttp.ClientSession) -> None:
         session._retry_connection = False
 
 
-class Exchange:
-    """One exchange of the policy, as the connector has to know it; writes into its `Trip` what aiohttp reports.
-
-    Stands in for aiohttp's `Trace`, whose methods aiohttp calls.
-    """
-
-    __slots__ = ("_dns_at", "request", "trip")
-
-    def __init__(self, request: Request, trip: Trip) -> None:
-        self.request = request
-        self.trip = trip
-
-    async def send_connection_queued_start(self) -> None:
-        self.trip.phase = "queue"
-
-    async def send_connection_queued_end(self) -> None:
-        pass
-
-    async def send_connection_create_start(self) -> None:
-        self.trip.phase = "connect"
-        self.trip.connect_at = monotonic()
-
-    async def send_connection_create_end(self) -> None:
-        pass
-
-    async def send_connection_reuseconn(self) -> None:
-        self.trip.reused = True
-
-    async def send_dns_resolvehost_start(self, host: str) -> None:
-        self.trip.phase = "dns"
-        self._dns_at = monotonic()
-
-    async def send_dns_resolvehost_end(self, host: str) -> None:
-        self.trip.phase = "connect"
-        self.trip.dns_s = monotonic() - self._dns_at
-
-
-# The one that the running task has begun: aiohttp hands nothing of it to its connector.
-present_exchange: ContextVar[Exchange | None] = ContextVar("pepperpy.network.http.exchange", default=None)
+# The exchange that the running task has begun: aiohttp hands nothing of it to its connector.
+present_exchange: ContextVar[tuple[Request, Trip] | None] = ContextVar("pepperpy.network.http.exchange", default=None)
 
 
 class GuardedConnector(aiohttp.TCPConnector):
@@ -137,24 +100,22 @@ class GuardedConnector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
-        # The source of a body runs in the context of its exchange, and may use the user's session.
-        exchange = present_exchange.get() if req.session is self.policy_session else None
+        exchange = self._exchange_of(req)
         if exchange is None:
             return await self._connect_for_user(req, traces, timeout)
-        trip = exchange.trip
-        for name in exchange.request.left_out:
-            if name not in exchange.request.headers:
+        request, trip = exchange
+        for name in request.left_out:
+            if name not in request.headers:
                 req.headers.popall(name, None)  # a default, or from ~/.netrc
                 if name.lower() == "expect":
                     req._continue = None  # aiohttp has made it of this header; the body would wait for it
-        while True:
-            trip.phase = "queue"
-            trip.reused = False
-            connection = await super().connect(req, [exchange], timeout)  # type: ignore[list-item]
-            if not trip.reused or not _has_unasked_bytes(connection):
-                break
+        trip.phase = "queue"
+        connection = await super().connect(req, [], timeout)
+        while (used := _was_used(connection)) and _has_unasked_bytes(connection):
             self.discarded += 1
             connection.close()
+            connection = await super().connect(req, [], timeout)
+        trip.reused = used
         if isinstance(protocol := connection.protocol, GuardedHandler):
             protocol.may_upgrade = False  # nobody could use the connection then
             if "Connection" in req.headers or "Expect" in req.headers:
@@ -164,6 +125,10 @@ class GuardedConnector(aiohttp.TCPConnector):
         trip.connected_at = monotonic()
         trip.phase = "response"
         return connection
+
+    def _exchange_of(self, req: aiohttp.ClientRequest) -> tuple[Request, Trip] | None:
+        # The source of a body runs in the context of its exchange, and may use the user's session.
+        return present_exchange.get() if req.session is self.policy_session else None
 
     async def _connect_for_user(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
@@ -186,6 +151,11 @@ class GuardedConnector(aiohttp.TCPConnector):
         # and none to the lookup and to the proxy's answer. 0 is its other word for no limit.
         seconds = timeout.sock_connect or None
         host = (req.url if req.proxy is None else req.proxy).raw_host or ""
+        if (exchange := self._exchange_of(req)) is not None:
+            _, trip = exchange
+            trip.phase = "connect"
+            trip.connect_at = monotonic()
+            traces = [_LookupTrace(trip)]
         if self._tls.server_hostname is not None:
             req.server_hostname = self._tls.server_hostname
         try:
@@ -253,6 +223,22 @@ class GuardedConnector(aiohttp.TCPConnector):
         self._open.pop(handler, None)
         if self._all_closed is not None and not self._all_closed.done() and not self.open_transports():
             self._all_closed.set_result(None)
+
+
+class _LookupTrace:
+    """Notes when a name is looked up: what aiohttp calls of its `Trace` while it connects."""
+
+    def __init__(self, trip: Trip) -> None:
+        self._trip = trip
+        self._began_at = 0.0
+
+    async def send_dns_resolvehost_start(self, host: str) -> None:
+        self._trip.phase = "dns"
+        self._began_at = monotonic()
+
+    async def send_dns_resolvehost_end(self, host: str) -> None:
+        self._trip.phase = "connect"
+        self._trip.dns_s = monotonic() - self._began_at
 
 
 def _speak_to_server(request: aiohttp.ClientRequest) -> None:

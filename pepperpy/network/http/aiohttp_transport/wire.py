@@ -18,7 +18,6 @@ from pepperpy.network.errors import NetworkError
 from pepperpy.network.http.aiohttp_transport.answer import AiohttpAnswer
 from pepperpy.network.http.aiohttp_transport.connector import (
     ALPN,
-    Exchange,
     GuardedConnector,
     present_exchange,
     switch_off_own_retry,
@@ -27,7 +26,7 @@ from pepperpy.network.http.aiohttp_transport.session_cookies import SessionCooki
 from pepperpy.network.http.aiohttp_transport.translate import FAILURES, UNEXPECTED, unreadable, wire_error
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
-from pepperpy.network.http.request import Defaults, Limits, Request
+from pepperpy.network.http.request import Limits, Request
 from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.units import MIB
@@ -68,8 +67,8 @@ class AiohttpTransport:
         self._session = aiohttp.ClientSession(
             connector=self.connector,
             connector_owner=False,
-            # So that a request of nothing but these needs no others: aiohttp copies them in C.
-            headers=Defaults(config.headers, self.default_headers).headers,
+            # A request of nothing but defaults has these and aiohttp's own, which are `default_headers`.
+            headers=config.headers,
             cookie_jar=_NoCookies(),
             trust_env=config.trust_env,
         )
@@ -88,7 +87,7 @@ class AiohttpTransport:
         return self.connector.discarded
 
     async def exchange(self, request: Request, trip: Trip) -> AiohttpAnswer:
-        before = present_exchange.set(Exchange(request, trip))
+        before = present_exchange.set((request, trip))
         try:
             options: dict[str, Any] = {}
             if not request.only_defaults:

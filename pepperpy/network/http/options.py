@@ -1,0 +1,74 @@
+"""What a request takes: `RequestOptions`, and `Arguments`, all of them as the caller gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
+
+from aiohttp import ClientTimeout
+from yarl import URL
+
+from pepperpy.network.http.checks import Params
+
+
+class RequestOptions(TypedDict, total=False):
+    """What every request takes beside the documented arguments.
+
+    Attributes:
+        data: The body: bytes-like, str, a mapping or pairs of form fields, a path, a binary file, an async iterable of
+            bytes, or `aiohttp.FormData`. Only a body that can be read again is ever sent again.
+        files: A multipart body: names to paths, binary files, bytes, or `(filename, content, content_type)`; `data`
+            may add fields.
+        cookies: Cookies of this request, beside those of the client.
+        auth: As `HTTPConfig.auth`, for this request; None for none.
+        deadline: Seconds, as `HTTPConfig.deadline`.
+        retries: As `HTTPConfig.retries`.
+        raise_for_status: As in `HTTPConfig`.
+        max_response_size: Bytes, as in `HTTPConfig`; None for no limit.
+        allow_redirects: Whether redirects are followed.
+        progress: Called with `(bytes sent, total or None)` while the body is sent; from 0 again at a retry. For a
+            download with the bytes received. It may be a coroutine function.
+    """
+
+    data: Any
+    files: Any
+    cookies: Mapping[str, str] | None
+    auth: Any
+    deadline: float | None
+    retries: int
+    raise_for_status: bool
+    max_response_size: int | None
+    allow_redirects: bool
+    progress: Callable[[int, int | None], object] | None
+
+
+# What requests take beside those.
+ARGUMENTS = ("params", "headers", "proxy", "timeout", "verify_ssl", "json")
+
+
+class Arguments:
+    """The arguments of one request, nothing checked. Interceptors may change `params` and `headers`."""
+
+    __slots__ = ("headers", "json", "method", "options", "params", "proxy", "timeout", "url", "verify_ssl")
+
+    def __init__(
+        self,
+        method: str,
+        url: str | URL,
+        params: Params | None,
+        headers: Mapping[str, str | None] | None,
+        proxy: str | None,
+        timeout: ClientTimeout | float | None,
+        verify_ssl: bool,
+        json: Any,
+        options: RequestOptions,
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.params = params
+        self.headers = headers
+        self.proxy = proxy
+        self.timeout = timeout
+        self.verify_ssl = verify_ssl
+        self.json = json
+        self.options = options

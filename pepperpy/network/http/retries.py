@@ -1,0 +1,122 @@
+"""Whether a call is tried again, and after which wait."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from pepperpy.network.backoff import Backoff, RetryBudget, may_pass
+from pepperpy.network.errors import (
+    ConnectError,
+    ConnectionLostError,
+    IncompleteReadError,
+    NetworkError,
+    NetworkTimeoutError,
+    PoolTimeoutError,
+    TLSError,
+)
+from pepperpy.network.http.auth import Auth
+from pepperpy.network.http.call import Call
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.dates import retry_after
+from pepperpy.network.http.rate_limit import RateLimiter
+from pepperpy.network.http.stats import Counters
+from pepperpy.network.http.transport import Answer
+from pepperpy.network.tcp.tunnel import PASSING_STATUSES
+
+
+class Retries:
+    """The retries of one open client. Each method gives the seconds until the next attempt, or None for no other."""
+
+    def __init__(self, config: HTTPConfig, counters: Counters, limiter: RateLimiter | None) -> None:
+        self._max_delay = config.max_retry_delay
+        self._statuses = frozenset(config.retry_statuses)
+        self._backoff = Backoff(config.retry_delay, config.max_retry_delay)
+        self._budget = RetryBudget(config.retry_budget)
+        self._counters = counters
+        self._limiter = limiter
+
+    def note_call(self, call: Call) -> None:
+        """A call begins: each adds to what retries may take."""
+        self._budget.note_call(call.host, call.started_at)
+
+    def after_status(self, call: Call, answer: Answer, auth: Auth | None) -> float | None:
+        """The server answered with a status of 400 or above."""
+        status = answer.status
+        if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and not call.history:
+            sent = "" if call.headers is None else call.headers.get("Authorization", "")
+            # Whatever the method: a request that was refused for its token was not carried out. After a redirect it is
+            # another request that was refused, perhaps for a token that was not sent there on purpose.
+            if auth.refused(sent) and _can_send_again(call):
+                call.reauthorized = True
+                call.extra_attempts += 1
+                return 0.0
+            return None
+        asked_for = retry_after(answer.headers)
+        if asked_for is not None and status in (429, 503) and self._limiter is not None:
+            # No longer than this client would wait by itself: a server cannot stop it for good.
+            self._limiter.pause(call.host, min(asked_for, self._max_delay))
+        if status not in self._statuses or not call.repeatable:
+            return None
+        return self._delay(call, asked_for)
+
+    def after_failure(self, call: Call, failure: NetworkError) -> float | None:
+        """The attempt failed before its answer was complete."""
+        if call.retries == 0 or not may_help(failure) or not _can_send_again(call):
+            return None
+        if (call.trip.request_left or call.history) and not call.repeatable:
+            # It may have arrived, so sending it again might do twice what was asked for once.
+            return None
+        if call.trip.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
+            # The server closed the pooled connection just when it was chosen: nobody's fault, once.
+            if not self._take_from_budget(call):
+                return None
+            call.extra_attempts += 1
+            self._counters.stale_retries += 1
+            return 0.0
+        return self._delay(call, None)
+
+    def after_broken_body(self, call: Call, failure: NetworkError) -> float | None:
+        """The body broke off while the caller read it."""
+        return self._delay(call, None) if call.retries and may_help(failure) else None
+
+    def _delay(self, call: Call, asked_for: float | None) -> float | None:
+        retry = call.attempt - call.extra_attempts
+        if retry > call.retries or not _can_send_again(call):
+            return None
+        if asked_for is None:
+            delay = self._backoff.delay(max(retry, 1))
+        elif asked_for <= self._max_delay:
+            delay = self._backoff.delay_after(max(retry, 1), asked_for)
+        else:
+            return None
+        left = call.time_left
+        if left is not None and delay >= left:
+            return None
+        if not self._take_from_budget(call):
+            return None
+        self._counters.retries += 1
+        return delay
+
+    def _take_from_budget(self, call: Call) -> bool:
+        allowed = self._budget.take(call.host, monotonic())
+        self._counters.budget_refusals += not allowed
+        return allowed
+
+
+def _can_send_again(call: Call) -> bool:
+    return call.body is None or call.body.can_be_sent
+
+
+def may_help(error: NetworkError) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, (TLSError, PoolTimeoutError)):
+        return False
+    if isinstance(error, NetworkTimeoutError):
+        # A `timeout` that has passed was the caller's own limit; a silent peer may be another one next time.
+        return error.details.get("limit") in ("connect_timeout", "read_timeout", "write_timeout")
+    if isinstance(error, ConnectError):
+        if (status := error.details.get("status")) is not None:  # the proxy's
+            return status in PASSING_STATUSES
+        cause = error.__cause__
+        return cause is not None and may_pass(cause)
+    return isinstance(error, (ConnectionLostError, IncompleteReadError))
