@@ -31,6 +31,11 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
 
 
+def may_pass_of_unix_socket(error: BaseException) -> bool:
+    """The same for a Unix socket. A server removes its path when it ends, and makes it anew when it starts (redis)."""
+    return may_pass(error) or isinstance(error, FileNotFoundError)
+
+
 def may_pass_again(error: BaseException) -> bool:
     """The same for a client that has been connected with these settings: any failure of the system, resolver or peer.
 

@@ -82,10 +82,11 @@ def others() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
 
 
-async def test_a_socket_that_is_not_there_is_named() -> None:
-    async with HTTPClient(HTTPConfig(unix_path="/nonexistent/http.sock", retries=0)) as client:
+async def test_a_socket_that_is_not_there_is_named_and_tried_again_as_its_server_may_be_starting() -> None:
+    async with HTTPClient(HTTPConfig(unix_path="/nonexistent/http.sock", retries=2, retry_delay=0)) as client:
         with pytest.raises(ConnectError, match=r"No such file or directory: unix_path '/nonexistent/http.sock'"):
             await client.get("http://localhost/")
+        assert client.stats.attempts == 3
 
 
 async def test_the_time_to_connect_to_a_full_socket_is_limited(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from pepperpy.network.backoff import Backoff, RetryBudget, may_pass
+from pepperpy.network.backoff import Backoff, RetryBudget, may_pass_of_unix_socket
 from pepperpy.network.errors import (
     ConnectError,
     ConnectionLostError,
@@ -118,5 +118,6 @@ def may_help(error: NetworkError) -> bool:
         if (status := error.details.get("status")) is not None:  # the proxy's
             return status in PASSING_STATUSES
         cause = error.__cause__
-        return cause is not None and may_pass(cause)
+        # No file is missing where the connection is one of TCP.
+        return cause is not None and may_pass_of_unix_socket(cause)
     return isinstance(error, (ConnectionLostError, IncompleteReadError))

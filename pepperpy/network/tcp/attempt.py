@@ -74,7 +74,7 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
     failures: list[tuple[bool, Exception, str]] = []
     for target in config.for_each_host():
         phase = "no answer"
-        default = backoff.may_pass if target.unix_path is None else _may_pass_of_unix_socket
+        default = backoff.may_pass if target.unix_path is None else backoff.may_pass_of_unix_socket
         try:
             with time_limit(limit):
                 protocol = await open_connection(target, tried)
@@ -135,11 +135,6 @@ def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]
         return getattr(error, "errno", None) is not None and backoff.may_pass_again(error)
     # A ValueError means that a file cannot be used.
     return isinstance(error, ValueError) or backoff.may_pass_again(error)
-
-
-def _may_pass_of_unix_socket(error: BaseException) -> bool:
-    # A server removes its path when it ends, and makes it again when it starts (redis does).
-    return backoff.may_pass(error) or isinstance(error, FileNotFoundError)
 
 
 async def _set_up(protocol: StreamProtocol, on_connect: Callable[..., Any], lend: Lend) -> StreamProtocol:
