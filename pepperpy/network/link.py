@@ -1,6 +1,6 @@
-"""`Link`: the present connection of one client, for all that works on it without being the client.
+"""`Link`: the present connection of one client.
 
-Requests, framed messages, the pool, the heartbeat and reconnecting get a link, and know nothing of `NetworkClient`.
+Requests, framed messages, the pool, the heartbeat and reconnecting work on a link, and know nothing of `NetworkClient`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class StandIn(Receiving, Protocol):
 
 
 class Link:
-    """A client has one link for all its life, and with each `connect()` another connection in it.
+    """Each client has one link, which stays the same for life. Each `connect()` puts a new connection into it.
 
     Attributes:
-        config: The client's.
+        config: The client's configuration.
         protocol: The present connection, or the last one.
-        receiver, sender: Who answers in each direction now. Change them by `swap()`.
+        receiver, sender: What the client's calls go to. `swap()` changes them.
         exchanges: The requests of this connection; None before the first one.
-        connects, retries, latency: Of `NetworkStats`.
+        connects, retries, latency: See `NetworkStats`.
     """
 
     __slots__ = (
@@ -54,7 +54,7 @@ class Link:
     )
 
     def __init__(self, config: NetworkConfig) -> None:
-        """Without a connection."""
+        """The link has no connection yet."""
         self.config = config
         self.protocol = StreamProtocol(config)
         self.receiver: Receiving = self.protocol.receiver
@@ -68,13 +68,13 @@ class Link:
     # ---- The connection ----
 
     def use(self, protocol: StreamProtocol) -> None:
-        """Go on with this connection, in both directions."""
+        """Let all calls go to this connection."""
         self.protocol = protocol
         self.exchanges = None
         self.swap(protocol.receiver, protocol.sender)
 
     def swap(self, receiver: Receiving | None = None, sender: Sending | None = None) -> None:
-        """Let these answer from now on; None leaves a direction as it is."""
+        """Let the calls go to these from now on; None leaves a direction as it is."""
         if receiver is not None:
             self.receiver = receiver
         if sender is not None:
@@ -99,16 +99,16 @@ class Link:
         return timeout if stand_in is None else await stand_in.catch_up(timeout, phase)
 
     def take_over(self, protocol: StreamProtocol, latency: float) -> None:
-        """Go on with a new connection, whose attempt took `latency` seconds."""
+        """Let all calls go to a new connection, and count it. `latency`: seconds that its attempt took."""
         self.latency = latency
         self.past = self.totals()
         self.use(protocol)
         self.connects += 1
 
     def give_to(self, other: Link) -> None:
-        """Move connection and counts to a link that has none yet, which gives its own, unconnected one.
+        """Move the connection and the counts to a new link; this one gets the unconnected protocol of the other.
 
-        Written out: a pool does it each time it lends. No `swap()` is told.
+        The caller updates what `swap()` would. A pool calls this for each loan, so no method is called here.
         """
         other.connects, other.retries, other.latency = self.connects, self.retries, self.latency
         other.past, self.past = self.past, self.totals()
@@ -127,20 +127,20 @@ class Link:
             past[3] + sender.sends,
         )
 
-    # ---- Time and words ----
+    # ---- Timeouts and errors ----
 
     def seconds(self, timeout: Timeout) -> float | None:
-        """`timeout` as a caller gave it, in seconds; None for no limit. Raises: as `check_timeout`."""
+        """A caller's `timeout` in seconds; None for no limit. Raises: as `check_timeout`."""
         return seconds_of(timeout, self.protocol.config.timeout)
 
     def error(
         self, kind: type[E], what: str, phase: str, cause: BaseException | None = None, /, **details: object
     ) -> E:
-        """An error that says where, in words and in its `details`."""
+        """An error whose message and `details` say which connection it is about."""
         return connection_error(self.config, kind, what, phase, cause, **details)
 
     def maker(self, kind: type[E], what: str, phase: str, cause: BaseException | None = None) -> Callable[[], E]:
-        """Makes such an error each time: an exception collects the tracebacks of all its raises."""
+        """A function that makes a new error at each call: one that is raised again would collect all tracebacks."""
         config = self.config
         return lambda: connection_error(config, kind, what, phase, cause)
 
@@ -154,7 +154,7 @@ def connection_error(
     /,
     **details: object,
 ) -> E:
-    """An error about the connection to what `config` names."""
+    """An error about a connection of this configuration."""
     return kind(f"{config.address}: {what}", config.place | {"phase": phase} | details, cause)
 
 

@@ -33,16 +33,16 @@ class SocketSettings(Protocol):
     def socket_options(self) -> tuple[tuple[int, int, int | bytes], ...]: ...
 
 
-# For each (host, port), the addresses that have accepted since something last came of it.
+# For each (host, port), the addresses that have accepted since a connection last proved itself.
 Tried = dict[tuple[str, int], set[Any]]
 
 
 async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | None = None) -> socket.socket:
     """Look up, race all addresses, and return the socket that was connected first.
 
-    Its address is noted in `tried`. So when the same `tried` comes again, nothing had come of that address: it accepts,
-    and TLS, `on_connect` or the connection fails. The others are raced without it then, and it comes after them. It is
-    forgotten when each has had its turn, or when the others do not answer.
+    Its address is added to `tried`. An address that is in `tried` already has accepted before, but then TLS,
+    `on_connect` or the connection failed. So the other addresses are raced first, and this one comes after them. The set
+    is cleared when each address has had its turn, or when the others do not answer.
     """
     loop = asyncio.get_running_loop()
     addresses = await look_up(host, port)
@@ -83,7 +83,7 @@ async def look_up_local(settings: SocketSettings) -> list[AddressInfo] | None:
         return await look_up(*settings.local_address)
     except OSError as error:
         if error.errno is None:
-            # Of a loop's own getaddrinfo, and maybe of a class of its own.
+            # A loop's own getaddrinfo has raised it; its class may take other arguments.
             raise
         kind = socket.gaierror if isinstance(error, socket.gaierror) else OSError
         raise kind(error.errno, f"{error.strerror}: local_address {settings.local_address}") from None
@@ -105,15 +105,15 @@ async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address
 
 
 def _refuse_itself(sock: socket.socket, address: Any) -> None:
-    # Where nobody listens on a port of the ephemeral range, the system may choose that very port to connect from. The
-    # socket is connected to itself then, by a simultaneous open (RFC 9293, section 3.5). Go's net refuses it, too.
+    # If nobody listens on a port of the ephemeral range, the system may choose that same port to connect from. Then the
+    # socket is connected to itself, by a simultaneous open (RFC 9293, section 3.5). Go's net refuses that as well.
     try:
         itself = sock.getsockname()[:2] == sock.getpeername()[:2]
     except OSError as error:
-        # Two ports that are equal by chance, and the peer has reset the connection already.
+        # The ports of two machines are equal by chance, and the peer has reset the connection already.
         raise ConnectionResetError(errno.ECONNRESET, f"Connection reset by {address}") from error
     if itself:
-        # Closed without TIME_WAIT, so that a server can have the port at once.
+        # It is closed without TIME_WAIT, so that a server can use the port at once.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"Nobody listens on {address}: connected to itself")
 
@@ -136,13 +136,13 @@ async def connect_socket(loop: asyncio.AbstractEventLoop, sock: socket.socket, a
 
 async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     ready = loop.create_future()
-    # By its descriptor: of a socket, asyncio formats the repr for a KeyError of its own, twice (selectors.get_key).
+    # The descriptor, not the socket: for a socket, asyncio formats its repr for a KeyError, twice (selectors.get_key).
     descriptor = sock.fileno()
     loop.add_writer(descriptor, _set_done, ready)
     try:
         await ready
     finally:
-        # Before the descriptor is closed and given to somebody else.
+        # Before the descriptor is closed: the next socket that is opened gets the same number.
         loop.remove_writer(descriptor)
 
 
@@ -198,8 +198,8 @@ def _bind(sock: socket.socket, local: list[AddressInfo]) -> None:
             continue
         try:
             if address[1] and os.name == "posix":
-                # A fixed port, which a connection from before may hold in TIME_WAIT. On Windows, this option would let
-                # another program take the port from whoever uses it (SO_EXCLUSIVEADDRUSE).
+                # An earlier connection may hold the fixed port in TIME_WAIT. On Windows, this option would let another
+                # program take the port from the one that uses it (SO_EXCLUSIVEADDRUSE).
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
             return

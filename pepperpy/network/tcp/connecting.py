@@ -32,7 +32,7 @@ logger = logging.getLogger("pepperpy.network.tcp")
 
 
 class Connecting:
-    """Made by the task that connects."""
+    """One `connect()`. The task that connects makes it; other tasks may close it and wait for its end."""
 
     def __init__(self, link: Link, lend: Lend) -> None:
         self._loop = loop = asyncio.get_running_loop()
@@ -43,24 +43,24 @@ class Connecting:
         self._lend = lend
         self._config = link.config
         self._owner = (threading.get_ident(), os.getpid())
-        self._task: asyncio.Task[object] | None = task  # None once it has ended
-        self._cancellations = task.cancelling()  # those from before, which are nobody's business here
+        self._task: asyncio.Task[object] | None = task  # None after the end
+        self._cancellations = task.cancelling()  # the task's cancellations before this call
         self._closed = False
         self._cancelled = False
-        self._ended: asyncio.Future[None] | None = None  # done at the end, if anybody waits for it
+        self._ended: asyncio.Future[None] | None = None  # done at the end; None if nobody waits for it
 
     async def run(self) -> tuple[StreamProtocol, float]:
-        """The connection, and the seconds that its attempt took.
+        """Connect. Returns the connection, and the seconds that its attempt took.
 
         Raises:
             ClosedError: `close()` was called.
-            Others: As `NetworkClient.connect()`.
+            All that `NetworkClient.connect()` raises.
         """
         try:
             await self._close_ended()
             made = await self._attempts()
             if self._closed:
-                # on_connect did not mind being cancelled, or did it itself.
+                # on_connect ignored its cancellation, or has closed the client itself.
                 made[0].abort()
                 raise self._closed_error()
             return made
@@ -73,18 +73,18 @@ class Connecting:
                 raise
             raise self._closed_error() from None
         finally:
-            # A task that was cancelled keeps the frames of this call: a cycle, with the client in it.
+            # A cancelled task keeps the frames of this call: that would be a cycle with the client in it.
             self._task = None
             if self._ended is not None and not self._ended.done():
                 self._ended.set_result(None)
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, or never will: its loop was closed in its middle."""
+        """Whether it has ended, or can never end because its loop was closed meanwhile."""
         return self._task is None or self._loop.is_closed()
 
     def check_user(self) -> None:
-        """Raises: `UsageError` in another thread, loop or process than that of the task."""
+        """Raises UsageError in a thread, loop or process other than the task's."""
         running = asyncio._get_running_loop()
         foreign = running is not None and running is not self._loop and not self._loop.is_closed()
         if foreign or self._owner != (threading.get_ident(), os.getpid()):
@@ -92,16 +92,16 @@ class Connecting:
             raise self._link.error(UsageError, what, "connect")
 
     def close(self) -> None:
-        """End it, wherever it is; the task gets `ClosedError`."""
+        """End it at whatever point it is; its task raises `ClosedError`."""
         self._closed = True
         if self._cancelled or self._task is None or self._loop.is_closed() or self._task is asyncio.current_task():
             return
-        # As asyncio.timeout() does it, which takes the cancellation back in the same way.
+        # run() takes this cancellation back, as asyncio.timeout() does.
         self._cancelled = True
         self._task.cancel()
 
     async def wait_ended(self, seconds: float) -> None:
-        """After `close()`, until its sockets are closed; not if that takes longer."""
+        """After `close()`: wait until its sockets are closed, at most `seconds`."""
         if self.is_over or self._task is asyncio.current_task():
             return
         if self._ended is None:
@@ -110,8 +110,8 @@ class Connecting:
         await asyncio.wait([self._ended], timeout=seconds)
 
     async def _close_ended(self) -> None:
-        # What is left of a connection whose peer has ended its stream. Before the attempts, because there are servers
-        # that take one connection at a time. Nothing is left to send, so the peer sees an orderly end.
+        # Closes a connection whose peer has ended its stream. This comes before the attempts, because some servers take
+        # one connection at a time. Nothing is left to send, so the peer sees an orderly end.
         protocol = self._link.protocol
         if protocol.is_open:
             closed = protocol.wait_closed()
@@ -145,7 +145,7 @@ class Connecting:
                     logger.debug("connected to %s, attempt %d, %.3f s", config.address, number, latency)
                 return protocol, latency
             if self._closed:
-                # By on_connect, which then failed.
+                # on_connect has closed the client, and then failed.
                 raise self._closed_error()
             await asyncio.sleep(delay)
             number += 1
@@ -156,13 +156,13 @@ class Connecting:
 
 
 def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:
-    """What `connect()` raises, or reconnecting ends with, after `number` attempts in `elapsed` seconds."""
+    """The error that ends `connect()`, or reconnecting, after `number` attempts in `elapsed` seconds."""
     error = failed.error
     kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
     cause: BaseException | None = error
     details = config.place | {"phase": "connect"}
     if isinstance(error, (TLSError, ProxyError)):
-        # Named already, by those who know more.
+        # It says already what failed.
         kind, cause = type(error), error.__cause__
         details |= error.details
     tries = "1 attempt" if number == 1 else f"{number} attempts"
