@@ -2,5 +2,6 @@
 
 pool.py          NetworkPool: the documented API
   slots.py       where each connection is, and who gets the next one
+    queue.py     the tasks that wait for one
   connection.py  how one is made and checked, and whether it can be lent again
 """

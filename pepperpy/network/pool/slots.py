@@ -12,13 +12,14 @@ import contextlib
 import logging
 import math
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 
 from pepperpy.network.backoff import Backoff
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.detached import detached_task
 from pepperpy.network.errors import ClosedError, ConnectError, PoolTimeoutError, UsageError
 from pepperpy.network.pool.connection import Maker, PooledConnection
+from pepperpy.network.pool.queue import Queue, Turn
 from pepperpy.network.timers import Timer
 
 logger = logging.getLogger("pepperpy.network.pool")
@@ -48,8 +49,7 @@ class Slots:
         self.idle: list[PooledConnection] = []  # the one used last is at the end
         self.preparing: dict[asyncio.Task[PooledConnection | None], PooledConnection | None] = {}
         self.closing: dict[asyncio.Task[None], PooledConnection] = {}
-        # Each waiting task's future: since when, until when. Not a plain dict, which is slow to pop its first item.
-        self.waiting: OrderedDict[asyncio.Future[PooledConnection | BaseException], tuple[float, float]] = OrderedDict()
+        self.waiting = Queue()
         self._timer: Timer | None = None  # made with the first call, which knows the loop
         self._refill_at = -math.inf  # no refill before this time, because a connection failed
         self._refill_failures = 0
@@ -82,17 +82,17 @@ class Slots:
             if (idle := self._wake_last()) is not None:
                 return self._lend(idle)
             self.fill()
-        waiter: asyncio.Future[PooledConnection | BaseException] = loop.create_future()
+        turn: Turn = loop.create_future()
         now = loop.time()
         until = math.inf if timeout is None else now + timeout
-        self.waiting[waiter] = (now, until)
+        self.waiting.join(turn, now, until)
         self._arm(until)
         self.fill()
         try:
-            outcome = await waiter
+            outcome = await turn
         except BaseException:
-            self.waiting.pop(waiter, None)
-            if waiter.done() and not waiter.cancelled() and isinstance(connection := waiter.result(), PooledConnection):
+            self.waiting.leave(turn)
+            if turn.done() and not turn.cancelled() and isinstance(connection := turn.result(), PooledConnection):
                 # The connection came in the turn of the cancellation.
                 self.put(connection)
             raise
@@ -103,7 +103,7 @@ class Slots:
         try:
             raise outcome
         finally:
-            del outcome, waiter  # otherwise the error's traceback would refer to the error
+            del outcome, turn  # otherwise the error's traceback would refer to the error
 
     def put(self, connection: PooledConnection, failure: str | None = None) -> None:
         """Take back what `get` returned. Never waits, so it cannot be cancelled."""
@@ -136,10 +136,10 @@ class Slots:
 
     def _offer(self, connection: PooledConnection) -> None:
         """Lend the connection to the task that has waited longest, or add it to the idle ones."""
-        if (first := self._first_waiting()) is not None:
-            waiter, since = first
+        if (first := self.waiting.pop_first()) is not None:
+            turn, since = first
             self.max_wait = max(self.max_wait, self._now() - since)
-            waiter.set_result(self._lend(connection))
+            turn.set_result(self._lend(connection))
             return
         connection.idle_since = self._now()
         connection.watch(self._disturbed)
@@ -148,14 +148,6 @@ class Slots:
         if self._surplus() > 0:
             due = min(due, self.idle[0].idle_since + self._max_idle)
         self._arm(due)
-
-    def _first_waiting(self) -> tuple[asyncio.Future[PooledConnection | BaseException], float] | None:
-        while self.waiting:
-            waiter, (since, _) = self.waiting.popitem(last=False)
-            # A task that was cancelled in this turn is still in the queue.
-            if not waiter.done():
-                return waiter, since
-        return None
 
     # ---- Making and closing ----
 
@@ -227,7 +219,7 @@ class Slots:
     def _failed(self, error: BaseException) -> None:
         self.failures += 1
         self._put_off_refill()
-        if (first := self._first_waiting()) is not None:
+        if (first := self.waiting.pop_first()) is not None:
             first[0].set_result(error)
         else:
             logger.warning("%s: the pool cannot make a connection: %s", self._where, error)
@@ -286,14 +278,11 @@ class Slots:
             self._timer.look_by(when)
 
     def _look(self, now: float) -> float:
-        due = math.inf
-        for waiter, (since, until) in list(self.waiting.items()):
-            if until > now:
-                due = min(due, until)
-            elif not waiter.done():
-                waiter.set_result(self._timeout_error(self._now() - since))
-                self.timeouts += 1
-                del self.waiting[waiter]
+        for turn, since in self.waiting.overdue(now):
+            turn.set_result(self._timeout_error(self._now() - since))
+            self.timeouts += 1
+            self.waiting.leave(turn)
+        due = self.waiting.next_due(now)
         for connection in list(self.idle):  # those that have been idle longest come first
             if connection.expires_at <= now:
                 reason = "age"
@@ -376,7 +365,7 @@ class Slots:
             self._timer.end()
         if self._loop is not None and self._loop.is_closed():
             return
-        while (first := self._first_waiting()) is not None:
+        while (first := self.waiting.pop_first()) is not None:
             first[0].set_result(self._closed_error())
         for task in self.preparing:
             task.cancel()

@@ -41,8 +41,8 @@ async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | N
     """Look up, race all addresses, and return the socket that was connected first.
 
     Its address is added to `tried`. An address that is in `tried` already has accepted before, but then TLS,
-    `on_connect` or the connection failed. So the other addresses are raced first, and this one comes after them. The set
-    is cleared when each address has had its turn, or when the others do not answer.
+    `on_connect` or the connection failed. So the other addresses are raced first, and this one comes after them. The
+    set is cleared when each address has had its turn, or when the others do not answer.
     """
     loop = asyncio.get_running_loop()
     addresses = await look_up(host, port)
