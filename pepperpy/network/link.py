@@ -139,7 +139,7 @@ class Link:
         """An error whose message and `details` say which connection it is about."""
         return connection_error(self.config, kind, what, phase, cause, **details)
 
-    def maker(self, kind: type[E], what: str, phase: str, cause: BaseException | None = None) -> Callable[[], E]:
+    def error_maker(self, kind: type[E], what: str, phase: str, cause: BaseException | None = None) -> Callable[[], E]:
         """A function that makes a new error at each call: one that is raised again would collect all tracebacks."""
         config = self.config
         return lambda: connection_error(config, kind, what, phase, cause)

@@ -124,7 +124,7 @@ def test_an_error_says_where_in_words_and_in_its_details() -> None:
 
 
 async def test_a_maker_makes_another_error_each_time() -> None:
-    make = Link(CONFIG).maker(NetworkTimeoutError, "too late", "request")
+    make = Link(CONFIG).error_maker(NetworkTimeoutError, "too late", "request")
     assert make() is not make() and str(make()) == "db.example:5432: too late"
 
 

@@ -121,7 +121,7 @@ class Exchanges:
         if loss is not None and not is_peers_doing(reason):
             # Lost before: by the heartbeat, maybe, whose own request is cancelled for it.
             what = f"connection lost: {link.config.explained(loss)}"
-            refuse = link.maker(ConnectionLostError, what, "request", loss)
+            refuse = link.error_maker(ConnectionLostError, what, "request", loss)
         self._turns.refuse(refuse)
 
 

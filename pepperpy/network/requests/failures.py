@@ -39,7 +39,7 @@ def is_peers_doing(reason: BaseException) -> bool:
 def refusal(link: Link, what: str, reason: BaseException) -> Refusal:
     """Makes the errors of the requests that cannot be served because of `reason`."""
     kind = ConnectionLostError if is_peers_doing(reason) else ClosedError
-    return link.maker(kind, f"{what}: {_described(reason)}", "request", reason)
+    return link.error_maker(kind, f"{what}: {_described(reason)}", "request", reason)
 
 
 def drop_connection(link: Link, protocol: StreamProtocol, reason: BaseException) -> None:

@@ -36,7 +36,7 @@ class Pending(Generic[D]):
         self.lost: StreamProtocol | None = None
 
     @property
-    def is_told(self) -> bool:
+    def loss_raised(self) -> bool:
         """Whether this direction has raised the loss."""
         return self.lost is None or self._direction(self.lost).loss_raised
 
@@ -55,7 +55,7 @@ class Pending(Generic[D]):
         supervisor = self._supervisor
         supervisor.check_user()
         if self.lost is not None and not supervisor.state.is_closed:
-            if not self.is_told:
+            if not self.loss_raised:
                 return self._direction(self.lost)
             self.lost = None
         link = supervisor.connected_link()
@@ -85,14 +85,14 @@ class PendingReceiver(Pending[Receiver]):
         link.swap(receiver=link.protocol.receiver)
 
     def raise_loss(self) -> None:
-        while not self.is_told:
+        while not self.loss_raised:
             self.take(65536)
 
     async def catch_up(self, timeout: Timeout, phase: str) -> float | None:
         deadline = deadline_of(timeout, self._supervisor.config)
         while (receiver := self._current()) is None:
             await self._supervisor.state.wait(deadline, phase)
-        while not self.is_told:
+        while not self.loss_raised:
             receiver.take(65536)
         return remaining(deadline)
 

@@ -110,7 +110,7 @@ class Supervisor:
         self.last = protocol
         self._connected_at = time.monotonic()
         for pending in (self._receiving, self._sending):
-            if not pending.is_told:
+            if not pending.loss_raised:
                 pending.stand_in(link)
         self._stop_heartbeats()
         if link.config.heartbeat is not None:
@@ -207,7 +207,7 @@ class Supervisor:
             return
         if self._policy is not None:
             for pending in (self._receiving, self._sending):
-                if pending.is_told:
+                if pending.loss_raised:
                     pending.lost = protocol
                 pending.stand_in(link)
             if time.monotonic() - self._connected_at >= self._backoff.ceiling(max(1, self._retry)):
