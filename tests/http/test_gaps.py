@@ -25,7 +25,7 @@ from pepperpy.network import (
     ResponseTooLargeError,
     TLSConfig,
 )
-from pepperpy.network.http.aiohttp_transport.connector import MAX_INTERIM_RESPONSES
+from pepperpy.network.http.aiohttp_transport.handler import MAX_INTERIM_RESPONSES
 
 MIB = 1 << 20
 

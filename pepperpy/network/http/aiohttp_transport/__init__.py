@@ -3,6 +3,7 @@
 wire.py               aiohttp's sessions: sends one request
 answer.py             its response
 connector.py          its pool, and what closes the gaps of aiohttp's
+  handler.py          one connection of it
   resolver.py         addresses from ../../lookup.py
   socks.py            a socket through a SOCKS proxy
 session_cookies.py    the client's cookie jar as aiohttp's sessions want it

@@ -1,7 +1,7 @@
 """aiohttp's connection pool, and what this package adds to it.
 
-What leans on names that aiohttp does not document is here. Where one of them is gone, aiohttp does as it does by
-itself, and a test fails (tests/http/test_gaps.py):
+What leans on names that aiohttp does not document is here and in `handler.py`. Where one of them is gone, aiohttp does
+as it does by itself, and a test fails (tests/http/test_gaps.py):
 
     TCPConnector._factory               counts interim responses and open connections, and sees unasked bytes
     ResponseHandler._read_timeout, ...  a read timeout without a timer for each request
@@ -23,40 +23,29 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import math
-import select
 import socket
 import ssl
-from collections.abc import Mapping
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, TransferEncodingError
 
 from pepperpy.network import tls
+from pepperpy.network.http.aiohttp_transport.handler import GuardedHandler, expect_nothing
 from pepperpy.network.http.aiohttp_transport.resolver import Resolver
 from pepperpy.network.http.aiohttp_transport.socks import connect_through, connect_unix, is_socks
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.content import has_token
-from pepperpy.network.http.dates import keep_alive_seconds
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip
-from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.lookup import AddressInfo
 from pepperpy.network.tcp.connect import look_up_local, new_socket
-from pepperpy.network.timers import Timer
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
-# Interim (1xx) responses before the final one. RFC 9110 sets no limit; aiohttp 3.14 reads 200,000 of them.
-MAX_INTERIM_RESPONSES = 8
-# Seconds that a body waits for 100 (Continue). RFC 9110, section 10.1.1: not without end; curl's figure.
-CONTINUE_WAIT = 1.0
 
 
 def switch_off_own_retry(session: aiohttp.ClientSession) -> None:
@@ -108,7 +97,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             if name not in request.headers:
                 req.headers.popall(name, None)  # a default, or from ~/.netrc
                 if name.lower() == "expect":
-                    req._continue = None  # aiohttp has made it of this header; the body would wait for it
+                    expect_nothing(req)
         trip.phase = "queue"
         connection = await super().connect(req, [], timeout)
         while (used := _was_used(connection)) and _has_unasked_bytes(connection):
@@ -247,171 +236,6 @@ def _speak_to_server(request: aiohttp.ClientRequest) -> None:
     if is_socks(request.proxy):
         request.proxy = None
         request.headers.popall("Proxy-Authorization", None)
-
-
-_feed_data: Any = ResponseHandler.feed_data
-
-
-class GuardedHandler(ResponseHandler):
-    """aiohttp's protocol of one connection; ends it when the server only sends interim responses.
-
-    Its read timeout has one timer, which moves itself (timers.py); aiohttp sets one anew for each request and each
-    piece of a response (3 us each).
-    """
-
-    def __init__(self, connector: GuardedConnector, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self._connector = connector
-        self.used = False  # whether a response has come on it
-        self.may_upgrade = False  # whether the present request asks for another protocol, for its caller to speak
-        self._interim_count = 0
-        self._head: Any = None  # of the last response
-        self._poll: Any = None
-        self._silent_since: float | None = None  # None: nobody waits for the server
-        self._silence_timer = Timer(loop, self._look_at_silence)
-        self._idle_until = math.inf  # when the server may close it
-        self._continue: asyncio.Future[bool] | None = None  # done when the body may be sent
-        self._continue_timer = Timer(loop, self._go_on)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._connector.opened(self, cast(asyncio.Transport, transport))
-        sock = transport.get_extra_info("socket")
-        if sock is not None and hasattr(select, "poll"):
-            self._poll = select.poll()
-            self._poll.register(sock.fileno(), select.POLLIN)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if exc is not None and self._ends_with_connection():
-            # aiohttp would take a reset for the end of the body.
-            self._break_body(TransferEncodingError("the connection was reset"))
-        super().connection_lost(exc)
-        self._poll = None
-        self._silence_timer.end()
-        self._continue_timer.end()
-        self._connector.lost(self)
-
-    def begin(self, request: aiohttp.ClientRequest) -> None:
-        """A request that may have `Connection` or `Expect` is about to be sent."""
-        if has_token(request.headers.getall("Connection", ()), "close"):
-            self.force_close()
-        self._continue = getattr(request, "_continue", None)
-        if self._continue is not None:
-            self._continue_timer.look_by(self._loop.time() + CONTINUE_WAIT)
-
-    def _go_on(self, now: float) -> float:
-        if self._continue is not None and not self._continue.done():
-            self._continue.set_result(True)
-        return math.inf
-
-    def close(self) -> None:
-        payload = getattr(self, "_payload", None)
-        if payload is not None and not payload.is_eof() and payload.exception() is None:
-            # aiohttp forgets it here, and who waits for the rest of a body would wait for ever.
-            payload.set_exception(aiohttp.ClientConnectionError("Connection closed"))
-        # Nobody waits for what is still to be sent, and a peer that reads no more would hold the connection for ever.
-        if self.transport is not None and self.transport.get_write_buffer_size():
-            self.abort()
-        else:
-            super().close()
-
-    def feed_data(self, data: Any, *args: Any) -> Any:
-        self.used = True
-        self._head = data[0]
-        code = data[0].code
-        if code == 101 and not self.may_upgrade:
-            return self._refuse("the server switched to another protocol (101); use client.session for WebSockets")
-        if (code >= 200 or code == 101) and self._interim_count <= MAX_INTERIM_RESPONSES:
-            self._interim_count = 0
-        else:
-            self._interim_count += 1
-            if self._interim_count > MAX_INTERIM_RESPONSES:
-                return self._refuse(f"more than {MAX_INTERIM_RESPONSES} interim (1xx) responses")
-        self._idle_until = math.inf
-        if code >= 200 and (self._continue is not None or "Keep-Alive" in data[0].headers):
-            self._answered(data[0].headers, data[1])
-        return _feed_data(self, data, *args)
-
-    def _answered(self, headers: Mapping[str, str], body: aiohttp.StreamReader) -> None:
-        if (seconds := keep_alive_seconds(headers)) is not None:
-            # The server's clock began when it had sent the last byte, and its end is on its way as long.
-            margin = min(1.0, seconds / 2)
-            body.on_eof(functools.partial(self._begin_idle, seconds - margin))
-        if self._continue is not None:
-            # A server that answers without a 100 does not want the body: aiohttp gives it up when the answer is whole.
-            self._continue = None
-            self._continue_timer.end()
-
-    def _begin_idle(self, seconds: float) -> None:
-        self._idle_until = self._loop.time() + seconds
-
-    def set_exception(self, exc: Any, *cause: Any) -> None:
-        if isinstance(exc, HttpProcessingError):
-            # aiohttp tells who waits for a head. Who waits for the rest of a body would wait for ever.
-            self._break_body(cause[0] if cause and isinstance(cause[0], ContentEncodingError) else exc)
-        super().set_exception(exc, *cause)
-
-    def _break_body(self, why: BaseException) -> None:
-        body = getattr(self, "_payload", None)
-        if body is not None and not body.is_eof() and body.exception() is None:
-            error = aiohttp.ClientPayloadError("the body broke off")
-            error.__cause__ = why
-            body.set_exception(error)
-
-    def _ends_with_connection(self) -> bool:
-        head = self._head
-        return head is not None and not head.chunked and "Content-Length" not in head.headers
-
-    def _refuse(self, what: str) -> bool:
-        """End the connection; the response before this one, if it is whole, can be read all the same."""
-        self.set_exception(aiohttp.ClientPayloadError(what))
-        # aiohttp never gives back an upgraded connection.
-        self._upgraded = False
-        # What follows in the same piece is dropped as well.
-        self._parser = None
-        if self.transport is not None:
-            self.transport.close()
-        return False
-
-    def has_unasked_bytes(self) -> bool:
-        """Whether something waits on this idle connection: bytes nobody asked for, or its end, or may do so by now."""
-        if self.should_close or self._idle_until <= self._loop.time() or self._has_half_a_head():
-            return True
-        # What the kernel has and the loop has not read yet. 1 us; urllib3 and httpx ask the same question.
-        return self._poll is not None and bool(self._poll.poll(0))
-
-    def _has_half_a_head(self) -> bool:
-        # The parser of the last response keeps what may become another one, and tells only when it is to end. The next
-        # request gets a parser of its own.
-        parser = getattr(self, "_parser", None)
-        try:
-            return parser is not None and self.used and parser.feed_eof() is not None
-        except Exception:
-            return True
-
-    # ---- The read timeout ----
-
-    def _reschedule_timeout(self) -> None:
-        timeout = self._read_timeout
-        if not timeout:
-            self._silent_since = None
-            return
-        now = self._silent_since = self._loop.time()
-        if now + timeout < self._silence_timer.at:  # less than the call
-            self._silence_timer.look_by(now + timeout)
-
-    def _drop_timeout(self) -> None:
-        self._silent_since = None
-
-    def _look_at_silence(self, now: float) -> float:
-        since = self._silent_since
-        if since is None or not self._read_timeout:
-            return math.inf
-        ends_at = since + self._read_timeout
-        if ends_at > now:
-            return ends_at
-        after_last_turns(self._loop, lambda: self._silent_since != since, self._on_read_timeout)
-        return math.inf
 
 
 def _serves(transport: asyncio.Transport, handler: GuardedHandler) -> bool:
