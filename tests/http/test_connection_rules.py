@@ -10,7 +10,7 @@ from support.http_faults import answering, response
 from support.http_peer import Connection, http_peer
 
 from pepperpy.network import HTTPClient, HTTPConfig, InvalidRequestError
-from pepperpy.network.http.aiohttp_transport import connector
+from pepperpy.network.http.aiohttp_transport import handler as handlers
 from pepperpy.network.http.dates import keep_alive_seconds
 from pepperpy.network.testing import MockHTTP
 
@@ -145,8 +145,8 @@ EXPECT = {"Expect": "100-continue"}
 async def test_a_body_is_sent_after_a_while_to_a_server_that_does_not_say_continue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert connector.CONTINUE_WAIT == 1.0
-    monkeypatch.setattr(connector, "CONTINUE_WAIT", 0.02)
+    assert handlers.CONTINUE_WAIT == 1.0
+    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 0.02)
     async with http_peer(Expecting()) as peer, HTTPClient() as client:
         for _ in range(2):
             assert await client.put(peer.url, data=b"hello", headers=EXPECT) == "answer"
@@ -156,7 +156,7 @@ async def test_a_body_is_sent_after_a_while_to_a_server_that_does_not_say_contin
 
 
 async def test_a_body_that_is_asked_for_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector, "CONTINUE_WAIT", 60)
+    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
     async with http_peer(Expecting(b"HTTP/1.1 100 Continue\r\n\r\n")) as peer, HTTPClient() as client:
         for _ in range(2):
             assert await client.put(peer.url, data=b"hello", headers=EXPECT) == "answer"
@@ -165,7 +165,7 @@ async def test_a_body_that_is_asked_for_does_not_wait(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", ["Expect", "expect"])
 async def test_a_body_whose_expect_is_left_out_waits_for_nobody(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector, "CONTINUE_WAIT", 60)
+    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
     async with http_peer(answering(response(b"answer"))) as peer:
         async with HTTPClient(HTTPConfig(headers=EXPECT, retries=0, timeout=5)) as client:
             for _ in range(2):
@@ -176,7 +176,7 @@ async def test_a_body_whose_expect_is_left_out_waits_for_nobody(name: str, monke
 
 async def test_a_body_that_is_refused_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may take what comes next for either, so the connection is not used again."""
-    monkeypatch.setattr(connector, "CONTINUE_WAIT", 60)
+    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
     config = HTTPConfig(raise_for_status=False)
     async with http_peer(Expecting(status="417 No", wants_body=False)) as peer, HTTPClient(config) as client:
         for _ in range(2):
@@ -186,7 +186,7 @@ async def test_a_body_that_is_refused_is_not_sent(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_body_that_is_asked_for_elsewhere_goes_there_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector, "CONTINUE_WAIT", 60)
+    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
 
     async def once() -> Any:
         yield b"hello"
