@@ -83,6 +83,7 @@ class Raw:
 CANNOT: dict[str, dict[str, str]] = {
     "aiohttp": {
         "test_trailers_are_kept_apart": "aiohttp drops them",
+        "test_the_last_one_to_come_back_is_the_first_one_to_go": "aiohttp takes the longest idle one (its #9672)",
     },
     "mock": {
         **dict.fromkeys(
@@ -108,8 +109,31 @@ CANNOT: dict[str, dict[str, str]] = {
                 "test_a_url_whose_host_is_none",
                 "test_no_connection_becomes_free_in_time",
                 "test_who_waits_gets_what_becomes_free_first_come_first_served",
+                "test_a_body_that_was_read_leaves_its_connection_to_others",
+                "test_a_connection_is_free_when_the_end_of_the_body_was_read_and_not_before",
+                "test_released_with_its_body_there_a_connection_is_used_again",
+                "test_given_back_with_more_to_come_a_connection_is_closed",
+                "test_given_back_behind_its_end_a_connection_stays",
+                "test_connection_close_is_obeyed",
+                "test_a_request_that_closes_its_connection",
+                "test_bytes_behind_an_answer_are_nobodys",
+                "test_a_connection_that_the_server_has_closed_is_not_used",
+                "test_the_last_one_to_come_back_is_the_first_one_to_go",
+                "test_no_more_connections_than_allowed",
+                "test_close_ends_who_waits_for_a_connection",
+                "test_close_closes_idle_connections",
+                "test_a_connection_that_breaks_while_a_body_is_sent",
+                "test_cancelled_in_the_queue_one_leaves_it_to_the_others",
+                "test_cancelled_when_a_connection_has_just_become_free_it_goes_to_the_next",
             ),
             "there are no connections: none to be made, pooled, waited for or counted",
+        ),
+        **dict.fromkeys(
+            (
+                "test_an_early_answer_is_given_while_the_body_is_sent",
+                "test_an_early_answer_is_whole_whether_the_rest_of_the_body_is_sent_or_given_up",
+            ),
+            "a mock has all of a body before it answers",
         ),
         "test_one_who_reads_slowly_holds_the_server_up": "a `Reply` is there as a whole, in the test's own memory",
     },

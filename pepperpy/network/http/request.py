@@ -50,6 +50,10 @@ class Content(Protocol):
     def can_be_sent(self) -> bool:
         """Whether it would be sent whole, once more."""
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the present `payload()` before it was whole, a `BodyFailed`; None if nothing did."""
+
     def payload(self) -> Any:
         """What one exchange sends: bytes or a `Payload`."""
 

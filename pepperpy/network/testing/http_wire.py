@@ -61,6 +61,8 @@ class MockTransport:
         self.closed = True
 
     async def exchange(self, request: Request, trip: Trip) -> MockAnswer:
+        if self.closed:
+            raise WireError("closed")
         headers = CIMultiDict(request.headers)
         seen = MockRequest(request.method, request.url, headers, trip.attempt)
         arrived = False

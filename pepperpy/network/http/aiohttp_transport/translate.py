@@ -34,8 +34,10 @@ def wire_error(error: Exception, request: Request, trip: Trip, closed: bool) -> 
     Args:
         closed: Whether the answer was given back, or the transport closed.
     """
-    if isinstance(error, BodyFailed):
-        return WireError("body_failed", str(error), error.__cause__)
+    # aiohttp sends a body in a task of its own, and what it raises is then a consequence of what ended that.
+    failure = error if isinstance(error, BodyFailed) else None if request.body is None else request.body.failure
+    if failure is not None:
+        return WireError("body_failed", str(failure), failure.__cause__)
     if isinstance(error, TimeoutError):
         return _timed_out(error, trip)
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -46,8 +48,7 @@ def wire_error(error: Exception, request: Request, trip: Trip, closed: bool) -> 
         return WireError("tls", "the certificate does not have the expected fingerprint", error)
     if isinstance(error, aiohttp.ClientPayloadError):
         return _bad_body(error, trip)
-    # Of this class itself aiohttp raises one where a connection, or the pool, was closed from this side.
-    if closed and type(error) in (aiohttp.ClientConnectionError, RuntimeError):
+    if closed and isinstance(error, (aiohttp.ClientConnectionError, RuntimeError)):
         return WireError("closed", cause=error)
     if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
         return _lost(error, trip)
