@@ -50,7 +50,7 @@ _CODINGS = Difference(
     "answer",
     (
         *("Transfer-Encoding: chunked, *", "Transfer-Encoding: chunked,,chunked", "Transfer-Encoding: chunked;*"),
-        *("Transfer-Encoding: *identity*", "Transfer-Encoding: *foo", "Transfer-Encoding: chunked and a tab"),
+        *("Transfer-Encoding: *identity*", "Transfer-Encoding: *foo"),
         *(
             f"Transfer-Encoding: {value}"
             for value in ("gzip", "deflate", "br", "chunk", "chunked x", "chunkedx", "xchunked")
@@ -65,6 +65,11 @@ _CODINGS = Difference(
     ),
     "llhttp reads until the end of the connection where the last word is not `chunked`, and gives chunk framing out as "
     "the body; of several words it looks at the last one.",
+)
+_TAB = Difference(
+    "body",
+    ("Transfer-Encoding: chunked and a tab",),
+    "llhttp takes the tab for a part of the word; then as above.",
 )
 _LENIENT_CODINGS = Difference(
     "answer",
@@ -109,6 +114,7 @@ _AIOHTTP = [
     _REASONS,
     _GZIP_CHUNKED,
     _CODINGS,
+    _TAB,
     _LENIENT_CODINGS,
     _OLD_CHUNKS,
     _OLD_CLOSE,
@@ -158,6 +164,12 @@ _AIOHTTP = [
         "aiohttp takes it for one more member.",
     ),
     Difference(
+        "body",
+        ("codings gzip, gzip", "codings deflate, gzip"),
+        "aiohttp does not unpack two codings; the body stays packed, and its header says so.",
+    ),
+    Difference("answer, reused", ("fifty codings",), "As above: nothing is unpacked."),
+    Difference(
         "body", ("x-gzip",), "aiohttp does not know the old name; the body stays packed, and its header says so."
     ),
     Difference(
@@ -186,6 +198,7 @@ _HTTPTOOLS = [
     _REASONS,
     _GZIP_CHUNKED,
     _CODINGS,
+    _TAB,
     _OLD_CHUNKS,
     _OLD_CLOSE,
     _HEAD,

@@ -212,20 +212,30 @@ _MORE_GZIP = [
 ]
 _UNKNOWN = (
     "A coding that nobody has: servers write charsets and the like there. The body is given as it came, as aiohttp, "
-    "requests and urllib3 do; browsers, too."
+    "requests and urllib3 do, or refused."
 )
 _OTHERS = [
-    Behaviour(f"coding {shown(name) or 'without a name'}", _UNKNOWN, _coded(name, b"ok"), Whole(b"ok"))
+    Behaviour(
+        f"coding {shown(name) or 'without a name'}",
+        _UNKNOWN,
+        _coded(name, b"ok"),
+        Whole(b"ok"),
+        may_refuse=name not in (b"", b"identity"),
+    )
     for name in (b"identity", b"", b"foo", b"utf-8", b"none", b"binary", b"aws-chunked")
 ]
 _TWICE = _packed(GZIP, 31)
-_CHAIN = (
-    "RFC 9110, section 8.4: in the order of their application. Decoded, given as it came, or refused: no half is given "
-    "out as the whole without its header saying so."
-)
+_CHAIN = "RFC 9110, section 8.4: several codings, in the order of their application; unpacked, or refused."
 _CHAINS = [
-    Behaviour(f"codings {name}", _CHAIN, _coded(name, packed), Whole(packed), may_refuse=True)
-    for name, packed in (("gzip, gzip", _TWICE), ("deflate, gzip", _packed(ZLIB, 31)), (", ".join(["gzip"] * 50), GZIP))
+    Behaviour(f"codings {name}", _CHAIN, _coded(name, packed), Whole(TEXT, raw=packed), may_refuse=True)
+    for name, packed in (("gzip, gzip", _TWICE), ("deflate, gzip", _packed(ZLIB, 31)))
+] + [
+    Behaviour(
+        "fifty codings",
+        "Each unpacks what the one before made of it: a bomb of bombs.",
+        _coded(", ".join(["gzip"] * 50), GZIP),
+        _WRONG,
+    ),
 ]
 
 BEHAVIOURS: list[Behaviour] = [

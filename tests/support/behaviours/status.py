@@ -132,9 +132,10 @@ _BLANKS = [
         Behaviour(
             f"{count} line ends before the status line",
             "RFC 9112, section 2.2, lets a server ignore them before a request; llhttp, curl and browsers do so before "
-            "an answer, too. A decision: a few are skipped. Endless ones are among the limits.",
+            "an answer, too. A decision: one is skipped, and a few are or are not. Endless ones are among the limits.",
             b"\r\n" * count + sized(),
             OK,
+            may_refuse=count > 1,
         )
         for count in (1, 2, 4)
     ),
