@@ -104,7 +104,9 @@ def made(draw: Draw, *, coded: bool = True) -> tuple[Behaviour, tuple[int, ...]]
         for _ in range(count)
     )
     kept = token.lower() != "close" and framing != "end"
-    seen = Whole(b"" if bodiless else text, status, tuple(fields), tuple(trailers), reusable=kept)
+    # A 204, or 304, that speaks of a body may be of a server that sends one.
+    reusable = None if kept and status in (204, 304) and method != "HEAD" else kept
+    seen = Whole(b"" if bodiless else text, status, tuple(fields), tuple(trailers), reusable=reusable)
     start = b"HTTP/1.1 %d" % status + draw(st.sampled_from([b" OK", b" ", b"", b" Some Words"]))
     parts = _Parts(interim, start, lines, b"" if bodiless else body, seen)
     what = f"{method} {status}, {framing}{', ' + coding if coding else ''}"
