@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from support.cancelling import until
 from support.certificates import ca_file
 from support.http_faults import answering, response
-from support.http_peer import HTTPPeer, http_peer
+from support.http_peer import http_peer
 from support.nginx import TEXT, Nginx
 from support.proxies import microsocks
 
@@ -29,6 +30,15 @@ from pepperpy.network import (
 )
 
 TRUSTING = TLSConfig(ca_file=ca_file())
+
+
+Make = Callable[..., HTTPConfig]
+
+
+@pytest.fixture(params=["aiohttp", "auto"])
+def config(request: pytest.FixtureRequest) -> Make:
+    """Makes a configuration for each of the transports."""
+    return functools.partial(HTTPConfig, transport=request.param, retries=0)
 
 
 def socket_of(client: HTTPClient) -> Any:
@@ -51,15 +61,15 @@ async def test_requests_go_to_a_unix_socket_and_its_connection_is_kept(web: Ngin
     assert [request.number for request in web.requests()] == [1, 2, 3]
 
 
-async def test_tls_over_a_unix_socket_checks_the_name_of_the_url(web: Nginx) -> None:
-    async with HTTPClient(HTTPConfig(unix_path=web.unix_path + "s", tls=TRUSTING, retries=0)) as client:
+async def test_tls_over_a_unix_socket_checks_the_name_of_the_url(web: Nginx, config: Make) -> None:
+    async with HTTPClient(config(unix_path=web.unix_path + "s", tls=TRUSTING)) as client:
         assert await client.get("https://localhost/text") == TEXT
         with pytest.raises(TLSError, match=r"not for 'elsewhere\.example'"):
             await client.get("https://elsewhere.example/text")
         assert await client.get("https://elsewhere.example/text", verify_ssl=False) == TEXT
 
 
-async def test_no_name_is_looked_up_and_a_redirect_stays_on_the_socket(tmp_path: Path) -> None:
+async def test_no_name_is_looked_up_and_a_redirect_stays_on_the_socket(tmp_path: Path, config: Make) -> None:
     asked = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,7 +82,7 @@ async def test_no_name_is_looked_up_and_a_redirect_stays_on_the_socket(tmp_path:
 
     path = str(tmp_path / "http.sock")
     async with await asyncio.start_unix_server(serve, path):
-        async with HTTPClient(HTTPConfig(unix_path=path, retries=0)) as client:
+        async with HTTPClient(config(unix_path=path)) as client:
             assert await client.get("http://one.invalid/here") == "ok"
         await until(lambda: not others(), "the server has seen the ends")
     assert asked == [[b"/here", b"Host: one.invalid"], [b"/there", b"Host: other.invalid"]]
@@ -82,14 +92,14 @@ def others() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
 
 
-async def test_a_socket_that_is_not_there_is_named_and_tried_again_as_its_server_may_be_starting() -> None:
-    async with HTTPClient(HTTPConfig(unix_path="/nonexistent/http.sock", retries=2, retry_delay=0)) as client:
+async def test_a_socket_that_is_not_there_is_named_and_tried_again_as_its_server_may_be_starting(config: Make) -> None:
+    async with HTTPClient(config(unix_path="/nonexistent/http.sock", retries=2, retry_delay=0)) as client:
         with pytest.raises(ConnectError, match=r"No such file or directory: unix_path '/nonexistent/http.sock'"):
             await client.get("http://localhost/")
         assert client.stats.attempts == 3
 
 
-async def test_the_time_to_connect_to_a_full_socket_is_limited(tmp_path: Path) -> None:
+async def test_the_time_to_connect_to_a_full_socket_is_limited(tmp_path: Path, config: Make) -> None:
     path = str(tmp_path / "full.sock")
     with socket.socket(socket.AF_UNIX) as server, contextlib.ExitStack() as clients:
         server.bind(path)
@@ -99,15 +109,15 @@ async def test_the_time_to_connect_to_a_full_socket_is_limited(tmp_path: Path) -
                 filler = clients.enter_context(socket.socket(socket.AF_UNIX))
                 filler.setblocking(False)
                 filler.connect(path)
-        async with HTTPClient(HTTPConfig(unix_path=path, retries=0, connect_timeout=0.05)) as client:
+        async with HTTPClient(config(unix_path=path, retries=0, connect_timeout=0.05)) as client:
             with pytest.raises((NetworkTimeoutError, ConnectError)) as caught:
                 await client.get("http://localhost/")
             if isinstance(caught.value, NetworkTimeoutError):
                 assert caught.value.details["limit"] == "connect_timeout"
 
 
-async def test_a_proxy_beside_a_unix_socket_is_refused_and_nothing_is_sent(web: Nginx) -> None:
-    async with HTTPClient(HTTPConfig(unix_path=web.unix_path)) as client:
+async def test_a_proxy_beside_a_unix_socket_is_refused_and_nothing_is_sent(web: Nginx, config: Make) -> None:
+    async with HTTPClient(config(unix_path=web.unix_path)) as client:
         with pytest.raises(InvalidRequestError, match="proxy must be left out"):
             await client.get("http://localhost/text", proxy="http://localhost:3128")
         assert client.stats.attempts == 0
@@ -117,25 +127,37 @@ async def test_a_proxy_beside_a_unix_socket_is_refused_and_nothing_is_sent(web: 
 
 
 @contextlib.asynccontextmanager
-async def seen_from(peer: HTTPPeer, config: HTTPConfig) -> AsyncIterator[tuple[str, Any]]:
-    """The address that the only connection comes from, and its socket."""
-    async with HTTPClient(config) as client:
-        assert await client.get(peer.url) == "ok"
-        sock = socket_of(client)
-        yield sock.getsockname()[0], sock
+async def seen_from() -> AsyncIterator[tuple[str, list[tuple[str, int]]]]:
+    """The URL of a server, and where its connections come from."""
+    addresses: list[tuple[str, int]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        addresses.append(writer.get_extra_info("peername"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response())
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", addresses
+        await until(lambda: not others(), "the server has seen the ends")
+    finally:
+        server.close()
 
 
-async def test_connections_come_from_the_address_and_port_that_are_set() -> None:
-    async with http_peer(answering(response())) as peer:
-        async with seen_from(peer, HTTPConfig(local_address=("127.0.0.5", 0))) as (address, _):
-            assert address == "127.0.0.5"
+async def test_connections_come_from_the_address_and_port_that_are_set(config: Make) -> None:
+    async with seen_from() as (url, addresses):
+        async with HTTPClient(config(local_address=("127.0.0.5", 0))) as client:
+            assert await client.get(url) == "ok"
+        assert addresses.pop()[0] == "127.0.0.5"
         with socket.create_server(("127.0.0.6", 0)) as probe:
             port = probe.getsockname()[1]
-        config = HTTPConfig(local_address=("127.0.0.6", port), retries=0)
         for _ in range(2):
             # At once after a connection.
-            async with seen_from(peer, config) as (_, sock):
-                assert sock.getsockname() == ("127.0.0.6", port)
+            async with HTTPClient(config(local_address=("127.0.0.6", port))) as client:
+                assert await client.get(url) == "ok"
+        assert addresses == [("127.0.0.6", port)] * 2
 
 
 async def test_a_socks_proxy_is_reached_from_there_too(web: Nginx) -> None:
@@ -146,10 +168,10 @@ async def test_a_socks_proxy_is_reached_from_there_too(web: Nginx) -> None:
             assert socket_of(client).getsockname()[0] == "127.0.0.7"
 
 
-async def test_an_address_of_somebody_else_or_another_family_is_named() -> None:
+async def test_an_address_of_somebody_else_or_another_family_is_named(config: Make) -> None:
     async with http_peer(answering(response())) as peer:
         for address, words in (("192.0.2.1", "local_address"), ("::1", "local_address is of another family")):
-            async with HTTPClient(HTTPConfig(local_address=(address, 0), retries=0)) as client:
+            async with HTTPClient(config(local_address=(address, 0))) as client:
                 with pytest.raises(ConnectError, match=words):
                     await client.get(peer.url)
 
@@ -166,8 +188,8 @@ async def test_options_are_set_on_every_kind_of_socket(web: Nginx) -> None:
                 assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0x10
 
 
-async def test_an_option_that_the_system_refuses_is_named(web: Nginx) -> None:
-    async with HTTPClient(HTTPConfig(socket_options=((socket.SOL_SOCKET, 9999, 1),), retries=0)) as client:
+async def test_an_option_that_the_system_refuses_is_named(web: Nginx, config: Make) -> None:
+    async with HTTPClient(config(socket_options=((socket.SOL_SOCKET, 9999, 1),))) as client:
         with pytest.raises(ConnectError, match=r"socket_options \(1, 9999, 1\)"):
             await client.get(web.url("/text"))
 

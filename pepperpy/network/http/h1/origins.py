@@ -126,8 +126,9 @@ def _tls(config: HTTPConfig, verify: bool, host: str) -> TLSConfig:
     if settings.context is None:
         settings = settings.replace(verify=settings.verify and verify, alpn=ALPN)
     elif not verify:
-        # Of a context of the user's nothing is used then.
-        settings = TLSConfig(verify=False, server_hostname=settings.server_hostname, alpn=ALPN)
+        # Of a context of the user's nothing is used then; the pin holds all the same.
+        name, pin = settings.server_hostname, settings.certificate_pin
+        settings = TLSConfig(verify=False, server_hostname=name, certificate_pin=pin, alpn=ALPN)
     if config.unix_path is not None and settings.server_hostname is None:
         settings = settings.replace(server_hostname=host)
     return settings
