@@ -30,6 +30,7 @@ from pepperpy.network.settings import Settings
 from pepperpy.network.socket_checks import check_hosts, check_local_address, check_socket_options, check_unix_path
 from pepperpy.network.tcp_settings import (
     DEFAULT_BUFFERS,
+    INSTEAD,
     BufferLimits,
     Heartbeat,
     Reconnect,
@@ -47,28 +48,8 @@ State = Literal["connecting", "connected", "lost", "closed"]
 # The fields that hold a callable.
 _CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
 
-# Names of other settings, and of those inside of the parts -> what to write here.
-_INSTEAD = {
-    **{field.name: f"tls=TLSConfig({field.name}=...)" for field in fields(TLSConfig)},
-    **{field.name: f"buffers=BufferLimits({field.name}=...)" for field in fields(BufferLimits)},
-    **{f"keepalive_{name}": f"keepalive=Keepalive({name}=...)" for name in ("idle", "interval", "count")},
-    "user_timeout": "keepalive=Keepalive(user_timeout=...)",
-    "verify": "verify_ssl=False, or tls=TLSConfig(verify=False)",
-    "ssl": "tls=True, tls=TLSConfig(...) or tls=ssl_context",
-    "ssl_context": "tls=ssl_context",
-    "tls_minimum_version": "tls=TLSConfig(minimum_version=...)",
-    "tls_ignore_unexpected_eof": "tls=TLSConfig(ignore_unexpected_eof=...)",
-    "cafile": "tls=TLSConfig(ca_file=...)",
-    "cadata": "tls=TLSConfig(ca_data=...)",
-    "reconnect_attempts": "reconnect=Reconnect(attempts=...)",
-    "heartbeat_interval": "heartbeat=Heartbeat(probe, interval=...)",
-    "heartbeat_timeout": "heartbeat=Heartbeat(probe, timeout=...)",
-    **{f"{name}_water": f"buffers=BufferLimits({name}=...)" for name in (field.name for field in fields(BufferLimits))},
-    "limit": "buffers=BufferLimits(...), or max_message_size=...",
-}
 
-
-@explains_arguments(functools.partial(unknown_argument, instead=_INSTEAD))
+@explains_arguments(functools.partial(unknown_argument, instead=INSTEAD))
 @dataclass(frozen=True, repr=False)
 class NetworkConfig(Settings):
     """Settings of one TCP connection. Its `repr` shows no secret.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network.arguments import explains_arguments
 from pepperpy.network.checks import check_callable, check_int, check_seconds, check_size, name_of, shown
 from pepperpy.network.settings import Settings
+from pepperpy.network.tls_config import TLSConfig
 from pepperpy.network.units import KIB
 
 if TYPE_CHECKING:
@@ -121,3 +122,24 @@ def check_heartbeat(value: object) -> None:
 def heartbeat_of(value: Heartbeat | Probe | None) -> Heartbeat | None:
     """The `Heartbeat` for the setting `heartbeat`; None if there is none."""
     return value if value is None or isinstance(value, Heartbeat) else Heartbeat(value)
+
+
+# Names that `NetworkConfig` has not: of the parts' fields, of former ones and those of others -> what to write there.
+INSTEAD = {
+    **{field.name: f"tls=TLSConfig({field.name}=...)" for field in fields(TLSConfig)},
+    **{field.name: f"buffers=BufferLimits({field.name}=...)" for field in fields(BufferLimits)},
+    **{f"keepalive_{name}": f"keepalive=Keepalive({name}=...)" for name in ("idle", "interval", "count")},
+    "user_timeout": "keepalive=Keepalive(user_timeout=...)",
+    "verify": "verify_ssl=False, or tls=TLSConfig(verify=False)",
+    "ssl": "tls=True, tls=TLSConfig(...) or tls=ssl_context",
+    "ssl_context": "tls=ssl_context",
+    "tls_minimum_version": "tls=TLSConfig(minimum_version=...)",
+    "tls_ignore_unexpected_eof": "tls=TLSConfig(ignore_unexpected_eof=...)",
+    "cafile": "tls=TLSConfig(ca_file=...)",
+    "cadata": "tls=TLSConfig(ca_data=...)",
+    "reconnect_attempts": "reconnect=Reconnect(attempts=...)",
+    "heartbeat_interval": "heartbeat=Heartbeat(probe, interval=...)",
+    "heartbeat_timeout": "heartbeat=Heartbeat(probe, timeout=...)",
+    **{f"{name}_water": f"buffers=BufferLimits({name}=...)" for name in (field.name for field in fields(BufferLimits))},
+    "limit": "buffers=BufferLimits(...), or max_message_size=...",
+}
