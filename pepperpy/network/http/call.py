@@ -30,11 +30,11 @@ class Timings:
     """Where the time of a call went, in seconds.
 
     Attributes:
-        retries: Before the last attempt: earlier attempts and the waits between them.
-        queue: Until one of `max_connections` was free.
-        dns: Looking up the name; next to nothing if that was done in the last seconds.
+        retries: Earlier attempts, and the waits after them.
+        queue: Waiting until one of `max_connections` was free.
+        dns: Looking up the name; nearly 0 if that was done in the last seconds.
         connect: Making the connection, TLS included; 0 for a pooled one.
-        first_byte: From the connection until the head of the response had arrived.
+        first_byte: From having a connection until the head of the response had arrived.
         body: Reading the body; 0 for a stream.
     """
 

@@ -39,32 +39,33 @@ from pepperpy.network.json_codec import RequestData, default_codec
 class HTTPClient:
     """A client for any number of HTTP requests, with one pool of connections.
 
-    Made anywhere; opened by `async with`, `initialize()` or the first request, and from then on used in that event
-    loop only, by any number of tasks. `close()` (or `cleanup()`) ends it; a closed client refuses requests with
-    `ClosedError` until `initialize()` opens it anew. One that is dropped unclosed gives a `ResourceWarning`.
+    Make a client anywhere. `async with`, `initialize()` or the first request opens it; from then on it is used in that
+    event loop only, by any number of tasks. `close()` (or `cleanup()`) ends it. A closed client refuses requests with
+    `ClosedError`, until `initialize()` opens it again. A client that is dropped unclosed issues a `ResourceWarning`.
 
     Every method that sends a request raises, besides what its own documentation names:
 
-        InvalidRequestError: The URL, a header or another value cannot be sent. Nothing was sent. Where a file cannot be
-            read, it is FileNotFoundError, PermissionError, ... as well.
+        InvalidRequestError: The URL, a header or another value cannot be sent. Nothing was sent. If a file cannot be
+            read, the error is a FileNotFoundError, PermissionError, ... too.
         ConnectError, TLSError, ProxyError: No connection could be made.
         ConnectionLostError, IncompleteReadError, ProtocolError: The server broke off, or broke the rules.
-        NetworkTimeoutError: A limit passed; `details["limit"]` names the setting. PoolTimeoutError: in the queue.
+        NetworkTimeoutError: A time limit passed; `details["limit"]` names the setting. PoolTimeoutError: the limit
+            passed in the queue for a connection.
         RedirectError: A redirect was not followed.
-        ResponseTooLargeError: The body goes past `max_response_size`.
+        ResponseTooLargeError: The body exceeds `max_response_size`.
         HTTPStatusError: The status is 400 or above, unless `raise_for_status` is False.
         ClosedError: The client was closed before or meanwhile.
-        UsageError: Another event loop than the one that the client was opened in, or a forked process.
+        UsageError: Called in another event loop than the one that the client was opened in, or in a forked process.
 
-    All are `NetworkError`; once a call has begun with `details` `method`, `url` (without password and query values, but
-    with its path), `phase`, `attempt` and `elapsed`. Failures that may pass are tried again as `HTTPConfig` says.
+    All are `NetworkError`. When a call has begun, `details` has `method`, `url` (with its path, without password and
+    query values), `phase`, `attempt` and `elapsed`. Failures that may pass are tried again, as `HTTPConfig` says.
 
-    Cancellation: The connection of a request that was cancelled is closed, never reused. Whether the request was
-    carried out is not known.
+    Cancellation: The connection of a cancelled request is closed, never reused. Nobody knows whether the server has
+    carried out the request.
     """
 
     def __init__(self, config: HTTPConfig | None = None) -> None:
-        """Args: config: How to behave. Nothing is opened yet."""
+        """Args: config: The settings. Nothing is opened yet."""
         if config is None:
             config = HTTPConfig()
         elif not isinstance(config, HTTPConfig):
@@ -89,15 +90,15 @@ class HTTPClient:
         """Open the client. Does nothing if it is open.
 
         Raises:
-            UsageError: It is open in another event loop, or was opened before this process was forked.
+            UsageError: The client is open in another event loop, or was opened before this process was forked.
         """
         self._life.initialize()
 
     async def close(self) -> None:
-        """Close all connections; requests under way end with `ClosedError`. Afterwards nothing is left to wait for.
+        """Close all connections; requests under way end with `ClosedError`. On return all descriptors are closed.
 
-        May be called twice, on a client that was never opened, and after the loop that it was opened in has ended.
-        Leaving one of several nested `async with` blocks closes it too.
+        It may be called twice, on a client that was never opened, and after the loop of the client has ended. The end
+        of one of several nested `async with` blocks closes the client too.
 
         Raises:
             UsageError: The client is open in another loop, which is running.
@@ -156,15 +157,15 @@ class HTTPClient:
         Args:
             method: Any token; upper-cased.
             url: Absolute, or appended to `base_url`. What is percent-encoded in a str is sent byte for byte, so signed
-                URLs work; what cannot be sent is encoded. A `yarl.URL` is sent as it is; made without `encoded=True`,
-                it has another spelling of `%2F` and the like already.
+                URLs work; what cannot be sent is encoded. A `yarl.URL` is sent as it is. But without `encoded=True`,
+                yarl has changed the spelling of `%2F` and the like already.
             params: Query parameters, beside those in `url`: a mapping (a multidict, the query of a `yarl.URL`) or pairs
                 of name and value. A list repeats the name, None leaves it out.
             headers: Headers of this request; None removes one that would be sent by default.
-            proxy: URL of the proxy for this request, see `HTTPConfig.proxy`.
-            timeout: `aiohttp.ClientTimeout`, or seconds, for one attempt; None: as configured.
+            proxy: The URL of the proxy for this request, see `HTTPConfig.proxy`.
+            timeout: Seconds for one attempt, or an `aiohttp.ClientTimeout`; None: as configured.
             verify_ssl: False: do not check the certificate.
-            json: Any JSON value, sent as the body; None: no body.
+            json: Any JSON value to send as the body; None: no body.
             options: See `RequestOptions`.
         """
         life = self._life
@@ -203,7 +204,7 @@ class HTTPClient:
         verify_ssl: bool = True,
         **options: Unpack[RequestOptions],
     ) -> str:
-        """Send GET request. The text of the response; for all else about it see `request()`.
+        """Send GET request. Returns the text of the response; `request()` returns the response itself.
 
         Raises:
             DecodeError: The body is not text.
@@ -337,9 +338,9 @@ class HTTPClient:
     ) -> HTTPStream:
         """Send a request, and read the body as it comes: `async with client.stream("GET", url) as stream:`.
 
-        The arguments are those of `request()`, but there is no limit on the whole body unless `max_response_size` is
-        given, nor on the time for it unless `timeout` is. Until the head has come, the client's `timeout` applies,
-        unless there is a body to be sent. Attempts are repeated until then, not afterwards.
+        It takes the arguments of `request()`. The body has no limit unless `max_response_size` is given, and its time
+        has none unless `timeout` is given. Until the head has come, the client's `timeout` applies, unless there is a
+        body to send. Attempts are repeated until the head has come, not afterwards.
         """
         config = self.config
         arguments = Arguments(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
@@ -377,37 +378,37 @@ class HTTPClient:
         checksum: str | None = None,
         **options: Unpack[RequestOptions],
     ) -> DownloadResult:
-        """GET a file, and put it at `path` when it is whole: who reads there sees what was there before, or all of it.
+        """GET a file, and put it at `path` when it is complete. Until then, readers of `path` see the old file.
 
-        Until then it is written beside `path`, as `.NAME.*.part`; its mode is that of the file it replaces, or of any
-        new file. Nothing forces it to the disk: after a power failure it may be lost or damaged, as any file that was
-        just written.
+        Until then it is written beside `path`, as `.NAME.*.part`. It gets the mode of the file that it replaces, or of
+        any new file. It is not forced to the disk: after a power failure it may be lost or damaged, as any file that
+        was just written.
 
-        A download that breaks off goes on where it was, with Range and If-Range, if the server named the version of
-        the file (a strong ETag, or an old enough Last-Modified) and it is still the same; otherwise it starts again.
-        Each failure counts against `retries`, as for every request, but not one that came after another MiB. The file
-        is asked for uncompressed; a server that compresses it all the same is understood, but cannot resume.
+        A download that breaks off resumes, with Range and If-Range, if the server has named the version of the file (a
+        strong ETag, or an old enough Last-Modified) and still has that version. Otherwise it starts again. Each failure
+        counts against `retries`, as for every request, but not one that came after another MiB. The download asks for
+        the file uncompressed. If the server compresses it all the same, the file is decompressed, but cannot resume.
 
-        Whole is what has the announced length, or ends as its chunks say. A body without both ends where its
-        connection ends: only a checksum tells whether that is all.
+        A file is complete if it has the announced length, or ends as its chunks say. If the server sends neither, the
+        file ends where the connection ends, and only a checksum tells whether that is everything.
 
         Args:
-            path: A symbolic link is followed.
-            timeout: For one attempt, its part of the body included; None: no limit. `deadline` is for the whole.
-            checksum: What the file must have: `"sha256:<hex>"`, or another of `hashlib.algorithms_guaranteed`.
-            options: See `RequestOptions`; `progress` is called with `(bytes received, total or None)`, from 0 again if
-                the download starts again. It may be a coroutine function. What it raises ends the download, as it is.
-                `raise_for_status` changes nothing here.
+            path: Where to put the file. A symbolic link is followed.
+            timeout: Seconds for one attempt, its part of the body included; None: no limit. `deadline` limits it all.
+            checksum: The checksum of the file: `"sha256:<hex>"`, or with another of `hashlib.algorithms_guaranteed`.
+            options: See `RequestOptions`. `progress` is called with `(bytes received, total or None)`, from 0 again if
+                the download starts again. It may be a coroutine function. If it raises, the download ends with that
+                exception. `raise_for_status` has no effect.
 
         Raises:
-            IntegrityError: The file is not as `checksum` says, or longer than announced.
-            HTTPStatusError: Any answer but the file: also 202, 204, 304, or a redirect that was not to be followed.
-            NetworkError: `path` cannot be written, and an OSError of the class that the system has for it:
-                FileNotFoundError, IsADirectoryError, no space left, ... What can be told before the request is sent is
-                told then, as InvalidRequestError.
+            IntegrityError: The file does not have this checksum, or is longer than announced.
+            HTTPStatusError: The answer is not the file: also 202, 204, 304, or a redirect that must not be followed.
+            NetworkError: `path` cannot be written. It is an OSError too, of the system's class: FileNotFoundError,
+                IsADirectoryError, no space left, ... If that is known before the request is sent, it is raised then, as
+                InvalidRequestError.
 
-        After any error, and after a cancellation, `path` is as it was and nothing else is left. A cancellation waits
-        for a write to the disk that is under way.
+        After an error or a cancellation, `path` is unchanged and no other file is left. A cancellation waits for a
+        write to the disk that is under way.
         """
         engine = self._life.open()
         file = PartFile(path, checksum)
@@ -433,19 +434,19 @@ class HTTPClient:
         method: str = "GET",
         **arguments: Any,
     ) -> AsyncGenerator[MapResult, None]:
-        """Request many URLs, at most `concurrency` at a time, and give each result as it comes.
+        """Request many URLs, at most `concurrency` at a time, and yield each result as it comes.
 
-        `urls` is read as slots become free and results are taken, so it may be endless, and memory stays bounded.
+        `urls` is read as requests end and results are taken. So it may be endless, and memory stays bounded.
 
         Args:
             urls: The URLs; an async iterable is read by one task at a time.
-            concurrency: Requests under way at once, 1 or more. More than `max_connections` only wait.
+            concurrency: How many requests run at once, 1 or more. Those beyond `max_connections` only wait.
             errors: "return" puts the NetworkError of a request into its result; "raise" raises the first one, and
                 cancels the others.
-            arguments: As for `request()`, for every request.
+            arguments: Arguments of `request()`, for every request.
 
-        Cancellation, leaving the loop early, or an error of `urls` itself: the other requests are cancelled. Use
-        `contextlib.aclosing` where you may leave early, or that happens only when the generator is collected.
+        A cancellation, a loop that is left early, and an error of `urls` itself cancel the other requests. If you may
+        leave the loop early, use `contextlib.aclosing`; otherwise that happens when the generator is collected.
         """
         try:
             check_int("concurrency", concurrency, 1)

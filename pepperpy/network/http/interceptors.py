@@ -1,4 +1,4 @@
-"""Interceptors: the users' own code before each request and after each response."""
+"""Interceptors: code of the user that runs before each call and after each response."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pepperpy.network.http.response import HTTPResponse
 
 
 class Interceptor(Protocol):
-    """What `HTTPConfig.interceptors` may hold. Either method may be left out, and either may be a plain function.
+    """An item of `HTTPConfig.interceptors`. It may have one of the methods or both; each may be a plain function.
 
-    They see each call once: not its retries, nor its redirects. What they raise ends the call, as it is. The response
-    of a stream or download is not shown to them, because its body is not read yet.
+    Each call is shown once, without its retries and redirects. If a method raises, the call ends with that exception.
+    The response of a stream or download is not shown, because its body is not read yet.
     """
 
     async def pre_request(self, method: str, url: str, **arguments: Any) -> None:
-        """Look at a call, or change it, before anything else is done with it.
+        """Look at a call, or change it, before anything else happens.
 
         Args:
-            method: As the caller gave it.
-            url: As the caller gave it.
-            arguments: `params` and `headers`, each a dict of this call's own that may be changed (a multidict, where a
-                multidict or pairs were given), and `proxy`,
-                `timeout`, `verify_ssl`, `json` and `data` as the caller gave them.
+            method: The method as the caller gave it.
+            url: The URL as the caller gave it.
+            arguments: `params` and `headers`, each a copy for this call that may be changed: a dict, or a multidict if
+                the caller gave a multidict or pairs. And `proxy`, `timeout`, `verify_ssl`, `json` and `data` as the
+                caller gave them.
         """
 
     async def post_response(self, response: HTTPResponse) -> None:
         """Look at a response whose body was read, before its status is checked.
 
-        Of a body that will only be part of an `HTTPStatusError`, `ResponseLimits.max_error_body` bytes were read.
+        If the body only becomes part of an `HTTPStatusError`, at most `ResponseLimits.max_error_body` bytes were read.
         """
 
 
@@ -61,7 +61,7 @@ async def before_request(interceptors: Iterable[Any], arguments: Arguments) -> N
 
 
 def _own(mapping: Any) -> Any:
-    """A dict of the call's own, for interceptors to change, or a multidict; `Prepare` refuses what is no mapping."""
+    """A copy for interceptors to change, a dict or a multidict. `Prepare` refuses what is no mapping."""
     if isinstance(mapping, (MultiDict, MultiDictProxy)):
         return mapping.copy()
     return dict(mapping or {}) if mapping is None or isinstance(mapping, Mapping) else mapping

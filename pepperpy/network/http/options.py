@@ -1,4 +1,4 @@
-"""What a request takes: `RequestOptions`, and `Arguments`, all of them as the caller gave them."""
+"""The arguments of a request: `RequestOptions`, and `Arguments`, which has all of them as the caller gave them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pepperpy.network.http.checks import Params
 
 
 class RequestOptions(TypedDict, total=False):
-    """What every request takes beside the documented arguments.
+    """Further arguments of every request.
 
     Attributes:
         data: The body: bytes-like, str, a mapping or pairs of form fields, a path, a binary file, an async iterable of
             bytes, or `aiohttp.FormData`. Only a body that can be read again is ever sent again.
-        files: A multipart body: names to paths, binary files, bytes, or `(filename, content, content_type)`; `data`
-            may add fields.
+        files: A multipart body: maps names to paths, binary files, bytes, or `(filename, content, content_type)`;
+            `data` may add fields.
         cookies: Cookies of this request, beside those of the client.
-        auth: As `HTTPConfig.auth`, for this request; None for none.
+        auth: As `HTTPConfig.auth`, for this request; None for no authorization.
         deadline: Seconds, as `HTTPConfig.deadline`.
         retries: As `HTTPConfig.retries`.
-        raise_for_status: As in `HTTPConfig`.
-        max_response_size: Bytes, as in `HTTPConfig`; None for no limit.
+        raise_for_status: As `HTTPConfig.raise_for_status`.
+        max_response_size: Bytes, as `HTTPConfig.max_response_size`; None for no limit.
         allow_redirects: Whether redirects are followed.
-        progress: Called with `(bytes sent, total or None)` while the body is sent; from 0 again at a retry. For a
-            download with the bytes received. It may be a coroutine function.
+        progress: Called with `(bytes sent, total or None)` while the body is sent, from 0 again at a retry; of a
+            download, with the bytes received. It may be a coroutine function.
     """
 
     data: Any
@@ -42,12 +42,12 @@ class RequestOptions(TypedDict, total=False):
     progress: Callable[[int, int | None], object] | None
 
 
-# What requests take beside those.
+# The other arguments of a request.
 ARGUMENTS = ("params", "headers", "proxy", "timeout", "verify_ssl", "json")
 
 
 class Arguments:
-    """The arguments of one request, nothing checked. Interceptors may change `params` and `headers`."""
+    """The arguments of one request, unchecked. Interceptors may change `params` and `headers`."""
 
     __slots__ = ("headers", "json", "method", "options", "params", "proxy", "timeout", "url", "verify_ssl")
 

@@ -9,7 +9,7 @@ from pepperpy.network.http.transport import Transport
 
 @dataclass(slots=True)
 class Counters:
-    """What the calls of one client did, however often it was opened."""
+    """Counts of one client, over all times that it was opened."""
 
     calls: int = 0
     attempts: int = 0
@@ -25,15 +25,15 @@ class HTTPStats:
     """Counts over the life of a client; the last two describe the present.
 
     Attributes:
-        calls: Calls begun, whatever became of them.
-        attempts: Requests sent or tried; redirects not counted.
+        calls: Calls that have begun.
+        attempts: Attempts to send a request; redirects do not count.
         retries: Attempts after a failure or a status, each after a wait.
         stale_retries: Attempts repeated at once because the server had closed the pooled connection.
         budget_refusals: Retries that `retry_budget` did not allow.
-        discarded_connections: Pooled connections found closed, or with bytes on them that nobody had asked for, or past
-            the time that their server keeps them (`Keep-Alive: timeout`).
-        open_connections: Connections open now, in use or pooled.
-        in_flight: Calls under way now; a stream until its head has come.
+        discarded_connections: Pooled connections that were closed, had received bytes that nobody had asked for, or
+            were idle for longer than their server keeps them (`Keep-Alive: timeout`).
+        open_connections: Connections that are open now, in use or pooled.
+        in_flight: Calls that are under way now; a stream counts until its head has come.
     """
 
     calls: int
@@ -47,7 +47,7 @@ class HTTPStats:
 
 
 def stats_of(counters: Counters, transport: Transport | None) -> HTTPStats:
-    """Those of a client; `transport` is its present one, or None."""
+    """The counts of a client; `transport` is its present one, or None."""
     return HTTPStats(
         calls=counters.calls,
         attempts=counters.attempts,

@@ -22,20 +22,20 @@ from pepperpy.network.watchdog import time_limit
 
 
 class HTTPStream(ResponseHead):
-    """A response whose body is read as it comes; what `HTTPClient.stream()` gives, to be used with `async with`.
+    """A response whose body is read as it comes. `HTTPClient.stream()` returns it, for `async with`.
 
-    Read it in one of its ways, by one task; each reads on where the last one stopped, except that `lines()`,
-    `json_lines()` and `events()` may have taken a part of the next line. There is no limit on the whole, unless
-    `max_response_size` was given; `read_timeout` limits each silence.
+    One task reads it, with one of its methods. Each goes on where the last one stopped; but `lines()`, `json_lines()`
+    and `events()` may have taken a part of the next line. The body has no limit unless `max_response_size` was given;
+    `read_timeout` limits each silence.
 
-    Each way of reading raises, besides what it names itself:
-        UsageError, BusyError: Outside of the block; while another task reads.
-        ConnectionLostError, IncompleteReadError, ProtocolError: It broke off. What had arrived and was not read yet is
-            lost, as aiohttp does it.
+    Each of these methods raises, besides what it names itself:
+        UsageError, BusyError: Called outside of the block; called while another task reads.
+        ConnectionLostError, IncompleteReadError, ProtocolError: The body broke off. What had arrived and was not read
+            yet is lost, as with aiohttp.
         NetworkTimeoutError: The server was silent for `read_timeout`, or the deadline passed.
-        ResponseTooLargeError: More than the `max_response_size` that was given.
+        ResponseTooLargeError: The body exceeds the `max_response_size` that was given.
 
-    Leaving the block before the end closes the connection. Cancellation: the same.
+    If the block is left before the end of the body, or a call is cancelled, the connection is closed.
     """
 
     __slots__ = ("_entered", "_limit", "_max_line_size", "_open", "_reading", "_size")
@@ -74,12 +74,12 @@ class HTTPStream(ResponseHead):
         answer = self._answer
         try:
             if answer.ended:
-                # The request's body may still be on its way; the connection is free after that. If the body fails now,
-                # the answer is whole all the same.
+                # The request's body may still be on its way. The connection is free after that. If the body fails now,
+                # the answer is complete all the same.
                 with contextlib.suppress(WireError):
                     await answer.read_some()
         finally:
-            answer.abort()  # does nothing then
+            answer.abort()  # does nothing if the answer has ended
             if self._call.body is not None:
                 await self._call.body.close()
 
@@ -87,7 +87,7 @@ class HTTPStream(ResponseHead):
         return self.chunks()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Pieces of the body as they come, decompressed; never empty."""
+        """The pieces of the body as they come, decompressed; none is empty."""
         if not self._entered:
             raise UsageError("enter the stream first: async with client.stream(...) as stream")
         answer, call = self._answer, self._call
@@ -120,25 +120,25 @@ class HTTPStream(ResponseHead):
             raise failure
 
     async def read(self) -> bytes:
-        """All that is still to come of the body."""
+        """Read the rest of the body."""
         async with contextlib.aclosing(self.chunks()) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
     def lines(self) -> AsyncGenerator[bytes, None]:
-        r"""Lines of the body, without the ``\n`` or ``\r\n`` that ends them.
+        r"""The lines of the body, without the ``\n`` or ``\r\n`` that ends them.
 
         Raises:
-            MessageTooLargeError: A line of more than `ResponseLimits.max_line_size` bytes; the lines before it have
-                been given out.
+            MessageTooLargeError: A line has more than `ResponseLimits.max_line_size` bytes. The lines before it were
+                returned.
         """
         splitter = LineSplitter(self._max_line_size)
         return self._parsed(splitter.feed, splitter.finish)
 
     async def json_lines(self, type: Any = None) -> AsyncGenerator[Any, None]:
-        """The JSON values of a body with one a line (NDJSON), decoded into `type` if given; empty lines are skipped.
+        """The values of a body with one JSON value a line (NDJSON), as `type` if given. Empty lines are skipped.
 
         Raises:
-            DecodeError: A line is no JSON or does not fit `type`; its `content` is that line.
+            DecodeError: A line is no JSON or does not fit `type`; `content` has that line.
             MessageTooLargeError: As `lines()`.
         """
         number = 0
@@ -158,10 +158,10 @@ class HTTPStream(ResponseHead):
         """Server-sent events.
 
         Raises:
-            DecodeError: Content-Type says something else than text/event-stream: the server sent an error in JSON, say,
-                or a login page. `content` is the start of the body, as much as comes within a second and at most
+            DecodeError: The Content-Type is another one than text/event-stream: the server may have sent an error as
+                JSON, or a login page. `content` has the start of the body: what comes within a second, at most
                 `ResponseLimits.max_error_body` bytes. The connection is closed. Without Content-Type, the body is read.
-            MessageTooLargeError: An event of more than `ResponseLimits.max_line_size` bytes.
+            MessageTooLargeError: An event has more than `ResponseLimits.max_line_size` bytes.
         """
         kind = "" if not self._entered else parse_content_type(self._answer.headers.get("Content-Type", ""))[0]
         if kind not in ("", "text/event-stream"):
@@ -192,7 +192,7 @@ class HTTPStream(ResponseHead):
                 async for chunk in chunks:
                     for item in feed(chunk):
                         yield item
-                    feed(b"")  # raises now what is too large, not when the server sends more
+                    feed(b"")  # raises now if something is too large, not when the server sends more
                 for item in finish():
                     yield item
             except MessageTooLargeError as error:
