@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Error = TypeVar("Error", bound=NetworkError)
 
-# RFC 9110, section 9.2.2, and RFC 10008 (QUERY): sending them twice does what sending them once does.
+# RFC 9110, section 9.2.2, and RFC 10008 (QUERY): sending one of them twice has the same effect as sending it once.
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
 
@@ -47,7 +47,7 @@ class Timings:
 
 
 class Call:
-    """One logical request. All times are those of its `trip`: of `time.monotonic()`, in seconds."""
+    """One logical request. All times are seconds of `time.monotonic()`, as in its `trip`."""
 
     __slots__ = (
         "attempt_at",
@@ -86,20 +86,20 @@ class Call:
         self.host = url.raw_host or ""
         self.params: list[tuple[str, str]] | None = None  # added to the URL
         self.headers: CIMultiDict[str] | None = None
-        self.dropped_headers: Collection[str] = ()  # that the caller removed
+        self.dropped_headers: Collection[str] = ()  # names that the caller removed
         self.cookies: Mapping[str, str] | None = None
         self.body: Body | None = None
         self.proxy = config.proxy
         self.verify = True
-        # Within which limits.
+        # The limits.
         self.total = total  # seconds for one attempt
-        self.limits = limits  # the others of an attempt
+        self.limits = limits  # the other limits of an attempt
         self.deadline_at: float | None = None
         self.retries = config.retries
         self.follow_redirects = config.max_redirects > 0
         self.raise_for_status = config.raise_for_status
         # What happened.
-        self.request: Request  # the present one of the present attempt
+        self.request: Request  # the present request of the present attempt
         self.trip = Trip()
         self.started_at = monotonic()
         self.done_at = 0.0
@@ -119,7 +119,7 @@ class Call:
         self.history: Sequence[tuple[Request, Answer]] = ()  # the redirects so far
 
     def first_request(self, defaults: Defaults) -> Request:
-        """The one that an attempt begins with. Its headers are complete by now, but for cookies."""
+        """The request that an attempt begins with. Its headers are complete, except for cookies."""
         url = self.url if self.params is None else self.url.extend_query(self.params)
         request = Request(self.method, url, self.headers, self.body, defaults, self.limits)
         request.proxy = self.proxy
@@ -131,16 +131,16 @@ class Call:
         return request
 
     def forget_body(self) -> None:
-        """It is closed; what lives on, such as the response, needs it no more."""
+        """Drop the body, which is closed. The response, which lives on, does not need it."""
         self.body = None
-        if hasattr(self, "request"):  # an attempt may end before it has one
+        if hasattr(self, "request"):  # an attempt may end before it has a request
             self.request.forget_body()
 
-    # ---- What is known of it ----
+    # ---- What is known about it ----
 
     @property
     def attempt(self) -> int:
-        """The number of the present attempt, from 1; 0 before."""
+        """The number of the present attempt, from 1; 0 before the first one."""
         return self.trip.attempt
 
     @property
@@ -157,12 +157,12 @@ class Call:
 
     @property
     def repeatable(self) -> bool:
-        """Whether sending the request again does no more than sending it once."""
+        """Whether sending the request twice has the same effect as sending it once."""
         return self.method in IDEMPOTENT_METHODS or (self.headers is not None and "Idempotency-Key" in self.headers)
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the call began, or that it took."""
+        """Seconds since the call began; after its end, the seconds that it took."""
         return (self.done_at or self.now) - self.started_at
 
     @property
@@ -173,7 +173,7 @@ class Call:
     @property
     def timings(self) -> Timings:
         trip = self.trip
-        # A pooled connection costs nothing once it is free; a new one is looked up and made after the wait.
+        # A pooled connection costs nothing when it is free. A new one is looked up and made after the wait.
         ready_at = trip.connected_at or self.attempt_at
         free_at = trip.connect_at or ready_at
         return Timings(
@@ -186,7 +186,7 @@ class Call:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What the `details` of each error of this call say, without secrets."""
+        """The `details` of every error of this call, without secrets."""
         return {
             "method": self.method,
             "url": redact_url(str(self.url)),
@@ -202,7 +202,7 @@ class Call:
         facts = self.facts()
         where = f"(phase {self.phase}, attempt {self.attempt}, {facts['elapsed']:.3g} s)"
         message = f"{self.method} {facts['url']}: {text} {where}"
-        # Not the repr of a UnicodeError: it holds the whole body.
+        # Not the repr of a UnicodeError, which contains the whole body.
         if cause is not None and "://" in (str(cause) if isinstance(cause, UnicodeError) else f"{cause} {cause!r}"):
             # A traceback would show it.
             cause = Exception(f"{type(cause).__name__} (its text held a URL)")

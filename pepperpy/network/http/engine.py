@@ -109,12 +109,12 @@ class Engine:
     # ---- One attempt ----
 
     def _limit_attempt(self, call: Call, whole: bool) -> Limit:
-        """The time that an attempt has; that of a stream until its head has come."""
+        """The time limit of an attempt; for a stream, until its head has come."""
         seconds = call.total if call.deadline_at is None else self._fit_into_deadline(call)
         if seconds is not None:
             call.trip.ends_at = call.now + seconds
         elif not whole and call.body is None:
-            # Until the head has come, a server may take as long as for a whole call; an upload takes what it takes.
+            # A stream: its head may take as long as a whole call. With a body to send, it may take longer.
             seconds = self._total
         return self._watchdog.limit(math.inf if seconds is None else seconds)
 
@@ -145,12 +145,12 @@ class Engine:
         text = None if request.own is None else request.own.get("Cookie")
         if text is None and "cookie" not in request.left_out:
             text = self._cookie_header
-        # What the client was given goes to the origin of its base_url; without one, to that which the caller names.
+        # Configured cookies go to the origin of base_url; without one, to the origin that the caller names.
         given = request.url.origin() == (self._cookies_for or call.url.origin())
         request.cookie = self._jar.header(request.url, text, request.cookies, given)
 
     async def _follow(self, call: Call, answer: Answer) -> Answer:
-        """The answer at the end of the redirects; what time is left for all of them is the attempt's."""
+        """Follow redirects to the last answer. All of them share the time of the attempt."""
         history: list[tuple[Request, Answer]] = []
         while (location := location_of(answer.status, answer.headers)) is not None:
             request = call.request
@@ -184,7 +184,7 @@ class Engine:
     # ---- What comes before and between attempts ----
 
     async def wait_to_retry(self, call: Call, failure: NetworkError) -> None:
-        """Wait until a call whose body broke off may be run again; raise `failure` if it may not."""
+        """Wait until a call whose body broke off may run again. Raise `failure` if it may not."""
         if self.closing:
             raise call.error(ClosedError, "the client was closed")
         delay = self._retries.after_broken_body(call, failure)
@@ -202,7 +202,7 @@ class Engine:
             raise call.error(ClosedError, "the client was closed") from None
 
     async def _get_leave(self, call: Call, auth: Auth | None) -> None:
-        """Wait for the rate limit, which no `timeout` ends, and for a token, which has as long as the attempt."""
+        """Wait for the rate limit, which no `timeout` ends, and for a token, which may take as long as an attempt."""
         try:
             if self._limiter is not None:
                 call.phase = "rate limit"

@@ -52,7 +52,7 @@ _LIMITS: dict[Kind, str] = {
 
 
 def failure_of(error: WireError | NetworkError | TimeoutError, call: Call) -> NetworkError:
-    """The error to raise for what ended an attempt, or the reading of a body. `__cause__` shows no secret.
+    """The error to raise for what ended an attempt or the reading of a body. Its `__cause__` shows no secret.
 
     Args:
         error: What the transport raised; or `TimeoutError`: the time of the attempt was over.

@@ -16,12 +16,12 @@ from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.stats import Counters
 from pepperpy.network.http.transport import Transport
 
-# What a forked process must neither use nor collect.
+# Objects that a forked process must neither use nor collect.
 _of_the_parent: list[Engine] = []
 
 
 class Lifetime:
-    """The times for which one client is open, one after the other.
+    """Opens and closes one client, any number of times.
 
     Attributes:
         engine: Carries the calls while the client is open; None otherwise.
@@ -48,7 +48,7 @@ class Lifetime:
         return None if self.engine is None else self.engine.transport
 
     def initialize(self) -> None:
-        """Open the client, also one that was closed."""
+        """Open the client, even after it was closed."""
         self._closed = False
         self.open()
 
@@ -77,7 +77,7 @@ class Lifetime:
         return f"{where} {'has ended' if self.loop.is_closed() else 'is not running'}; {anew}"
 
     async def close(self) -> None:
-        """Close all connections, from whichever loop that can be done."""
+        """Close all connections, from any loop in which that is possible."""
         engine = self.engine
         forked = engine is not None and self._pid != os.getpid()
         elsewhere = engine is not None and not forked and self.loop is not asyncio.get_running_loop()
@@ -98,7 +98,7 @@ class Lifetime:
             await engine.transport.close(self._config.close_timeout)
 
     def drop(self, client: object) -> None:
-        """The client is collected, perhaps without having been closed."""
+        """The client is collected; it may not have been closed."""
         if self.engine is not None and self._pid != os.getpid():
             _of_the_parent.append(self.engine)
         elif self.engine is not None:

@@ -1,4 +1,4 @@
-"""From the arguments of a request to a `Call`. All that can be refused is refused here, before a byte is sent."""
+"""From the arguments of a request to a `Call`. What can be refused is refused here, before a byte is sent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from pepperpy.network.tls_config import tls_settings
 
 
 class Prepare:
-    """Makes the calls of one client; holds what all of them share."""
+    """Makes the calls of one client, and holds what they share."""
 
     def __init__(self, config: HTTPConfig, codec: JSONCodec) -> None:
         self.config = config
@@ -80,7 +80,7 @@ class Prepare:
             # The common ones are spared a look at each character.
             method = (_METHODS.get(method) if isinstance(method, str) else None) or check_method(method)
             target = _absolute(url) if type(url) is str and self._base_url is None else self._target(url)
-            # A stream has no total limit but a given one: 5 minutes killed downloads (aiohttp#2249).
+            # A stream has a total limit only if one is given: aiohttp's 5 minutes ended downloads (aiohttp#2249).
             call = Call(config, method, target, self._total if whole else None, self._limits)
             deadline = config.deadline
             auth = self._auth if self._origin is None or self._auth is None else self._auth_for(target)
@@ -108,7 +108,7 @@ class Prepare:
             if target.raw_user is not None or target.raw_password is not None:
                 if own or options.get("auth") is not None:
                     raise ValueError("url has a user or password, and the request has other credentials as well")
-                # Not left to aiohttp, which encodes it as Latin-1, and refuses it where the client has an auth.
+                # Not by aiohttp, which encodes them as Latin-1, and refuses them if the client has an auth.
                 auth = BasicAuth(target.user or "", target.password or "")
                 call.url = target.with_user(None)
             if own:
@@ -159,7 +159,7 @@ class Prepare:
         check_limits("timeout", timeout)
         if isinstance(timeout, ClientTimeout):
             if timeout.total is not None:
-                call.total = timeout.total or None  # 0 is none, as for aiohttp
+                call.total = timeout.total or None  # 0 means no limit, as for aiohttp
             call.limits = _limits(self.config.client_timeout(timeout))
         else:
             call.total = timeout
@@ -211,11 +211,11 @@ _METHODS = {name: name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HE
 
 # An absolute URL of another scheme is not a path of the base_url. "users:batch" is one.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|https?:", re.IGNORECASE)
-# What ends a URL on the request line, or the line.
+# Characters that end a URL on the request line, or the line itself.
 _UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 
 
-# Programs ask for the same URLs again and again. As many as yarl itself remembers of its parts.
+# Programs request the same URLs again and again. The number is that of yarl's own caches.
 @lru_cache(maxsize=512)
 def _absolute(url: str) -> URL:
     if not is_http(url):
@@ -231,7 +231,7 @@ def _as_it_is(url: URL) -> URL:
 
 
 def _check_framing(call: Call) -> None:
-    """Refuse headers by which a server would look for another end of the request than the one it has."""
+    """Refuse headers that would make a server look for the end of the request in another place."""
     headers: Mapping[str, str] = call.headers or {}
     if "Transfer-Encoding" in headers:
         raise ValueError("headers must not have Transfer-Encoding: it follows from the body")

@@ -25,7 +25,7 @@ from pepperpy.network.tcp.tunnel import PASSING_STATUSES
 
 
 class Retries:
-    """The retries of one open client. Each method gives the seconds until the next attempt, or None for no other."""
+    """The retries of one open client. Each method returns the seconds until the next attempt, or None for no more."""
 
     def __init__(self, config: HTTPConfig, counters: Counters, limiter: RateLimiter | None) -> None:
         self._max_delay = config.max_retry_delay
@@ -36,7 +36,7 @@ class Retries:
         self._limiter = limiter
 
     def note_call(self, call: Call) -> None:
-        """A call begins: each adds to what retries may take."""
+        """Count a call. Each one raises the number of retries that are allowed."""
         self._budget.note_call(call.host, call.started_at)
 
     def after_status(self, call: Call, answer: Answer, auth: Auth | None) -> float | None:
@@ -44,8 +44,8 @@ class Retries:
         status = answer.status
         if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and not call.history:
             sent = "" if call.headers is None else call.headers.get("Authorization", "")
-            # Whatever the method: a request that was refused for its token was not carried out. After a redirect it is
-            # another request that was refused, perhaps for a token that was not sent there on purpose.
+            # For any method: the server did not carry out a request whose token it refused. Not after a redirect: there
+            # another request was refused, perhaps because the token was left out on purpose.
             if auth.refused(sent) and _can_send_again(call):
                 call.reauthorized = True
                 call.extra_attempts += 1
@@ -53,7 +53,7 @@ class Retries:
             return None
         asked_for = retry_after(answer.headers)
         if asked_for is not None and status in (429, 503) and self._limiter is not None:
-            # No longer than this client would wait by itself: a server cannot stop it for good.
+            # No longer than this client would wait by itself, so that a server cannot stop it for good.
             self._limiter.pause(call.host, min(asked_for, self._max_delay))
         if status not in self._statuses or not call.repeatable:
             return None
@@ -64,10 +64,10 @@ class Retries:
         if call.retries == 0 or not may_help(failure) or not _can_send_again(call):
             return None
         if (call.trip.request_left or call.history) and not call.repeatable:
-            # It may have arrived, so sending it again might do twice what was asked for once.
+            # The request may have arrived, so sending it again might do twice what was asked for once.
             return None
         if call.trip.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
-            # The server closed the pooled connection just when it was chosen: nobody's fault, once.
+            # The server closed the pooled connection just when it was chosen. That may happen once.
             if not self._take_from_budget(call):
                 return None
             call.extra_attempts += 1
@@ -112,7 +112,7 @@ def may_help(error: NetworkError) -> bool:
     if isinstance(error, (TLSError, PoolTimeoutError)):
         return False
     if isinstance(error, NetworkTimeoutError):
-        # A `timeout` that has passed was the caller's own limit; a silent peer may be another one next time.
+        # A `timeout` that has passed was the caller's own limit. After silence, another peer may answer next time.
         return error.details.get("limit") in ("connect_timeout", "read_timeout", "write_timeout")
     if isinstance(error, ConnectError):
         if (status := error.details.get("status")) is not None:  # the proxy's
