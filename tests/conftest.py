@@ -4,8 +4,8 @@ A test fails, besides by its own assertions, if the loop's exception handler was
 descriptor is still open, or anything was reported as unraisable (pytest turns that into a warning, and warnings are
 errors here).
 
-How much the tests do, every day, at night and under the sanitizers, is written in support/tiers.py; how one that does
-not end is ended, in support/watchdog.py.
+How much the tests do, in seconds, every day, at night and under the sanitizers, is written in support/tiers.py; how one
+that does not end is ended, in support/watchdog.py.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.fixturenames.append("loop_name")
         loops = list(LOOPS)
         if FAST:
-            # One or the other, and always the same.
+            # One or the other, by the length of the test's name: always the same, and about half of the tests on each.
             loops = [loops[len(metafunc.function.__name__) % len(loops)]]
         metafunc.parametrize("loop_name", loops, scope="function")
 
@@ -201,16 +201,6 @@ def _warm_up() -> None:
     gc.freeze()
 
 
-# ---- Servers from Debian, started when the first test asks for one ----
-
-SERVERS = {"_nginx", "proxy", "locked_proxy", "socks", "locked_socks", "redis_port", "redis_path"}
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    if SERVERS.intersection(getattr(item, "fixturenames", ())):
-        item.add_marker("needs_server")
-
-
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connecting takes a turn of the loop, as to another machine. For a test whose server runs in the test's own loop,
@@ -224,6 +214,17 @@ def distance(request: pytest.FixtureRequest) -> str:
     if request.param == "far":
         request.getfixturevalue("far")
     return str(request.param)
+
+
+# ---- Servers from Debian, started when the first test asks for one ----
+
+# A test that has one of these fixtures is marked needs_server.
+SERVERS = {"_nginx", "proxy", "locked_proxy", "socks", "locked_socks", "redis_port", "redis_path"}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if SERVERS.intersection(getattr(item, "fixturenames", ())):
+        item.add_marker("needs_server")
 
 
 @pytest.fixture(scope="session")
