@@ -51,7 +51,6 @@ INSTEAD = {
     "middlewares": "HTTPConfig(interceptors=[...])",
     "trace_configs": "HTTPConfig(interceptors=[...])",
     "json_serialize": "HTTPConfig(json_codec=JSONCodec(...))",
-    "transport": "pepperpy.network.testing.MockHTTP for tests without a server",
 }
 
 
