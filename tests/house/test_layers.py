@@ -48,7 +48,6 @@ ANNOTATIONS = {
 }
 # Private attributes of another module's objects, or of another package's where that has nothing better.
 PRIVATE_OF_OTHERS = {
-    "tcp.connecting: asyncio._get_running_loop",
     "http.aiohttp_transport.socks: connector._factory",
     "http.aiohttp_transport.socks: connector._get_ssl_context",
     "http.aiohttp_transport.socks: connector._wrap_existing_connection",

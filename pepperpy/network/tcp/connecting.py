@@ -85,8 +85,11 @@ class Connecting:
 
     def check_user(self) -> None:
         """Raises UsageError in a thread, loop or process other than the task's."""
-        running = asyncio._get_running_loop()
-        foreign = running is not None and running is not self._loop and not self._loop.is_closed()
+        try:
+            foreign = asyncio.get_running_loop() is not self._loop and not self._loop.is_closed()
+        except RuntimeError:
+            # No loop runs here: abort() may be called after the loop has ended.
+            foreign = False
         if foreign or self._owner != (threading.get_ident(), os.getpid()):
             what = "connecting in another thread, loop or process; close it there"
             raise self._link.error(UsageError, what, "connect")
