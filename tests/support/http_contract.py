@@ -22,6 +22,7 @@ from pepperpy.network.http.body import make_body
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.transport import Answer, Transport, Trip, WireError
+from pepperpy.network.http.transports import make_transport
 from pepperpy.network.json_codec import default_codec
 from pepperpy.network.testing import Failure, MockHTTP, Reply
 from pepperpy.network.testing.http_wire import MockTransport
@@ -31,6 +32,7 @@ from support.http_peer import Connection, http_peer
 # What opens a transport that talks to servers. A further one is one line here.
 REAL: dict[str, Callable[[HTTPConfig], Transport]] = {
     "aiohttp": lambda config: AiohttpTransport(config, CookieJar({})),
+    "h1": lambda config: make_transport(config.replace(transport="auto"), CookieJar({})),
 }
 TRANSPORTS = (*REAL, "mock")
 # Seconds that are over soon, for what must run into a limit; and that never are, for what must not.
@@ -81,6 +83,7 @@ class Raw:
 
 # Cases that a transport cannot play, by the names of their tests, and why.
 CANNOT: dict[str, dict[str, str]] = {
+    "h1": {},
     "aiohttp": {
         "test_trailers_are_kept_apart": "aiohttp drops them",
         "test_the_last_one_to_come_back_is_the_first_one_to_go": "aiohttp takes the longest idle one (its #9672)",

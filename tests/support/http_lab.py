@@ -29,7 +29,8 @@ from support.http_peer import Connection, HTTPPeer, http_peer
 
 # What HTTPConfig needs to be served by a transport. A further transport is one line here.
 TRANSPORTS: dict[str, dict[str, Any]] = {
-    "aiohttp": {},
+    "aiohttp": {"transport": "aiohttp"},
+    "h1": {"transport": "auto"},
 }
 # Seconds after which a client hangs that has not made up its mind. Nothing that is right takes time.
 LIMIT = 10.0
