@@ -1,4 +1,4 @@
-"""`Request`: what one exchange sends. Its headers are decided here, so that all transports send the same."""
+"""`Request`: what one exchange sends. It decides the headers, so that all transports send the same."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Limits:
     """Seconds of one exchange; None: no limit.
 
     Attributes:
-        queue: For a connection: waiting for a free one, and making one, together.
-        connect: For making a connection: name lookup, all addresses, the proxy's answer, TLS.
-        read: Without a byte from the server.
+        queue: Seconds to get a connection: to wait for a free one and to make one, together.
+        connect: Seconds to make a connection: name lookup, all addresses, the proxy's answer, TLS.
+        read: Seconds without a byte from the server.
     """
 
     queue: float | None = None
@@ -29,14 +29,14 @@ class Limits:
 
 
 class Payload(Protocol):
-    """A body that is written as its source gives it."""
+    """A body that is read from its source while it is sent."""
 
     @property
     def size(self) -> int | None:
-        """Bytes; None if that is not known before the end: the body goes out in chunks."""
+        """The number of bytes; None if that is unknown before the end: then the body is sent in chunks."""
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
-        """Write it, by `await writer.write(chunk)`, and hold it to `content_length`, what the head has announced.
+        """Write it, by `await writer.write(chunk)`, and check it against `content_length`, which the head announced.
 
         Raises:
             BodyFailed: Its source failed (see `upload.py`). `writer.transport`, if it is not None, has been aborted.
@@ -44,27 +44,27 @@ class Payload(Protocol):
 
 
 class Content(Protocol):
-    """What a call carries, for as many exchanges as it takes: a `Body`."""
+    """The body of a call, for all its exchanges: a `Body`."""
 
     @property
     def can_be_sent(self) -> bool:
-        """Whether it would be sent whole, once more."""
+        """Whether the next exchange would send all of it."""
 
     @property
     def failure(self) -> BaseException | None:
         """What ended the present `payload()` before it was whole, a `BodyFailed`; None if nothing did."""
 
     def payload(self) -> Any:
-        """What one exchange sends: bytes or a `Payload`."""
+        """The body of one exchange: bytes or a `Payload`."""
 
 
 class Defaults:
-    """The headers that each request of one client has unless it says otherwise. One object for each open client.
+    """The headers that each request of one client has by default. One object for each open client.
 
     Attributes:
-        configured: Those of `HTTPConfig.headers`.
-        automatic: Those of the transport, where there is no other: Accept, Accept-Encoding, User-Agent.
-        headers: Both, for a request that has nothing of its own. Not to be changed.
+        configured: The headers of `HTTPConfig.headers`.
+        automatic: The transport's headers, if no other has the name: Accept, Accept-Encoding, User-Agent.
+        headers: Both, for a request without headers of its own. Do not change it.
     """
 
     __slots__ = ("automatic", "configured", "headers")
@@ -72,7 +72,7 @@ class Defaults:
     def __init__(self, configured: Mapping[str, str], automatic: Mapping[str, str]) -> None:
         self.configured = configured
         self.automatic = automatic
-        # A name that is an istr is not looked at letter by letter again, whoever copies the headers.
+        # With istr names, a copy of the headers need not look at each letter again.
         self.headers: CIMultiDict[str] = CIMultiDict((istr(name), value) for name, value in configured.items())
         for name, value in automatic.items():
             self.headers.setdefault(istr(name), value)
@@ -81,24 +81,24 @@ class Defaults:
 class Request:
     """One request: the first one of an attempt, or one that a redirect asked for.
 
-    The policy makes it and completes it before a transport sees it; the transport changes nothing.
+    The policy makes and completes it before a transport sees it. A transport changes nothing in it.
 
     Attributes:
-        method: In upper case.
-        url: Absolute, without user info.
-        payload: What is sent as the body: bytes, a `Payload`, or None.
-        proxy: URL of the proxy, credentials included, or None.
+        method: The method, in upper case.
+        url: The URL, absolute and without user info.
+        payload: The body to send: bytes, a `Payload`, or None.
+        proxy: The URL of the proxy, credentials included, or None.
         verify: False: any certificate is accepted.
         limits: See `Limits`.
 
         defaults: The headers of the client.
-        own: The headers of this request, those of its body included; one of the same name replaces a default. Or None.
-        left_out: Names of headers that are not sent, whoever would add them; but for `cookie`.
-        cookie: The header `Cookie`, or None: as `own` and `defaults` have it.
+        own: The headers of this request, with those of its body, or None. They replace defaults of the same name.
+        left_out: Names of headers that are not sent, wherever they come from; not of `cookie`.
+        cookie: The header `Cookie`; None: it is as `own` and `defaults` have it.
 
-        body: Where `payload` comes from, or None.
-        cookies: Those of the caller, which `cookie` holds beside the jar's.
-        removed: Names of headers that the caller removed; they are in `left_out`, too.
+        body: The source of `payload`, or None.
+        cookies: The caller's cookies, which are in `cookie` beside the jar's.
+        removed: Names of headers that the caller removed; they are in `left_out` too.
         lent_credentials: Whether Authorization comes from the user info of a Location.
     """
 
@@ -147,22 +147,22 @@ class Request:
 
     @property
     def only_defaults(self) -> bool:
-        """Whether `headers` follow from `defaults`, the method and the URL's host alone, and can be prepared once."""
+        """Whether `headers` depend on `defaults`, the method and the URL's host only, so that they can be made once."""
         return not self.own and self.cookie is None and self.payload is None and not self.left_out
 
     @property
     def headers(self) -> CIMultiDict[str]:
-        """All headers as they are sent, `Host` first. Not to be changed."""
+        """All headers as they are sent, `Host` first. Do not change it."""
         if self._headers is None:
             self._headers = self._complete()
         return self._headers
 
     def leaves_out(self, name: str) -> bool:
-        """Whether a header, named in lower case, is not sent."""
+        """Whether the header of this name (in lower case) is not sent."""
         return any(left_out.lower() == name for left_out in self.left_out)
 
     def forget_body(self) -> None:
-        """The exchange is over; who remembers the request needs its body no more."""
+        """Drop the body after the exchange: what keeps the request alive does not need it."""
         self.body = self.payload = None
 
     def _complete(self) -> CIMultiDict[str]:

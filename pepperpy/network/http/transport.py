@@ -1,7 +1,7 @@
 """The seam of HTTP: one exchange is one request and its answer.
 
 The policy (`engine.py`) knows redirects, retries, cookies, tokens, deadlines, statuses and rate limits, but no
-transport. A transport knows connections and bytes, and nothing of these. What they hand each other is here.
+transport. A transport knows connections and bytes, and none of these. This module has what they give each other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy
 
 from pepperpy.network.http.request import Request
 
-# Why an exchange failed; the policy makes an error of this package of it, and decides whether to try again.
+# Why an exchange failed. The policy makes an error of this package from it, and decides whether to try again.
 #   dns              no address for the host, or for the proxy
 #   refused          no connection: refused, unreachable, ...
 #   connect_timeout  no connection in time
@@ -26,10 +26,10 @@ from pepperpy.network.http.request import Request
 #   reset            the connection was lost
 #   no_answer        the server closed the connection without a byte of an answer
 #   malformed        what came is not HTTP
-#   truncated        the body ended before it was whole
-#   bad_encoding     the body is not compressed as announced, or in a way that is not known here
-#   closed           the transport was closed, or the answer given back, meanwhile
-#   bad_url          the URL cannot be used, its host for example
+#   truncated        the body ended before it was complete
+#   bad_encoding     the body is not compressed as announced, or in an unknown way
+#   closed           the transport was closed meanwhile, or the answer released
+#   bad_url          the URL cannot be used, for example its host
 #   unsendable       the request cannot be sent as it is
 #   body_failed      the source of the request's body failed; `cause` is what it raised
 #   other            anything else
@@ -53,11 +53,11 @@ Kind = Literal[
     "body_failed",
     "other",
 ]
-# What an exchange is doing. `queue`: it waits for a free connection. The policy has phases of its own beside these.
+# What an exchange is doing. `queue`: it waits for a free connection. The policy has further phases.
 Phase = Literal["queue", "dns", "connect", "response", "body"]
 
 
-# What `WireError.text` says where the transport has no better words.
+# The `WireError.text` of a kind, if the transport gives no better one.
 _TEXTS: dict[str, str] = {
     "connect_timeout": "timed out (connect_timeout)",
     "queue_timeout": "no connection became free in time",
@@ -71,13 +71,13 @@ _TEXTS: dict[str, str] = {
 
 
 class WireError(Exception):
-    """What a transport raises, and nothing else does; never with a secret, or a peer's raw text, in `text`.
+    """The only exception that a transport raises. Its `text` has no secret, and nothing raw of a peer.
 
     Attributes:
         kind: What happened.
-        text: The same in words, for the message.
-        cause: The exception behind it, or None; becomes `__cause__` of the error that the caller gets.
-        details: What the error's `details` say besides: `status` of a proxy, ...
+        text: What happened, for the message.
+        cause: The exception behind it, or None. It becomes the `__cause__` of the error that the caller gets.
+        details: Further `details` of that error: the `status` of a proxy, ...
     """
 
     def __init__(self, kind: Kind, text: str = "", cause: BaseException | None = None, **details: Any) -> None:
@@ -89,7 +89,7 @@ class WireError(Exception):
 
 
 class Trip:
-    """How far the exchanges of one call have got. The transport writes what it does, the policy reads it.
+    """How far the exchanges of one call have got. The transport writes it, the policy reads it.
 
     Times are those of `time.monotonic()`, and `skipped_s` more.
 
@@ -136,9 +136,9 @@ class Trip:
 
 
 class Answer(Protocol):
-    """The answer of one exchange: its head is there, its body comes as it is read.
+    """The answer of one exchange: its head has come, its body comes as it is read.
 
-    Whoever has one reads it to the end, or calls `release()` or `abort()`: until then its connection is not free.
+    Its owner reads it to the end, or calls `release()` or `abort()`. Until then its connection is not free.
     """
 
     @property
@@ -155,11 +155,11 @@ class Answer(Protocol):
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
-        """Bytes of values that are no UTF-8 are surrogates (PEP 383)."""
+        """The headers. Bytes of values that are not UTF-8 are surrogates (PEP 383)."""
 
     @property
     def trailers(self) -> CIMultiDictProxy[str]:
-        """The same of what came behind a chunked body; empty until `ended`."""
+        """The fields behind a chunked body, in the same form; empty until `ended`."""
 
     @property
     def ended(self) -> bool:
@@ -171,7 +171,7 @@ class Answer(Protocol):
 
     @property
     def wire_bytes(self) -> int:
-        """Bytes of the body as they came so far, before decompression."""
+        """How many bytes of the body have come so far, before decompression."""
 
     async def read_some(self) -> bytes:
         """The next piece of the body, decompressed; empty at its end. Then the connection is free for others.
@@ -179,27 +179,27 @@ class Answer(Protocol):
         At the end, this waits until the request's body has been sent too, or is given up.
 
         Raises:
-            WireError: It broke off. The connection is closed.
+            WireError: The body broke off. The connection is closed.
 
-        Cancelled: nothing is lost, the next call goes on.
+        Cancellation: Nothing is lost; the next call goes on.
         """
 
     async def read(self) -> bytes:
         """The rest of the body in one piece; for bodies whose size is bounded otherwise. Raises as `read_some()`."""
 
     def release(self) -> None:
-        """The rest of the body is of no interest. Its connection is used again if all of it is there."""
+        """Give up the rest of the body. The connection is used again if the whole body has arrived."""
 
     def abort(self) -> None:
         """Close the connection, unless the exchange is over."""
 
 
 class Transport(Protocol):
-    """What carries the exchanges of one client. Made and used inside one running loop."""
+    """Carries the exchanges of one client. It is made and used inside one running loop."""
 
     @property
     def default_headers(self) -> Mapping[str, str]:
-        """What is sent where nobody says otherwise: Accept, User-Agent, Accept-Encoding by what it can decode."""
+        """The headers of a request that does not set them: Accept, User-Agent, Accept-Encoding (what it can decode)."""
 
     @property
     def session(self) -> Any:
@@ -210,19 +210,19 @@ class Transport(Protocol):
 
     @property
     def discarded(self) -> int:
-        """Pooled connections that turned out not to be fit for use."""
+        """How many pooled connections turned out to be unfit for use."""
 
     async def exchange(self, request: Request, trip: Trip) -> Answer:
         """Send one request; returns when the head of its answer is there.
 
         Raises:
-            WireError: It failed. The connection is closed.
+            WireError: The exchange failed. The connection is closed.
 
-        Cancelled: the connection is closed, or, where nothing of the request has left, goes back to the pool.
+        Cancellation: The connection is closed; if nothing of the request has left, it may go back to the pool.
         """
 
     async def close(self, seconds: float) -> None:
-        """End all connections, in order for so long, then at once."""
+        """End all connections, in order for `seconds`, then at once."""
 
     def abandon(self) -> None:
         """End all connections without a turn of the loop."""
