@@ -39,6 +39,7 @@ def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 # ---- Connecting again ----
 
 
+@pytest.mark.slow
 async def test_connect_makes_a_new_connection_at_the_end_of_the_stream(over: str, tmp_path: Path) -> None:
     async with client_over(over, tmp_path, last_words(b"hello\n")) as client:
         for number in range(1, 4):

@@ -235,6 +235,7 @@ async def test_a_time_limit_that_ends_when_the_data_comes_takes_all_of_it_or_not
     assert results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECEIVES)
 async def test_a_receive_cancelled_before_it_has_begun_has_taken_nothing(name: str) -> None:
     stream = CounterStream()

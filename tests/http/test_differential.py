@@ -34,6 +34,7 @@ def test_there_are_many_behaviours_and_each_has_a_name_of_its_own() -> None:
     assert len(ALL) == sum(map(len, SUBJECTS.values())) >= 1300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", DIFFERENCES)
 def test_each_line_of_the_list_is_about_something(who: str) -> None:
     for line in DIFFERENCES[who]:
@@ -41,6 +42,7 @@ def test_each_line_of_the_list_is_about_something(who: str) -> None:
             assert name.startswith("made: ") or any(fits(name, one) for one in ALL), name
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -20,6 +20,7 @@ from support.tiers import by_tier
 MANY = settings(max_examples=by_tier(100, nightly=5000), suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop_name", LOOPS)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_transport_makes_of_it_what_the_grammar_says(transport: str, loop_name: str) -> None:

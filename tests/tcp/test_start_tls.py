@@ -164,6 +164,7 @@ async def test_closing_meanwhile_ends_the_upgrade() -> None:
             assert not client.is_connected
 
 
+@pytest.mark.slow
 async def test_closing_in_order_while_the_upgrade_waits_sends_what_was_accepted() -> None:
     async with peer_and_client(buffers=BufferLimits(send_high=1 << 40)) as (peer, client):
         await client.send(TOO_MUCH)

@@ -183,6 +183,7 @@ async def test_no_cancellation_loses_a_slot_or_mixes_answers(mode: Mode, busy: b
         assert number > 2
 
 
+@pytest.mark.slow
 async def test_a_storm_of_cancellations_loses_no_slot_and_mixes_no_answers() -> None:
     choose = random.Random(5)
     async with http_peer(serve) as peer, exchanges(max_connections=4) as one:
