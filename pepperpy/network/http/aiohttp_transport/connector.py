@@ -99,17 +99,21 @@ class GuardedConnector(aiohttp.TCPConnector):
                 if name.lower() == "expect":
                     expect_nothing(req)
         trip.phase = "queue"
-        connection = await super().connect(req, [], timeout)
-        while (used := _was_used(connection)) and _has_unasked_bytes(connection):
+        while True:
+            connection = await super().connect(req, [], timeout)
+            protocol = connection.protocol
+            if not isinstance(protocol, GuardedHandler):
+                break
+            trip.reused = protocol.used
+            if not trip.reused or not protocol.has_unasked_bytes():
+                protocol.may_upgrade = False  # nobody could use the connection then
+                if "Connection" in req.headers or "Expect" in req.headers:
+                    protocol.begin(req)
+                break
             self.discarded += 1
             connection.close()
-            connection = await super().connect(req, [], timeout)
-        trip.reused = used
-        if isinstance(protocol := connection.protocol, GuardedHandler):
-            protocol.may_upgrade = False  # nobody could use the connection then
-            if "Connection" in req.headers or "Expect" in req.headers:
-                protocol.begin(req)
-        _speak_to_server(req)
+        if req.proxy is not None:
+            _speak_to_server(req)
         trip.request_left = True
         trip.connected_at = monotonic()
         trip.phase = "response"
