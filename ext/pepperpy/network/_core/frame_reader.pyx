@@ -180,18 +180,13 @@ cdef class FrameReader:
         return found
 
     cdef object _take_destination(self, Receiver receiver):
-        # The large message that this reader has waited for. It has memory of its own, and is not in the buffer.
-        cdef Destination destination = receiver.take_destination()
-
+        # The large message that this reader has waited for. It has memory of its own, and is not in the buffer. It stays where
+        # it is until it is loaded: if `loads` stops the program, the next receive finds it there.
         if self._loads is None:
-            return destination.result
-        try:
-            return self._load(receiver, destination.result, receiver.position(), 0)
-        except DecodeError:
-            raise
-        except BaseException:
-            receiver.put_back(destination)
-            raise
+            return receiver.take_destination().result
+        message = self._load(receiver, receiver.peek_destination().result, receiver.position(), 0)
+        receiver.take_destination()
+        return message
 
     cdef object _take_with_python(self, Receiver receiver, bint all, list messages):
         # Messages are consumed at the end of this function. An error behind the first message is left to the next call. So no
@@ -213,7 +208,7 @@ cdef class FrameReader:
             try:
                 found = framer.locate(buffer.head + at, buffer.length - at, scanned)
                 scanned = framer.scanned
-                self._check(receiver, position)
+                self._check(receiver, position, None)
                 if found == Look.TOO_LARGE and self._discards:
                     found = self._discard_message(buffer, at)
                 if found != Look.FOUND and found != Look.SKIP:
@@ -248,24 +243,29 @@ cdef class FrameReader:
     cdef object _load(self, Receiver receiver, object content, long long position, Py_ssize_t end):
         # If `loads` raises an Exception, the message is consumed, up to `end`: it is whole, so the next one may be good, and
         # without that every later take would raise. Other exceptions stop the program, and consume nothing.
+        cdef Destination destination = receiver.peek_destination()
+
         try:
             message = self._loads(content)
         except Exception as error:
-            self._check(receiver, position)
+            self._check(receiver, position, destination)
             failure = receiver.endpoint.error(
                 DecodeError, f"message cannot be decoded: {text_of(error)}", "receive", None, error
             )
             failure.content = content
+            if destination is not None:
+                receiver.take_destination()
             receiver.buffer.discard(end)
             if end and self._framer.unfinished:
                 self._begin_unfinished(receiver)
             receiver.tell_at_eof()
             raise failure from error
-        self._check(receiver, position)
+        self._check(receiver, position, destination)
         return message
 
-    cdef Status _check(self, Receiver receiver, long long position) except Status.ERROR:
-        if receiver.position() != position:
+    cdef Status _check(self, Receiver receiver, long long position, Destination destination) except Status.ERROR:
+        # After Python code has run: whether it has taken bytes, or the large message.
+        if receiver.position() != position or receiver.peek_destination() is not destination:
             receiver.buffer.scanned = 0
             raise receiver.endpoint.error(UsageError, "decoding a message took other bytes of its connection", "receive")
         return Status.OK

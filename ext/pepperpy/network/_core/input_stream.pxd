@@ -66,15 +66,19 @@ cdef class InputStream:
         # After begin_take(): whether there is a whole destination for this reader. Its bytes come before those in the buffer.
         return self._destination is not None
 
+    cdef inline Destination peek_destination(self):
+        # That destination, or None. It stays where it is.
+        return self._destination
+
     cdef inline Destination take_destination(self):
-        # Requires has_destination(). Its `result` is the caller's now: if something fails later, the caller puts it back.
+        # Requires has_destination(). Its `result` is the caller's now.
         cdef Destination destination = self._destination
 
         self._destination = None
         return destination
 
-    # Puts what take_destination() returned in front of the unread bytes, as it came. Requires that nothing was taken since.
-    cdef Status put_back(self, Destination destination) except Status.ERROR
+    # Requires has_destination(). Puts its bytes in front of the unread ones, as they came: all of them, or on an error none.
+    cdef Status give_back_destination(self) except Status.ERROR
     # Counts a receive, resumes reading if the buffer is empty enough, calls on_at_eof() if it is due. Returns `result`.
     cdef object end_take(self, object result)
     # Calls on_at_eof() if it is due; for readers that consume without end_take(). If it raises, the connection ends with that.
@@ -122,4 +126,3 @@ cdef class InputStream:
     cdef Status _end_wait(self, Searcher searcher) except Status.ERROR
     cdef bint _is_satisfied(self) noexcept
     cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1
-    cdef Status _give_back(self) except Status.ERROR

@@ -143,7 +143,7 @@ cdef class InputStream:
             memmove(self._scratch.area, self._scratch.area + part, n)
         if self._waiter is None or self._waiter.is_done():
             # Its reader has given up.
-            self._give_back()
+            self.give_back_destination()
         return n
 
     cdef Status end(self, bint wake_now) except Status.ERROR:
@@ -218,14 +218,14 @@ cdef class InputStream:
             raise self.endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
         if self._destination is not None:
             if searcher is None or self._searcher is not searcher or not self._destination.is_whole():
-                self._give_back()
+                self.give_back_destination()
         # Last: if there was no memory to give back into, the next receive tries again.
         self._waiter = None
         return Status.OK
 
-    cdef Status put_back(self, Destination destination) except Status.ERROR:
-        self._destination = destination
-        self._give_back()
+    cdef Status give_back_destination(self) except Status.ERROR:
+        self._destination.give_back(self.buffer)
+        self._destination = None
         return Status.OK
 
     cdef object end_take(self, object result):
@@ -335,9 +335,3 @@ cdef class InputStream:
                 self._wanted_count = self._searcher.bytes_wanted(self.buffer)
             return self.buffer.length >= self._wanted_count
         return self.buffer.find_end(self._wanted_separator) or self.buffer.length >= self._wanted_count
-
-    cdef Status _give_back(self) except Status.ERROR:
-        # Puts the destination's bytes in front of the unread ones: all of them, or on an error none.
-        self._destination.give_back(self.buffer)
-        self._destination = None
-        return Status.OK

@@ -7,7 +7,6 @@ what the `wait_*` of that name returns, and takes again.
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
-from pepperpy.network._core.destination cimport Destination
 from pepperpy.network._core.endpoint cimport Endpoint
 from pepperpy.network._core.input_stream cimport InputStream
 from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM, Searcher
@@ -64,14 +63,12 @@ cdef class Receiver(InputStream):
     def take_exactly(self, size):
         """Exactly `size` bytes; None if fewer are on hand."""
         cdef Py_ssize_t n = _as_size(size, "size", 0)
-        cdef Destination destination
 
         self.begin_take(_EXACTLY)
         if self.has_destination():
-            destination = self.take_destination()
-            if destination.size == n:
-                return self.end_take(destination.result)
-            self.put_back(destination)
+            if self.peek_destination().size == n:
+                return self.end_take(self.take_destination().result)
+            self.give_back_destination()
         if n <= self.buffer.length:
             return self.end_take(self.buffer.take(n))
         if self.check_end():
