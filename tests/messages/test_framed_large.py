@@ -12,7 +12,7 @@ from support.by_hand import HandTask, Workbench
 from support.cancelling import Mode, arrived, cancel_now
 from support.servers import peer_and_client
 
-from pepperpy.network import DecodeError, LengthPrefixed, Mapped, NetworkConfig
+from pepperpy.network import DecodeError, LengthPrefixed, Mapped, NetworkConfig, UsageError
 
 LARGE = 3 << 20
 PATTERN = bytes(range(251)) * (LARGE // 251 + 1)
@@ -125,3 +125,26 @@ async def test_a_large_message_that_cannot_be_loaded_is_consumed_and_one_of_a_st
             assert await messages.receive() == LARGE
             assert await client.receive_exactly(len(wire)) == wire
             await sending
+
+
+async def test_a_large_message_that_its_loads_receives_once_more_is_delivered_once() -> None:
+    message, wire = framed(LengthPrefixed())
+    async with peer_and_client() as (peer, client):
+        inner: list[bytes] = []
+
+        def loads(content: bytes) -> bytes:
+            if not inner:
+                inner.append(content)
+                # Runs to its end without waiting, because the message is whole.
+                with pytest.raises(StopIteration) as end:
+                    messages.receive().send(None)
+                inner[0] = end.value.value
+            return content
+
+        messages = client.framed(Mapped(LengthPrefixed(), bytes, loads))
+        receiving = asyncio.create_task(messages.receive())
+        await peer.send(wire + b"".join(LengthPrefixed().encode(b"next")))
+        with pytest.raises(UsageError, match="took other bytes"):
+            await receiving
+        assert inner == [message]
+        assert await messages.receive() == b"next"
