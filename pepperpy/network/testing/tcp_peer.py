@@ -11,6 +11,7 @@ from typing import NoReturn, TypeAlias
 
 from pepperpy.network.checks import check_timeout
 from pepperpy.network.config import NetworkConfig
+from pepperpy.network.last_turns import LAST_TURNS
 from pepperpy.network.testing.tcp_reset import before_reset, reset_on_close
 
 HOST = "127.0.0.1"
@@ -309,6 +310,9 @@ async def scripted_peer(
             await peer._finish(timeout)
         finally:
             try:
+                # A client may have connected within its call, before this loop has accepted it.
+                for _ in range(LAST_TURNS):
+                    await asyncio.sleep(0)
                 if peer._tasks:
                     await asyncio.wait(peer._tasks, timeout=GRACE)
             finally:
