@@ -179,6 +179,7 @@ async def test_a_deviation_comes_before_the_error_that_it_made_of_the_client() -
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.usefixtures("far")
 async def test_a_deviation_that_the_script_has_not_seen_yet_comes_before_the_blocks_own_error_too() -> None:
     with pytest.raises(ScriptError, match="first difference") as caught:
         async with scripted_peer(ping) as server:
