@@ -116,6 +116,7 @@ async def _pieces() -> Any:
     yield b"ta"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(by_tier(120, nightly=1800))
 @pytest.mark.parametrize("transport", REAL)
 async def test_after_a_storm_of_cancellations_every_slot_is_there(transport: str) -> None:
@@ -144,6 +145,7 @@ async def test_after_a_storm_of_cancellations_every_slot_is_there(transport: str
         await until(lambda: w.transport.open_connections <= CONNECTIONS, "as many connections as allowed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", REAL)
 async def test_cancelled_and_closed_in_one_moment_a_transport_leaves_nothing_open(transport: str) -> None:
     for turns in range(0, 30, 3):

@@ -41,6 +41,7 @@ def test_a_transport_makes_of_it_what_the_grammar_says(transport: str, loop_name
             runner.run(opened.__aexit__(None, None, None))
 
 
+@pytest.mark.slow
 @MANY
 @given(made(coded=False))
 def test_the_parser_alone_makes_of_it_what_the_grammar_says(answer: tuple[Behaviour, tuple[int, ...]]) -> None:

@@ -29,6 +29,7 @@ def fault_of(seen: Seen, alone: Seen) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(by_tier(120, nightly=1800))
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_spoiled_answer_harms_nobody(transport: str, loop_name: str) -> None:

@@ -56,6 +56,7 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+@pytest.mark.slow
 @contract
 @pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.name)
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -77,6 +78,7 @@ async def test_cancelled_anywhere_an_exchange_costs_no_slot(transport: str, fres
     assert number > 1
 
 
+@pytest.mark.slow
 @contract
 @pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.name)
 async def test_cancelled_in_a_read_nothing_of_the_body_is_lost(transport: str, mode: Mode) -> None:

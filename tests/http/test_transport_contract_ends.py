@@ -73,6 +73,7 @@ async def test_nobody_listens(transport: str, closed_port: int) -> None:
         assert w.transport.open_connections == 0
 
 
+@pytest.mark.slow
 @contract
 async def test_nobody_speaks_tls(transport: str) -> None:
     async with world(transport) as w:
@@ -213,6 +214,7 @@ async def test_a_url_whose_host_is_none(transport: str) -> None:
 # ---- What the limits end ----
 
 
+@pytest.mark.slow
 @contract
 async def test_a_server_that_never_answers(transport: str) -> None:
     async with world(transport) as w:
@@ -224,6 +226,7 @@ async def test_a_server_that_never_answers(transport: str) -> None:
         await w.still_works()
 
 
+@pytest.mark.slow
 @contract
 async def test_a_body_that_never_ends(transport: str) -> None:
     async with world(transport) as w:
@@ -238,6 +241,7 @@ async def test_a_body_that_never_ends(transport: str) -> None:
         await w.still_works()
 
 
+@pytest.mark.slow
 @contract
 async def test_each_byte_begins_the_read_limit_anew(transport: str) -> None:
     async with world(transport) as w:
@@ -254,6 +258,7 @@ async def test_each_byte_begins_the_read_limit_anew(transport: str) -> None:
         assert (body + await answer.read()) == b"xxxxx"
 
 
+@pytest.mark.slow
 @contract
 async def test_the_read_limit_does_not_outlive_its_exchange(transport: str) -> None:
     async with world(transport) as w:

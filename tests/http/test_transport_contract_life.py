@@ -169,6 +169,7 @@ async def test_the_last_one_to_come_back_is_the_first_one_to_go(transport: str) 
         assert w.transport.open_connections == 3
 
 
+@pytest.mark.slow
 @contract
 async def test_no_more_connections_than_allowed(transport: str) -> None:
     async with world(transport, max_connections=2) as w:
@@ -180,6 +181,7 @@ async def test_no_more_connections_than_allowed(transport: str) -> None:
 # ---- Answers side by side ----
 
 
+@pytest.mark.slow
 @contract
 async def test_each_exchange_gets_its_own_answer(transport: str) -> None:
     async with world(transport, max_connections=3) as w:

@@ -88,6 +88,7 @@ async def test_a_connection_that_breaks_while_a_body_is_sent(transport: str) -> 
         await w.still_works()
 
 
+@pytest.mark.slow
 @contract
 async def test_an_early_answer_is_given_while_the_body_is_sent(transport: str) -> None:
     async with world(transport) as w:
