@@ -158,10 +158,10 @@ def test_a_100_lets_the_body_go_and_other_interim_responses_do_not() -> None:
     assert not reader.has_head
 
 
-def test_one_line_end_before_the_head_is_skipped() -> None:
+def test_a_few_line_ends_before_a_head_are_skipped() -> None:
     got = agreed(b"\r\nHTTP/1.1 100 Continue\r\n\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n")
     assert (got.status, got.whole, got.reusable) == (200, True, True)
-    assert "begin" in refused(b"\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n")
+    assert "begin" in refused(b"\r\n" * 5 + OK + b"Content-Length: 0\r\n\r\n")
 
 
 # ---- What is refused ----
@@ -189,6 +189,7 @@ def test_one_line_end_before_the_head_is_skipped() -> None:
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
         OK + b"Transfer-Encoding: \r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\t\r\n\r\n",
         # What llhttp refuses.
         OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
         OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -199,6 +200,12 @@ def test_one_line_end_before_the_head_is_skipped() -> None:
         OK + b"Content-Length: 0x2\r\n\r\n",
         OK + b"Content-Length: 99999999999999999999\r\n\r\n",
         OK + b"Content-Length: 9999999999999999999\r\n\r\n",
+        OK + b"Content-Length: 9223372036854775808\r\n\r\n",
+        OK + b"\r\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\r\n\r\n",
+        b"HTTP/1.1 200 OK\rContent-Length: 2\r\rok",
+        b"HTTP/1.1 200 O\x07K\r\n\r\n",
+        b"HTTP/1.1 200 O\x7fK\r\n\r\n",
         OK + b"Content-Length:\r\n\r\n",
         OK + b"A : secret\r\n\r\n",
         OK + b": secret\r\n\r\n",
@@ -230,10 +237,9 @@ def test_what_speaks_another_protocol_is_refused_at_its_first_bytes() -> None:
 
 LF = b"HTTP/1.1 200 OK\nContent-Length: 2\nServer: GoAhead-Webs\n\nok"
 FOLDED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain;\r\n \t charset=utf-8 \r\nContent-Length: 2\r\n\r\nok"
-CHUNKED_LF = b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2  \nok\n0\nA: b\n\n"
 
 
-@pytest.mark.parametrize("data", [LF, FOLDED, CHUNKED_LF, b"\n" + LF])
+@pytest.mark.parametrize("data", [LF, FOLDED, b"\n" + LF])
 def test_lines_with_lf_alone_and_folded_fields_are_read_unless_the_rules_are_strict(data: bytes) -> None:
     assert agreed(data, rules=LENIENT).body == b"ok"
     assert refused(data, rules=STRICT)

@@ -65,7 +65,7 @@ async def test_a_request_that_says_close_ends_its_connection(value: str, of_all:
     """Whatever the server says: this one keeps it open."""
     headers = {"Connection": value}
     async with http_peer(answering(response())) as peer:
-        async with HTTPClient(HTTPConfig(headers=headers if of_all else {})) as client:
+        async with HTTPClient(HTTPConfig(headers=headers if of_all else {}, transport="aiohttp")) as client:
             await client.get(peer.url, headers={} if of_all else headers)
             await client.get(peer.url)
             assert [request.connection for request in peer.requests] == [1, 2]
@@ -87,7 +87,7 @@ async def test_a_connection_is_not_used_after_the_time_that_its_server_keeps_it(
     """Less a second, or a half of a short time, in which the end may be on its way."""
     loop = asyncio.get_running_loop()
     async with http_peer(answering(response(body, f"Keep-Alive: {value}"))) as peer:
-        async with HTTPClient(HTTPConfig(keepalive_timeout=1000)) as client:
+        async with HTTPClient(HTTPConfig(keepalive_timeout=1000, transport="aiohttp")) as client:
             began = loop.time()
             await client.get(peer.url)
             handler: Any = next(iter(client.session.connector._open))  # type: ignore[union-attr]
@@ -147,7 +147,7 @@ async def test_a_body_is_sent_after_a_while_to_a_server_that_does_not_say_contin
 ) -> None:
     assert handlers.CONTINUE_WAIT == 1.0
     monkeypatch.setattr(handlers, "CONTINUE_WAIT", 0.02)
-    async with http_peer(Expecting()) as peer, HTTPClient() as client:
+    async with http_peer(Expecting()) as peer, HTTPClient(HTTPConfig(transport="aiohttp")) as client:
         for _ in range(2):
             assert await client.put(peer.url, data=b"hello", headers=EXPECT) == "answer"
         async with client.session.put(peer.url, data=b"hello", headers=EXPECT) as answer:

@@ -11,6 +11,7 @@ from support.http_peer import http_peer
 
 from pepperpy.network import HTTPClient, HTTPConfig
 from pepperpy.network.http.aiohttp_transport.wire import AiohttpTransport
+from pepperpy.network.http.h1.transport import H1Transport
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip
 
@@ -45,16 +46,20 @@ CONFIGURED: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("kind", [H1Transport, AiohttpTransport])
 @pytest.mark.parametrize("config", CONFIGURED)
-async def test_a_server_gets_what_the_request_has(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_gets_what_the_request_has(
+    config: dict[str, Any], kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decided: list[list[tuple[str, str]]] = []
-    plain = AiohttpTransport.exchange
+    plain = kind.exchange
 
-    async def exchange(transport: AiohttpTransport, request: Request, trip: Trip) -> Any:
+    async def exchange(transport: Any, request: Request, trip: Trip) -> Any:
         decided.append([(name.lower(), value) for name, value in request.headers.items()])
         return await plain(transport, request, trip)
 
-    monkeypatch.setattr(AiohttpTransport, "exchange", exchange)
+    monkeypatch.setattr(kind, "exchange", exchange)
+    config = {**config, "transport": "auto" if kind is H1Transport else "aiohttp"}
     cases = [*REQUESTS, ("POST", {"data": chunks()}), ("POST", {"data": chunks(), "headers": {"Content-Length": "5"}})]
     async with http_peer(answering(*[response(b"")] * len(cases))) as peer:
         async with HTTPClient(HTTPConfig(**config)) as client:

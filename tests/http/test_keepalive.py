@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from support.certificates import ca_file
+from support.http_sockets import socket_of
 from support.nginx import TEXT, Nginx
 from support.proxies import Tinyproxy
 
@@ -19,9 +19,7 @@ OPTIONS = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
 
 def options_of(client: HTTPClient) -> list[int]:
     """Those of the client's only connection."""
-    connector: Any = client.session.connector
-    (transport,) = connector.open_transports()
-    sock = transport.get_extra_info("socket")
+    sock = socket_of(client)
     on = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     return [on, *(sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS)]
 

@@ -10,7 +10,7 @@ from support.cancelling import until
 from support.http_faults import answering, response
 from support.http_peer import Connection, http_peer
 
-from pepperpy.network import HTTPClient, UsageError
+from pepperpy.network import HTTPClient, HTTPConfig, UsageError
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -85,7 +85,7 @@ def test_a_client_whose_loop_has_ended_says_what_to_do_and_can_be_used_then() ->
             client.session.connector.open_transports()[0].abort()
             return text
 
-    client = HTTPClient()
+    client = HTTPClient(HTTPConfig(transport="aiohttp"))
     assert asyncio.run(use(False)) == asyncio.run(use(True)) == "ok"
     asyncio.run(client.close())
 

@@ -16,6 +16,7 @@ from support.cancelling import until
 from support.certificates import ca_file
 from support.http_faults import answering, response
 from support.http_peer import http_peer
+from support.http_sockets import socket_of
 from support.nginx import TEXT, Nginx
 from support.proxies import microsocks
 
@@ -39,13 +40,6 @@ Make = Callable[..., HTTPConfig]
 def config(request: pytest.FixtureRequest) -> Make:
     """Makes a configuration for each of the transports."""
     return functools.partial(HTTPConfig, transport=request.param, retries=0)
-
-
-def socket_of(client: HTTPClient) -> Any:
-    """That of the client's only connection."""
-    connector: Any = client.session.connector
-    (transport,) = connector.open_transports()
-    return transport.get_extra_info("socket")
 
 
 # ---- Unix sockets ----

@@ -48,18 +48,23 @@ async def test_a_switch_that_nobody_asked_for_is_an_error_and_leaves_its_slot() 
 
 @pytest.mark.parametrize("pieces", [[response() + SWITCH], [response(), SWITCH]], ids=["one piece", "two"])
 async def test_a_switch_behind_a_whole_answer_leaves_the_answer_and_ends_the_connection(pieces: list[bytes]) -> None:
+    sent = asyncio.Event()
+
     async def handler(connection: Connection) -> None:
         await connection.read_request()
         for piece in pieces:
             await connection.send(piece)
             await asyncio.sleep(0.01)  # so that most often they are two reads of the client
+        sent.set()
         await connection.wait_closed()
 
     async with http_peer(by_connection(handler, answering_ok)) as peer, HTTPClient(ONE_SLOT) as client:
         kept = await client.request("GET", peer.url)
         assert kept.text == "ok"
-        await until(lambda: peer.handlers[0].done(), "the connection is closed")
+        await sent.wait()
+        # The connection is closed at once, or when it would be used again.
         assert await client.get(peer.url) == "ok"
+        await until(lambda: peer.handlers[0].done(), "the connection is closed")
         assert [request.connection for request in peer.requests] == [1, 2]
 
 
@@ -81,7 +86,8 @@ async def test_the_session_may_ask_for_another_protocol_and_its_connection_is_no
         await connection.send(response(status="404 No", body=b""))
         await switching(connection)
 
-    async with http_peer(by_connection(websocket, refused_first)) as peer, HTTPClient(ONE_SLOT) as client:
+    config = ONE_SLOT.replace(transport="aiohttp")
+    async with http_peer(by_connection(websocket, refused_first)) as peer, HTTPClient(config) as client:
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await client.session.ws_connect(peer.url)
         async with client.session.ws_connect(peer.url) as socket:

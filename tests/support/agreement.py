@@ -95,7 +95,7 @@ async def outcome(client: HTTPClient, base: str, act: Act) -> Any:
     except NetworkError as error:
         message = re.sub(r"\(phase .*\)$", "", re.sub(r":\d+", "", error.message))
         details = {name: error.details.get(name) for name in ("method", "phase", "attempt", "status", "limit")}
-        result = type(error).__name__, message, details, type(error.__cause__).__name__, getattr(error, "body", None)
+        result = type(error).__name__, message, details, cause_of(error), getattr(error, "body", None)
     stats = client.stats
     return result, stats.calls, stats.attempts, stats.retries
 
@@ -105,7 +105,20 @@ async def without_words(request: Awaitable[Any]) -> Any:
     with pytest.raises(NetworkError) as caught:
         await request
     error = caught.value
-    return type(error).__name__, error.details["phase"], error.details["attempt"], type(error.__cause__).__name__
+    return type(error).__name__, error.details["phase"], error.details["attempt"], cause_of(error)
+
+
+# The mock's causes are aiohttp's; the core's own mean the same.
+_SAME_CAUSE = {
+    "TruncatedResponse": "ServerDisconnectedError",
+    "TimeoutError": "SocketTimeoutError",
+    "MalformedResponse": "HttpProcessingError",
+}
+
+
+def cause_of(error: BaseException) -> str:
+    name = type(error.__cause__).__name__
+    return _SAME_CAUSE.get(name, name)
 
 
 def seen(method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes) -> Any:

@@ -136,7 +136,7 @@ class HTTPConfig(Settings):
     unix_path: str | None = None
     local_address: tuple[str, int] | None = None
     socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
-    transport: Literal["auto", "aiohttp"] = "aiohttp"
+    transport: Literal["auto", "aiohttp"] = "auto"
     trust_env: bool = False
     raise_for_status: bool = True
     max_redirects: int = 10

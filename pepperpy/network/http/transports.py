@@ -35,7 +35,7 @@ class Transports:
         self.default_headers: Mapping[str, str] = AiohttpTransport.default_headers
         self._config = config
         self._jar = jar
-        self._core = H1Transport(config)
+        self.core = H1Transport(config)
         self._aiohttp: AiohttpTransport | None = None
 
     @property
@@ -50,27 +50,27 @@ class Transports:
 
     @property
     def open_connections(self) -> int:
-        return self._core.open_connections + (0 if self._aiohttp is None else self._aiohttp.open_connections)
+        return self.core.open_connections + (0 if self._aiohttp is None else self._aiohttp.open_connections)
 
     @property
     def discarded(self) -> int:
-        return self._core.discarded + (0 if self._aiohttp is None else self._aiohttp.discarded)
+        return self.core.discarded + (0 if self._aiohttp is None else self._aiohttp.discarded)
 
     async def exchange(self, request: Request, trip: Trip) -> Answer:
         # Without a proxy, which nearly all have not, it is the core: _open() has seen to the rest.
         if request.proxy is None or carrier_of(self._config, request.url.scheme, request.proxy) == "core":
-            return await self._core.exchange(request, trip)
+            return await self.core.exchange(request, trip)
         return await self._by_aiohttp.exchange(request, trip)
 
     async def close(self, seconds: float) -> None:
         try:
-            await self._core.close(seconds)
+            await self.core.close(seconds)
         finally:
             if self._aiohttp is not None:
                 await self._aiohttp.close(seconds)
 
     def abandon(self) -> None:
-        self._core.abandon()
+        self.core.abandon()
         if self._aiohttp is not None:
             self._aiohttp.abandon()
 

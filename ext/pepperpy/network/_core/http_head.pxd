@@ -33,7 +33,7 @@ cdef class HeadReader(Searcher):
         readonly object on_message_begin, on_message_complete, on_chunk_header, on_chunk_complete, on_status
         ResponseRules _rules
         int _minor                   # HTTP/1.x
-        bint _blank                  # an empty line came before the present head
+        int _blanks                  # empty lines that came before the present head
         Lines _lines
         bytes _head                  # as it was parsed
         list _fields                 # (name, value) of the head, as bytes

@@ -15,6 +15,12 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from multidict import CIMultiDict, CIMultiDictProxy
 
 # What stands before the trailers when they are given to the parser: the head of a message whose last chunk comes next.
+# Empty lines before a head. Arbitrary.
+cdef int MAX_BLANKS = 4
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
 cdef bytes _BEFORE_TRAILERS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
 
 
@@ -39,9 +45,10 @@ cdef class ResponseRules:
         max_field: Bytes of one line of a head, or of several where it is folded.
         max_fields: Fields of one head, and of the trailers.
         max_interim: Interim (1xx) responses before the final one. RFC 9110 sets no limit.
-        lenient: Whether lines may end with LF alone (RFC 9112, section 2.2: MAY), fields may be folded (section 5.2: a
-            user agent MUST put blanks in place of the fold), and blanks may stand behind a chunk's size. On, because
-            embedded servers do all of that, and the end of each line is unambiguous to a client.
+        lenient: Whether lines of a head may end with LF alone (RFC 9112, section 2.2: MAY) and fields may be folded
+            (section 5.2: a user agent MUST put blanks in place of the fold), and blanks may stand behind a chunk's size.
+            On, because embedded servers do all of that, and the end of a head is unambiguous to a client. The lines of
+            chunked framing end with CR LF, always.
     """
     # 256 KiB in all is Chrome's limit (net/http/http_stream_parser.cc), 64 KiB a line is that of http.client.
     def __init__(
@@ -125,8 +132,8 @@ cdef class HeadReader:
         return used
 
     cdef bint _skip_blank_line(self, const char* data, Py_ssize_t size, Py_ssize_t* used) except -1:
-        # False if there is nothing to look at yet. One line end before a head is skipped: old servers send one behind a
-        # body (RFC 9112, section 2.2), and that it belongs to no response before this one has been made sure of.
+        # False if there is nothing to look at yet. A few line ends before a head are skipped: old servers send one behind
+        # a body (RFC 9112, section 2.2), and that it belongs to no response before this one has been made sure of.
         cdef const char* at = data + used[0]
         cdef Py_ssize_t left = size - used[0]
         cdef int ends
@@ -135,9 +142,9 @@ cdef class HeadReader:
             if at[0] == b"\r" and left == 1:
                 return False
             ends = 1 if at[0] == b"\n" else 2
-            if self._blank or (ends == 2 and at[1] != b"\n") or (ends == 1 and not self._rules.lenient):
+            if self._blanks == MAX_BLANKS or (ends == 2 and at[1] != b"\n") or (ends == 1 and not self._rules.lenient):
                 raise MalformedResponse("it does not begin with 'HTTP/1.'")
-            self._blank = True
+            self._blanks += 1
             used[0] += ends
             at += ends
             left -= ends
@@ -165,6 +172,7 @@ cdef class HeadReader:
             if end > rules.max_head:
                 raise too_large("head" if has_status else "part with the trailers", rules.max_head)
             if found is NULL:
+                _check_bare_cr(data, max(start, lines.looked - 1), size)
                 lines.looked = size
                 return 0
             content = end - start - 1
@@ -174,6 +182,8 @@ cdef class HeadReader:
                 lines.irregular = True
             if not content:
                 return end
+            if data[start + content - 1] == b"\r":
+                raise MalformedResponse("a CR without LF")
             if is_blank(data[start]):
                 lines.irregular = True
                 if lines.count <= has_status:
@@ -195,6 +205,10 @@ cdef class HeadReader:
 
         if size < 12 or line[7] < b"0" or line[7] > b"1" or line[8] != b" " or (size > 12 and line[12] != b" "):
             raise MalformedResponse("the status line is not one of HTTP/1.0 or HTTP/1.1")
+        for i in range(12, size):
+            # RFC 9112, section 4: a tab, a blank, visible characters, and what is no ASCII.
+            if (0 <= line[i] < 32 and line[i] != b"\t") or line[i] == 127:
+                raise MalformedResponse("the reason phrase has a control character")
         self.status = 0
         for i in range(9, 12):
             if line[i] < b"0" or line[i] > b"9":
@@ -236,6 +250,7 @@ cdef class HeadReader:
 
     def on_header(self, bytes name, bytes value):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(name)
+        cdef bytes given = value
 
         if PyBytes_GET_SIZE(value) and is_blank(PyBytes_AS_STRING(value)[PyBytes_GET_SIZE(value) - 1]):
             value = value.rstrip(b" \t")
@@ -257,7 +272,8 @@ cdef class HeadReader:
                 self.content_encoding = _joined(self.content_encoding, value)
         elif size == 17:
             if is_token(name, b"transfer-encoding"):
-                self._codings = _joined(self._codings, value)
+                # With a tab behind it: llhttp takes it for an unknown one, and so may who stands in between.
+                self._codings = _joined(self._codings, given.rstrip(b" "))
 
     def on_headers_complete(self):
         self._heads_parsed += 1
@@ -267,11 +283,14 @@ cdef class HeadReader:
         self._fault = "the end of the head is ambiguous"
 
     cdef Status _read_length(self, bytes value) except Status.ERROR:
-        # 18 digits are more than any body has, and fit.
-        if not value.isdigit() or len(value.lstrip(b"0")) > 18:
+        if not value.isdigit() or len(value.lstrip(b"0")) > 19:
+            self._fault = "Content-Length is no number of bytes"
+            return Status.OK
+        length = int(value)
+        if length > PY_SSIZE_T_MAX:
             self._fault = "Content-Length is no number of bytes"
         else:
-            self._length = int(value)
+            self._length = length
         return Status.OK
 
     cdef Status head_is_there(self) except Status.ERROR:
@@ -289,15 +308,13 @@ cdef class HeadReader:
         # Up to the empty line, as find_end() says.
         cdef bytes trailers
 
+        if self._lines.irregular:
+            raise MalformedResponse("a line of the chunked framing ends with LF alone, or is folded")
         if self._lines.count:
             trailers = PyBytes_FromStringAndSize(data, size)
-            if self._lines.irregular and self._rules.lenient:
-                trailers = _regular(trailers)
             self._trailers = []
             self._feed(_BEFORE_TRAILERS + trailers)
             del self._trailers[0]
-        elif self._lines.irregular and not self._rules.lenient:
-            raise MalformedResponse("a line of the chunked framing ends with LF alone")
         return Status.OK
 
 
@@ -310,6 +327,15 @@ cdef object _as_mapping(object fields):
 
 cdef object too_large(str what, Py_ssize_t limit):
     return MalformedResponse(f"the {what} is longer than {limit} bytes", limit=what, size=limit)
+
+
+cdef Status _check_bare_cr(const char* data, Py_ssize_t at, Py_ssize_t size) except Status.ERROR:
+    # In a line whose end has not come: what ends its lines with CR alone may never send it.
+    cdef const char* found = <const char*>memchr(data + at, b"\r", size - at)
+
+    if found is not NULL and found + 1 < data + size:
+        raise MalformedResponse("a CR without LF")
+    return Status.OK
 
 
 cdef Status _check_start(const char* data, Py_ssize_t size) except Status.ERROR:

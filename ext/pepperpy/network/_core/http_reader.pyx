@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.string cimport memchr, memcpy
 
-from pepperpy.network._core.http_head cimport HeadReader, Lines, ResponseRules, is_blank, is_token, too_large
+from pepperpy.network._core.http_head cimport HeadReader, Lines, ResponseRules, is_token, too_large
 from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM
 from pepperpy.network._core.receiver cimport Receiver
 from pepperpy.network._core.status cimport Status
@@ -20,6 +20,7 @@ from pepperpy.network._core.http_head import MalformedResponse
 cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
     int _PyBytes_Resize(PyObject** object, Py_ssize_t size) except -1
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 cdef extern from *:
     """
@@ -101,7 +102,7 @@ cdef class ResponseReader(HeadReader):
         # (RFC 9112, section 6.3).
         cdef int status = self.status
 
-        self._blank = False
+        self._blanks = 0
         if status < 200:
             if status == 101:
                 raise MalformedResponse("the server switched to another protocol (101), which nobody asked for")
@@ -165,8 +166,11 @@ cdef class ResponseReader(HeadReader):
 
     # ---- The body ----
 
-    def take_body(self, Receiver receiver not None):
-        """The next piece of the body, b"" if it `is_whole`; None: await `wait()` and ask again. Raises as `take_head()`."""
+    def take_body(self, Receiver receiver not None, Py_ssize_t most=PY_SSIZE_T_MAX):
+        """The next piece of the body, at most so many bytes of it; b"" if it `is_whole`; None: await `wait()` and ask again.
+
+        Raises: as `take_head()`.
+        """
         cdef Py_ssize_t used = 0
         cdef bytes piece
 
@@ -174,7 +178,7 @@ cdef class ResponseReader(HeadReader):
         if self._state == State.WHOLE:
             return b""
         if receiver.buffer.length:
-            piece = self.use_body(receiver.buffer.head, receiver.buffer.length, &used)
+            piece = self.use_body(receiver.buffer.head, receiver.buffer.length, most, &used)
             receiver.buffer.discard(used)
             receiver.end_take(None)
             if piece or self._state == State.WHOLE:
@@ -220,22 +224,22 @@ cdef class ResponseReader(HeadReader):
 
         if not view.shape[0]:
             return b"", 0
-        piece = self.use_body(<const char*>&view[0], view.shape[0], &used)
+        piece = self.use_body(<const char*>&view[0], view.shape[0], PY_SSIZE_T_MAX, &used)
         return piece, used
 
-    cdef bytes use_body(self, const char* data, Py_ssize_t size, Py_ssize_t* used):
+    cdef bytes use_body(self, const char* data, Py_ssize_t size, Py_ssize_t most, Py_ssize_t* used):
         # At most `size` bytes, so what is made is bounded by what is on hand.
         cdef bytes piece
 
         if self._state == State.KNOWN_LENGTH or self._state == State.UNTIL_END:
-            used[0] = size if self._state == State.UNTIL_END else min(size, self._left)
+            used[0] = min(most, size if self._state == State.UNTIL_END else min(size, self._left))
             piece = PyBytes_FromStringAndSize(data, used[0])
             self._landed(used[0])
             return piece
         if self._state == State.WHOLE:
             used[0] = 0
             return b""
-        return self._use_chunks(data, size, used)
+        return self._use_chunks(data, size, most, used)
 
     cdef Status _landed(self, Py_ssize_t size) except Status.ERROR:
         # So many bytes of a body without chunks have gone to its reader.
@@ -261,31 +265,36 @@ cdef class ResponseReader(HeadReader):
         elif self._state != State.WHOLE:
             raise TruncatedResponse("the body ended before its last chunk")
 
-    cdef bytes _use_chunks(self, const char* data, Py_ssize_t size, Py_ssize_t* used):
+    cdef bytes _use_chunks(self, const char* data, Py_ssize_t size, Py_ssize_t most, Py_ssize_t* used):
         # Into memory for all of it, which is made shorter in place; that needs the only reference to it.
-        cdef PyObject* piece = new_bytes(NULL, size)
+        cdef Py_ssize_t room = min(size, most)
+        cdef PyObject* piece = new_bytes(NULL, room)
         cdef Py_ssize_t filled
 
         try:
-            filled = self._copy_chunks(PyBytes_AS_STRING(<bytes>piece), data, size, used)
+            filled = self._copy_chunks(PyBytes_AS_STRING(<bytes>piece), room, data, size, used)
         except BaseException:
             Py_DECREF(<object>piece)
             raise
         self.body_bytes += filled
-        if filled < size:
+        if filled < room:
             _PyBytes_Resize(&piece, filled)
         result = <bytes>piece
         Py_DECREF(result)
         return result
 
-    cdef Py_ssize_t _copy_chunks(self, char* target, const char* data, Py_ssize_t size, Py_ssize_t* used) except -1:
+    cdef Py_ssize_t _copy_chunks(
+        self, char* target, Py_ssize_t room, const char* data, Py_ssize_t size, Py_ssize_t* used
+    ) except -1:
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t step
 
         while self._state != State.WHOLE and at < size:
             if self._state == State.CHUNK_DATA:
-                step = min(size - at, self._left)
+                step = min(min(size - at, room - filled), self._left)
+                if not step:
+                    break
                 memcpy(target + filled, data + at, step)
                 filled += step
                 self._left -= step
@@ -317,16 +326,12 @@ cdef class ResponseReader(HeadReader):
                 self._state = State.WHOLE
             return end
         if self._state == State.CHUNK_END:
-            if data[0] == b"\n" and self._rules.lenient:
-                end = 1
-            elif size == 1 and data[0] == b"\r":
-                return 0
-            elif data[0] == b"\r" and data[1] == b"\n":
-                end = 2
-            else:
+            if data[0] != b"\r" or (size > 1 and data[1] != b"\n"):
                 raise MalformedResponse("a chunk does not end where its size says")
+            if size == 1:
+                return 0
             self._state = State.CHUNK_SIZE
-            return end
+            return 2
         if _hex_digit(data[0]) < 0:
             raise MalformedResponse("a chunk does not begin with its size")
         found = <const char*>memchr(data, b"\n", min(size, MAX_CHUNK_LINE))
@@ -362,10 +367,10 @@ cdef long long _chunk_size(const char* line, Py_ssize_t size, bint lenient) exce
     cdef Py_ssize_t end = size - 1
     cdef int digit
 
-    if end and line[end - 1] == b"\r":
-        end -= 1
-    elif not lenient:
+    if not end or line[end - 1] != b"\r":
+        # A lone LF may end a line of a head (RFC 9112, section 2.2); here it is how answers are smuggled.
         raise MalformedResponse("a line of the chunked framing ends with LF alone")
+    end -= 1
     while at < end:
         digit = _hex_digit(line[at])
         if digit < 0:
@@ -375,7 +380,7 @@ cdef long long _chunk_size(const char* line, Py_ssize_t size, bint lenient) exce
         value = 16 * value + digit
         at += 1
     if at < end and lenient:
-        while at < end and is_blank(line[at]):
+        while at < end and line[at] == b" ":
             at += 1
     if at < end and line[at] != b";":
         raise MalformedResponse("the size of a chunk is no hexadecimal number")

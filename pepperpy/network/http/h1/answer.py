@@ -9,6 +9,10 @@ from pepperpy.network.http.h1.connection import Connection
 from pepperpy.network.http.h1.decoding import BadEncoding, Decoder, Truncated, decoder_of
 from pepperpy.network.http.h1.losses import READ_ERRORS
 from pepperpy.network.http.transport import WireError
+from pepperpy.network.units import KIB
+
+# Bytes that are given to a decoder at once. A body may be too large by then, and nobody wants the rest.
+MAX_INPUT = 16 * KIB
 
 
 class H1Answer:
@@ -60,45 +64,45 @@ class H1Answer:
         if self.ended:
             return b""
         while True:
-            connection = self._checked()
-            reader = self._reader
+            connection, reader = self._checked(), self._reader
             try:
                 if self._decoder is not None and not self._decoder.wants_input:
                     data = self._decoder.decode(b"")
                 else:
-                    piece = reader.take_body(connection.receiver)
+                    if self._decodes:
+                        piece = reader.take_body(connection.receiver, MAX_INPUT)
+                    else:
+                        piece = reader.take_body(connection.receiver)
                     if piece is None:
                         await connection.wait(reader.wait(connection.receiver))
                         continue
-                    data = self._decoded(piece) if self._decodes else piece
+                    data = self._decoded(piece) if self._decodes and piece else piece
+                if data:
+                    return data
+                if not reader.is_whole or (self._decoder is not None and not self._decoder.wants_input):
+                    continue
+                if self._decoder is not None:
+                    self._decoder.finish()
+                break
             except READ_ERRORS as error:
                 failure = connection.fail(error, reader)
             except (BadEncoding, Truncated) as error:
                 failure = _undecodable(error)
                 connection.abort()
-            else:
-                if data:
-                    return data
-                if reader.is_whole and (self._decoder is None or self._decoder.wants_input):
-                    await self._end(connection)
-                    return b""
-                continue
+            # Outside of the except block: its __context__ would be shown as well.
             self._connection = None
             raise failure
+        await self._end(connection)
+        return b""
 
     def _decoded(self, piece: bytes) -> bytes:
         if self._decoder is None:
-            if not piece:
-                return b""
+            # Here, and not before: a coding matters only where there is a body.
             self._decoder = decoder_of(self._reader.content_encoding or b"")
             if self._decoder is None:
                 self._decodes = False
                 return piece
-        if piece:
-            return self._decoder.decode(piece)
-        if self._reader.is_whole:
-            self._decoder.finish()
-        return b""
+        return self._decoder.decode(piece)
 
     async def read(self) -> bytes:
         reader = self._reader

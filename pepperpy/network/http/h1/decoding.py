@@ -48,10 +48,13 @@ class Decoder(Protocol):
 
 
 def decoder_of(content_encoding: bytes) -> Decoder | None:
-    """A decoder for this field of a response that has a body; None if it names no coding.
+    """A decoder for this field of a response that has a body; None: the body is what it is.
+
+    That is also so where the field names what is no coding, as aiohttp, requests and browsers have it: servers write
+    charsets, and the like, there.
 
     Raises:
-        BadEncoding: A coding is not known, or its package not installed; the text names it.
+        BadEncoding: The package of a coding is not installed; the text names it. Or there are too many.
     """
     names = [name for part in content_encoding.split(b",") if (name := part.strip(b" \t").lower()) not in _NO_CODING]
     if len(names) > MAX_CODINGS:
@@ -60,7 +63,7 @@ def decoder_of(content_encoding: bytes) -> Decoder | None:
     for name in reversed(names):  # the last one was applied last
         make = _DECODERS.get(name)
         if make is None:
-            raise BadEncoding("the body has a content coding that is not known here")
+            return None
         decoders.append(make())
     if not decoders:
         return None

@@ -26,7 +26,7 @@ class Heads:
         """
         url = request.url
         try:
-            line = f"{request.method} {url.raw_path_qs}".encode("ascii")
+            line = f"{request.method} {url.raw_path_qs}".encode()
             if request.only_defaults:
                 rest, closes = self._default_rest(request)
             else:

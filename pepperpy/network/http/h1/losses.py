@@ -30,15 +30,16 @@ def failure_of(error: BaseException, reader: ResponseReader, heard: bool) -> Wir
     if isinstance(error, MemoryError):
         return WireError("other", "there is no memory for the answer", error)
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    if isinstance(cause, ssl.SSLEOFError):
-        # The stream ended without close_notify.
-        if reader.has_head:
-            return WireError("truncated", "the body ended before it was whole", cause)
+    timed_out = isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT
+    ended = isinstance(cause, ssl.SSLEOFError)  # without close_notify
+    if reader.has_head and (ended or not reader.ends_with_stream) and not timed_out:
+        return WireError("truncated", f"the body ended before it was whole: {text_of(cause)}", cause)
+    if ended:
         return _without_head(cause, heard)
     if isinstance(cause, ssl.SSLError):
         # With TLS 1.3 the server looks at the client's certificate when the client takes the handshake for done.
         return WireError("tls", tls.describe_failure(cause), cause)
-    if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:
+    if timed_out:
         text = "the server gave no sign of life in time, or took no data (keepalive, user_timeout)"
         return WireError("reset", text, cause, limit="user_timeout")
     return WireError("reset", f"the connection was lost: {text_of(cause)}", cause)

@@ -89,7 +89,10 @@ class Origin:
                 return WireError("refused", f"cannot connect: {describe_failure(cause)}", cause)
             return WireError("tls", str(error), cause, **error.details)
         if isinstance(error, ProxyError):
-            return WireError("proxy", f"cannot connect: {error}", cause, **error.details)
+            text = f"cannot connect: {error}"
+            if "status" in error.details and (self._config.proxy or "").startswith("http:"):
+                text = f"the proxy answered {error.details['status']}"
+            return WireError("proxy", text, cause, **error.details)
         if isinstance(error, TimeoutError) and not error.args:
             return WireError("connect_timeout", "timed out (connect_timeout)", error)
         if trip.phase == "dns":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from time import monotonic
 
 from pepperpy.network.http.config import HTTPConfig
@@ -49,6 +49,11 @@ class Pool:
         self._queue: dict[_Place, None] = {}  # in the order of their arrival
         # One for the silence of all servers, and for connections that have been idle for too long.
         self._timer = Timer(self._loop, self._look)
+
+    @property
+    def connections(self) -> Collection[Connection]:
+        """Those that are open."""
+        return self._open
 
     @property
     def open_connections(self) -> int:
