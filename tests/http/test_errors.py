@@ -103,6 +103,30 @@ async def test_what_came_of_a_malformed_response_is_in_no_traceback() -> None:
     assert "canary" not in "".join(traceback.format_exception(error))
 
 
+async def test_what_came_of_half_a_head_is_in_no_traceback() -> None:
+    async with http_peer(closing_after(b"HTTP/1.1 200 OK\r\nSet-Cookie: id=canary\r\n")) as peer:
+        error = await failure_of(peer.url)
+    assert type(error) is ConnectionLostError
+    assert "canary" not in "".join(traceback.format_exception(error))
+
+
+async def test_what_came_in_place_of_a_later_chunk_is_in_no_traceback() -> None:
+    async def breaking(connection: Connection) -> None:
+        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+        await may_break.wait()
+        await connection.send(b"canary\r\n")
+        await connection.wait_closed()
+
+    may_break = asyncio.Event()
+    async with http_peer(breaking) as peer, HTTPClient(ONCE) as client, client.stream("GET", peer.url) as stream:
+        chunks = stream.chunks()
+        assert await anext(chunks) == b"ab"
+        may_break.set()
+        with pytest.raises(ProtocolError) as caught:
+            await anext(chunks)
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
 async def test_nobody_listens() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))

@@ -98,10 +98,14 @@ def _bad_response(error: aiohttp.ClientResponseError, trip: Trip) -> WireError:
         return WireError("proxy", f"the proxy answered {error.status}", error, status=error.status)
     if isinstance(error.__cause__ and error.__cause__.__cause__, ContentEncodingError):
         return WireError("bad_encoding", cause=error.__cause__)
-    # Not aiohttp's own words in full: they quote what came, which may be a cookie.
-    reason = printable(error.message.partition("\n")[0].partition(": ")[0].rstrip(":.")) or "no reason was given"
+    reason = _reason(error)
     kind, who = _whose_answer(trip)
     return WireError(kind, f"the {who}'s answer is not HTTP: {reason}", HttpProcessingError(message=reason))
+
+
+def _reason(error: aiohttp.ClientResponseError | HttpProcessingError) -> str:
+    """What the parser says, without what it quotes: that came from the peer, and may be a cookie."""
+    return printable(error.message.partition("\n")[0].partition(": ")[0].rstrip(":.")) or "no reason was given"
 
 
 def _bad_body(error: aiohttp.ClientPayloadError, trip: Trip) -> WireError:
@@ -111,7 +115,8 @@ def _bad_body(error: aiohttp.ClientPayloadError, trip: Trip) -> WireError:
     if isinstance(cause, (ContentLengthError, TransferEncodingError)):
         return WireError("truncated", cause=_quiet(cause))
     kind, who = _whose_answer(trip)
-    return WireError(kind, f"the {who}'s answer cannot be read: {text_of(error)}", _quiet(error))
+    shown = HttpProcessingError(message=_reason(cause)) if isinstance(cause, HttpProcessingError) else _quiet(error)
+    return WireError(kind, f"the {who}'s answer cannot be read: {text_of(error)}", shown)
 
 
 def _whose_answer(trip: Trip) -> tuple[Kind, str]:
@@ -123,6 +128,8 @@ def _lost(error: Exception, trip: Trip) -> WireError:
     cause = error
     if isinstance(error.__cause__, OSError):
         cause = error.__cause__
+    elif isinstance(error, aiohttp.ServerDisconnectedError):
+        cause = aiohttp.ServerDisconnectedError()  # without the half of a head, cookies included, that aiohttp shows
     if isinstance(cause, ssl.SSLError):
         # With TLS 1.3 the server looks at the client's certificate when the client takes the handshake for done.
         return WireError("tls", tls.describe_failure(cause), cause)
