@@ -196,6 +196,10 @@ class NetworkConfig(Settings):
 
     def explained(self, loss: BaseException) -> str:
         """Why a connection with this configuration was lost, as text that names the setting which caused it, if any."""
+        if isinstance(loss, SystemError):
+            # CPython 3.11 raises "error return without exception set" if it has no memory for the frame of a
+            # `__getitem__` (_PyFrame_Push); asyncio's selector has one.
+            return "the interpreter failed (SystemError), probably for lack of memory"
         words = str(loss) or type(loss).__name__
         if getattr(loss, "errno", None) != errno.ETIMEDOUT or self.unix_path is not None:
             return words
@@ -257,7 +261,7 @@ class NetworkConfig(Settings):
 
     def _copy(self, changes: dict[str, Any]) -> NetworkConfig:
         # Without the checks, which were made before and take 50 us: each attempt to connect needs a copy.
-        copy = object.__new__(NetworkConfig)
+        copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__, **changes)
         return copy
 

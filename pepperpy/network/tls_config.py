@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any
 
 from pepperpy.network.arguments import explains_arguments
-from pepperpy.network.checks import check_bool, shown
+from pepperpy.network.checks import check_bool
 from pepperpy.network.settings import Settings
 
 ClientCert = str | os.PathLike[str] | tuple[Any, ...]
@@ -78,7 +78,7 @@ class TLSConfig(Settings):
         for name in ("verify", "system_trust", "ignore_unexpected_eof"):
             check_bool(name, getattr(self, name))
         if self.ca_file is not None and not isinstance(self.ca_file, (str, os.PathLike)):
-            raise TypeError(f"ca_file must be a path, not {self.ca_file!r}")
+            raise TypeError(f"ca_file must be a path, not {type(self.ca_file).__name__}")
         if self.ca_data is not None:
             _check_ca_data(self.ca_data)
         certificate_parts(self.client_cert)
@@ -197,7 +197,9 @@ _DEFAULT = TLSConfig()
 def check_tls(value: object, *, off: bool) -> None:
     """Accept a value for the setting `tls`; False only if it can be `off`."""
     if not isinstance(value, (bool, ssl.SSLContext, TLSConfig)):
-        raise TypeError(f"tls must be True, {'False, ' * off}an ssl.SSLContext or a TLSConfig, not {shown(value)}")
+        # Not the value: a dict or tuple may hold the password of a key.
+        kind = type(value).__name__
+        raise TypeError(f"tls must be True, {'False, ' * off}an ssl.SSLContext or a TLSConfig, not {kind}")
     if value is False and not off:
         raise ValueError("tls must not be False: the URL says whether to use TLS; verify_ssl=False checks no server")
 

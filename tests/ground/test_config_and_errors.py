@@ -282,6 +282,24 @@ def test_an_incomplete_read_travels_with_its_part() -> None:
     assert pickle.loads(pickle.dumps(error)).partial == b"ab"
 
 
+def test_an_attempt_and_a_connection_keep_the_class_of_their_config() -> None:
+    class Named(NetworkConfig):
+        @property
+        def address(self) -> str:
+            return "the cluster"
+
+    config = Named("a", 1, hosts=(("b", 2),), on_connect=print)
+    for copy in (config.bare, *config.for_each_host()):
+        assert type(copy) is Named
+        assert copy.address == "the cluster"
+
+
+def test_the_text_of_the_interpreter_is_no_reason_for_a_loss() -> None:
+    words = NetworkConfig("a", 1).explained(SystemError("error return without exception set"))
+    assert "memory" in words
+    assert "exception set" not in words
+
+
 def test_the_wait_before_a_retry_doubles_up_to_the_cap() -> None:
     backoff = Backoff(0.5, 3.0)
     assert [backoff.ceiling(retry) for retry in range(1, 6)] == [0.5, 1.0, 2.0, 3.0, 3.0]

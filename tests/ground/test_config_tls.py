@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.certificates import ca_file
 
-from pepperpy.network import NetworkConfig, TLSConfig
+from pepperpy.network import HTTPConfig, NetworkConfig, TLSConfig
 from pepperpy.network.tls import client_context
 from pepperpy.network.tls_config import CONTEXT_FIELDS
 
@@ -60,7 +61,7 @@ def test_other_urls_are_refused(url: str, words: str | None) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"tls": 1}, "tls must be True, False, an ssl.SSLContext or a TLSConfig, not 1"),
+        ({"tls": 1}, "tls must be True, False, an ssl.SSLContext or a TLSConfig, not int"),
         ({"tls": "yes"}, "tls must be"),
         ({"verify_ssl": 0}, "verify_ssl must be True or False"),
         ({"tls": TLSConfig(server_hostname="")}, "server_hostname must name whom"),
@@ -122,6 +123,22 @@ def test_tls_refuses_what_cannot_work(fields: dict[str, object], words: str) -> 
 def test_a_unix_path_stands_alone(fields: dict[str, object], words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         NetworkConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: NetworkConfig("localhost", 1, tls={"client_cert": ("cert", "key", "hunter2")}),  # type: ignore[arg-type]
+        lambda: NetworkConfig("localhost", 1, tls=("cert", "key", "hunter2")),  # type: ignore[arg-type]
+        lambda: HTTPConfig(tls={"client_cert": ("cert", "key", "hunter2")}),  # type: ignore[arg-type]
+        lambda: TLSConfig(ca_file=("cert", "key", "hunter2")),  # type: ignore[arg-type]
+        lambda: TLSConfig(client_cert=["cert", "key", "hunter2"]),  # type: ignore[arg-type]
+    ],
+)
+def test_no_error_shows_the_password_of_a_key_in_the_wrong_place(make: Callable[[], object]) -> None:
+    with pytest.raises(TypeError) as caught:
+        make()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_what_a_context_says_is_not_said_twice() -> None:

@@ -15,7 +15,15 @@ import pytest
 from support.cancelling import arrived
 from support.servers import TOO_MUCH, client_of, echo_server, peer_and_client
 
-from pepperpy.network import BusyError, ClosedError, ConnectionLostError, NetworkClient, NotConnectedError, UsageError
+from pepperpy.network import (
+    BusyError,
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    NetworkClient,
+    NotConnectedError,
+    UsageError,
+)
 
 CALLS = {
     "send": lambda c: c.send(b"x"),
@@ -76,6 +84,26 @@ async def test_two_tasks_cannot_connect_one_client() -> None:
         results = await asyncio.gather(client.connect(), client.connect(), return_exceptions=True)
         assert [type(result) for result in results] == [type(None), BusyError]
         await client.disconnect()
+
+
+async def test_a_task_that_waits_for_the_connection_of_a_plain_client_is_told_that_it_failed() -> None:
+    go = asyncio.Event()
+
+    async def fails(connection: NetworkClient) -> None:
+        await go.wait()
+        raise ConnectionRefusedError("not today")
+
+    async with echo_server() as port:
+        client = client_of(port, retries=0, on_connect=fails)
+        connecting = asyncio.create_task(client.connect())
+        await asyncio.sleep(0)
+        # Only now the client gets what tells of changes.
+        waiting = asyncio.create_task(client.wait_connected(None))
+        await asyncio.sleep(0)
+        go.set()
+        for task in (connecting, waiting):
+            with pytest.raises(ConnectError, match="not today"):
+                await task
 
 
 async def test_disconnect_is_idempotent_also_from_two_tasks() -> None:

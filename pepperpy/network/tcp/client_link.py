@@ -72,9 +72,10 @@ class ClientLink(Link):
         try:
             protocol, latency = await connecting.run()
         except BaseException as error:
-            # After a disconnect(), another task may be connecting.
-            if self.connecting is connecting and supervisor is not None:
-                supervisor.connect_failed(error)
+            # After a disconnect(), another task may be connecting. The supervisor may have come since: wait_connected()
+            # makes one.
+            if self.connecting is connecting and self.supervisor is not None:
+                self.supervisor.connect_failed(error)
             raise
         finally:
             if self.connecting is connecting:

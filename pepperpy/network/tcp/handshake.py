@@ -79,7 +79,7 @@ async def upgrade(
     protocol, config = link.protocol, link.config
     seconds = link.seconds(timeout)
     if given is not None and not isinstance(given, (TLSConfig, ssl.SSLContext)):
-        raise TypeError(f"tls must be a TLSConfig, an ssl.SSLContext or None, not {given!r}")
+        raise TypeError(f"tls must be a TLSConfig, an ssl.SSLContext or None, not {type(given).__name__}")
     settings = config.tls_settings if given is None else tls_settings(given)
     if settings.checks_name and not config.tls_name_of(settings):
         raise ValueError("server_hostname must name whom the certificate is for, unless none is checked")
