@@ -8,10 +8,13 @@ import hashlib
 import socket
 
 import pytest
+from support.allocations import Wire
 from support.cancelling import until
 from support.servers import TOO_MUCH, client_behind_faults, client_of, peer_and_client
 
 from pepperpy.network import BufferLimits, ConnectionLostError, IncompleteReadError, NetworkClient, NetworkTimeoutError
+from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network.tcp.client import link_of
 from pepperpy.network.testing import Faults
 
 # Lines, a record with a separator of two bytes, a fixed one: 300 bytes in which every receive has its part.
@@ -251,3 +254,20 @@ async def test_many_clients_and_one_that_fails_do_not_disturb_each_other() -> No
         for client, peer in zip(clients, peers, strict=True):
             await client.disconnect()
             peer.close()
+
+
+@pytest.mark.parametrize("counts_as_closed", [False, True])
+async def test_disconnect_ends_although_the_transport_cannot_close(counts_as_closed: bool) -> None:
+    class Broken(Wire):
+        def close(self) -> None:
+            # As asyncio's, which first counts as closed, and then has no memory to call connection_lost() later.
+            self.aborted = counts_as_closed
+            raise MemoryError
+
+    client = client_of(1)
+    protocol = StreamProtocol(client.config)
+    Broken().connect(protocol)
+    link_of(client).use(protocol)
+    await asyncio.wait_for(client.disconnect(), 10)
+    assert protocol.state == "closed"
+    assert not protocol.has_transport

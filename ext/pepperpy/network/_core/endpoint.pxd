@@ -31,7 +31,7 @@ cdef class Endpoint:
         object loss                  # why the connection ended; an error, or None
         bint loss_reported           # some call has raised the loss, or nobody wants to know
         Py_ssize_t undelivered       # bytes accepted for sending that did not reach the kernel, as far as is known
-        bint abort_failed            # the transport's abort() raised, so it may never call connection_lost()
+        bint closing_failed          # the transport's close() or abort() raised, so it may never call connection_lost()
         double last_activity         # seconds of time.monotonic() when bytes last came or left, exact to a timer tick; 0: never
         # One timer serves all waits. It fires at the earliest deadline or before, and then arms itself again.
         double _timeout              # config.timeout in seconds; 0: none
@@ -43,6 +43,8 @@ cdef class Endpoint:
     cdef Status close(self, State state) except Status.ERROR
     cdef Status break_off(self, object error) except Status.ERROR
     cdef Status abort_transport(self) except Status.ERROR
+    cdef Status close_transport(self) except Status.ERROR
+    cdef Status _transport_failed(self) except Status.ERROR
     cdef Status pause_reading(self) except Status.ERROR
     cdef Status resume_reading(self) except Status.ERROR
     cdef Status _resume_source(self) except Status.ERROR

@@ -109,9 +109,22 @@ cdef class Endpoint:
         try:
             self.transport.abort()
         except BaseException:
-            # The transport may count as closed now, and never call connection_lost().
-            self.abort_failed = True
-            self.loop.call_soon(self.on_timer, context=PyContext_New())
+            self._transport_failed()
+        return Status.OK
+
+    cdef Status close_transport(self) except Status.ERROR:
+        # Closes in order; everything has left. Nobody has a time limit for this.
+        try:
+            self.transport.close()
+        except BaseException as error:
+            self.break_off(error)
+            self._transport_failed()
+        return Status.OK
+
+    cdef Status _transport_failed(self) except Status.ERROR:
+        # close() or abort() has raised. The transport may count as closed now, and never call connection_lost().
+        self.closing_failed = True
+        self.loop.call_soon(self.on_timer, context=PyContext_New())
         return Status.OK
 
     cdef Status reset_on_close(self) except Status.ERROR:

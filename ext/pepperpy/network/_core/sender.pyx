@@ -334,7 +334,7 @@ cdef class Sender:
         if self._endpoint.state == State.CLOSING:
             # Called once only: by a second close() asyncio's TLS transport loses what its abort() needs.
             if not self._endpoint.transport.is_closing():
-                self._endpoint.transport.close()
+                self._endpoint.close_transport()
         elif not self._eof_passed_on:
             self._eof_passed_on = True
             # The connection may have been reset. The receiving side tells of that.

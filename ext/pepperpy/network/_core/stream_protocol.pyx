@@ -207,7 +207,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             return
         # First, because a task that fails below may wait again at once, and then needs a timer.
         self.endpoint.timer = None
-        if self.endpoint.abort_failed:
+        if self.endpoint.closing_failed:
             self.connection_lost(self.endpoint.loss)
             return
         self._look_at_deadlines(monotonic(), LAST_TURNS)
