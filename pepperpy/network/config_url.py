@@ -37,6 +37,7 @@ def read_url(url: str, types: Mapping[str, str]) -> dict[str, Any]:
     for name, (field, _, _, read) in _OF_PARTS.items():
         if field != "tls" or parts.scheme == "tls":
             readers[name] = read
+    optional = _OPTIONAL_OF_PARTS | {name for name, kind in types.items() if "None" in kind}
     inner: dict[str, dict[str, Any]] = {}
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -46,7 +47,7 @@ def read_url(url: str, types: Mapping[str, str]) -> dict[str, Any]:
         if name not in readers:
             shown = repr(name) if "@" not in url or name in _ELSEWHERE else "***"
             raise ValueError(f"url has an unknown field {shown}; known are {', '.join(readers)}")
-        value = _from_text(name, text, readers[name])
+        value = _from_text(name, text, readers[name], name in optional)
         field, _, attribute, _ = _OF_PARTS.get(name, (name, None, name, None))
         target = inner.setdefault(field, {}) if name in _OF_PARTS else fields
         if attribute in target:
@@ -111,6 +112,11 @@ _OF_PARTS: dict[str, tuple[str, type[Settings], str, Callable[[str], Any]]] = {
     "send_low_water": ("buffers", BufferLimits, "send_low", int),
 }
 
+# Those that may be None.
+_OPTIONAL_OF_PARTS = {
+    name for name, (_, part, attribute, _) in _OF_PARTS.items() if "None" in part.__annotations__[attribute]
+}
+
 # The reader of a field's text, by the type of the field. A URL cannot set fields of other types.
 _READERS: dict[str, Callable[[str], Any]] = {
     "int": int,
@@ -127,8 +133,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
 _ELSEWHERE = ("host", "port", "unix_path", "proxy")
 
 
-def _from_text(name: str, text: str, read: Callable[[str], Any]) -> Any:
-    if text.lower() == "none":
+def _from_text(name: str, text: str, read: Callable[[str], Any], optional: bool) -> Any:
+    if optional and text.lower() == "none":
         return None
     try:
         return read(text)
