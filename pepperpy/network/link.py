@@ -18,6 +18,7 @@ from pepperpy.network.errors import NetworkError
 
 if TYPE_CHECKING:
     from pepperpy.network.requests.exchanges import Exchanges
+    from pepperpy.network.tcp_settings import Heartbeat
 
 E = TypeVar("E", bound=NetworkError)
 
@@ -37,6 +38,8 @@ class Link:
         protocol: The present connection, or the last one.
         receiver, sender: What the client's calls go to. `swap()` changes them.
         exchanges: The requests of this connection; None before the first one.
+        heartbeat: What asks the peer of this connection for a sign of life, or None. It stands here because it keeps
+            alive what its callable belongs to, often the client.
         connects, retries, latency: See `NetworkStats`.
     """
 
@@ -45,6 +48,7 @@ class Link:
         "config",
         "connects",
         "exchanges",
+        "heartbeat",
         "latency",
         "past",
         "protocol",
@@ -60,6 +64,7 @@ class Link:
         self.receiver: Receiving = self.protocol.receiver
         self.sender: Sending = self.protocol.sender
         self.exchanges: Exchanges | None = None
+        self.heartbeat: Heartbeat | None = None
         self.connects = self.retries = 0
         self.latency: float | None = None
         # bytes_received, bytes_sent, receives, sends of the connections before the present one.

@@ -54,6 +54,15 @@ async def test_a_peer_that_answers_is_asked_again_and_again_and_stays_connected(
         assert client.is_connected
 
 
+async def test_a_new_configuration_does_not_change_the_heartbeat_of_the_present_connection() -> None:
+    ping = Ping()
+    async with mortal_and_client(echo, **settings(ping, timeout=1, reconnect=False)) as (_, client):
+        client.config = client.config.replace(heartbeat=None)
+        client._link.supervisor._heartbeats._timeout = 0.02  # type: ignore[union-attr]
+        await until(lambda: ping.count == 3, "three heartbeats")
+        assert client.is_connected
+
+
 async def test_a_task_that_receives_gets_the_answers_undisturbed() -> None:
     ping = Ping()
     async with mortal_and_client(echo, **settings(ping)) as (_, client):

@@ -13,7 +13,7 @@ from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.errors import NetworkTimeoutError
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.requests.exchanges import Exchanges, exchanges_of
-from pepperpy.network.tcp_settings import Heartbeat, heartbeat_of
+from pepperpy.network.tcp_settings import Heartbeat
 from pepperpy.network.timers import Timer
 
 if TYPE_CHECKING:
@@ -35,10 +35,9 @@ class Heartbeats:
         self._link = weakref.ref(link)
         self._protocol = protocol
         self._lend = lend
-        settings = heartbeat_of(link.config.heartbeat)
-        assert settings is not None
-        self._interval = settings.interval
-        self._timeout = settings.timeout
+        assert link.heartbeat is not None
+        self._interval = link.heartbeat.interval
+        self._timeout = link.heartbeat.timeout
         self._loop = asyncio.get_running_loop()
         self._started = time.monotonic()
         self._received = 0  # bytes received when the last heartbeat began
@@ -72,7 +71,7 @@ class Heartbeats:
         # Before the task: an eager task factory runs it at once, and it may move the timer.
         self._judging = True
         self._timer.look_by(now + self._timeout)
-        self._task = self._loop.create_task(self._beat(heartbeat_of(link.config.heartbeat), exchanges_of(link)))
+        self._task = self._loop.create_task(self._beat(link.heartbeat, exchanges_of(link)))
         return math.inf
 
     async def _beat(self, settings: Heartbeat | None, exchanges: Exchanges) -> None:

@@ -42,7 +42,7 @@ from pepperpy.network.lookup import forget
 from pepperpy.network.tcp.heartbeat import Heartbeats
 from pepperpy.network.tcp.pending import PendingReceiver, PendingSender
 from pepperpy.network.tcp.state import ClientState
-from pepperpy.network.tcp_settings import reconnect_of
+from pepperpy.network.tcp_settings import heartbeat_of, reconnect_of
 
 if TYPE_CHECKING:
     from pepperpy.network.tcp.attempt import Lend
@@ -113,7 +113,8 @@ class Supervisor:
             if not pending.loss_raised:
                 pending.stand_in(link)
         self._stop_heartbeats()
-        if link.config.heartbeat is not None:
+        link.heartbeat = heartbeat_of(link.config.heartbeat)
+        if link.heartbeat is not None:
             self._heartbeats = Heartbeats(link, protocol, self._lend)
         self.state.become("connected")
         protocol.watch(self._ended, self._policy is not None)
