@@ -90,6 +90,16 @@ async def test_a_request_without_a_body_has_a_length_where_its_method_has_bodies
 
 
 @contract
+async def test_one_header_is_its_first_value_or_none(transport: str) -> None:
+    async with world(transport) as w:
+        w.does = [Say(headers=[("SET-Cookie", "a=1"), ("Set-cookie", "b=\u00e9"), ("X-Empty", "")])]
+        answer = await w.exchange()
+        assert [answer.header(name) for name in ("set-cookie", "x-empty", "set-cooki")] == ["a=1", "", None]
+        assert answer.headers.getall("set-cookie") == ["a=1", "b=\u00e9"]
+        await answer.read()
+
+
+@contract
 @pytest.mark.parametrize("status", [200, 201, 206, 299, 301, 302, 307, 400, 401, 404, 407, 417, 429, 500, 503, 599])
 async def test_any_status_is_an_answer(transport: str, status: int) -> None:
     async with world(transport) as w:

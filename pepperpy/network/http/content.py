@@ -50,13 +50,13 @@ def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
     return kind.strip().lower(), parameters
 
 
-def encoding_of(headers: Mapping[str, str]) -> str | None:
+def encoding_of(content_type: str | None) -> str | None:
     """Python's name of the encoding that `Content-Type` declares; None if it declares none or an unknown one.
 
     A server's name never gets to `codecs.lookup()`: that searches the file system for an unknown name, and remembers it
     for ever (`encodings._cache`).
     """
-    value = headers.get("Content-Type", "")
+    value = content_type or ""
     if (common := _COMMON.get(value)) is not None:
         return common
     if "=" not in value:

@@ -76,7 +76,7 @@ class Engine:
             try:
                 with self._limit_attempt(call, whole):
                     answer = await self._send(call, call.first_request(self._defaults))
-                    if "Set-Cookie" in answer.headers:
+                    if answer.header("set-cookie") is not None:
                         self._jar.update(call.request.url, answer.headers.getall("Set-Cookie"))
                     if 300 < answer.status < 309 and call.follow_redirects:
                         answer = await self._follow(call, answer)

@@ -101,7 +101,7 @@ class ResponseHead:
     @property
     def encoding(self) -> str:
         """The character encoding that the server declared, or UTF-8."""
-        return encoding_of(self._answer.headers) or "utf-8"
+        return encoding_of(self._answer.header("content-type")) or "utf-8"
 
     def _decode_error(self, text: str, content: bytes, cause: Exception | None = None) -> DecodeError:
         if cause is not None:
@@ -157,11 +157,11 @@ class HTTPResponse(ResponseHead):
             DecodeError: It is no JSON, does not fit `type`, or is not declared as JSON although that is required.
             UsageError: `type` needs a library that is not installed; a `ModuleNotFoundError` as well, which names it.
         """
-        headers = self._answer.headers
-        if self._strict and not _is_json(kind := parse_content_type(headers.get("Content-Type", ""))[0]):
+        content_type = self._answer.header("content-type")
+        if self._strict and not _is_json(kind := parse_content_type(content_type or "")[0]):
             raise self._decode_error(f"the body is declared as '{printable(kind)}', not as JSON", self.content)
         try:
-            content = as_unicode(self.content, encoding_of(headers))
+            content = as_unicode(self.content, encoding_of(content_type))
             return self._codec.loads(content) if type is None else decode_as(content, type, self._codec)
         except ValueError as error:
             expected = "JSON" if type is None else f"JSON for {getattr(type, '__name__', type)}"

@@ -148,7 +148,7 @@ class HTTPStream(ResponseHead):
                 if not line.strip():
                     continue
                 try:
-                    content = as_unicode(line, encoding_of(self._answer.headers))
+                    content = as_unicode(line, encoding_of(self._answer.header("content-type")))
                     value = self._codec.loads(content) if type is None else decode_as(content, type, self._codec)
                 except ValueError as error:
                     raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
@@ -163,7 +163,7 @@ class HTTPStream(ResponseHead):
                 `ResponseLimits.max_error_body` bytes. The connection is closed. Without Content-Type, the body is read.
             MessageTooLargeError: An event has more than `ResponseLimits.max_line_size` bytes.
         """
-        kind = "" if not self._entered else parse_content_type(self._answer.headers.get("Content-Type", ""))[0]
+        kind = "" if not self._entered else parse_content_type(self._answer.header("content-type") or "")[0]
         if kind not in ("", "text/event-stream"):
             raise await self._no_events(kind)
         parser = EventParser(self._max_line_size)

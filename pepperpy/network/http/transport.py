@@ -7,7 +7,7 @@ transport. A transport knows connections and bytes, and none of these. This modu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Literal, Protocol
 
 from multidict import CIMultiDictProxy
@@ -157,6 +157,9 @@ class Answer(Protocol):
     def headers(self) -> CIMultiDictProxy[str]:
         """The headers. Bytes of values that are not UTF-8 are surrogates (PEP 383)."""
 
+    def header(self, name: str) -> str | None:
+        """The first value of one header, named in lower case; costs less than `headers` where nobody asks for these."""
+
     @property
     def trailers(self) -> CIMultiDictProxy[str]:
         """The fields behind a chunked body, in the same form; empty until `ended`."""
@@ -212,7 +215,7 @@ class Transport(Protocol):
     def discarded(self) -> int:
         """How many pooled connections turned out to be unfit for use."""
 
-    async def exchange(self, request: Request, trip: Trip) -> Answer:
+    def exchange(self, request: Request, trip: Trip) -> Awaitable[Answer]:
         """Send one request; returns when the head of its answer is there.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from pepperpy.network.http.aiohttp_transport.wire import AiohttpTransport
@@ -56,11 +56,11 @@ class Transports:
     def discarded(self) -> int:
         return self.core.discarded + (0 if self._aiohttp is None else self._aiohttp.discarded)
 
-    async def exchange(self, request: Request, trip: Trip) -> Answer:
+    def exchange(self, request: Request, trip: Trip) -> Awaitable[Answer]:
         # Without a proxy, which nearly all have not, it is the core: _open() has seen to the rest.
         if request.proxy is None or carrier_of(self._config, request.url.scheme, request.proxy) == "core":
-            return await self.core.exchange(request, trip)
-        return await self._by_aiohttp.exchange(request, trip)
+            return self.core.exchange(request, trip)
+        return self._by_aiohttp.exchange(request, trip)
 
     async def close(self, seconds: float) -> None:
         try:

@@ -42,6 +42,9 @@ class MockAnswer:
         self._given_back = False
         self.wire_bytes = len(reply.body) if reply.body is not None and self._parts else 0
 
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
     @property
     def ended(self) -> bool:
         return not self._parts and self._fault is None and not self._given_back

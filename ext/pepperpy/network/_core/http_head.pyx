@@ -95,9 +95,14 @@ cdef class HeadReader:
         """The same of the fields behind a chunked body; empty before its end."""
         return _as_mapping(self._trailers or ())
 
-    def raw_values(self, bytes name not None):
-        """The values of one field, given in lower case, as they came."""
-        return [value for key, value in self._fields if key.lower() == name]
+    def header(self, str name not None):
+        """The first value of a field, named in lower case, or None. Makes a str of this one only."""
+        cdef bytes lower = name.encode("ascii")
+
+        for key, value in self._fields:
+            if is_token(<bytes>key, lower):
+                return (<bytes>value).decode("utf-8", "surrogateescape")
+        return None
 
     # ---- The head ----
 

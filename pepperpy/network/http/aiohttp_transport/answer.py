@@ -57,6 +57,9 @@ class AiohttpAnswer:
         version = self._response.version
         return "1.1" if version is None else f"{version.major}.{version.minor}"
 
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
     @property
     def trailers(self) -> CIMultiDictProxy[str]:
         return _NO_TRAILERS

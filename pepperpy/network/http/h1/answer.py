@@ -8,6 +8,7 @@ from pepperpy.network._core.http_reader import ResponseReader
 from pepperpy.network.http.h1.connection import Connection
 from pepperpy.network.http.h1.decoding import BadEncoding, Decoder, Truncated, decoder_of
 from pepperpy.network.http.h1.losses import READ_ERRORS
+from pepperpy.network.http.h1.upload import Upload
 from pepperpy.network.http.transport import WireError
 from pepperpy.network.units import KIB
 
@@ -42,6 +43,9 @@ class H1Answer:
     @property
     def headers(self) -> CIMultiDictProxy[str]:
         return self._reader.headers
+
+    def header(self, name: str) -> str | None:
+        return self._reader.header(name)
 
     @property
     def trailers(self) -> CIMultiDictProxy[str]:
@@ -92,7 +96,8 @@ class H1Answer:
             # Outside of the except block: its __context__ would be shown as well.
             self._connection = None
             raise failure
-        await self._end(connection)
+        if (upload := self._end(connection)) is not None:
+            await upload.wait_ended()
         return b""
 
     def _decoded(self, piece: bytes) -> bytes:
@@ -119,7 +124,8 @@ class H1Answer:
             while (rest := reader.take_rest(receiver)) is None:
                 await connection.wait(reader.wait_for_rest(receiver))
                 self._checked()
-            await self._end(connection)
+            if (upload := self._end(connection)) is not None:
+                await upload.wait_ended()
             return rest
         except READ_ERRORS as error:
             failure = connection.fail(error, reader)
@@ -135,13 +141,11 @@ class H1Answer:
             raise WireError("closed", "the stream was left, or the client was closed")
         return self._connection
 
-    async def _end(self, connection: Connection) -> None:
-        # The connection is free before its user goes on.
+    def _end(self, connection: Connection) -> Upload | None:
+        # The connection is free before its user goes on, but for an upload whose end has to be waited for.
         self._connection = None
         self.ended = True
-        upload = connection.finish(self._reader)
-        if upload is not None:
-            await upload.wait_ended()
+        return connection.finish(self._reader)
 
     def release(self) -> None:
         connection, reader = self._connection, self._reader
