@@ -137,6 +137,24 @@ async def test_cancelled_when_a_connection_has_just_become_free_it_goes_to_the_n
 
 
 @contract
+async def test_cancelled_in_the_turn_in_which_a_place_became_free_it_goes_to_the_next(transport: str) -> None:
+    async with world(transport, max_connections=1) as w:
+        w.does = [Say(200, [b"one", asyncio.Event()]), Say(200, b"ok")]
+        answer = await w.exchange("GET", "/first")
+        first, second = (
+            asyncio.ensure_future(w.transport.exchange(w.request("GET", f"/{n}"), Trip())) for n in range(2)
+        )
+        for _ in range(3):
+            await asyncio.sleep(0)
+        answer.abort()  # the place is free now, and the first one knows
+        first.cancel()
+        async with asyncio.timeout(10):
+            assert await (await second).read() == b"ok"
+        assert first.cancelled() or transport == "mock"  # which has no queue
+        await w.still_works()
+
+
+@contract
 async def test_cancelled_before_it_began_an_exchange_sends_nothing(transport: str) -> None:
     async with world(transport) as w:
         task = asyncio.ensure_future(w.body())

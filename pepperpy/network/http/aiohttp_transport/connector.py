@@ -11,6 +11,8 @@ as it does by itself, and a test fails (tests/http/test_gaps.py):
     ResponseHandler._upgraded, _parser  a 101 that nobody asked for does not keep its connection for ever
     ClientRequest._continue             a body that waits for 100 (Continue) does not wait for ever
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
+    TCPConnector._wait_for_available_connection, _release_waiter
+                                        a free place is not lost with a task that is cancelled as it gets it
     TCPConnector._create_connection     one time limit for all of connecting; a failure forgets what was looked up
     TCPConnector._create_proxy_connection, _get_ssl_context, _wrap_existing_connection, ClientRequest.proxy
                                         SOCKS proxies, which aiohttp has not (socks.py)
@@ -136,6 +138,15 @@ class GuardedConnector(aiohttp.TCPConnector):
             connection.protocol.begin(req)
         _speak_to_server(req)
         return connection
+
+    async def _wait_for_available_connection(self, key: Any, traces: list[Any]) -> None:
+        try:
+            await super()._wait_for_available_connection(key, traces)
+        except BaseException:
+            # It may have been woken already. Cancelled in that turn, it passes the free place on to the next one.
+            if hasattr(self, "_release_waiter"):
+                self._release_waiter()
+            raise
 
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
