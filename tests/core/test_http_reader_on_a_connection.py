@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
+import sys
+from collections.abc import Callable
 
 import pytest
 from support.transport_by_hand import TransportByHand
 
-from pepperpy.network import ConnectionLostError, NetworkConfig
+from pepperpy.network import BusyError, ClosedError, ConnectionLostError, NetworkConfig
 from pepperpy.network._core.http_head import MalformedResponse, ResponseRules
 from pepperpy.network._core.http_reader import ResponseReader, TruncatedResponse
 from pepperpy.network._core.stream_protocol import StreamProtocol
@@ -168,4 +171,54 @@ async def test_data_on_hand_comes_before_a_fault_and_before_a_loss() -> None:
     assert opened.reader.take_body(opened.receiver) == b"abc"
     with pytest.raises(MalformedResponse):
         opened.reader.take_body(opened.receiver)
+    await opened.close()
+
+
+class RunsAtItsEnd:
+    """Garbage whose end calls `function`: a collection may come at any allocation."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._itself = self
+
+    def __del__(self) -> None:
+        self._function()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="garbage is collected between two instructions of Python only")
+@pytest.mark.parametrize("part", ["head", "trailers"])
+@pytest.mark.parametrize("closes", [True, False], ids=["closes", "receives"])
+async def test_garbage_that_uses_the_connection_while_an_answer_is_parsed_ends_the_answer(
+    part: str, closes: bool
+) -> None:
+    opened = Opened()
+    receiver = opened.receiver
+    if part == "head":
+        opened.transport.arrives(HEAD % 5 + b"hello")
+    else:
+        opened.transport.arrives(CHUNKED)
+        await opened.head()
+        opened.transport.arrives(b"0\r\nA: b\r\nC: d\r\n\r\nrest")
+    taken: list[bytes | None] = []
+    use = opened.protocol.abort if closes else lambda: taken.append(receiver.take(1000))
+    take = opened.reader.take_head if part == "head" else opened.reader.take_body
+    expected = ClosedError if closes else BusyError
+    before = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    RunsAtItsEnd(use)
+    gc.set_threshold(1)
+    try:
+        gc.enable()
+        take(receiver)
+    except expected as error:
+        raised: Exception | None = error
+    else:
+        raised = None
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    assert isinstance(raised, expected)
+    assert closes or taken
+    assert receiver.bytes_buffered == 0
     await opened.close()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import time
 
 import pytest
+from support.cancelling import until
 from support.certificates import ca_file, client_cert
 from support.exchanges import exchanges
 from support.http_peer import http_peer
@@ -143,3 +146,33 @@ async def test_a_header_that_would_be_another_request_is_not_sent(web: Nginx) ->
                 await one.get(web.url("/text"), headers={"X-Test": value})
             assert caught.value.kind == "unsendable"
         assert one.pool.slots_taken == 0
+
+
+async def test_silence_ends_the_wait_for_a_body_of_which_some_came_at_the_last_moment() -> None:
+    loop = asyncio.get_running_loop()
+    ready, wakes = socket.socketpair()
+    with ready, wakes, socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        ready.setblocking(False)
+        async with exchanges() as one:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            task = asyncio.create_task(one.get(url, limits=Limits(connect=10.0, read=0.2)))
+            server, _ = await loop.sock_accept(listener)
+            with server:
+                await loop.sock_recv(server, 10_000)
+                await loop.sock_sendall(server, b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n")
+                await until(lambda: one.trip.phase == "response" and one.pool.open_connections == 1, "the head came")
+
+                def hold_up() -> None:
+                    # uvloop looks at its timers after this, and then reads what has come.
+                    ready.recv(1)
+                    time.sleep(0.3)  # past the limit
+                    server.send(b"some")
+
+                loop.add_reader(ready, hold_up)
+                wakes.send(b"x")
+                with pytest.raises(WireError) as caught:
+                    async with asyncio.timeout(20):
+                        await task
+                loop.remove_reader(ready)
+                assert caught.value.kind == "read_timeout"

@@ -191,3 +191,20 @@ async def test_a_cancelled_upload_leaves_no_task_and_no_slot() -> None:
             await task
         await payload.ended.wait()
         assert one.pool.slots_taken == 0
+
+
+async def test_a_body_that_is_still_to_be_sent_holds_up_no_other_request() -> None:
+    async def unread(connection: Connection) -> None:
+        if connection.number == 1:
+            await connection.read_head()
+            await connection.send(response(b"enough"))
+            await asyncio.Event().wait()
+        while True:
+            await connection.read_request()
+            await connection.send(response(b"next"))
+
+    async with http_peer(unread) as peer, exchanges() as one:
+        answer = await one.ask("POST", peer.url, payload=bytes(64_000_000))
+        assert await answer.read() == b"enough"
+        assert await one.get(peer.url) == (200, b"next")
+        assert not one.trip.reused

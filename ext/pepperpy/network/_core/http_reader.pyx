@@ -16,6 +16,7 @@ from pepperpy.network._core.receiver cimport Receiver
 from pepperpy.network._core.status cimport Status
 
 from pepperpy.network._core.http_head import MalformedResponse
+from pepperpy.network.errors import BusyError
 
 cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
@@ -146,14 +147,16 @@ cdef class ResponseReader(HeadReader):
         Raises:
             MalformedResponse, TruncatedResponse, and what the receiver raises where no more can come.
         """
+        cdef long long position
         cdef Py_ssize_t used
 
         receiver.begin_take(self)
         while receiver.buffer.length and not self.has_head:
+            position = receiver.position()
             used = self.use_head(receiver.buffer.head, receiver.buffer.length)
             if not used:
                 break
-            receiver.buffer.discard(used)
+            _discard(receiver, used, position)
         if self.has_head:
             return receiver.end_take(True)
         if receiver.check_end():
@@ -171,6 +174,7 @@ cdef class ResponseReader(HeadReader):
 
         Raises: as `take_head()`.
         """
+        cdef long long position
         cdef Py_ssize_t used = 0
         cdef bytes piece
 
@@ -178,8 +182,9 @@ cdef class ResponseReader(HeadReader):
         if self._state == State.WHOLE:
             return b""
         if receiver.buffer.length:
+            position = receiver.position()
             piece = self.use_body(receiver.buffer.head, receiver.buffer.length, most, &used)
-            receiver.buffer.discard(used)
+            _discard(receiver, used, position)
             receiver.end_take(None)
             if piece or self._state == State.WHOLE:
                 return piece
@@ -351,6 +356,16 @@ cdef class ResponseReader(HeadReader):
             self._state = State.TRAILERS
             self._lines = Lines(0, 0, 0, 0, False)
         return end
+
+
+cdef Status _discard(Receiver receiver, Py_ssize_t used, long long position) except Status.ERROR:
+    # What was at `position` has been used. The parser makes objects, and so may have collected garbage, whose end may run
+    # code that has closed this connection, or received from it.
+    if receiver.position() != position:
+        receiver.check_end()
+        raise receiver.endpoint.error(BusyError, "the answer was taken by somebody else while it was read", "receive")
+    receiver.buffer.discard(used)
+    return Status.OK
 
 
 cdef inline int _hex_digit(char c) noexcept:

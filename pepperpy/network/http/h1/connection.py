@@ -148,6 +148,8 @@ class Connection:
             reader.reusable
             and not self._closes
             and not self.receiver.bytes_buffered
+            # A server may answer without reading: the next request would wait behind that body.
+            and not self.protocol.sender.bytes_queued
             and self.protocol.is_open
             and not self.protocol.peer_ended
         ):
@@ -242,10 +244,16 @@ class Connection:
 
     def watch_silence(self) -> Callable[[], bool]:
         """Tells, later, whether the silence of now is over."""
-        exchange, received = self._exchanges, self.receiver.bytes_received
-        return lambda: (
-            self._waits_since is None or self._exchanges != exchange or self.receiver.bytes_received != received
-        )
+        before = self._exchanges, self.receiver.bytes_received
+
+        def is_over() -> bool:
+            if self._waits_since is not None and before == (self._exchanges, self.receiver.bytes_received):
+                return False
+            # Bytes that do not end the wait begin another silence, of which nobody else tells the pool.
+            self.pool.look_by(self.silent_until)
+            return True
+
+        return is_over
 
     def time_out(self) -> None:
         """The server has been silent for too long."""
