@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pepperpy.network._core.http_head import ResponseRules
 from pepperpy.network._core.http_reader import ResponseReader
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.http.dates import keep_alive_seconds
@@ -76,14 +75,13 @@ class Connection:
 
     # ---- One exchange ----
 
-    async def exchange(
-        self, request: Request, head: bytes, closes: bool, trip: Trip, rules: ResponseRules
-    ) -> ResponseReader:
+    async def exchange(self, request: Request, head: bytes, closes: bool, trip: Trip, reader: ResponseReader) -> None:
         """Send one request; returns when the head of its answer is there.
 
         Args:
             head: What is sent before the body.
             closes: Whether it says that no other request follows.
+            reader: A new one, for the answer.
 
         Raises:
             WireError: It failed. The connection is closed.
@@ -91,7 +89,7 @@ class Connection:
         Cancelled: the connection is closed.
         """
         receiver = self.receiver
-        self._reader = reader = ResponseReader(rules, request.method == "HEAD")
+        self._reader = reader
         self._exchanges += 1
         self._closes = closes
         self._limit = request.limits.read
@@ -107,7 +105,7 @@ class Connection:
                     self._upload.note(reader)
             if self._upload is not None:
                 self._upload.note(reader)
-            return reader
+            return
         except READ_ERRORS as error:
             failure = self.fail(error, reader)
         except BaseException:

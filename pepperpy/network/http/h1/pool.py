@@ -123,15 +123,17 @@ class Pool:
             if connection is not None:
                 trip.reused = True
                 return connection
+        protocol = None
         try:
             protocol = await origin.connect(request.limits.connect, trip)
             if self.closed:
-                protocol.abort()
                 raise WireError("closed", "the client was closed")
+            connection = Connection(self, origin, protocol)
         except BaseException:
+            if protocol is not None:
+                protocol.abort()
             self._give_slot(origin)
             raise
-        connection = Connection(self, origin, protocol)
         self._open.add(connection)
         protocol.watch(connection.ended, False)
         return connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pepperpy.network._core.http_head import ResponseRules
+from pepperpy.network._core.http_reader import ResponseReader
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.h1.answer import H1Answer
 from pepperpy.network.http.h1.heads import Heads
@@ -36,6 +37,7 @@ class H1Transport:
 
     async def exchange(self, request: Request, trip: Trip) -> H1Answer:
         head, closes = self._heads.of(request)
+        reader = ResponseReader(self._rules, request.method == "HEAD")
         trip.phase = "queue"
         connection = self.pool.take(request)
         if connection is None:
@@ -43,7 +45,7 @@ class H1Transport:
         else:
             trip.reused = True
         # Nothing is awaited in between, so the connection is always somebody's.
-        reader = await connection.exchange(request, head, closes, trip, self._rules)
+        await connection.exchange(request, head, closes, trip, reader)
         return H1Answer(connection, reader, True)
 
     async def close(self, seconds: float) -> None:
