@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 from support.certificates import ca_file, server_cert
@@ -14,6 +15,9 @@ from support.servers import echo_server
 
 from pepperpy.network import HTTPClient, HTTPConfig, NetworkClient, NetworkConfig, ProxyError, TLSConfig
 from pepperpy.network.backoff import no_retry_waits
+
+SSH = b"SSH-2.0-OpenSSH\r\n\r\n"
+UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
 
 BUSY, FINAL = [502, 503, 504], [400, 403, 407, 429, 500]
 
@@ -72,29 +76,33 @@ async def test_http_takes_another_refusal_for_final(status: int) -> None:
         assert len(proxy.requests) == 1
 
 
-async def test_a_proxy_that_hangs_up_is_an_error_of_the_proxys() -> None:
-    async with proxy_answering(0, 0) as proxy, HTTPClient(HTTPConfig(proxy=proxy.url, retries=1)) as client:
-        text = "the proxy closed the connection instead of answering"
-        with no_retry_waits(), pytest.raises(ProxyError, match=text) as caught:
-            await client.post("https://host.example/", data=b"x")
-        assert caught.value.details["attempt"] == 2
+@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
+async def test_a_proxy_that_hangs_up_is_an_error_of_the_proxys(transport: Literal["auto", "aiohttp"]) -> None:
+    async with proxy_answering(0, 0) as proxy:
+        config = HTTPConfig(proxy=proxy.url, retries=1, transport=transport)
+        async with HTTPClient(config) as client:
+            with no_retry_waits(), pytest.raises(ProxyError, match="closed the connection instead of answ") as caught:
+                await client.post("https://host.example/", data=b"x")
+            assert caught.value.details["attempt"] == 2
 
 
 @pytest.mark.parametrize(
-    ("answer", "text"),
+    ("transport", "answer", "text"),
     [
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "the proxy's answer is not HTTP"),
-        (
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-            "the proxy's answer cannot be",
-        ),
+        ("auto", SSH, "it does not answer as an HTTP proxy: 'SSH-2.0-OpenSSH'"),
+        ("aiohttp", SSH, "the proxy's answer is not HTTP"),
+        ("auto", UPGRADE, "the proxy answered 101"),
+        ("aiohttp", UPGRADE, "the proxy's answer cannot be"),
     ],
 )
-async def test_a_proxy_that_does_not_answer_as_one_is_no_fault_of_the_server(answer: bytes, text: str) -> None:
-    async with http_peer(answering(answer)) as proxy, HTTPClient(HTTPConfig(proxy=proxy.url)) as client:
-        with pytest.raises(ProxyError, match=text) as caught:
-            await client.get("https://host.example/")
-        assert caught.value.details["attempt"] == 1
+async def test_a_proxy_that_does_not_answer_as_one_is_no_fault_of_the_server(
+    transport: Literal["auto", "aiohttp"], answer: bytes, text: str
+) -> None:
+    async with http_peer(answering(answer)) as proxy:
+        async with HTTPClient(HTTPConfig(proxy=proxy.url, transport=transport)) as client:
+            with pytest.raises(ProxyError, match=text) as caught:
+                await client.get("https://host.example/")
+            assert caught.value.details["attempt"] == 1
 
 
 async def test_a_proxy_that_stays_busy_is_an_error_with_its_status() -> None:
