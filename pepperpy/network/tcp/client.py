@@ -101,7 +101,11 @@ class NetworkClient:
 
     @property
     def config(self) -> NetworkConfig:
-        """Where to connect and how. A new configuration is used from the next `connect()` on."""
+        """Where to connect and how. A new configuration is used for the next connection, also of a reconnecting client.
+
+        Whether that reconnects, and with which waits and attempts, changes with the next `connect()`; `on_state` at
+        once.
+        """
         return self._link.config
 
     @config.setter
