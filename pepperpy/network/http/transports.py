@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from pepperpy.network.http.aiohttp_transport.wire import AiohttpTransport
@@ -11,6 +12,7 @@ from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.h1.transport import H1Transport
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Answer, Transport, Trip
+from pepperpy.network.proxy_url import read_proxy
 
 Carrier = Literal["core", "aiohttp"]
 
@@ -18,14 +20,23 @@ Carrier = Literal["core", "aiohttp"]
 def carrier_of(config: HTTPConfig, scheme: str, proxy: str | None) -> Carrier:
     """Who carries a request to a URL of this scheme: our own core, or aiohttp.
 
-    aiohttp does what the core does not: proxies that are asked for each URL (`http://`) or over TLS, and what the
-    environment says of proxies and credentials.
+    aiohttp does what the core does not: proxies that are asked for each URL (`http://`) or over TLS, what the
+    environment says of proxies and credentials, and URLs of proxies that a tunnel of TCP does not take.
     """
     if config.transport == "aiohttp" or config.trust_env:
         return "aiohttp"
-    if proxy is not None and (proxy.startswith("https:") or (proxy.startswith("http:") and scheme == "http")):
-        return "aiohttp"
-    return "core"
+    if proxy is None or proxy.startswith("socks") or (scheme == "https" and _is_for_tunnels(proxy)):
+        return "core"
+    return "aiohttp"
+
+
+@lru_cache(maxsize=64)
+def _is_for_tunnels(proxy: str) -> bool:
+    # Without a port, say, it is one for HTTP (80) only.
+    try:
+        return read_proxy(proxy).scheme == "http"
+    except ValueError:
+        return False
 
 
 class Transports:
