@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from time import monotonic
 
@@ -46,7 +47,8 @@ class Pool:
         self._slots_taken = 0
         self._origins: dict[Key, Origin] = {}
         self._open: set[Connection] = set()
-        self._queue: dict[_Place, None] = {}  # in the order of their arrival
+        # In the order of their arrival. Of a dict, the places that are gone from its front are passed again each time.
+        self._queue: OrderedDict[_Place, None] = OrderedDict()
         # One for the silence of all servers, and for connections that have been idle for too long.
         self._timer = Timer(self._loop, self._look)
 
@@ -200,12 +202,17 @@ class Pool:
 
     def _serve(self) -> None:
         """Give what is free to those who wait, in the order in which they came."""
-        for place in list(self._queue) if self._queue else ():
+        while self._serve_first():
+            pass
+
+    def _serve_first(self) -> bool:
+        """Serve the first one that can be served; False if none can. Of thousands that wait, it looks at no others."""
+        for place in self._queue:
             origin = place.origin
             connection = self._take_idle(origin) if origin.idle else None
             if connection is None and not self._take_slot(origin):
                 if self._slots_taken >= self._limit and not any(True for _ in self._idle()):
-                    return
+                    return False
                 continue
             del self._queue[place]
             if place.future.done():
@@ -216,6 +223,8 @@ class Pool:
                     self._put(connection)
             else:
                 place.future.set_result(connection)
+            return True
+        return False
 
     # ---- What connections call ----
 
