@@ -27,6 +27,8 @@ from pepperpy.network.http.transports import carrier_of
         ("https", "http://proxy.test", "aiohttp"),
         ("https", "http://proxy.test:3128/path", "aiohttp"),
         ("https", "http://" + "u" * 300 + ":password@proxy.test:3128", "aiohttp"),
+        # The one encoding of credentials for both schemes.
+        ("https", "http://user:p%C3%A4ss@proxy.test:3128", "aiohttp"),
         ("http", "https://proxy.test:3128", "aiohttp"),
         ("https", "https://proxy.test:3128", "aiohttp"),
         ("https", "HTTPS://proxy.test:3128", "aiohttp"),

@@ -34,9 +34,11 @@ def carrier_of(config: HTTPConfig, scheme: str, proxy: str | None) -> Carrier:
 def _is_for_tunnels(proxy: str) -> bool:
     # Without a port, say, it is one for HTTP (80) only.
     try:
-        return read_proxy(proxy).scheme == "http"
+        parts = read_proxy(proxy)
     except ValueError:
         return False
+    # aiohttp sends credentials in Latin-1, and a tunnel of TCP in UTF-8: a proxy would know one of them.
+    return parts.scheme == "http" and f"{parts.user}{parts.password}".isascii()
 
 
 class Transports:
