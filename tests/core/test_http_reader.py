@@ -204,8 +204,6 @@ def test_a_few_line_ends_before_a_head_are_skipped() -> None:
         OK + b"\r\r\n\r\n",
         b"HTTP/1.1 200 OK\r\r\n\r\n",
         b"HTTP/1.1 200 OK\rContent-Length: 2\r\rok",
-        b"HTTP/1.1 200 O\x07K\r\n\r\n",
-        b"HTTP/1.1 200 O\x7fK\r\n\r\n",
         OK + b"Content-Length:\r\n\r\n",
         OK + b"A : secret\r\n\r\n",
         OK + b": secret\r\n\r\n",

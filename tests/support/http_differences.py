@@ -47,11 +47,6 @@ _VERSIONS = Difference(
     "llhttp knows these names and versions, and nobody behind it looks.",
 )
 _BELOW_100 = ("wrong status: 000", "wrong status: 001", "wrong status: 099")
-_REASONS = Difference(
-    "answer, reused",
-    ("control character in the reason: *",),
-    "llhttp takes any byte but CR and LF in a reason. This package makes it printable wherever it shows it.",
-)
 _CODINGS = Difference(
     "answer",
     (
@@ -118,7 +113,6 @@ _UNSEEN = "aiohttp counts no byte of it; `timeout` ends it, a stream without one
 _CUT_CODINGS = ("gzip", "br", "zstd") if zstd_is_installed() else ("gzip", "br")
 _AIOHTTP = [
     _VERSIONS,
-    _REASONS,
     _GZIP_CHUNKED,
     _CODINGS,
     _TAB,
@@ -220,7 +214,6 @@ _STRICT = "llhttp is strict unless it is told otherwise, and httptools has `set_
 
 _HTTPTOOLS = [
     _VERSIONS,
-    _REASONS,
     _GZIP_CHUNKED,
     _CODINGS,
     _TAB,

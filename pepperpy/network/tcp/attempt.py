@@ -12,7 +12,7 @@ from pepperpy.network import backoff
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ClosedError, ConnectionLostError, TLSError
-from pepperpy.network.lookup import forget
+from pepperpy.network.lookup import AddressInfo, forget
 from pepperpy.network.tcp.connect import Tried, open_tcp, open_unix
 from pepperpy.network.tcp.handshake import connect_transport
 from pepperpy.network.tcp.tunnel import open_tunnel
@@ -107,8 +107,10 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
     raise AttemptFailed(error, "; ".join(reason for _, _, reason in failures), passing) from error
 
 
-async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol:
-    """Set up one connection, without a time limit. `tried` is as for `open_tcp()`.
+async def open_connection(
+    config: NetworkConfig, tried: Tried, addresses: list[AddressInfo] | None = None
+) -> StreamProtocol:
+    """Set up one connection, without a time limit. `tried` and `addresses` are as for `open_tcp()`.
 
     Raises:
         OSError: The lookup failed, or all addresses; if they failed in different ways, one error names them all.
@@ -125,7 +127,7 @@ async def open_connection(config: NetworkConfig, tried: Tried) -> StreamProtocol
     elif config.proxy is not None:
         sock = await open_tunnel(config, config.proxy, config.host, config.port, tried)
     else:
-        sock = await open_tcp(config, config.host, config.port, tried)
+        sock = await open_tcp(config, config.host, config.port, tried, addresses)
     return await connect_transport(config, sock, context)
 
 

@@ -37,15 +37,22 @@ class SocketSettings(Protocol):
 Tried = dict[tuple[str, int], set[Any]]
 
 
-async def open_tcp(config: NetworkConfig, host: str, port: int, tried: Tried | None = None) -> socket.socket:
-    """Look up, race all addresses, and return the socket that was connected first.
+async def open_tcp(
+    config: NetworkConfig,
+    host: str,
+    port: int,
+    tried: Tried | None = None,
+    addresses: list[AddressInfo] | None = None,
+) -> socket.socket:
+    """Look up, unless `addresses` are given; race all of them, and return the socket that was connected first.
 
     Its address is added to `tried`. An address that is in `tried` already has accepted before, but then TLS,
     `on_connect` or the connection failed. So the other addresses are raced first, and this one comes after them. The
     set is cleared when each address has had its turn, or when the others do not answer.
     """
     loop = asyncio.get_running_loop()
-    addresses = await look_up(host, port)
+    if addresses is None:
+        addresses = await look_up(host, port)
     local = await look_up_local(config)
     if len(addresses) == 1:
         try:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import check_int
 from pepperpy.network.config import NetworkConfig
+from pepperpy.network.lookup import AddressInfo
 from pepperpy.network.tcp import attempt
 from pepperpy.network.tcp.connect import Tried
 
@@ -24,11 +25,11 @@ _active: list[Opener] = []
 _open_for_real = attempt.open_connection
 
 
-async def _open(config: NetworkConfig, tried: Tried) -> StreamProtocol:
+async def _open(config: NetworkConfig, tried: Tried, addresses: list[AddressInfo] | None = None) -> StreamProtocol:
     for opener in reversed(_active):
         if (opening := opener(config)) is not None:
             return await opening
-    return await _open_for_real(config, tried)
+    return await _open_for_real(config, tried, addresses)
 
 
 @contextlib.contextmanager

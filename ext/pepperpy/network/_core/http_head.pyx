@@ -210,10 +210,6 @@ cdef class HeadReader:
 
         if size < 12 or line[7] < b"0" or line[7] > b"1" or line[8] != b" " or (size > 12 and line[12] != b" "):
             raise MalformedResponse("the status line is not one of HTTP/1.0 or HTTP/1.1")
-        for i in range(12, size):
-            # RFC 9112, section 4: a tab, a blank, visible characters, and what is no ASCII.
-            if (0 <= line[i] < 32 and line[i] != b"\t") or line[i] == 127:
-                raise MalformedResponse("the reason phrase has a control character")
         self.status = 0
         for i in range(9, 12):
             if line[i] < b"0" or line[i] > b"9":

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
+# Hosts whose failed addresses are remembered. Arbitrary; an entry goes when a connection to its host is made.
+MAX_TRIED = 1024
 
 # (scheme, host and port, proxy, whether the certificate is checked). The rest is the client's, and the same for all.
 Key = tuple[str, str | None, str | None, bool]
@@ -47,13 +49,16 @@ class Origin:
         waiting: Exchanges in the queue for one.
     """
 
-    def __init__(self, key: Key, request: Request, config: HTTPConfig) -> None:
-        """Raises: `WireError`: The host cannot be connected to (`bad_url`), or the proxy (`unsendable`)."""
+    def __init__(self, key: Key, request: Request, config: HTTPConfig, tried: Tried) -> None:
+        """Args: tried: Addresses that have failed, of all origins of the client. It outlives this object.
+
+        Raises: `WireError`: The host cannot be connected to (`bad_url`), or the proxy (`unsendable`).
+        """
         self.key = key
         self.idle: deque[Connection] = deque()
         self.count = 0
         self.waiting = 0
-        self._tried: Tried = {}
+        self._tried = tried
         self._config = _network_config(request, config)
 
     async def connect(self, limit: float | None, trip: Trip) -> StreamProtocol:
@@ -66,20 +71,32 @@ class Origin:
         """
         trip.connect_at = monotonic()
         config = self._config
+        addresses = None
+        if len(self._tried) > MAX_TRIED:
+            self._tried.clear()
         try:
             with time_limit(limit):
                 if config.proxy is None and config.unix_path is None:
                     trip.phase = "dns"
-                    # Remembered for the next line.
-                    await look_up(config.host, config.port)
+                    addresses = await look_up(config.host, config.port)
                     trip.dns_s = monotonic() - trip.connect_at
                 trip.phase = "connect"
-                return await open_connection(config, self._tried)
+                protocol = await open_connection(config, self._tried, addresses)
+                self._proved(protocol)
+                return protocol
         except (OSError, ValueError) as error:
             failure = self._failure(error, trip)
             forget(config.host)
         # Outside of the except block: its __context__ would be shown as well.
         raise failure
+
+    def _proved(self, protocol: StreamProtocol) -> None:
+        """The next connection begins with the address of this one, and not with those that have failed."""
+        address = protocol.extra_info("peername")
+        for place, addresses in list(self._tried.items()):
+            addresses.discard(address)
+            if not addresses:
+                del self._tried[place]
 
     def _failure(self, error: OSError | ValueError, trip: Trip) -> WireError:
         cause = error.__cause__

@@ -19,6 +19,7 @@ from pepperpy.network.http.h1.origins import Key, Origin, key_of
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.last_turns import after_last_turns
+from pepperpy.network.tcp.connect import Tried
 from pepperpy.network.timers import Timer
 from pepperpy.network.watchdog import time_limit
 
@@ -46,6 +47,7 @@ class Pool:
         self._keep = config.keepalive_timeout
         self._slots_taken = 0
         self._origins: dict[Key, Origin] = {}
+        self._tried: Tried = {}
         self._open: set[Connection] = set()
         # In the order of their arrival. Of a dict, the places that are gone from its front are passed again each time.
         self._queue: OrderedDict[_Place, None] = OrderedDict()
@@ -118,7 +120,7 @@ class Pool:
         key = key_of(request)
         origin = self._origins.get(key)
         if origin is None:
-            origin = Origin(key, request, self._config)
+            origin = Origin(key, request, self._config, self._tried)
             self._origins[key] = origin
         if self._queue or not self._take_slot(origin):
             connection = await self._wait(origin)
