@@ -4,7 +4,7 @@
     NetworkClient.framed()           its messages, told apart by a codec: LengthPrefixed, JSONLines, ...
     NetworkClient.request(), .pipeline()    whose a reply is
     NetworkPool                      lends connected clients
-    HTTPClient, HTTPConfig           HTTP on aiohttp
+    HTTPClient, HTTPConfig           HTTP on the same core, and on aiohttp
     NetworkError                     the base of all errors (errors.py)
     testing                          what stands in for servers and networks in tests
 

@@ -70,7 +70,7 @@ class Storm:
         self._number = 0
 
     async def worker(self) -> None:
-        while self.cancelled < CANCELLATIONS:
+        while self.cancelled < CANCELLATIONS or not self.finished:
             self._number += 1
             task = asyncio.ensure_future(self._ask(f"/{self._number}"))
             for _ in range(self._chance.randrange(25)):
