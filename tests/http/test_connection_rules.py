@@ -155,6 +155,7 @@ async def test_a_body_is_sent_after_a_while_to_a_server_that_does_not_say_contin
         assert [(request.connection, request.body) for request in peer.requests] == [(1, b"hello")] * 3
 
 
+@pytest.mark.slow
 async def test_a_body_that_is_asked_for_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
     async with http_peer(Expecting(b"HTTP/1.1 100 Continue\r\n\r\n")) as peer, HTTPClient() as client:
@@ -185,6 +186,7 @@ async def test_a_body_that_is_refused_is_not_sent(monkeypatch: pytest.MonkeyPatc
         assert [(request.connection, request.body) for request in peer.requests] == [(1, b""), (2, b"")]
 
 
+@pytest.mark.slow
 async def test_a_body_that_is_asked_for_elsewhere_goes_there_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
 

@@ -148,6 +148,7 @@ async def test_a_header_that_would_be_another_request_is_not_sent(web: Nginx) ->
         assert one.pool.slots_taken == 0
 
 
+@pytest.mark.slow
 async def test_silence_ends_the_wait_for_a_body_of_which_some_came_at_the_last_moment() -> None:
     loop = asyncio.get_running_loop()
     ready, wakes = socket.socketpair()

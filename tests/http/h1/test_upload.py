@@ -158,6 +158,7 @@ async def test_a_server_that_leaves_in_the_middle_of_a_body() -> None:
         await payload.ended.wait()
 
 
+@pytest.mark.slow
 async def test_an_unanswered_expect_sends_its_body_after_a_second() -> None:
     async with http_peer(echo) as peer, exchanges() as one:
         answer = await one.ask("PUT", peer.url, payload=b"hello", headers={"Expect": "100-continue"})
