@@ -132,9 +132,12 @@ async def test_a_body_that_can_be_read_once_is_not_sent_on(web: Any) -> None:
     async def once() -> Any:
         yield b"12345"
 
-    async with HTTPClient() as client:
+    # Answers when it has read the body. One that does not wait may answer before the source is asked; then it can be.
+    moved = answering(response(b"", "Location: /second", status="307 x"))
+    async with HTTPClient() as client, http_peer(moved) as peer:
         with pytest.raises(RedirectError, match="can be read only once"):
-            await client.post(web.url("/redirect/307/same"), data=once())
+            await client.post(peer.url + "/first", data=once())
+        assert [(r.target, r.body) for r in peer.requests] == [("/first", b"12345")]
         echo = json.loads(await client.post(web.url("/redirect/303/same"), data=once()))
         assert (echo["method"], echo["size"]) == ("GET", 0)
 
