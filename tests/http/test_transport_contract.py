@@ -115,6 +115,7 @@ async def test_headers_keep_their_order_and_are_found_by_any_case(transport: str
         answer = await w.exchange()
         assert answer.headers.getall("x-a") == ["1", "3"]
         assert [name for name, _ in answer.headers.items() if name.startswith("X-")] == ["X-A", "X-B", "X-A"]
+        assert await answer.read() == b"ok"
 
 
 @contract
