@@ -17,7 +17,7 @@ class H1Transport:
     """See `Transport`. Made and used inside one running loop.
 
     It serves http and https, directly or through a tunnel: a SOCKS proxy, or an HTTP one for https. What it cannot
-    serve is not asked of it: see `choice.py`.
+    serve is not asked of it: see `carrier_of()` in `transports.py`.
     """
 
     def __init__(self, config: HTTPConfig, rules: ResponseRules | None = None) -> None:
