@@ -118,7 +118,7 @@ async def test_a_connection_is_not_used_after_the_time_that_its_server_keeps_it(
     ],
 )
 def test_keep_alive_is_read(value: str | None, seconds: float | None) -> None:
-    assert keep_alive_seconds({} if value is None else {"Keep-Alive": value}) == seconds
+    assert keep_alive_seconds(value) == seconds
 
 
 class Expecting:

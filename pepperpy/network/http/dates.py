@@ -95,12 +95,11 @@ def parse_cookie_date(text: str) -> float | None:
 _TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE)
 
 
-def keep_alive_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds for which the server keeps an idle connection, from `Keep-Alive: timeout=N`; None if it does not say.
+def keep_alive_seconds(value: str | None) -> float | None:
+    """Seconds for which the server keeps an idle connection, from the value of `Keep-Alive`; None if it does not say.
 
     RFC 2068, section 19.7.1.1, defined it. Node, Apache, HAProxy and gunicorn send it.
     """
-    value = headers.get("Keep-Alive")
     found = None if value is None else _TIMEOUT.search(value[:200])
     return None if found is None else float(found[1])
 

@@ -110,7 +110,7 @@ class GuardedHandler(ResponseHandler):
         return _feed_data(self, data, *args)
 
     def _answered(self, headers: Mapping[str, str], body: aiohttp.StreamReader) -> None:
-        if (seconds := keep_alive_seconds(headers)) is not None:
+        if (seconds := keep_alive_seconds(headers.get("Keep-Alive"))) is not None:
             # The server's clock began when it had sent the last byte, and its end is on its way as long.
             margin = min(1.0, seconds / 2)
             body.on_eof(functools.partial(self._begin_idle, seconds - margin))

@@ -152,7 +152,8 @@ class Connection:
             and not self.protocol.peer_ended
         ):
             self._reader = None
-            if reader.keep_alive is not None and (seconds := keep_alive_seconds(reader.headers)) is not None:
+            value = None if reader.keep_alive is None else reader.header("keep-alive")
+            if (seconds := keep_alive_seconds(value)) is not None:
                 # The server's clock began when it had sent the last byte, and its end is on its way as long.
                 self.server_keeps = seconds - min(1.0, seconds / 2)
             self.pool.release(self)
