@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
 from support.http_faults import answering, response
 from support.http_peer import http_peer
@@ -130,3 +131,25 @@ async def test_after_a_failure_connecting_begins_with_the_next_address() -> None
                     answer = await client.request("POST", f"https://localhost:{port}/", data=b"")
                     assert (answer.text, answer.attempts) == ("ok", attempts)
     assert accepted == ["silent", "good", "good"]
+
+
+async def test_an_address_that_is_in_its_handshake_has_not_failed() -> None:
+    accepted: list[str] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer.get_extra_info("sockname")[0])
+        await reader.read()
+        writer.close()
+
+    with reserved_ports(1) as [port], name_table({"localhost": ["127.0.0.1", "127.0.0.2"]}):
+        first = await asyncio.start_server(silent, "127.0.0.1", port)
+        second = await asyncio.start_server(silent, "127.0.0.2", port)
+        async with first, second, HTTPClient() as client:
+            asking = []
+            for count in (1, 2):
+                asking.append(asyncio.create_task(client.get(f"https://localhost:{port}/")))
+                await until(lambda count=count: len(accepted) == count, "it has accepted")
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+    assert accepted == ["127.0.0.1"] * 2

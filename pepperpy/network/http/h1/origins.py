@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
 # Hosts whose failed addresses are remembered. Arbitrary; an entry goes when a connection to its host is made.
-MAX_TRIED = 1024
+MAX_FAILED = 1024
 
 # (scheme, host and port, proxy, whether the certificate is checked). The rest is the client's, and the same for all.
 Key = tuple[str, str | None, str | None, bool]
+# By host and port, and proxy: addresses that have accepted, and then failed.
+Failed = dict[tuple[str | None, str | None], Tried]
 
 
 def key_of(request: Request) -> Key:
@@ -49,8 +51,8 @@ class Origin:
         waiting: Exchanges in the queue for one.
     """
 
-    def __init__(self, key: Key, request: Request, config: HTTPConfig, tried: Tried) -> None:
-        """Args: tried: Addresses that have failed, of all origins of the client. It outlives this object.
+    def __init__(self, key: Key, request: Request, config: HTTPConfig, failed: Failed) -> None:
+        """Args: failed: Of all origins of the client. It outlives this object.
 
         Raises: `WireError`: The host cannot be connected to (`bad_url`), or the proxy (`unsendable`).
         """
@@ -58,7 +60,7 @@ class Origin:
         self.idle: deque[Connection] = deque()
         self.count = 0
         self.waiting = 0
-        self._tried = tried
+        self._failed = failed
         self._config = _network_config(request, config)
 
     async def connect(self, limit: float | None, trip: Trip) -> StreamProtocol:
@@ -72,8 +74,10 @@ class Origin:
         trip.connect_at = monotonic()
         config = self._config
         addresses = None
-        if len(self._tried) > MAX_TRIED:
-            self._tried.clear()
+        if len(self._failed) > MAX_FAILED:
+            self._failed.clear()
+        # Of this connection alone: what others are making now has not failed.
+        tried = {place: set(failed) for place, failed in self._failed.get(self.key[1:3], {}).items()}
         try:
             with time_limit(limit):
                 if config.proxy is None and config.unix_path is None:
@@ -81,22 +85,25 @@ class Origin:
                     addresses = await look_up(config.host, config.port)
                     trip.dns_s = monotonic() - trip.connect_at
                 trip.phase = "connect"
-                protocol = await open_connection(config, self._tried, addresses)
-                self._proved(protocol)
+                protocol = await open_connection(config, tried, addresses)
+                self._remember(tried, protocol.extra_info("peername"))
                 return protocol
         except (OSError, ValueError) as error:
             failure = self._failure(error, trip)
             forget(config.host)
+            self._remember(tried, None)
         # Outside of the except block: its __context__ would be shown as well.
         raise failure
 
-    def _proved(self, protocol: StreamProtocol) -> None:
-        """The next connection begins with the address of this one, and not with those that have failed."""
-        address = protocol.extra_info("peername")
-        for place, addresses in list(self._tried.items()):
-            addresses.discard(address)
-            if not addresses:
-                del self._tried[place]
+    def _remember(self, tried: Tried, proved: Any) -> None:
+        """The next connection begins with other addresses than those that have accepted and then failed."""
+        for addresses in tried.values():
+            addresses.discard(proved)
+        route = self.key[1:3]
+        if any(tried.values()):
+            self._failed[route] = tried
+        else:
+            self._failed.pop(route, None)
 
     def _failure(self, error: OSError | ValueError, trip: Trip) -> WireError:
         cause = error.__cause__

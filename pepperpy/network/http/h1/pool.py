@@ -15,11 +15,10 @@ from time import monotonic
 
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.h1.connection import Connection
-from pepperpy.network.http.h1.origins import Key, Origin, key_of
+from pepperpy.network.http.h1.origins import Failed, Key, Origin, key_of
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.last_turns import after_last_turns
-from pepperpy.network.tcp.connect import Tried
 from pepperpy.network.timers import Timer
 from pepperpy.network.watchdog import time_limit
 
@@ -47,7 +46,7 @@ class Pool:
         self._keep = config.keepalive_timeout
         self._slots_taken = 0
         self._origins: dict[Key, Origin] = {}
-        self._tried: Tried = {}
+        self._failed: Failed = {}
         self._open: set[Connection] = set()
         # In the order of their arrival. Of a dict, the places that are gone from its front are passed again each time.
         self._queue: OrderedDict[_Place, None] = OrderedDict()
@@ -120,7 +119,7 @@ class Pool:
         key = key_of(request)
         origin = self._origins.get(key)
         if origin is None:
-            origin = Origin(key, request, self._config, self._tried)
+            origin = Origin(key, request, self._config, self._failed)
             self._origins[key] = origin
         if self._queue or not self._take_slot(origin):
             connection = await self._wait(origin)
