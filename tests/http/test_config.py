@@ -20,7 +20,10 @@ FIELDS = {field.name for field in dataclasses.fields(HTTPConfig)}
 
 SECONDS = ["close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"]
 TIMEOUTS = ["timeout", "connect_timeout", "read_timeout", "deadline"]
-FLAGS = ["keepalive", "verify_ssl", "trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"]
+FLAGS = [
+    *("keepalive", "verify_ssl", "trust_env", "raise_for_status"),
+    *("allow_downgrade", "decompress", "strict_content_type"),
+]
 COUNTS = {
     "retries": 0,
     "max_redirects": 0,

@@ -85,14 +85,36 @@ async def test_the_file_is_asked_for_uncompressed(web: Nginx, target: Path) -> N
     assert "Content-Encoding" not in result.headers
 
 
-async def test_a_server_that_compresses_all_the_same_is_understood_but_not_resumed(target: Path) -> None:
-    compressed = gzip.compress(DATA)
-    headers = ("Content-Encoding: gzip", 'ETag: "1"')
-    # What has been decompressed when the connection ends is not known: the cut is before the body's first byte.
-    async with served(answer(compressed, *headers, cut=0), answer(compressed, *headers)) as it:
-        await it.download(target)
-        assert it.asked("Range") == [None, None]
+GZIPPED = gzip.compress(DATA)
+AS_GZIP = ("Content-Encoding: gzip", 'ETag: "1"')
+
+
+async def test_a_file_has_the_bytes_that_came_and_resumes_whatever_its_content_encoding_says(target: Path) -> None:
+    half = len(GZIPPED) // 2
+    span = f"Content-Range: bytes {half}-{len(GZIPPED) - 1}/{len(GZIPPED)}"
+    part = answer(GZIPPED[half:], span, *AS_GZIP, status=PARTIAL)
+    async with served(answer(GZIPPED, *AS_GZIP, cut=half), part) as it:
+        result = await it.download(target, checksum=f"sha256:{hashlib.sha256(GZIPPED).hexdigest()}")
+        assert it.asked("Range") == [None, f"bytes={half}-"]
         assert it.asked("Accept-Encoding") == ["identity", "identity"]
+    assert target.read_bytes() == GZIPPED
+    assert result.headers["Content-Encoding"] == "gzip"
+    assert {total for _, total in it.server.reports} == {len(GZIPPED)}
+
+
+async def test_a_rest_in_another_coding_is_not_the_rest(target: Path) -> None:
+    part = answer(DATA[100:], "Content-Range: bytes 100-4999/5000", 'ETag: "1"', status=PARTIAL)
+    async with served(answer(GZIPPED, *AS_GZIP, cut=10), part, answer(GZIPPED, *AS_GZIP)) as it:
+        await it.download(target)
+        assert it.asked("Range") == [None, "bytes=10-", None]
+    assert target.read_bytes() == GZIPPED
+
+
+async def test_a_file_that_is_decompressed_on_request_starts_again(target: Path) -> None:
+    # What has been decompressed when the connection ends is not known: the cut is before the body's first byte.
+    async with served(answer(GZIPPED, *AS_GZIP, cut=0), answer(GZIPPED, *AS_GZIP)) as it:
+        await it.download(target, decompress=True)
+        assert it.asked("Range") == [None, None]
     assert target.read_bytes() == DATA
     assert {total for _, total in it.server.reports} == {None}
 

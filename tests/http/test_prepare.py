@@ -241,6 +241,7 @@ async def test_parameters_of_client_url_and_request_are_joined(
         ({"retries": True}, "retries must be an int, not True"),
         ({"raise_for_status": None}, "raise_for_status must be True or False, not None"),
         ({"allow_redirects": 1}, "allow_redirects must be True or False, not 1"),
+        ({"decompress": "no"}, "decompress must be True or False, not 'no'"),
         ({"max_response_size": "x"}, "max_response_size must be an int, not 'x'"),
         ({"max_response_size": True}, "max_response_size must be an int, not True"),
         ({"progress": 1, "data": b""}, "progress must be callable, not int"),

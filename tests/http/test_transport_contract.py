@@ -286,6 +286,20 @@ async def test_a_compressed_body_is_unpacked_and_what_came_is_counted(transport:
 
 
 @contract
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
+async def test_a_body_that_is_not_to_be_decompressed_is_given_as_it_came(transport: str, coding: str) -> None:
+    async with world(transport) as w:
+        w.does = [Say(body=[b"not ", b"compressed"], headers=[("Content-Encoding", coding)])]
+        answer = await w.exchange(decompress=False)
+        assert await answer.read() == b"not compressed"
+        assert (answer.wire_bytes, answer.headers["Content-Encoding"]) == (14, coding)
+        answer = await w.exchange(decompress=False)
+        assert await answer.read_some() in (b"not ", b"not compressed")
+        answer.abort()
+        await w.still_works()
+
+
+@contract
 async def test_a_body_that_is_not_compressed_as_announced_is_an_error(transport: str) -> None:
     async with world(transport) as w:
         w.does = [Raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello")]

@@ -44,6 +44,8 @@ INSTEAD = {
     "user_agent": "headers={'User-Agent': ...}",
     "token": "auth=BearerAuth(...)",
     "bearer": "auth=BearerAuth(...)",
+    "auto_decompress": "decompress=...",
+    "decode_content": "decompress=...",
     "connector": _CONNECTIONS,
     "limit": _CONNECTIONS,
     "hooks": "HTTPConfig(interceptors=[...])",

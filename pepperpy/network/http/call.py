@@ -55,6 +55,7 @@ class Call:
         "config",
         "cookies",
         "deadline_at",
+        "decompress",
         "done_at",
         "dropped_headers",
         "extra_attempts",
@@ -91,6 +92,7 @@ class Call:
         self.body: Body | None = None
         self.proxy = config.proxy
         self.verify = True
+        self.decompress = config.decompress
         # The limits.
         self.total = total  # seconds for one attempt
         self.limits = limits  # the other limits of an attempt
@@ -124,6 +126,7 @@ class Call:
         request = Request(self.method, url, self.headers, self.body, defaults, self.limits)
         request.proxy = self.proxy
         request.verify = self.verify
+        request.decompress = self.decompress
         if self.dropped_headers:
             request.left_out = request.removed = self.dropped_headers
         if self.cookies:

@@ -386,8 +386,11 @@ class HTTPClient:
 
         A download that breaks off resumes, with Range and If-Range, if the server has named the version of the file (a
         strong ETag, or an old enough Last-Modified) and still has that version. Otherwise it starts again. Each failure
-        counts against `retries`, as for every request, but not one that came after another MiB. The download asks for
-        the file uncompressed. If the server compresses it all the same, the file is decompressed, but cannot resume.
+        counts against `retries`, as for every request, but not one that came after another MiB.
+
+        The file has the bytes that the server sends. It is asked for uncompressed, and a Content-Encoding that comes
+        all the same stays, as with curl: servers derive it from the name of an archive, whose checksum is that of the
+        archive. With `decompress=True` it is undone; then a download that breaks off starts again.
 
         A file is complete if it has the announced length, or ends as its chunks say. If the server sends neither, the
         file ends where the connection ends, and only a checksum tells whether that is everything.
@@ -412,6 +415,7 @@ class HTTPClient:
         """
         engine = self._life.open()
         file = PartFile(path, checksum)
+        options.setdefault("decompress", False)
         progress = options.pop("progress", None)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")

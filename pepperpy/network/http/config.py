@@ -99,6 +99,9 @@ class HTTPConfig(Settings):
         max_response_size: Bytes of one body, as it came and as decompressed; a larger one raises
             `ResponseTooLargeError`. Streams and downloads are limited only on request. None: no limit. Arbitrary.
         limits: What else a server may not exceed: a `ResponseLimits`.
+        decompress: Undo the Content-Encoding of a body: gzip, deflate, and br and zstd where their packages are
+            installed. False: the body is given as it came; `headers` say what it is, and Accept-Encoding is sent as
+            before. A download is not decompressed, except on request.
 
         max_connections: Open connections; further requests wait. aiohttp's default.
         max_connections_per_host: The same for each host. None: no limit of its own.
@@ -144,6 +147,7 @@ class HTTPConfig(Settings):
     secret_headers: Collection[str] = frozenset()
     max_response_size: int | None = 64 * MIB
     limits: ResponseLimits = DEFAULT_LIMITS
+    decompress: bool = True
     max_connections: int = 100
     max_connections_per_host: int | None = None
     keepalive_timeout: float = 15.0
@@ -186,7 +190,7 @@ class HTTPConfig(Settings):
             raise TypeError(f"transport must be 'auto' or 'aiohttp', not {shown(self.transport)}")
         if self.transport not in ("auto", "aiohttp"):
             raise ValueError(f"transport must be 'auto' or 'aiohttp', not {shown(self.transport)}")
-        for name in ("trust_env", "raise_for_status", "allow_downgrade", "strict_content_type"):
+        for name in ("trust_env", "raise_for_status", "allow_downgrade", "decompress", "strict_content_type"):
             check_bool(name, getattr(self, name))
         if self.proxy is not None:
             self._set("proxy", check_proxy(self.proxy))

@@ -92,7 +92,6 @@ class Download:
             if name in headers:
                 text = f"the header {name} cannot be given: a download is the whole file, and resumes by itself"
                 raise call.error(InvalidRequestError, text)
-        # Sizes and ranges count the bytes that are sent. Only without compression these are the bytes of the file.
         headers.setdefault("Accept-Encoding", "identity")
         call.headers = self._headers = headers
         self._engine = engine
@@ -208,8 +207,8 @@ class Download:
         self._start = answer
         self._url = str(self._call.request.url)
         self._validator = self._total = None
-        # With a Content-Encoding the transport decompresses. Then the server's lengths and ranges are not the file's.
-        if "Content-Encoding" not in headers:
+        # The server's lengths and ranges are those of what it sends.
+        if not self._call.decompress or "Content-Encoding" not in headers:
             self._validator = strong_validator(headers)
             self._total = content_length(headers)
             if self._total is not None and self._limit is not None:
@@ -225,7 +224,7 @@ class Download:
     def _continues(self, answer: Answer) -> bool:
         """Whether a 206 is the rest of the file that was begun."""
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-        if match is None or "Content-Encoding" in answer.headers:
+        if match is None or answer.headers.get("Content-Encoding") != self._start.headers.get("Content-Encoding"):
             return False
         # A server that does not know If-Range sends a part of the present version. RFC 9110, section 15.3.7, requires
         # that it names the version.

@@ -26,6 +26,7 @@ class RequestOptions(TypedDict, total=False):
         raise_for_status: As `HTTPConfig.raise_for_status`.
         max_response_size: Bytes, as `HTTPConfig.max_response_size`; None for no limit.
         allow_redirects: Whether redirects are followed.
+        decompress: As `HTTPConfig.decompress`; for downloads False by default.
         progress: Called with `(bytes sent, total or None)` while the body is sent, from 0 again at a retry; of a
             download, with the bytes received. It may be a coroutine function.
     """
@@ -39,6 +40,7 @@ class RequestOptions(TypedDict, total=False):
     raise_for_status: bool
     max_response_size: int | None
     allow_redirects: bool
+    decompress: bool
     progress: Callable[[int, int | None], object] | None
 
 

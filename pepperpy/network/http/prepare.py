@@ -183,12 +183,14 @@ class Prepare:
         if "retries" in options:
             check_int("retries", options["retries"], 0)
             call.retries = options["retries"]
-        for name in ("allow_redirects", "raise_for_status"):
+        for name in ("allow_redirects", "decompress", "raise_for_status"):
             check_bool(name, options.get(name, True))
         if "raise_for_status" in options:
             call.raise_for_status = options["raise_for_status"]
         if "allow_redirects" in options:
             call.follow_redirects = options["allow_redirects"]
+        if "decompress" in options:
+            call.decompress = options["decompress"]
         if options.get("max_response_size") is not None:
             check_int("max_response_size", options["max_response_size"], 1)
         if options.get("cookies") is not None:

@@ -56,6 +56,7 @@ def next_request(request: Request, status: int, location: str, policy: Policy) -
     follower = Request(request.method, url, own, request.body, request.defaults, request.limits)
     follower.proxy = request.proxy
     follower.verify = request.verify
+    follower.decompress = request.decompress
     follower.cookies = request.cookies
     follower.left_out = request.left_out
     follower.removed = request.removed

@@ -89,6 +89,7 @@ class Request:
         payload: The body to send: bytes, a `Payload`, or None.
         proxy: The URL of the proxy, credentials included, or None.
         verify: False: any certificate is accepted.
+        decompress: False: the body of the answer is given as it comes.
         limits: See `Limits`.
 
         defaults: The headers of the client.
@@ -107,6 +108,7 @@ class Request:
         "body",
         "cookie",
         "cookies",
+        "decompress",
         "defaults",
         "left_out",
         "lent_credentials",
@@ -138,6 +140,7 @@ class Request:
         self.payload: bytes | Payload | None = None
         self.proxy: str | None = None
         self.verify = True
+        self.decompress = True
         self.left_out: Collection[str] = ()
         self.cookie: str | None = None
         self.cookies: Mapping[str, str] | None = None

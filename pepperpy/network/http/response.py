@@ -116,7 +116,7 @@ class HTTPResponse(ResponseHead):
     """A response, its body read.
 
     Attributes:
-        content: The body, decompressed.
+        content: The body, decompressed unless `decompress=False` was given.
     """
 
     __slots__ = ("content",)
@@ -233,7 +233,7 @@ def too_large(answer: Answer, call: Call, limit: int, size: int) -> ResponseTooL
     """The error for a body that exceeded `limit` after `size` bytes. No more of it is read."""
     received = answer.wire_bytes
     text = f"the body goes past max_response_size={limit}: {received} bytes received so far"
-    if "Content-Encoding" in answer.headers:
+    if size != received:
         text += f", {size} decompressed"
     return call.error(ResponseTooLargeError, text, limit=limit, received=received, decoded=size, status=answer.status)
 

@@ -87,7 +87,7 @@ class HTTPStream(ResponseHead):
         return self.chunks()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The pieces of the body as they come, decompressed; none is empty."""
+        """The pieces of the body as they come, decompressed unless `decompress=False` was given; none is empty."""
         if not self._entered:
             raise UsageError("enter the stream first: async with client.stream(...) as stream")
         answer, call = self._answer, self._call

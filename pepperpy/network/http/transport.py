@@ -177,9 +177,10 @@ class Answer(Protocol):
         """How many bytes of the body have come so far, before decompression."""
 
     async def read_some(self) -> bytes:
-        """The next piece of the body, decompressed; empty at its end. Then the connection is free for others.
+        """The next piece of the body, decompressed if the request says so; empty at its end.
 
-        At the end, this waits until the request's body has been sent too, or is given up.
+        At the end the connection is free for others. This waits until the request's body has been sent too, or is given
+        up.
 
         Raises:
             WireError: The body broke off. The connection is closed.

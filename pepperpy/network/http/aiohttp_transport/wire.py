@@ -62,6 +62,7 @@ class AiohttpTransport:
             headers=config.headers,
             cookie_jar=SessionCookieJar(jar, config.base_url),
             timeout=config.client_timeout(config.timeout),
+            auto_decompress=config.decompress,
             trust_env=config.trust_env,
         )
         self._session = aiohttp.ClientSession(
@@ -96,6 +97,8 @@ class AiohttpTransport:
                 options = _NO_DEFAULT_TYPE
             if request.proxy is not None or not request.verify:
                 options = options | self._way(request)
+            if not request.decompress:
+                options = options | {"auto_decompress": False}
             if request.limits is not self._limits:  # those of the client, nearly always
                 self._limits, self._timeout = request.limits, _as_timeout(request.limits)
             response = await self._session.request(

@@ -46,7 +46,7 @@ class H1Transport:
             trip.reused = True
         # Nothing is awaited in between, so the connection is always somebody's.
         await connection.exchange(request, head, closes, trip, reader)
-        return H1Answer(connection, reader, True)
+        return H1Answer(connection, reader, request.decompress)
 
     async def close(self, seconds: float) -> None:
         await self.pool.close(seconds)
