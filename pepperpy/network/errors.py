@@ -226,7 +226,10 @@ class RedirectError(NetworkError, ValueError):
 
 
 class ResponseTooLargeError(NetworkError, ValueError):
-    """A body exceeded the limit that `details["limit"]` (bytes) names. The connection was closed."""
+    """A body exceeded the limit that `details["limit"]` (bytes) names. The connection was closed.
+
+    With a `ratio` in the `details`, the limit is that of a decompressed body of what had come (`max_ratio`).
+    """
 
 
 class DecodeError(NetworkError, ValueError):

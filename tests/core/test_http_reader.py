@@ -279,7 +279,7 @@ def test_a_fold_hides_no_second_field_and_no_second_length() -> None:
     ],
 )
 def test_what_a_server_can_make_endless_has_a_limit(data: bytes, limit: str) -> None:
-    rules = ResponseRules(max_head=800, max_field=200, max_fields=20, max_interim=3)
+    rules = ResponseRules(max_head_size=800, max_field_size=200, max_fields=20, max_interim=3)
     # Byte by byte, and never whole: what is on hand then is what the limit lets in.
     for size in (1, 7, len(data)):
         with pytest.raises(MalformedResponse) as caught:
@@ -289,7 +289,7 @@ def test_what_a_server_can_make_endless_has_a_limit(data: bytes, limit: str) -> 
 
 
 def test_what_is_at_its_limit_passes() -> None:
-    rules = ResponseRules(max_head=17 + 6 * 20 + 2, max_field=17, max_fields=20)
+    rules = ResponseRules(max_head_size=17 + 6 * 20 + 2, max_field_size=17, max_fields=20)
     got = agreed(OK + b"A: b\r\n" * 20 + b"\r\n", rules=rules, head_only=True)
     assert len(got.headers) == 20
     with pytest.raises(MalformedResponse):

@@ -204,7 +204,7 @@ class Interceptor:
         ("unix_path", "/x"),
         ("local_address", ("127.0.0.1", 65535)),
         ("socket_options", ()),
-        ("limits", ResponseLimits(max_error_body=0, max_line_size=1)),
+        ("limits", ResponseLimits(max_error_body=0, max_line_size=1, max_interim=0, max_ratio=None, lenient=False)),
         ("tls", True),
         ("tls", ssl.create_default_context()),
         ("tls", TLSConfig(ca_file=Path("nowhere.pem"), alpn=("http/1.1",))),

@@ -25,7 +25,7 @@ from pepperpy.network import (
     ResponseTooLargeError,
     TLSConfig,
 )
-from pepperpy.network.http.aiohttp_transport.handler import MAX_INTERIM_RESPONSES
+from pepperpy.network.http.limits import DEFAULT_LIMITS
 
 MIB = 1 << 20
 
@@ -181,13 +181,13 @@ async def test_interim_responses_have_a_limit() -> None:
         async with aiohttp.ClientSession() as session, session.get(peer.url) as answer:
             assert await answer.text() == "ok"
         async with HTTPClient(HTTPConfig(retries=0)) as client:
-            with pytest.raises(ProtocolError, match=rf"more than {MAX_INTERIM_RESPONSES} interim"):
+            with pytest.raises(ProtocolError, match=rf"more than max_interim={DEFAULT_LIMITS.max_interim} interim"):
                 await client.get(peer.url)
             assert client.stats.open_connections == 0
 
 
 async def test_as_many_interim_responses_as_allowed_are_read_over_each_time() -> None:
-    flood = informational_flood(MAX_INTERIM_RESPONSES)
+    flood = informational_flood(DEFAULT_LIMITS.max_interim)
     async with http_peer(answering(flood)) as peer, HTTPClient(HTTPConfig(retries=0)) as client:
         for _ in range(3):
             assert await client.get(peer.url) == "ok"

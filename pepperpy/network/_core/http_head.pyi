@@ -6,9 +6,9 @@ class MalformedResponse(Exception):
 
 class ResponseRules:
     @property
-    def max_head(self) -> int: ...
+    def max_head_size(self) -> int: ...
     @property
-    def max_field(self) -> int: ...
+    def max_field_size(self) -> int: ...
     @property
     def max_fields(self) -> int: ...
     @property
@@ -18,8 +18,8 @@ class ResponseRules:
     def __init__(
         self,
         *,
-        max_head: int = ...,
-        max_field: int = ...,
+        max_head_size: int = ...,
+        max_field_size: int = ...,
         max_fields: int = ...,
         max_interim: int = ...,
         lenient: bool = ...,

@@ -18,6 +18,7 @@ INSTEAD = {
     **{field.name: f"HTTPConfig(tls=TLSConfig({field.name}=...))" for field in fields(TLSConfig)},
     **{f"keepalive_{name}": f"HTTPConfig(keepalive=Keepalive({name}=...))" for name in ("idle", "interval", "count")},
     **{field.name: f"HTTPConfig(limits=ResponseLimits({field.name}=...))" for field in fields(ResponseLimits)},
+    "max_headers": "HTTPConfig(limits=ResponseLimits(max_fields=...))",
     "user_timeout": "HTTPConfig(keepalive=Keepalive(user_timeout=...))",
     "verify": _VERIFY,
     "ssl": _VERIFY,

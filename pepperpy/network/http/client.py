@@ -52,7 +52,7 @@ class HTTPClient:
         NetworkTimeoutError: A time limit passed; `details["limit"]` names the setting. PoolTimeoutError: the limit
             passed in the queue for a connection.
         RedirectError: A redirect was not followed.
-        ResponseTooLargeError: The body exceeds `max_response_size`.
+        ResponseTooLargeError: The body exceeds `max_response_size`, or `ResponseLimits.max_ratio`.
         HTTPStatusError: The status is 400 or above, unless `raise_for_status` is False.
         ClosedError: The client was closed before or meanwhile.
         UsageError: Called in another event loop than the one that the client was opened in, or in a forked process.

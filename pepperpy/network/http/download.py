@@ -30,7 +30,7 @@ from pepperpy.network.http.dates import parse_date
 from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.part_file import PartFile
-from pepperpy.network.http.response import check_announced, status_error, too_large
+from pepperpy.network.http.response import check_announced, is_bomb, status_error, too_large
 from pepperpy.network.http.sources import path_and_reason
 from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.http.upload import Progress
@@ -253,7 +253,8 @@ class Download:
             if not piece:
                 break
             self._size += len(piece)
-            if limit is not None and max(self._size, answer.wire_bytes) > limit:
+            too_long = limit is not None and max(self._size, answer.wire_bytes) > limit
+            if too_long or is_bomb(answer, self._size, call.config.limits.max_ratio):
                 raise too_large(answer, call, limit, self._size)
             self._pieces.append(piece)
             self._waiting += len(piece)

@@ -177,7 +177,11 @@ class Engine:
         call.trip.phase = "body"
         if answer.status >= 400 and call.raise_for_status:
             return read_start(answer, self._config.limits.max_error_body)
-        if limit is None or is_known_to_fit(answer, call, limit):
+        if limit is None:
+            fits = answer.header("content-encoding") is None
+        else:
+            fits = is_known_to_fit(answer, call, limit)
+        if fits:
             return answer.read()
         return read_body(answer, call, limit)
 

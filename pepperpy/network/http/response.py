@@ -26,6 +26,10 @@ from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.json_codec import JSONCodec, decode_as, default_codec
 from pepperpy.network.printable import printable
+from pepperpy.network.units import MIB
+
+# Bytes of a decompressed body from which `max_ratio` counts; see `ResponseLimits`. Arbitrary.
+RATIO_FROM = 16 * MIB
 
 
 class ResponseHead:
@@ -229,28 +233,38 @@ def check_announced(answer: Answer, call: Call, limit: int, announced: int) -> N
         raise call.error(ResponseTooLargeError, text, limit=limit, announced=announced, status=answer.status)
 
 
-def too_large(answer: Answer, call: Call, limit: int, size: int) -> ResponseTooLargeError:
-    """The error for a body that exceeded `limit` after `size` bytes. No more of it is read."""
+def is_bomb(answer: Answer, size: int, ratio: int | None) -> bool:
+    """Whether `size` bytes of a body are more than `ResponseLimits.max_ratio` times what came of it."""
+    return size > RATIO_FROM and ratio is not None and size > ratio * answer.wire_bytes
+
+
+def too_large(answer: Answer, call: Call, limit: int | None, size: int) -> ResponseTooLargeError:
+    """The error for a body that exceeded `limit`, or is a bomb, after `size` bytes. No more of it is read."""
     received = answer.wire_bytes
+    if limit is None or max(size, received) <= limit:
+        ratio = call.config.limits.max_ratio or 0
+        text = f"the body goes past max_ratio={ratio}: {received} bytes received so far, {size} decompressed"
+        past: dict[str, Any] = {"limit": ratio * received, "ratio": ratio, "received": received, "decoded": size}
+        return call.error(ResponseTooLargeError, text, status=answer.status, **past)
     text = f"the body goes past max_response_size={limit}: {received} bytes received so far"
     if size != received:
         text += f", {size} decompressed"
     return call.error(ResponseTooLargeError, text, limit=limit, received=received, decoded=size, status=answer.status)
 
 
-async def read_body(answer: Answer, call: Call, limit: int) -> bytes:
+async def read_body(answer: Answer, call: Call, limit: int | None) -> bytes:
     """Read the whole body; the connection goes back to the pool.
 
     Meanwhile the body is in memory once, in pieces of at most `limit` bytes together and one more, beside what the
     transport buffers. The pieces are joined when all of them are there.
 
     Raises:
-        ResponseTooLargeError: It has more than `limit` bytes, as they came or as decompressed. The pieces are dropped
-            and the connection is closed.
+        ResponseTooLargeError: It has more than `limit` bytes, as they came or as decompressed, or is a bomb. The pieces
+            are dropped and the connection is closed.
         WireError: The body broke off.
     """
     pieces: list[bytes] = []
-    size, whole = await _read_into(pieces, answer, limit)
+    size, whole = await _read_into(pieces, answer, limit, call.config.limits.max_ratio)
     if not whole:
         pieces.clear()  # otherwise the traceback keeps them alive
         raise too_large(answer, call, limit, size)
@@ -266,8 +280,10 @@ async def read_start(answer: Answer, limit: int, seconds: float | None = None) -
     return b"".join(pieces)[:limit]
 
 
-async def _read_into(pieces: list[bytes], answer: Answer, limit: int) -> tuple[int, bool]:
-    """Read the body until it ends or exceeds `limit` bytes. Returns the number of bytes, and whether that is all.
+async def _read_into(
+    pieces: list[bytes], answer: Answer, limit: int | None, ratio: int | None = None
+) -> tuple[int, bool]:
+    """Read the body until it ends or exceeds a limit. Returns the number of bytes, and whether that is all.
 
     If it is, the connection goes back to the pool; otherwise it is closed.
     """
@@ -276,7 +292,7 @@ async def _read_into(pieces: list[bytes], answer: Answer, limit: int) -> tuple[i
         while piece := await answer.read_some():
             pieces.append(piece)
             size += len(piece)
-            if size > limit or answer.wire_bytes > limit:
+            if (limit is not None and max(size, answer.wire_bytes) > limit) or is_bomb(answer, size, ratio):
                 answer.abort()
                 return size, False
     except BaseException:

@@ -13,7 +13,7 @@ from pepperpy.network.http.call import Call
 from pepperpy.network.http.content import as_unicode, encoding_of, parse_content_type
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.lines import LineSplitter
-from pepperpy.network.http.response import ResponseHead, read_start, too_large
+from pepperpy.network.http.response import ResponseHead, is_bomb, read_start, too_large
 from pepperpy.network.http.sse import EventParser, ServerSentEvent
 from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.json_codec import JSONCodec, decode_as
@@ -33,7 +33,7 @@ class HTTPStream(ResponseHead):
         ConnectionLostError, IncompleteReadError, ProtocolError: The body broke off. What had arrived and was not read
             yet is lost, as with aiohttp.
         NetworkTimeoutError: The server was silent for `read_timeout`, or the deadline passed.
-        ResponseTooLargeError: The body exceeds the `max_response_size` that was given.
+        ResponseTooLargeError: The body exceeds the `max_response_size` that was given, or `ResponseLimits.max_ratio`.
 
     If the block is left before the end of the body, or a call is cancelled, the connection is closed.
     """
@@ -112,7 +112,8 @@ class HTTPStream(ResponseHead):
                     call.done_at = call.done_at or call.now
                     return
                 self._size += len(chunk)
-                if self._limit is None or (self._size <= self._limit and answer.wire_bytes <= self._limit):
+                within = self._limit is None or (self._size <= self._limit and answer.wire_bytes <= self._limit)
+                if within and not is_bomb(answer, self._size, call.config.limits.max_ratio):
                     yield chunk
                     continue
                 failure = too_large(answer, call, self._limit, self._size)

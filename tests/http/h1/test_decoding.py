@@ -128,6 +128,26 @@ def test_a_bomb_comes_in_pieces_of_bounded_memory(coding: bytes) -> None:
     assert peak < 24 * MAX_PIECE
 
 
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_coding_that_makes_much_for_the_next_one_which_makes_nothing_of_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, layers: int
+) -> None:
+    """Of a gigabyte of empty members nothing comes out in the end, but hours of work go in."""
+    monkeypatch.setattr(decoding, "INNER_RATIO_FROM", 1 << 20)
+    packed = gzip.compress(b"") * ((2 << 20) // 20)
+    for _ in range(layers - 1):
+        packed = gzip.compress(packed)
+    decoder = decoder_of(b", ".join([b"gzip"] * layers))
+    assert decoder is not None
+    steps = 0
+    with pytest.raises(BadEncoding, match="of several makes more than 200 bytes of one"):
+        while decoder.decode(b"" if steps else packed) == b"":
+            assert not decoder.wants_input
+            steps += 1
+    # Each step is a small one, after which others have a turn of the loop.
+    assert steps >= (1 << 20) // decoding.MAX_INNER_PIECE - 1
+
+
 def test_codings_that_change_nothing_need_no_decoder() -> None:
     assert decoder_of(b"") is None
     assert decoder_of(b" identity ,, IDENTITY") is None

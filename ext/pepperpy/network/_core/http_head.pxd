@@ -15,10 +15,10 @@ cdef struct Lines:
 cdef class ResponseRules:
     """What a response may be."""
     cdef:
-        readonly Py_ssize_t max_head
-        readonly Py_ssize_t max_field
+        readonly Py_ssize_t max_head_size
+        readonly Py_ssize_t max_field_size
         readonly Py_ssize_t max_fields
-        readonly int max_interim
+        readonly Py_ssize_t max_interim
         readonly bint lenient
 
 
@@ -68,4 +68,3 @@ cdef inline bint is_blank(char c) noexcept:
 
 # Whether they are equal but for case. `lower` has letters and hyphens only.
 cdef bint is_token(bytes name, bytes lower) noexcept
-cdef object too_large(str what, Py_ssize_t limit)

@@ -28,7 +28,7 @@ class MalformedResponse(Exception):
     """What came is no response, or one past a limit. The text holds nothing of it.
 
     Attributes:
-        details: `limit` and its `size`, where it was a limit.
+        details: `limit`, a name of `ResponseRules` or "chunk framing", and its `size`, where it was a limit.
     """
 
     def __init__(self, text, **details):
@@ -41,8 +41,8 @@ cdef class ResponseRules:
     """What a response may be. Shared by all responses of a client.
 
     Attributes:
-        max_head: Bytes of one head, and of the trailers.
-        max_field: Bytes of one line of a head, or of several where it is folded.
+        max_head_size: Bytes of one head, and of the trailers.
+        max_field_size: Bytes of one line of a head, or of several where it is folded.
         max_fields: Fields of one head, and of the trailers.
         max_interim: Interim (1xx) responses before the final one. RFC 9110 sets no limit.
         lenient: Whether lines of a head may end with LF alone (RFC 9112, section 2.2: MAY) and fields may be folded
@@ -50,18 +50,18 @@ cdef class ResponseRules:
             On, because embedded servers do all of that, and the end of a head is unambiguous to a client. The lines of
             chunked framing end with CR LF, always.
     """
-    # 256 KiB in all is Chrome's limit (net/http/http_stream_parser.cc), 64 KiB a line is that of http.client.
+    # The defaults are those of `ResponseLimits`, which says where they come from.
     def __init__(
         self,
         *,
-        Py_ssize_t max_head=256 * 1024,
-        Py_ssize_t max_field=64 * 1024,
+        Py_ssize_t max_head_size=256 * 1024,
+        Py_ssize_t max_field_size=64 * 1024,
         Py_ssize_t max_fields=1000,
-        int max_interim=8,
+        Py_ssize_t max_interim=8,
         bint lenient=True,
     ):
-        self.max_head = max_head
-        self.max_field = max_field
+        self.max_head_size = max_head_size
+        self.max_field_size = max_field_size
         self.max_fields = max_fields
         self.max_interim = max_interim
         self.lenient = lenient
@@ -172,10 +172,12 @@ cdef class HeadReader:
             end = size if found is NULL else found - data + 1
             if start < end and not is_blank(data[start]):
                 lines.field = 0
-            if lines.field + end - start > rules.max_field:
-                raise too_large("line of the head" if has_status else "trailer", rules.max_field)
-            if end > rules.max_head:
-                raise too_large("head" if has_status else "part with the trailers", rules.max_head)
+            if lines.field + end - start > rules.max_field_size:
+                raise _too_large(
+                    "line of the head" if has_status else "trailer", "max_field_size", rules.max_field_size
+                )
+            if end > rules.max_head_size:
+                raise _too_large("head" if has_status else "part with the trailers", "max_head_size", rules.max_head_size)
             if found is NULL:
                 _check_bare_cr(data, max(start, lines.looked - 1), size)
                 lines.looked = size
@@ -198,7 +200,7 @@ cdef class HeadReader:
                 self._read_status(data, content)
             elif lines.count - has_status >= rules.max_fields:
                 raise MalformedResponse(
-                    f"more than {rules.max_fields} header fields", limit="max_fields", size=rules.max_fields
+                    f"more than max_fields={rules.max_fields} header fields", limit="max_fields", size=rules.max_fields
                 )
             lines.field += end - start
             lines.start = lines.looked = end
@@ -326,8 +328,9 @@ cdef object _as_mapping(object fields):
     )
 
 
-cdef object too_large(str what, Py_ssize_t limit):
-    return MalformedResponse(f"the {what} is longer than {limit} bytes", limit=what, size=limit)
+cdef object _too_large(str what, str name, Py_ssize_t limit):
+    # `name` is that of the limit in ResponseRules.
+    return MalformedResponse(f"the {what} is longer than {name}={limit} bytes", limit=name, size=limit)
 
 
 cdef Status _check_bare_cr(const char* data, Py_ssize_t at, Py_ssize_t size) except Status.ERROR:

@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.string cimport memchr, memcpy
 
-from pepperpy.network._core.http_head cimport HeadReader, Lines, ResponseRules, is_token, too_large
+from pepperpy.network._core.http_head cimport HeadReader, Lines, ResponseRules, is_token
 from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM
 from pepperpy.network._core.receiver cimport Receiver
 from pepperpy.network._core.status cimport Status
@@ -110,7 +110,7 @@ cdef class ResponseReader(HeadReader):
             self._interims += 1
             if self._interims > self._rules.max_interim:
                 raise MalformedResponse(
-                    f"more than {self._rules.max_interim} interim (1xx) responses",
+                    f"more than max_interim={self._rules.max_interim} interim (1xx) responses",
                     limit="max_interim",
                     size=self._rules.max_interim,
                 )
@@ -342,7 +342,11 @@ cdef class ResponseReader(HeadReader):
         found = <const char*>memchr(data, b"\n", min(size, MAX_CHUNK_LINE))
         if found is NULL:
             if size >= MAX_CHUNK_LINE:
-                raise too_large("line with a chunk's size", MAX_CHUNK_LINE)
+                raise MalformedResponse(
+                    f"the line with a chunk's size is longer than {MAX_CHUNK_LINE} bytes",
+                    limit="chunk framing",
+                    size=MAX_CHUNK_LINE,
+                )
             return 0
         end = found - data + 1
         self._left = _chunk_size(data, end, self._rules.lenient)

@@ -21,12 +21,14 @@ from pepperpy.network.timers import Timer
 if TYPE_CHECKING:
     from pepperpy.network.http.aiohttp_transport.connector import GuardedConnector
 
-# Interim (1xx) responses before the final one. RFC 9110 sets no limit; aiohttp 3.14 reads 200,000 of them.
-MAX_INTERIM_RESPONSES = 8
 # Seconds that a body waits for 100 (Continue). RFC 9110, section 10.1.1: not without end; curl's figure.
 CONTINUE_WAIT = 1.0
 
 _feed_data: Any = ResponseHandler.feed_data
+
+
+class TooManyInterim(aiohttp.ClientPayloadError):
+    """More interim (1xx) responses than `ResponseLimits.max_interim`; aiohttp 3.14 reads 200,000 of them."""
 
 
 class GuardedHandler(ResponseHandler):
@@ -98,12 +100,13 @@ class GuardedHandler(ResponseHandler):
         code = data[0].code
         if code == 101 and not self.may_upgrade:
             return self._refuse("the server switched to another protocol (101); use client.session for WebSockets")
-        if (code >= 200 or code == 101) and self._interim_count <= MAX_INTERIM_RESPONSES:
+        most = self._connector.max_interim
+        if (code >= 200 or code == 101) and self._interim_count <= most:
             self._interim_count = 0
         else:
             self._interim_count += 1
-            if self._interim_count > MAX_INTERIM_RESPONSES:
-                return self._refuse(f"more than {MAX_INTERIM_RESPONSES} interim (1xx) responses")
+            if self._interim_count > most:
+                return self._refuse(f"more than max_interim={most} interim (1xx) responses", TooManyInterim)
         self._idle_until = math.inf
         if code >= 200 and (self._continue is not None or "Keep-Alive" in data[0].headers):
             self._answered(data[0].headers, data[1])
@@ -139,9 +142,9 @@ class GuardedHandler(ResponseHandler):
         head = self._head
         return head is not None and not head.chunked and "Content-Length" not in head.headers
 
-    def _refuse(self, what: str) -> bool:
+    def _refuse(self, what: str, kind: type[aiohttp.ClientPayloadError] = aiohttp.ClientPayloadError) -> bool:
         """End the connection; the response before this one, if it is whole, can be read all the same."""
-        self.set_exception(aiohttp.ClientPayloadError(what))
+        self.set_exception(kind(what))
         # aiohttp never gives back an upgraded connection.
         self._upgraded = False
         # What follows in the same piece is dropped as well.

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from typing import Any
 
 import aiohttp
 from aiohttp.http_exceptions import (
     ContentEncodingError,
     ContentLengthError,
     HttpProcessingError,
+    LineTooLong,
     TransferEncodingError,
 )
 
 from pepperpy.network import tls
 from pepperpy.network.errors import ProxyError
+from pepperpy.network.http.aiohttp_transport.handler import TooManyInterim
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.system_text import text_of
 from pepperpy.network.http.transport import Kind, Trip, WireError
@@ -96,11 +99,21 @@ def _not_connected(error: aiohttp.ClientConnectorError, request: Request) -> Wir
 def _bad_response(error: aiohttp.ClientResponseError, trip: Trip) -> WireError:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return WireError("proxy", f"the proxy answered {error.status}", error, status=error.status)
-    if isinstance(error.__cause__ and error.__cause__.__cause__, ContentEncodingError):
+    found = error.__cause__ and error.__cause__.__cause__  # by the parser
+    if isinstance(found, ContentEncodingError):
         return WireError("bad_encoding", cause=error.__cause__)
-    reason = _reason(error)
+    reason, details = _reason(error), _limit_of(found)
     kind, who = _whose_answer(trip)
-    return WireError(kind, f"the {who}'s answer is not HTTP: {reason}", HttpProcessingError(message=reason))
+    if details:
+        reason = f"a line of the head is longer than max_field_size={details['size']} bytes"
+    return WireError(kind, f"the {who}'s answer is not HTTP: {reason}", HttpProcessingError(message=reason), **details)
+
+
+def _limit_of(error: BaseException | None) -> dict[str, Any]:
+    """`details` of an error that is about a limit; of the number of headers, aiohttp tells in words only."""
+    if isinstance(error, LineTooLong):
+        return {"limit": "max_field_size", "size": error.args[1]}
+    return {"limit": "max_interim"} if isinstance(error, TooManyInterim) else {}
 
 
 def _reason(error: aiohttp.ClientResponseError | HttpProcessingError) -> str:
@@ -116,7 +129,7 @@ def _bad_body(error: aiohttp.ClientPayloadError, trip: Trip) -> WireError:
         return WireError("truncated", cause=_quiet(cause))
     kind, who = _whose_answer(trip)
     shown = HttpProcessingError(message=_reason(cause)) if isinstance(cause, HttpProcessingError) else _quiet(error)
-    return WireError(kind, f"the {who}'s answer cannot be read: {text_of(error)}", shown)
+    return WireError(kind, f"the {who}'s answer cannot be read: {text_of(error)}", shown, **_limit_of(error))
 
 
 def _whose_answer(trip: Trip) -> tuple[Kind, str]:

@@ -55,8 +55,15 @@ class AiohttpTransport:
             limit_per_host=config.max_connections_per_host or 0,
             keepalive_timeout=config.keepalive_timeout,
         )
+        limits = config.limits
+        rules: dict[str, Any] = {
+            "max_line_size": limits.max_field_size,
+            "max_field_size": limits.max_field_size,
+            "max_headers": limits.max_fields,
+        }
         # The user's own: it has the client's headers, cookies and limits, because no policy stands before it.
         self.session = aiohttp.ClientSession(
+            **rules,
             connector=self.connector,
             connector_owner=False,
             headers=config.headers,
@@ -66,6 +73,7 @@ class AiohttpTransport:
             trust_env=config.trust_env,
         )
         self._session = aiohttp.ClientSession(
+            **rules,
             connector=self.connector,
             connector_owner=False,
             # A request of nothing but defaults has these and aiohttp's own, which are `default_headers`.

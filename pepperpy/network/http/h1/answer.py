@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from multidict import CIMultiDictProxy
 
 from pepperpy.network._core.http_reader import ResponseReader
@@ -83,7 +85,11 @@ class H1Answer:
                     data = self._decoded(piece) if self._decodes and piece else piece
                 if data:
                     return data
-                if not reader.is_whole or (self._decoder is not None and not self._decoder.wants_input):
+                if self._decoder is not None and not self._decoder.wants_input:
+                    # Of several codings, one gives much, of which the next one makes nothing: others have a turn.
+                    await asyncio.sleep(0)
+                    continue
+                if not reader.is_whole:
                     continue
                 if self._decoder is not None:
                     self._decoder.finish()

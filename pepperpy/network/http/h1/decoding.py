@@ -14,11 +14,18 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pepperpy.network.units import KIB
+from pepperpy.network.units import KIB, MIB
 
 MAX_PIECE = 256 * KIB
 # Of one body. As curl (MAX_ENCODE_STACK).
 MAX_CODINGS = 5
+# Bytes that a coding gives at once to the next one: of a member that ends, all that is behind it is copied.
+MAX_INNER_PIECE = 16 * KIB
+# How many times what came a coding may give to the next one, counted from so many bytes on. Nobody else sees these
+# bytes: of gigabytes of empty members, nothing comes out in the end. As `ResponseLimits.max_ratio`, and not to be set:
+# nobody compresses twice what shrinks so much.
+MAX_INNER_RATIO = 200
+INNER_RATIO_FROM = 16 * MIB
 
 
 class BadEncoding(Exception):
@@ -37,7 +44,7 @@ class Decoder(Protocol):
         """Whether all of what was given so far has come out again."""
 
     def decode(self, data: bytes) -> bytes:
-        """Some of what comes of `data`, which is b"" unless `wants_input`. b"": more input is needed.
+        """Some of what comes of `data`, which is b"" unless `wants_input`. b"": nothing has come of it yet.
 
         Raises:
             BadEncoding: It is no such stream.
@@ -64,7 +71,8 @@ def decoder_of(content_encoding: bytes) -> Decoder | None:
         make = _DECODERS.get(name)
         if make is None:
             return None
-        decoders.append(make())
+        # The last one of the list gives to the reader of the body.
+        decoders.append(make(MAX_INNER_PIECE if len(decoders) + 1 < len(names) else MAX_PIECE))
     if not decoders:
         return None
     return decoders[0] if len(decoders) == 1 else _Chain(decoders)
@@ -78,7 +86,9 @@ def accepted_codings() -> str:
 class _Members:
     """A stream of members, one behind the other, of one of the standard library's decompressors."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """Args: most: Bytes that are given at once."""
+        self._most = most
         self._member: Any = None  # None between two of them
         self._left = b""  # given and not yet decompressed
         self._holds = False  # the member has more to give without input
@@ -123,10 +133,10 @@ class _Members:
         raise NotImplementedError
 
     def _decompress(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        """At most `MAX_PIECE` bytes, what is left of the input, and whether more may come without any."""
-        output = self._member.decompress(data, MAX_PIECE)
+        """Some bytes, what is left of the input, and whether more may come without any."""
+        output = self._member.decompress(data, self._most)
         # zlib may hold back a part of its window, of which a full piece is the only sign.
-        return output, self._member.unconsumed_tail, len(output) >= MAX_PIECE
+        return output, self._member.unconsumed_tail, len(output) >= self._most
 
 
 class _Gzip(_Members):
@@ -157,8 +167,8 @@ class _Deflate(_Members):
 class _Zstd(_Members):
     """RFC 8878: any number of frames."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
         module = _zstd()
         if module is None:
             raise BadEncoding("the body is compressed by zstd: pip install backports.zstd")
@@ -174,14 +184,15 @@ class _Zstd(_Members):
 
     def _decompress(self, data: bytes) -> tuple[bytes, bytes, bool]:
         # It keeps what it has not decompressed yet.
-        output = self._member.decompress(data, MAX_PIECE)
+        output = self._member.decompress(data, self._most)
         return output, b"", not self._member.needs_input
 
 
 class _Brotli:
     """RFC 7932: one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         module = _brotli()
         if module is None:
             raise BadEncoding("the body is compressed by brotli: pip install brotli")
@@ -196,10 +207,10 @@ class _Brotli:
             # In one piece with its end, they are refused by brotli itself.
             raise BadEncoding("there are bytes behind the compressed body")
         try:
-            output = bytes(stream.process(data, output_buffer_limit=MAX_PIECE))
+            output = bytes(stream.process(data, output_buffer_limit=self._most))
         except Exception as error:
             raise BadEncoding("the body is not compressed as announced") from error
-        full = len(output) >= MAX_PIECE or not stream.can_accept_more_data()
+        full = len(output) >= self._most or not stream.can_accept_more_data()
         self.wants_input = stream.is_finished() or not full
         return output
 
@@ -213,6 +224,8 @@ class _Chain:
 
     def __init__(self, decoders: list[Decoder]) -> None:
         self._decoders = decoders
+        self._came = 0
+        self._between = 0  # bytes that went from one to the next
 
     @property
     def wants_input(self) -> bool:
@@ -220,14 +233,17 @@ class _Chain:
 
     def decode(self, data: bytes) -> bytes:
         # The last one that still holds something goes on; what comes of it passes through those behind.
-        while True:
-            at = max((n for n, decoder in enumerate(self._decoders) if not decoder.wants_input), default=0)
-            for decoder in self._decoders[at:]:
-                data = decoder.decode(data)
-                if not data:
-                    break
-            if data or self.wants_input:
-                return data
+        self._came += len(data)
+        at = max((n for n, decoder in enumerate(self._decoders) if not decoder.wants_input), default=0)
+        data = self._decoders[at].decode(data)
+        for decoder in self._decoders[at + 1 :]:
+            if not data:
+                break
+            self._between += len(data)
+            if self._between > max(INNER_RATIO_FROM, MAX_INNER_RATIO * self._came):
+                raise BadEncoding(f"a content coding of several makes more than {MAX_INNER_RATIO} bytes of one")
+            data = decoder.decode(data)
+        return data
 
     def finish(self) -> None:
         for decoder in self._decoders:
@@ -260,7 +276,7 @@ def _zstd() -> Any:
 
 
 _NO_CODING = (b"", b"identity")
-_DECODERS: dict[bytes, Callable[[], Decoder]] = {
+_DECODERS: dict[bytes, Callable[[int], Decoder]] = {
     b"gzip": _Gzip,
     b"x-gzip": _Gzip,
     b"deflate": _Deflate,

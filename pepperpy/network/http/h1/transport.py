@@ -9,6 +9,7 @@ from pepperpy.network.http.h1.answer import H1Answer
 from pepperpy.network.http.h1.heads import Heads
 from pepperpy.network.http.h1.origins import check_tls_of
 from pepperpy.network.http.h1.pool import Pool
+from pepperpy.network.http.limits import ResponseLimits
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip
 
@@ -20,12 +21,12 @@ class H1Transport:
     serve is not asked of it: see `carrier_of()` in `transports.py`.
     """
 
-    def __init__(self, config: HTTPConfig, rules: ResponseRules | None = None) -> None:
+    def __init__(self, config: HTTPConfig) -> None:
         """Raises: `ValueError`, `UsageError`: `config.tls` cannot be used: its files, say."""
         check_tls_of(config)
         self.pool = Pool(config)
         self._heads = Heads()
-        self._rules = rules or ResponseRules()
+        self._rules = rules_of(config.limits)
 
     @property
     def open_connections(self) -> int:
@@ -53,3 +54,14 @@ class H1Transport:
 
     def abandon(self) -> None:
         self.pool.abandon()
+
+
+def rules_of(limits: ResponseLimits) -> ResponseRules:
+    """What the core is to take for a response."""
+    return ResponseRules(
+        max_head_size=limits.max_head_size,
+        max_field_size=limits.max_field_size,
+        max_fields=limits.max_fields,
+        max_interim=limits.max_interim,
+        lenient=limits.lenient,
+    )
