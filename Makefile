@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/_core/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test fast map check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard annotate clean
+.PHONY: demo test fast map check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard docs annotate clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -95,6 +95,10 @@ bench-ratios: $(VENV)/installed-test servers
 bench-guard: $(VENV)/installed-test
 	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory debian PACKAGES=valgrind
 	$(BIN)/python benchmarks/guard.py $(ARGS)
+
+# The pages of docs/ in build/docs; each warning is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 
 # Cython's report of the core, build/annotate/*.html: the yellower a line, the more of it goes through Python's C API.
 annotate: $(VENV)/installed

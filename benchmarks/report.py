@@ -68,6 +68,8 @@ def everything(command: str) -> dict[str, Any]:
 
 
 def markdown(command: str) -> Iterator[str]:
+    yield "# All figures"
+    yield ""
     yield f"`{command}` on {machine()}; {', '.join(f'{name} {version}' for name, version in versions().items())}."
     yield "Medians of the rounds; `?` marks a rate whose rounds spread by more than a quarter."
     yield ""
@@ -79,7 +81,7 @@ def markdown(command: str) -> Iterator[str]:
 
 def summary() -> Iterator[str]:
     """A row a workload: this package, what most use now, and the best of the other clients."""
-    yield "### Summary"
+    yield "## Summary"
     yield ""
     yield "Rates; streams are asyncio's, over HTTP aiohttp stands in their place. The last column is the best of the"
     yield "other clients on any loop, without the C client and the protocols written by hand."
@@ -104,7 +106,7 @@ def rates_of(rates: dict[tuple[str, str], str], names: tuple[str, ...]) -> list[
 
 
 def table(workload: Workload, of_peers: dict[Peer, Figures]) -> Iterator[str]:
-    yield f"### {workload.name}: {'over TLS, ' if workload.tls else ''}{workload.words}"
+    yield f"## {workload.name}: {'over TLS, ' if workload.tls else ''}{workload.words}"
     yield ""
     if workload.unit == "memory":
         yield "| peer | loop | memory per connection | peak memory |"

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import contextlib
 import hashlib
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from support import tests_map
 from support.cancelling import until
 from support.redis import command
 
-from pepperpy.network import LengthPrefixed, NetworkClient, NetworkConfig, testing
+from pepperpy.network import HTTPClient, HTTPConfig, LengthPrefixed, NetworkClient, NetworkConfig, testing
 from pepperpy.network.testing import MockHTTP, Peer, scripted_peer
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,7 @@ EMPTY = hashlib.sha256().hexdigest()
 ALL = list(snippets())
 PROGRAMS = [snippet for snippet in ALL if RUN in snippet.code]
 TESTS = [snippet for snippet in ALL if "async def test_" in snippet.code]
+WITH_HTTP = [snippet for snippet in ALL if "(client: HTTPClient) -> None:" in snippet.code]
 
 
 def by(marked: list[Snippet]) -> pytest.MarkDecorator:
@@ -88,8 +90,24 @@ async def test_a_program_runs_as_shown(
     assert not any("missed some" in line for line in printed)
 
 
+@by(WITH_HTTP)
+async def test_a_function_that_takes_an_http_client_does_what_it_shows(
+    snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = snippet.names()
+    names["print"] = lambda *words: None
+    functions = [value for value in names.values() if inspect.iscoroutinefunction(value)]
+    shown = [function for function in functions if list(inspect.signature(function).parameters) == ["client"]]
+    with documented_server() as mock:
+        for function in shown:
+            async with HTTPClient(HTTPConfig("https://api.example.com/v1")) as client:
+                await function(client)
+    assert shown and mock.requests
+
+
 @contextlib.contextmanager
-def documented_server() -> Iterator[None]:
+def documented_server() -> Iterator[MockHTTP]:
     """The https://api.example.com of the HTTP snippets; what is expected of it is asked for only where it is used."""
     with MockHTTP("https://api.example.com/v1", assert_all_called=False) as mock:
         mock.get("/search", params={"q": "test"}).reply(text="found")
@@ -99,7 +117,13 @@ def documented_server() -> Iterator[None]:
         mock.get("/files/large.bin").reply(content=b"")
         for number in (1, 2, 3):
             mock.get(f"/{number}").reply(text="page")
-        yield
+        mock.post("/form").reply(text="thanks")
+        mock.post("/files").reply(201)
+        mock.put("/files/1").reply(204)
+        mock.get("/rows").reply(text='{"n": 1}\n{"n": 2}\n')
+        mock.get("/missing").reply(404)
+        mock.get("/old").reply(302, headers={"Location": "/v1/users/123"})
+        yield mock
 
 
 async def publish(port: int) -> None:
