@@ -4,6 +4,7 @@
     NetworkClient.framed()           its messages, told apart by a codec: LengthPrefixed, JSONLines, ...
     NetworkClient.request(), .pipeline()    whose a reply is
     NetworkPool                      lends connected clients
+    serve()                          accepts connections: a NetworkClient for each
     HTTPClient, HTTPConfig           HTTP on the same core, and on aiohttp
     NetworkError                     the base of all errors (errors.py)
     testing                          what stands in for servers and networks in tests
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from pepperpy.network.messages.values import JSONLines, Mapped, MsgPack
     from pepperpy.network.pool.pool import NetworkPool, PoolStats
     from pepperpy.network.requests.pipeline import Pipeline
+    from pepperpy.network.tcp.serve import Server, serve
 
 # Or Python would write the warnings of `pepperpy.network.tcp`, `.pool` and `.http` to the stderr of a program that does
 # not set up logging.
@@ -122,8 +124,10 @@ _LAZY_MODULES = {
     "ResponseLimits": "http.limits",
     "Pipeline": "requests.pipeline",
     "SLIP": "messages.codecs",
+    "Server": "tcp.serve",
     "ServerSentEvent": "http.sse",
     "Timings": "http.call",
+    "serve": "tcp.serve",
 }
 
 
@@ -204,6 +208,7 @@ __all__ = [
     "RequestOptions",
     "ResponseLimits",
     "ResponseTooLargeError",
+    "Server",
     "ServerSentEvent",
     "TLSConfig",
     "TLSError",
@@ -211,4 +216,5 @@ __all__ = [
     "Timings",
     "UploadError",
     "UsageError",
+    "serve",
 ]

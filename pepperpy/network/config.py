@@ -259,6 +259,10 @@ class NetworkConfig(Settings):
         alone = dict.fromkeys(_CALLABLES) | {"hosts": (), "reconnect": False}
         return [self._copy(alone | {"host": host, "port": port}) for host, port in places]
 
+    def for_peer(self, host: str, port: int, unix_path: str | None) -> NetworkConfig:
+        """This configuration with the place of a peer that others have connected to."""
+        return self._copy({"host": host, "port": port, "unix_path": unix_path})
+
     def _copy(self, changes: dict[str, Any]) -> NetworkConfig:
         # Without the checks, which were made before and take 50 us: each attempt to connect needs a copy.
         copy = object.__new__(type(self))

@@ -103,8 +103,8 @@ class Link:
         stand_in = self.stand_in
         return timeout if stand_in is None else await stand_in.catch_up(timeout, phase)
 
-    def take_over(self, protocol: StreamProtocol, latency: float) -> None:
-        """Let all calls go to a new connection, and count it. `latency`: seconds that its attempt took."""
+    def take_over(self, protocol: StreamProtocol, latency: float | None) -> None:
+        """Let all calls go to a new connection, and count it. `latency`: seconds that its attempt took, if any."""
         self.latency = latency
         self.past = self.totals()
         self.use(protocol)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pepperpy.network.printable import printable
-from pepperpy.network.tls_config import TLSConfig, ca_text, certificate_parts
+from pepperpy.network.tls_config import ClientCert, TLSConfig, ca_text, certificate_parts
 from pepperpy.network.tls_files import (
     Authorities,
     FileKey,
@@ -53,6 +53,27 @@ def client_context(settings: TLSConfig, alpn: tuple[str, ...] = ()) -> ssl.SSLCo
         settings.minimum_version,
         settings.ignore_unexpected_eof,
     )
+
+
+def server_context(files: ClientCert) -> ssl.SSLContext:
+    """A server's context that shows the certificate in these files: `path`, `(certificate, key)` or with a password.
+
+    Raises:
+        TypeError: It is no such path or tuple; the message shows no value.
+        ValueError: A file cannot be read or used; the message names the path and the reason.
+    """
+    certificate, key, password = certificate_parts(files, "tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load_client_cert(
+        context, file_key("tls", certificate), None if key is None else file_key("tls", key), password, field="tls"
+    )
+    return context
+
+
+def is_for_servers(context: ssl.SSLContext) -> bool:
+    """Whether a connection with this context is the server of its handshake."""
+    return context.protocol is ssl.PROTOCOL_TLS_SERVER
 
 
 class _Trusted(NamedTuple):
@@ -170,6 +191,32 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
     return printable(str(error)) or f"the TLS handshake failed: {type(error).__name__}"
 
 
+# The same as a server sees it.
+_REASONS_OF_CLIENT = {
+    "WRONG_VERSION_NUMBER": "the client does not speak TLS",
+    "HTTP_REQUEST": "the client speaks plain HTTP",
+    "PACKET_LENGTH_TOO_LONG": "the client does not speak TLS",
+    "RECORD_LAYER_FAILURE": "the client does not speak TLS",
+    "UNSUPPORTED_PROTOCOL": "there is no TLS version that both sides allow",
+    "NO_SHARED_CIPHER": "there is no cipher that both sides allow",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client has shown no certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust the certificate's issuer",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client refused the certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client refused the certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client says that the certificate has expired",
+}
+
+
+def describe_failure_of_client(error: BaseException) -> str:
+    """One sentence that says why a server's handshake with a client failed; never empty."""
+    if isinstance(error, (ssl.SSLEOFError, ConnectionError)):
+        return "the client closed the connection during the handshake"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate was refused: {printable(getattr(error, 'verify_message', '') or str(error))}"
+    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+    return _REASONS_OF_CLIENT.get(reason) or f"the TLS handshake failed: {printable(reason)}"
+
+
 @dataclass(frozen=True, slots=True)
 class TLSInfo:
     """What client and server have agreed on for one connection.
@@ -178,7 +225,7 @@ class TLSInfo:
         version: `"TLSv1.3"` or `"TLSv1.2"`.
         cipher: OpenSSL's name of the cipher suite.
         alpn: The protocol that the server chose, or None.
-        peer_certificate: The server's certificate in DER.
+        peer_certificate: The peer's certificate in DER; empty if it has shown none, as most clients of a server.
     """
 
     version: str
@@ -189,8 +236,8 @@ class TLSInfo:
     @classmethod
     def of(cls, connection: ssl.SSLObject) -> TLSInfo:
         cipher = connection.cipher()
-        certificate = connection.getpeercert(True)
-        assert cipher is not None and certificate is not None
+        assert cipher is not None, "the handshake is done"
+        certificate = connection.getpeercert(True) or b""
         return cls(connection.version() or "", cipher[0], connection.selected_alpn_protocol(), certificate)
 
 

@@ -122,7 +122,7 @@ class TLSConfig(Settings):
         return repr(value)
 
 
-def certificate_parts(client_cert: object) -> tuple[Any, Any, Any]:
+def certificate_parts(client_cert: object, field: str = "client_cert") -> tuple[Any, Any, Any]:
     """The paths of certificate and key, and the password; None for what is not given. It opens no file.
 
     Raises:
@@ -139,7 +139,7 @@ def certificate_parts(client_cert: object) -> tuple[Any, Any, Any]:
         or not isinstance(password, (str, bytes, NoneType))
     ):
         kinds = ", ".join(type(part).__name__ for part in parts)
-        raise TypeError(f"client_cert must be a path, (certificate, key) or (certificate, key, password), not {kinds}")
+        raise TypeError(f"{field} must be a path, (certificate, key) or (certificate, key, password), not {kinds}")
     return certificate, key, password
 
 

@@ -141,23 +141,29 @@ def _no_pem(what: str, error: Exception) -> str | None:
 
 
 def load_client_cert(
-    context: ssl.SSLContext, certificate: FileKey, key: FileKey | None, password: str | bytes | None
+    context: ssl.SSLContext,
+    certificate: FileKey,
+    key: FileKey | None,
+    password: str | bytes | None,
+    field: str = "client_cert",
 ) -> None:
-    """Load certificate and key. Raises `ValueError`, which names the file that is unusable, or both if they differ."""
+    """Load certificate and key. Raises `ValueError`, which names `field` and the file that is unusable, or both if they
+    differ.
+    """
     try:
         context.load_cert_chain(certificate.path, key and key.path, _no_prompt if password is None else password)
     except (OSError, ValueError) as error:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             # While somebody replaces a pair, either file may be the new one already.
             path = certificate.path if key is None else f"{certificate.path}, {key.path}"
-            raise _unusable("client_cert", path, error, "the key belongs to another certificate") from error
+            raise _unusable(field, path, error, "the key belongs to another certificate") from error
         # Find out which file it is. OpenSSL reads the certificate first.
         if refused := _certificate_refused(certificate.path):
-            raise _unusable("client_cert", certificate.path, refused, _no_pem("certificate", refused)) from error
+            raise _unusable(field, certificate.path, refused, _no_pem("certificate", refused)) from error
         reason = _no_pem("key", error)
         if reason and password is not None:
             reason += ", or the password is wrong"
-        raise _unusable("client_cert", (key or certificate).path, error, reason) from error
+        raise _unusable(field, (key or certificate).path, error, reason) from error
 
 
 def _certificate_refused(path: str) -> OSError | None:

@@ -9,7 +9,10 @@ client_link.py      what connect(), disconnect() and abort() do
         race.py     the race of the addresses of one name
       tunnel.py     a socket through a SOCKS or HTTP proxy
       handshake.py  from a socket to a connection: TLS, the pin, STARTTLS
-        steady_loop.py    uvloop as aiofastnet needs it: a reader stays registered after an error
+        steady_loop.py    the loop as aiofastnet needs it: uvloop's readers, a server's log
+serve.py            serve(): a client for each connection that is accepted
+  listen.py         from a host or a path to the sockets that listen there
+  given.py          a client for a connection that others have made
 reconnect.py        only with `reconnect`: the task that connects again, the events of the state
   pending.py        what answers in both directions between two connections
   state.py          the client's state, the tasks that wait for its change, on_state

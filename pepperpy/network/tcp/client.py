@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import ssl
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
@@ -86,6 +87,33 @@ class NetworkClient:
         self._link = link = _ClientsLink(config, self)
         # The two directions of the link, here too: so each call looks up one attribute less. `swap()` updates them.
         self._receiver, self._sender = link.receiver, link.sender
+
+    @classmethod
+    async def from_socket(cls, sock: socket.socket, config: NetworkConfig | None = None) -> NetworkClient:
+        """A client for a socket that is connected already: one end of a pair, of a tunnel, from another process.
+
+        The socket belongs to the client from now on. `connect()` does nothing while it is connected, and raises
+        `UsageError` afterwards, because nobody knows how to connect to the peer again.
+
+        Args:
+            sock: A connected stream socket of any family, blocking or not. Not an `ssl.SSLSocket`.
+            config: The settings of the connection. Its `host` and `port` connect to nothing; errors show them, and
+                with `tls` the certificate is checked for that `host`. Settings that say how a client connects
+                (`reconnect`, `hosts`, `proxy`, `retries`, ...) are refused. Default: those of a new `NetworkConfig`,
+                with the peer's address.
+
+        Raises:
+            TypeError, ValueError: `sock` is not such a socket, or a setting cannot be used. The socket stays yours.
+            UsageError: As `connect()`. The socket stays yours.
+            TLSError: The handshake failed.
+            NetworkTimeoutError: It took longer than `config.connect_timeout`.
+            ConnectionLostError: The connection broke meanwhile.
+
+        Failure and cancellation: The socket is closed, unless it stays yours.
+        """
+        from pepperpy.network.tcp.given import adopt_socket
+
+        return given(*await adopt_socket(sock, config), cls)
 
     def __repr__(self) -> str:
         return f"NetworkClient({', '.join(f'{name}={value!r}' for name, value in self.config.place.items())})"
@@ -179,6 +207,7 @@ class NetworkClient:
                 nothing was dropped. `abort()` drops them.
             UsageError: The configuration needs a package that is not installed; an `ImportError` as well. The message
                 names the package.
+            UsageError: The client was accepted by `serve()` or made by `from_socket()`, and its connection has ended.
             ValueError: A file of the configuration cannot be used.
 
         Cancellation: No connection is left; `connect()` may be called again.
@@ -209,6 +238,9 @@ class NetworkClient:
 
         What was accepted before leaves first, in plain. What is sent meanwhile waits, and leaves encrypted. `connect()`
         makes a plain connection again.
+
+        With an `SSLContext` for servers (`ssl.PROTOCOL_TLS_SERVER`) this side is the server, as after `serve()`: send
+        the consent and call this at once, because what the peer sends next counts as its side of the handshake.
 
         Args:
             tls: How to speak TLS. Default: as `config.tls` and `config.verify_ssl` say; False there means "not yet".
@@ -568,6 +600,14 @@ class _ClientsLink(ClientLink):
         Link.swap(self, receiver, sender)  # half the time of super()
         if (client := self.client()) is not None:
             client._receiver, client._sender = self.receiver, self.sender
+
+
+def given(protocol: StreamProtocol, config: NetworkConfig, kind: type[NetworkClient] = NetworkClient) -> NetworkClient:
+    """A client for a connection that others have made; there will be no further one."""
+    client = kind.__new__(kind)
+    client._begin(config)
+    client._link.adopt(protocol)
+    return client
 
 
 def link_of(client: NetworkClient) -> Link:

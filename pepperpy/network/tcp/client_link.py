@@ -32,15 +32,17 @@ class ClientLink(Link):
         client: Held weakly: a cycle would put off the warning about an unclosed client.
         connecting: The `connect()` that is under way, or None.
         supervisor: What reconnects and tells of changes; None while the configuration asks for neither.
+        is_given: Whether others have made the connection, so that there will be no further one.
     """
 
-    __slots__ = ("client", "connecting", "supervisor")
+    __slots__ = ("client", "connecting", "is_given", "supervisor")
 
     def __init__(self, config: NetworkConfig, client: NetworkClient) -> None:
         super().__init__(config)
         self.client = weakref.ref(client)
         self.connecting: Connecting | None = None
         self.supervisor: Supervisor | None = None
+        self.is_given = False
 
     @staticmethod
     def lend(protocol: StreamProtocol) -> AbstractContextManager[tuple[NetworkClient, Link]]:
@@ -55,6 +57,9 @@ class ClientLink(Link):
             ended.check_user()
             if not ended.peer_ended:
                 return
+        if self.is_given:
+            what = "this client was given its connection, and cannot connect again: NetworkClient(config) can"
+            raise self.error(UsageError, what, "connect")
         if self.connecting is not None and not self.connecting.is_over:
             raise self.error(BusyError, "another task is already connecting this client", "connect")
         self._check_left_at_the_end()
@@ -86,6 +91,16 @@ class ClientLink(Link):
         self.take_over(protocol, latency)
         if self.supervisor is not None:
             self.supervisor.connected(protocol)
+
+    def adopt(self, protocol: StreamProtocol) -> None:
+        """Let all calls go to a connection that others have made; there will be no further one."""
+        self.is_given = True
+        supervisor = self._supervised() if self.config.is_supervised else None
+        if supervisor is not None:
+            supervisor.connecting()
+        self.take_over(protocol, None)
+        if supervisor is not None:
+            supervisor.connected(protocol)
 
     def _check_left_at_the_end(self) -> None:
         unread, unsent = self.protocol.left_at_the_end()

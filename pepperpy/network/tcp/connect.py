@@ -153,6 +153,17 @@ async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
         loop.remove_writer(descriptor)
 
 
+async def readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    """Wait until a socket can be read, or a listening one has somebody to accept. Cancellation: nothing was taken."""
+    ready = loop.create_future()
+    descriptor = sock.fileno()
+    loop.add_reader(descriptor, _set_done, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
 def _set_done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -162,7 +173,7 @@ async def open_unix(settings: SocketSettings, path: str) -> socket.socket:
     """A socket connected to a Unix socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _set_options(sock, settings)
+        set_options(sock, settings)
     except BaseException:
         sock.close()
         raise
@@ -174,8 +185,7 @@ def new_socket(settings: SocketSettings, address: AddressInfo, local: list[Addre
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)
     try:
-        _set_keepalive(sock, keepalive_of(settings.keepalive))
-        _set_options(sock, settings)
+        set_options(sock, settings)
         if local is not None:
             _bind(sock, local)
     except BaseException:
@@ -188,7 +198,14 @@ def new_socket(settings: SocketSettings, address: AddressInfo, local: list[Addre
 _FAMILIES = {socket.IPPROTO_IP: socket.AF_INET, socket.IPPROTO_IPV6: socket.AF_INET6}
 
 
-def _set_options(sock: socket.socket, settings: SocketSettings) -> None:
+def set_options(sock: socket.socket, settings: SocketSettings) -> None:
+    """Set the configured options of a socket; on one that is not of TCP, `keepalive` means nothing.
+
+    Raises:
+        OSError: The system refuses one of `socket_options`, and the text names it.
+    """
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        _set_keepalive(sock, keepalive_of(settings.keepalive))
     for level, option, value in settings.socket_options:
         if _FAMILIES.get(level, sock.family) != sock.family:
             continue

@@ -7,9 +7,10 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Awaitable, Iterator
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pepperpy.network import tls
 from pepperpy.network._core.stream_protocol import StreamProtocol
@@ -17,12 +18,14 @@ from pepperpy.network.checks import Timeout
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.detached import detached
 from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
-from pepperpy.network.tcp.steady_loop import steady
+from pepperpy.network.tcp.steady_loop import QuietLoop, steady
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
     from pepperpy.network.link import Link
+
+T = TypeVar("T")
 
 # Seconds. The loops end a handshake after 60 seconds by default; here the caller has the time limit.
 _NO_LIMIT = 365 * 86400.0
@@ -33,6 +36,8 @@ async def connect_transport(
 ) -> StreamProtocol:
     """Make a connection of `sock`, which is connected. With a context, do the handshake and check the pin.
 
+    A context for servers makes this side the server of the handshake.
+
     Raises:
         TLSError: As `start_tls()`.
 
@@ -42,26 +47,25 @@ async def connect_transport(
     protocol = StreamProtocol(config)
     try:
         if context is not None and (fast := fast_transports(context)) is not None:
-            name = config.tls_name_of(config.tls_settings)
-            with _as_tls_error(name):
-                await detached(
-                    fast.create_connection(
-                        steady(loop),
-                        lambda: protocol,
-                        sock=sock,
-                        ssl=context,
-                        server_hostname=name,
-                        ssl_handshake_timeout=_NO_LIMIT,
-                        ssl_shutdown_timeout=_shutdown_timeout(config),
+            limits = {"ssl_handshake_timeout": _NO_LIMIT, "ssl_shutdown_timeout": _shutdown_timeout(config)}
+            with _as_tls_error(name := _expected_name(config, config.tls_settings, context)):
+                if name is None:
+                    connecting = fast.connect_accepted_socket(
+                        QuietLoop(steady(loop)), lambda: protocol, sock, ssl=context, **limits
                     )
-                )
+                else:
+                    connecting = fast.create_connection(
+                        steady(loop), lambda: protocol, sock=sock, ssl=context, server_hostname=name, **limits
+                    )
+                await detached(connecting)
                 _check_peer(protocol, config.tls_settings)
         else:
             await detached(loop.create_connection(lambda: protocol, sock=sock))
             if context is not None:
                 await start_tls(protocol, config, config.tls_settings, context)
         # All transports set TCP_NODELAY. A transport that is lost already has no socket.
-        if not config.nodelay and config.unix_path is None and (own := protocol.extra_info("socket")) is not None:
+        own = None if config.nodelay else protocol.extra_info("socket")
+        if own is not None and own.family in (socket.AF_INET, socket.AF_INET6):
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
     except BaseException:
         protocol.abort()
@@ -120,7 +124,7 @@ async def upgrade(
 async def start_tls(
     protocol: StreamProtocol, config: NetworkConfig, settings: TLSConfig, context: ssl.SSLContext
 ) -> None:
-    """Begin TLS on a plain connection, without a time limit.
+    """Begin TLS on a plain connection, without a time limit. With a context for servers this side is the server.
 
     Raises:
         TLSError: The peer sent plain bytes first, the handshake failed, or the certificate was refused.
@@ -129,27 +133,32 @@ async def start_tls(
     Failure and cancellation: The connection is aborted.
     """
     loop = asyncio.get_running_loop()
-    name = config.tls_name_of(settings)
-    # Without a socket (memory_pair()), loop.start_tls() raises a clear error.
-    fast = fast_transports(context) if protocol.extra_info("socket") is not None else None
-    over = loop.start_tls if fast is None else functools.partial(fast.start_tls, loop)
+    name = _expected_name(config, settings, context)
     try:
-        if early := protocol.receiver.bytes_buffered:
+        early = protocol.receiver.bytes_buffered
+        if early and name is not None:
             # Somebody on the way may have inserted them, so that they count as received over TLS (CVE-2021-23222).
             cause = ssl.SSLError(ssl.SSL_ERROR_SSL, "plain bytes before the handshake")
             raise TLSError(f"the peer sent {early} plain bytes before TLS began", {"received": early}, cause)
+        # A client speaks first, so its side of the handshake may be here already. What else came fails there.
+        hello = protocol.receiver.take(early) if early else None
+        # Without a socket (memory_pair()), loop.start_tls() raises a clear error.
+        fast = fast_transports(context) if hello is None and protocol.extra_info("socket") is not None else None
+        over = loop.start_tls if fast is None else functools.partial(fast.start_tls, loop)
         plain = protocol.start_tls()
+        starting = over(
+            plain,
+            protocol,
+            context,
+            server_side=name is None,
+            server_hostname=name,
+            ssl_handshake_timeout=_NO_LIMIT,
+            ssl_shutdown_timeout=_shutdown_timeout(config),
+        )
+        if hello:
+            starting = _after_first_step(starting, lambda: loop.call_soon(_feed, plain, hello))
         with _as_tls_error(name):
-            transport = await detached(
-                over(
-                    plain,
-                    protocol,
-                    context,
-                    server_hostname=name,
-                    ssl_handshake_timeout=_NO_LIMIT,
-                    ssl_shutdown_timeout=_shutdown_timeout(config),
-                )
-            )
+            transport = await detached(starting)
             if transport is None or plain.is_closing():
                 # asyncio returns normally when the transport is aborted meanwhile.
                 raise ConnectionAbortedError("closed during the handshake")
@@ -164,6 +173,37 @@ async def start_tls(
             # Raises ClosedError or ConnectionLostError.
             protocol.sender.start_flush(None)
         raise
+
+
+def _expected_name(config: NetworkConfig, settings: TLSConfig, context: ssl.SSLContext) -> str | None:
+    """The name that the peer's certificate must have; None if this side is the server, and the peer has no name."""
+    return None if tls.is_for_servers(context) else config.tls_name_of(settings)
+
+
+@types.coroutine
+def _after_first_step(coroutine: Coroutine[Any, Any, T], call: Callable[[], object]) -> Generator[Any, Any, T]:
+    """Await a coroutine; `call()` runs when it waits for the first time."""
+    steps = coroutine.__await__()
+    future = next(steps)
+    call()
+    try:
+        yield future
+    except BaseException as error:
+        yield steps.throw(error)
+    return (yield from steps)
+
+
+def _feed(plain: asyncio.Transport, data: bytes) -> None:
+    # In the loop's queue behind the start of TLS, and before anything else is read.
+    # uvloop's is a BufferedProtocol by its methods alone.
+    tls_protocol: Any = plain.get_protocol()
+    rest = memoryview(data)
+    while rest and not plain.is_closing():
+        buffer = memoryview(tls_protocol.get_buffer(len(rest)))
+        size = min(len(buffer), len(rest))
+        buffer[:size] = rest[:size]
+        tls_protocol.buffer_updated(size)
+        rest = rest[size:]
 
 
 def _give_up(protocol: StreamProtocol, error: BaseException) -> None:
@@ -206,11 +246,12 @@ def _shutdown_timeout(config: NetworkConfig) -> float:
 
 
 @contextlib.contextmanager
-def _as_tls_error(name: str) -> Iterator[None]:
+def _as_tls_error(name: str | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if isinstance(error, ssl.SSLError) and error.errno is None:
             # Errors of aiofastnet have no errno, and an error without one would be tried again.
             error.errno = ssl.SSL_ERROR_SSL
-        raise TLSError(tls.describe_failure(error, name), None, error) from error
+        what = tls.describe_failure_of_client(error) if name is None else tls.describe_failure(error, name)
+        raise TLSError(what, None, error) from error

@@ -1,4 +1,4 @@
-"""The event loop for aiofastnet: one that keeps a reader until `remove_reader()`."""
+"""The event loop for aiofastnet: one that keeps a reader until `remove_reader()`, and reports no peer's fault."""
 
 from __future__ import annotations
 
@@ -12,6 +12,25 @@ from typing import Any
 def steady(loop: asyncio.AbstractEventLoop) -> Any:
     """`loop`, or a stand-in for it if it may drop a reader by itself. Each connection needs its own."""
     return loop if isinstance(loop, asyncio.BaseEventLoop) else _SteadyLoop(loop)
+
+
+class QuietLoop:
+    """A loop whose exception handler does not get what peers do to a server: `connection_lost()` says that as well.
+
+    aiofastnet reports each handshake that fails, up to 1.2.0 at least: a traceback in the log for each port scan.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        # aiofastnet gives an error or its class; ssl.SSLError is an OSError, too.
+        error = context.get("exception")
+        if not issubclass(error if isinstance(error, type) else type(error), OSError):
+            self._loop.call_exception_handler(context)
 
 
 class _SteadyLoop:
