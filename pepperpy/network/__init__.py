@@ -132,7 +132,7 @@ _LAZY_MODULES = {
 
 
 # The type that callables in settings take, for typing.get_type_hints(): those modules may not import it themselves.
-vars(_config)["NetworkClient"] = vars(_tcp_settings)["NetworkClient"] = NetworkClient
+_config.__dict__["NetworkClient"] = _tcp_settings.__dict__["NetworkClient"] = NetworkClient
 
 
 def __getattr__(name: str) -> Any:

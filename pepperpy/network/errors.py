@@ -58,12 +58,12 @@ class NetworkError(Exception):
         details: Mapping[str, Any] | None = None,
         cause: BaseException | None = None,
     ) -> None:
-        self.message = message or type(self).__name__
+        self.message: str = message or type(self).__name__
         self.details: dict[str, Any] = dict(details or {})
         # Not through super().__init__(): OSError would read several arguments as errno and strerror.
-        self.args = (self.message,)
+        self.args: tuple[Any, ...] = (self.message,)
         if cause is not None:
-            self.__cause__ = cause
+            self.__cause__: BaseException | None = cause
         if isinstance(self, OSError) and isinstance(cause, OSError):
             # By setattr: mypy takes an assignment for a new attribute of this class.
             for name in _builtin_fields(self):

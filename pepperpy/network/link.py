@@ -59,16 +59,17 @@ class Link:
 
     def __init__(self, config: NetworkConfig) -> None:
         """The link has no connection yet."""
-        self.config = config
-        self.protocol = StreamProtocol(config)
+        self.config: NetworkConfig = config
+        self.protocol: StreamProtocol = StreamProtocol(config)
         self.receiver: Receiving = self.protocol.receiver
         self.sender: Sending = self.protocol.sender
         self.exchanges: Exchanges | None = None
         self.heartbeat: Heartbeat | None = None
-        self.connects = self.retries = 0
+        self.connects: int = 0
+        self.retries: int = 0
         self.latency: float | None = None
         # bytes_received, bytes_sent, receives, sends of the connections before the present one.
-        self.past = (0, 0, 0, 0)
+        self.past: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     # ---- The connection ----
 

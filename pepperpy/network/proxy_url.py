@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -63,6 +64,6 @@ def read_proxy(url: object) -> ProxyURL:
 def require_socks() -> None:
     """Raises: UsageError, a `ModuleNotFoundError` as well: python-socks is not installed."""
     try:
-        import python_socks.async_.asyncio  # noqa: F401
+        importlib.import_module("python_socks.async_.asyncio")
     except ImportError as error:
         raise not_installed("a SOCKS proxy", "python-socks") from error

@@ -34,7 +34,7 @@ class Timer:
         self._loop = weakref.ref(loop)
         self._look = weakref.WeakMethod(look)
         self._handle: asyncio.TimerHandle | None = None
-        self.at = math.inf
+        self.at: float = math.inf
 
     def look_by(self, when: float) -> None:
         """See to it that the owner looks at that time or before."""

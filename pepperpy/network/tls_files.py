@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import ssl
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pepperpy.network.errors import not_installed
 
@@ -115,12 +116,12 @@ def default_context(authorities: Authorities) -> ssl.SSLContext:
                 raise _unusable("system_trust", bundle, error, _no_pem("certificate", error)) from error
         return context
     try:
-        import truststore
+        truststore: Any = importlib.import_module("truststore")
     except ImportError as error:
         raise not_installed("system_trust", "truststore") from error
     # Not inject_into_ssl(), which would change every context of the process.
-    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return context
+    of_system: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return of_system
 
 
 def context_for(ca_file: FileKey | None, ca_data: str | bytes | None) -> ssl.SSLContext:

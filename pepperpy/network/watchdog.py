@@ -93,7 +93,7 @@ class Limit:
 
     def __init__(self, watchdog: Watchdog, ends_at: float, error: Callable[[], TimeoutError]) -> None:
         self._watchdog = watchdog
-        self.ends_at = ends_at
+        self.ends_at: float = ends_at
         self._error = error
         self._expired = False
 

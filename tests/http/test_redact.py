@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from pepperpy.network.http.redact import MAX_SHOWN, is_secret_header, redact_headers, redact_url
 
@@ -178,8 +179,7 @@ def test_the_value_of_a_secret_header_is_hidden(name: str) -> None:
 def test_other_headers_are_shown_in_their_order_and_number() -> None:
     headers = [("Accept", "text/html"), ("X-Trace", "1"), ("X-Trace", "2"), ("cookie", CANARY), ("Host", "example.org")]
     shown = [(name, "***" if name == "cookie" else value) for name, value in headers]
-    assert redact_headers(headers) == shown
-    assert redact_headers(dict(headers)) == redact_headers(dict(headers).items())
+    assert redact_headers(CIMultiDict(headers)) == shown
 
 
 def test_names_of_the_users_own_are_secret_as_well() -> None:

@@ -1,15 +1,21 @@
+from typing import Self, final
+
 from pepperpy.network._core.framer import Framer
 
+@final
 class LengthFramer(Framer):
-    def __init__(self, limit: int, width: int, little: bool, offset: int, adjust: int) -> None: ...
+    def __new__(cls, limit: int, width: int, little: bool, offset: int, adjust: int) -> Self: ...
 
+@final
 class FixedFramer(Framer):
-    def __init__(self, limit: int) -> None: ...
+    def __new__(cls, limit: int) -> Self: ...
 
+@final
 class SeparatorFramer(Framer):
-    def __init__(
-        self, limit: int, separators: tuple[bytes, ...], keep: bool, skip_blank: bool, any_newline: bool = False
-    ) -> None: ...
+    def __new__(
+        cls, limit: int, separators: tuple[bytes, ...], keep: bool, skip_blank: bool, any_newline: bool = False
+    ) -> Self: ...
 
+@final
 class NetstringFramer(Framer):
-    def __init__(self, limit: int) -> None: ...
+    def __new__(cls, limit: int) -> Self: ...

@@ -1,5 +1,5 @@
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Self, final
 
 from pepperpy.network._core.framer import Framer
 from pepperpy.network.checks import Timeout
@@ -7,11 +7,12 @@ from pepperpy.network.checks import Timeout
 WAIT: object
 END: object
 
+@final
 class FrameReader:
     """Messages by one framer, each then passed through `loads` if that is not None; `discards` those too large."""
 
     discarded: int
-    def __init__(self, framer: Framer, loads: Callable[[bytes], Any] | None, discards: bool = False) -> None: ...
+    def __new__(cls, framer: Framer, loads: Callable[[bytes], Any] | None, discards: bool = False) -> Self: ...
     # The stream is a Receiver, or a PendingReceiver.
     def take(self, stream: Any) -> Any: ...
     def take_all(self, stream: Any) -> Any: ...

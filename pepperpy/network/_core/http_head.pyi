@@ -1,9 +1,12 @@
+from typing import final
+
 from multidict import CIMultiDictProxy
 
 class MalformedResponse(Exception):
     details: dict[str, object]
     def __init__(self, text: str, **details: object) -> None: ...
 
+@final
 class ResponseRules:
     @property
     def max_head_size(self) -> int: ...

@@ -1,11 +1,15 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self, final
 
 from pepperpy.network._core.framer import Framer
 
-class PythonFramer(Framer):
-    def __init__(self, limit: int, decode: Callable[[bytes, int], object], no_message: object) -> None: ...
+class OwnFramer(Framer): ...
 
-class FeedFramer(Framer):
+@final
+class PythonFramer(OwnFramer):
+    def __new__(cls, limit: int, decode: Callable[[bytes, int], object], no_message: object) -> Self: ...
+
+@final
+class FeedFramer(OwnFramer):
     # What `make_decoder` makes has a method `feed`, which is called as `decode` is.
-    def __init__(self, limit: int, make_decoder: Callable[[], Any], no_message: object) -> None: ...
+    def __new__(cls, limit: int, make_decoder: Callable[[], Any], no_message: object) -> Self: ...

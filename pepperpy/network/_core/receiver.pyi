@@ -1,8 +1,11 @@
+from typing import final
+
 from pepperpy.network._core.directions import Receiving
 from pepperpy.network._core.waiter import Waiter
 from pepperpy.network.checks import Timeout
 
 # mypy takes what a Protocol declares for abstract; the compiled class has all of it.
+@final
 class Receiver(Receiving):  # type: ignore[misc]
     """Takes raw bytes from one connection."""
 

@@ -1,17 +1,18 @@
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self, final
 
 from pepperpy.network._core.receiver import Receiver
 from pepperpy.network._core.sender import Sender
 from pepperpy.network.config import NetworkConfig
 
+@final
 class StreamProtocol(asyncio.BufferedProtocol):
     """asyncio's callbacks of one TCP connection."""
 
     receiver: Receiver
     sender: Sender
-    def __init__(self, config: NetworkConfig) -> None: ...
+    def __new__(cls, config: NetworkConfig) -> Self: ...
     @property
     def is_open(self) -> bool: ...
     @property

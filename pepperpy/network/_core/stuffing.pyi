@@ -1,9 +1,15 @@
+from typing import Self, final
+
 from pepperpy.network._core.framer import Framer
 
-class SLIPFramer(Framer):
-    def __init__(self, limit: int) -> None: ...
+class StuffingFramer(Framer): ...
 
-class COBSFramer(Framer):
-    def __init__(self, limit: int) -> None: ...
+@final
+class SLIPFramer(StuffingFramer):
+    def __new__(cls, limit: int) -> Self: ...
+
+@final
+class COBSFramer(StuffingFramer):
+    def __new__(cls, limit: int) -> Self: ...
 
 def cobs_encode(data: bytes) -> bytes: ...

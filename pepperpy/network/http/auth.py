@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from pepperpy.network.checks import check_seconds
 from pepperpy.network.errors import ClosedError, NetworkError, UsageError
@@ -57,7 +57,7 @@ class Auth:
 
 class _FixedAuth(Auth):
     def __init__(self, fixed: str) -> None:
-        self.fixed = fixed
+        self.fixed: str | None = fixed
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.fixed == self.fixed if isinstance(other, Auth) else NotImplemented
@@ -254,7 +254,7 @@ def as_auth(value: Any) -> Auth | None:
     if isinstance(value, tuple) and len(value) == 2:
         return BasicAuth(*value)
     if callable(value) and not isinstance(value, type):
-        return RefreshingAuth(value)
+        return RefreshingAuth(cast(Fetch, value))
     # Name the class with its module, because aiohttp has a BasicAuth too.
     given = f"{value!r} itself" if isinstance(value, type) else f"an object of {type(value)!r}"
     taken = "an Auth such as BearerAuth(token), (user, password) or a callable that gives a token"

@@ -70,10 +70,10 @@ class Body:
 
     def __init__(self, make: Callable[[], aiohttp.Payload], replayable: bool, progress: Progress | None) -> None:
         first = make()
-        self.replayable = replayable
-        self.begun = False
+        self.replayable: bool = replayable
+        self.begun: bool = False
         self.headers: Mapping[str, str] = {"Content-Type": first.content_type}
-        self.size = first.size
+        self.size: int | None = first.size
         self.failure: BodyFailed | None = None
         self.writers: set[asyncio.Task[Any]] = set()  # tasks that send it now
         self._make = make

@@ -81,32 +81,32 @@ class Call:
 
     def __init__(self, config: HTTPConfig, method: str, url: URL, total: float | None, limits: Limits) -> None:
         # What is asked for.
-        self.config = config
-        self.method = method
-        self.url = url
-        self.host = url.raw_host or ""
+        self.config: HTTPConfig = config
+        self.method: str = method
+        self.url: URL = url
+        self.host: str = url.raw_host or ""
         self.params: list[tuple[str, str]] | None = None  # added to the URL
         self.headers: CIMultiDict[str] | None = None
         self.dropped_headers: Collection[str] = ()  # names that the caller removed
         self.cookies: Mapping[str, str] | None = None
         self.body: Body | None = None
-        self.proxy = config.proxy
-        self.verify = True
-        self.decompress = config.decompress
+        self.proxy: str | None = config.proxy
+        self.verify: bool = True
+        self.decompress: bool = config.decompress
         # The limits.
-        self.total = total  # seconds for one attempt
-        self.limits = limits  # the other limits of an attempt
+        self.total: float | None = total  # seconds for one attempt
+        self.limits: Limits = limits  # the other limits of an attempt
         self.deadline_at: float | None = None
-        self.retries = config.retries
-        self.follow_redirects = config.max_redirects > 0
-        self.raise_for_status = config.raise_for_status
+        self.retries: int = config.retries
+        self.follow_redirects: bool = config.max_redirects > 0
+        self.raise_for_status: bool = config.raise_for_status
         # What happened.
         self.request: Request  # the present request of the present attempt
-        self.trip = Trip()
-        self.started_at = monotonic()
-        self.done_at = 0.0
-        self.extra_attempts = 0  # attempts that do not count against `retries`
-        self.reauthorized = False
+        self.trip: Trip = Trip()
+        self.started_at: float = monotonic()
+        self.done_at: float = 0.0
+        self.extra_attempts: int = 0  # attempts that do not count against `retries`
+        self.reauthorized: bool = False
 
     # ---- Its way ----
 
@@ -116,8 +116,8 @@ class Call:
             trip.begin()
         trip.attempt += 1
         trip.phase = "queue"
-        self.attempt_at = monotonic() + trip.skipped_s
-        self.head_at = 0.0
+        self.attempt_at: float = monotonic() + trip.skipped_s
+        self.head_at: float = 0.0
         self.history: Sequence[tuple[Request, Answer]] = ()  # the redirects so far
 
     def first_request(self, defaults: Defaults) -> Request:

@@ -84,7 +84,7 @@ class CookieJar:
         self, given: Mapping[str, str] | None = None, is_public_suffix: Callable[[str], bool] = has_no_dot
     ) -> None:
         self._given = dict(given or {})
-        self.in_use = bool(self._given)
+        self.in_use: bool = bool(self._given)
         self._is_public_suffix = is_public_suffix
         # In the order in which they were set. If there are too many, the first ones are dropped.
         self._domains: dict[str, dict[tuple[str, str], Cookie]] = {}

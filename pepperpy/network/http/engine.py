@@ -45,10 +45,10 @@ class Engine:
         self._jar = CookieJar(config.cookies)
         self._cookie_header = CIMultiDict(config.headers).get("Cookie")
         self._cookies_for = None if config.base_url is None else URL(config.base_url).origin()
-        self.transport = make_transport(config, self._jar)
+        self.transport: Transport = make_transport(config, self._jar)
         self._defaults = Defaults(config.headers, self.transport.default_headers)
         self.counters = counters
-        self.closing = False
+        self.closing: bool = False
         self._config = config
         self._watchdog = Watchdog(asyncio.get_running_loop())
         self._total = config.client_timeout(config.timeout).total
@@ -73,6 +73,7 @@ class Engine:
             call.begin_attempt()
             if self._limiter is not None or auth is not None:
                 await self._get_leave(call, auth)
+            failure: NetworkError | None = None
             try:
                 with self._limit_attempt(call, whole):
                     answer = await self._send(call, call.first_request(self._defaults))
@@ -96,6 +97,7 @@ class Engine:
                 delay, why = self._retries.after_failure(call, failure), failure.message
             if delay is None:
                 # Not inside the except block: the failure's __context__ would hold what __cause__ was cleaned of.
+                assert failure is not None
                 raise failure
             await self._wait(call, delay, why)
 

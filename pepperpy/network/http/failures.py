@@ -78,6 +78,6 @@ def _of_the_wire(error: WireError, call: Call) -> NetworkError:
         _, last = call.history[-1]
         location = location_of(last.status, last.headers) or ""
         return redirect_error("redirected to a URL that cannot be used", location, call, error.cause)
-    if kind in _LIMITS:
-        details = {"limit": _LIMITS[kind], **details}
+    if (limit := _LIMITS.get(kind)) is not None:
+        details = {"limit": limit, **details}
     return call.error(_ERRORS[kind], error.text, error.cause, **details)

@@ -33,7 +33,7 @@ class Lifetime:
 
     def __init__(self, config: HTTPConfig) -> None:
         self._config = config
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self.engine: Engine | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0

@@ -65,12 +65,12 @@ class Arguments:
         json: Any,
         options: RequestOptions,
     ) -> None:
-        self.method = method
-        self.url = url
-        self.params = params
-        self.headers = headers
-        self.proxy = proxy
-        self.timeout = timeout
-        self.verify_ssl = verify_ssl
-        self.json = json
-        self.options = options
+        self.method: str = method
+        self.url: str | URL = url
+        self.params: Params | None = params
+        self.headers: Mapping[str, str | None] | None = headers
+        self.proxy: str | None = proxy
+        self.timeout: ClientTimeout | float | None = timeout
+        self.verify_ssl: bool = verify_ssl
+        self.json: Any = json
+        self.options: RequestOptions = options

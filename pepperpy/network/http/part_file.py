@@ -32,7 +32,7 @@ class PartFile:
     def __init__(self, path: str | os.PathLike[str], checksum: str | None) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"path must be a str or os.PathLike, not {type(path).__name__}")
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.algorithm: str | None = None
         self.expected: str | None = None
         if checksum is not None:

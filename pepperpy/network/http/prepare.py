@@ -191,10 +191,10 @@ class Prepare:
             call.follow_redirects = options["allow_redirects"]
         if "decompress" in options:
             call.decompress = options["decompress"]
-        if options.get("max_response_size") is not None:
-            check_int("max_response_size", options["max_response_size"], 1)
-        if options.get("cookies") is not None:
-            call.cookies = check_cookies(options["cookies"])
+        if (max_size := options.get("max_response_size")) is not None:
+            check_int("max_response_size", max_size, 1)
+        if (cookies := options.get("cookies")) is not None:
+            call.cookies = check_cookies(cookies)
         return deadline, auth
 
     def _set_body(self, call: Call, json: Any, options: RequestOptions) -> None:

@@ -72,7 +72,7 @@ class Pace:
         self._interval = 1 / limit.rate
         # A microsecond more, less than any timer resolves: else rounding could delay the last request of a burst.
         self._tolerance = (limit.burst - 1) * self._interval + 1e-6
-        self.full_at = -math.inf
+        self.full_at: float = -math.inf
 
     def turn(self, earliest: float, ahead: int = 0) -> float:
         """When a request may leave behind `ahead` others, if none of them leaves before `earliest`."""

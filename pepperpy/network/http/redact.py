@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 # A header with one of these words in its name is never shown, and a redirect never sends it to another origin. That is
 # more than necessary, but no list of names is ever complete. "author" is excepted, and so is Idempotency-Key, which
@@ -60,15 +60,12 @@ def _printable(character: str) -> str:
     return character.encode("unicode_escape").decode() if character != " " else "\\x20"
 
 
-def redact_headers(
-    headers: Iterable[tuple[str, str]] | Mapping[str, str], secret_names: Collection[str] = ()
-) -> list[tuple[str, str]]:
+def redact_headers(headers: Mapping[str, str], secret_names: Collection[str] = ()) -> list[tuple[str, str]]:
     """Name and value of each header, with `***` for the value of secret ones.
 
     A header is secret if its name has a word like "token", or is in `secret_names` (lower case).
     """
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(name, "***" if is_secret_header(name, secret_names) else value) for name, value in pairs]
+    return [(name, "***" if is_secret_header(name, secret_names) else value) for name, value in headers.items()]
 
 
 def is_secret_header(name: str, secret_names: Collection[str] = ()) -> bool:

@@ -49,6 +49,7 @@ class Content(Protocol):
     @property
     def can_be_sent(self) -> bool:
         """Whether the next exchange would send all of it."""
+        ...
 
     @property
     def failure(self) -> BaseException | None:
@@ -56,6 +57,7 @@ class Content(Protocol):
 
     def payload(self) -> Any:
         """The body of one exchange: bytes or a `Payload`."""
+        ...
 
 
 class Defaults:
@@ -70,8 +72,8 @@ class Defaults:
     __slots__ = ("automatic", "configured", "headers")
 
     def __init__(self, configured: Mapping[str, str], automatic: Mapping[str, str]) -> None:
-        self.configured = configured
-        self.automatic = automatic
+        self.configured: Mapping[str, str] = configured
+        self.automatic: Mapping[str, str] = automatic
         # With istr names, a copy of the headers need not look at each letter again.
         self.headers: CIMultiDict[str] = CIMultiDict((istr(name), value) for name, value in configured.items())
         for name, value in automatic.items():
@@ -131,21 +133,21 @@ class Request:
         defaults: Defaults,
         limits: Limits,
     ) -> None:
-        self.method = method
-        self.url = url
-        self.own = own
+        self.method: str = method
+        self.url: URL = url
+        self.own: CIMultiDict[str] | None = own
         self.body = body
-        self.defaults = defaults
-        self.limits = limits
+        self.defaults: Defaults = defaults
+        self.limits: Limits = limits
         self.payload: bytes | Payload | None = None
         self.proxy: str | None = None
-        self.verify = True
-        self.decompress = True
+        self.verify: bool = True
+        self.decompress: bool = True
         self.left_out: Collection[str] = ()
         self.cookie: str | None = None
         self.cookies: Mapping[str, str] | None = None
         self.removed: Collection[str] = ()
-        self.lent_credentials = False
+        self.lent_credentials: bool = False
         self._headers: CIMultiDict[str] | None = None
 
     @property

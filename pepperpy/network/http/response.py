@@ -133,7 +133,7 @@ class HTTPResponse(ResponseHead):
         self._call = call
         self._codec = codec
         self._strict = strict
-        self.content = content
+        self.content: bytes = content
 
     def __repr__(self) -> str:
         return f"<HTTPResponse {self.status} {self.reason!r}, {len(self.content)} bytes>"

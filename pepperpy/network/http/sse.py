@@ -54,7 +54,7 @@ class EventParser:
 
     def __init__(self, max_size: int) -> None:
         check_int("max_size", max_size, 1)
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         self.retry: int | None = None
         self._max_size = max_size
         # Bytes of the event that was too large; 0 if none was.

@@ -97,6 +97,7 @@ class HTTPStream(ResponseHead):
                 raise call.error(BusyError, "another task reads this stream")
             self._reading = True
             failure: NetworkError | None = None
+            chunk = b""
             try:
                 if call.trip.ends_at == math.inf:
                     chunk = await answer.read_some()

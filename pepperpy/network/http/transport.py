@@ -81,8 +81,8 @@ class WireError(Exception):
     """
 
     def __init__(self, kind: Kind, text: str = "", cause: BaseException | None = None, **details: Any) -> None:
-        self.kind = kind
-        self.text = text or _TEXTS[kind]
+        self.kind: Kind = kind
+        self.text: str = text or _TEXTS[kind]
         self.cause = cause
         self.details = details
         super().__init__(self.text)
@@ -120,19 +120,19 @@ class Trip:
     )
 
     def __init__(self) -> None:
-        self.attempt = 0
-        self.ends_at = math.inf
-        self.skipped_s = 0.0
+        self.attempt: int = 0
+        self.ends_at: float = math.inf
+        self.skipped_s: float = 0.0
         self.phase: str = "prepare"
         self.begin()
 
     def begin(self) -> None:
         """Another exchange begins."""
-        self.request_left = False
-        self.reused = False
-        self.connect_at = 0.0
-        self.connected_at = 0.0
-        self.dns_s = 0.0
+        self.request_left: bool = False
+        self.reused: bool = False
+        self.connect_at: float = 0.0
+        self.connected_at: float = 0.0
+        self.dns_s: float = 0.0
 
 
 class Answer(Protocol):
@@ -144,6 +144,7 @@ class Answer(Protocol):
     @property
     def carrier(self) -> str:
         """Who carried it: `core`, `aiohttp` or `mock`."""
+        ...
 
     @property
     def status(self) -> int: ...
@@ -152,10 +153,12 @@ class Answer(Protocol):
     @property
     def version(self) -> str:
         """`1.0` or `1.1`."""
+        ...
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
         """The headers. Bytes of values that are not UTF-8 are surrogates (PEP 383)."""
+        ...
 
     def header(self, name: str) -> str | None:
         """The first value of one header, named in lower case; costs less than `headers` where nobody asks for these."""
@@ -163,10 +166,12 @@ class Answer(Protocol):
     @property
     def trailers(self) -> CIMultiDictProxy[str]:
         """The fields behind a chunked body, in the same form; empty until `ended`."""
+        ...
 
     @property
     def ended(self) -> bool:
         """Whether the body has been read to its end."""
+        ...
 
     @property
     def whole_size(self) -> int | None:
@@ -175,6 +180,7 @@ class Answer(Protocol):
     @property
     def wire_bytes(self) -> int:
         """How many bytes of the body have come so far, before decompression."""
+        ...
 
     async def read_some(self) -> bytes:
         """The next piece of the body, decompressed if the request says so; empty at its end.
@@ -187,9 +193,11 @@ class Answer(Protocol):
 
         Cancellation: Nothing is lost; the next call goes on.
         """
+        ...
 
     async def read(self) -> bytes:
         """The rest of the body in one piece; for bodies whose size is bounded otherwise. Raises as `read_some()`."""
+        ...
 
     def release(self) -> None:
         """Give up the rest of the body. The connection is used again if the whole body has arrived."""
@@ -204,10 +212,12 @@ class Transport(Protocol):
     @property
     def default_headers(self) -> Mapping[str, str]:
         """The headers of a request that does not set them: Accept, User-Agent, Accept-Encoding (what it can decode)."""
+        ...
 
     @property
     def session(self) -> Any:
         """An `aiohttp.ClientSession` with the same connections and cookies, for `HTTPClient.session`; or None."""
+        ...
 
     @property
     def open_connections(self) -> int: ...
@@ -215,6 +225,7 @@ class Transport(Protocol):
     @property
     def discarded(self) -> int:
         """How many pooled connections turned out to be unfit for use."""
+        ...
 
     def exchange(self, request: Request, trip: Trip) -> Awaitable[Answer]:
         """Send one request; returns when the head of its answer is there.
@@ -224,6 +235,7 @@ class Transport(Protocol):
 
         Cancellation: The connection is closed; if nothing of the request has left, it may go back to the pool.
         """
+        ...
 
     async def close(self, seconds: float) -> None:
         """End all connections, in order for `seconds`, then at once."""

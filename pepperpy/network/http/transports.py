@@ -48,7 +48,7 @@ class Transports:
         self.default_headers: Mapping[str, str] = AiohttpTransport.default_headers
         self._config = config
         self._jar = jar
-        self.core = H1Transport(config)
+        self.core: H1Transport = H1Transport(config)
         self._aiohttp: AiohttpTransport | None = None
 
     @property

@@ -59,6 +59,7 @@ class Codec(Protocol[M]):
 
     def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
         """The bytes of `message`, in one piece or several. `Framed.send` raises what this raises."""
+        ...
 
     def decode(self, data: bytes, start: int) -> tuple[M | NoMessage, int] | int | None:
         """Find the first message in `data[start:]`, which is never empty.
@@ -106,9 +107,11 @@ class IncrementalCodec(Protocol[M]):
 
     def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
         """As `Codec.encode`."""
+        ...
 
     def decoder(self) -> Decoder[M]:
         """A new decoder for one message."""
+        ...
 
 
 class FrameCodec:

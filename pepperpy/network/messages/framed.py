@@ -62,7 +62,7 @@ class Framed(Generic[M]):
         """
         self._client = client
         self._link = link
-        self.codec = codec
+        self.codec: Codec[M] | IncrementalCodec[M] = codec
         framer, loads = _framer_and_loads(codec, link.config.max_message_size)
         if on_overflow not in ("raise", "discard"):
             raise ValueError(f'on_overflow must be "raise" or "discard", not {on_overflow!r}')

@@ -42,11 +42,11 @@ class PooledConnection:
     __slots__ = ("_config", "_poll", "_protocol", "_tls", "_watch", "client", "expires_at", "idle_since", "used")
 
     def __init__(self, client: NetworkClient, expires_at: float) -> None:
-        self.client = client
+        self.client: NetworkClient = client
         self._config = client.config
-        self.expires_at = expires_at  # it is not lent from then on; `inf` for never
-        self.idle_since = 0.0
-        self.used = False
+        self.expires_at: float = expires_at  # it is not lent from then on; `inf` for never
+        self.idle_since: float = 0.0
+        self.used: bool = False
         self._protocol = link_of(client).protocol
         self._tls = self._protocol.is_tls
         self._watch: Waiter | None = None

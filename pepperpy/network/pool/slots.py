@@ -43,19 +43,22 @@ class Slots:
         self._maker = maker
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self.closed = False
+        self.closed: bool = False
         self._all_returned = asyncio.Event()
         self.lent: set[PooledConnection] = set()
         self.idle: list[PooledConnection] = []  # the one used last is at the end
         self.preparing: dict[asyncio.Task[PooledConnection | None], PooledConnection | None] = {}
         self.closing: dict[asyncio.Task[None], PooledConnection] = {}
-        self.waiting = Queue()
+        self.waiting: Queue = Queue()
         self._timer: Timer | None = None  # made with the first call, which knows the loop
         self._refill_at = -math.inf  # no refill before this time, because a connection failed
         self._refill_failures = 0
         self._refill_backoff = Backoff(config.retry_delay, config.max_retry_delay)
-        self.created = self.reused = self.timeouts = self.failures = 0
-        self.max_wait = 0.0
+        self.created: int = 0
+        self.reused: int = 0
+        self.timeouts: int = 0
+        self.failures: int = 0
+        self.max_wait: float = 0.0
         self.dropped: Counter[str] = Counter()
 
     @property

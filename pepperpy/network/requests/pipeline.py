@@ -91,7 +91,7 @@ class Pipeline(Generic[M]):
             raise TypeError("is_push needs on_push, which gets what it tells")
         if link.config.heartbeat is not None and key is None and is_push is None:
             raise ValueError("heartbeat needs a pipeline with key or is_push: else its answer is taken for a reply")
-        self.framed = framed
+        self.framed: Framed[M] = framed
         self._client = client
         self._link = link
         self._key = key

@@ -19,7 +19,7 @@ class Turns:
     __slots__ = ("_refusal", "_waiting", "free")
 
     def __init__(self, limit: int) -> None:
-        self.free = limit
+        self.free: int = limit
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._refusal: Refusal | None = None
 

@@ -39,7 +39,7 @@ class ClientLink(Link):
 
     def __init__(self, config: NetworkConfig, client: NetworkClient) -> None:
         super().__init__(config)
-        self.client = weakref.ref(client)
+        self.client: weakref.ref[NetworkClient] = weakref.ref(client)
         self.connecting: Connecting | None = None
         self.supervisor: Supervisor | None = None
         self.is_given = False

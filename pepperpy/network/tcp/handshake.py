@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import socket
 import ssl
 import types
@@ -229,10 +230,9 @@ def fast_transports(context: ssl.SSLContext) -> ModuleType | None:
     if type(context) is not ssl.SSLContext:
         return None
     try:
-        import aiofastnet
+        return importlib.import_module("aiofastnet")
     except ImportError:
         return None
-    return aiofastnet
 
 
 def _check_peer(protocol: StreamProtocol, settings: TLSConfig) -> None:

@@ -63,7 +63,7 @@ class Supervisor:
         self._lend = lend
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner = (threading.get_ident(), os.getpid())
-        self.state = ClientState(client, link.config.bare)
+        self.state: ClientState = ClientState(client, link.config.bare)
         self._configure(link.config)
         self.last: StreamProtocol = link.protocol
         self._connected_at = 0.0  # seconds of time.monotonic()

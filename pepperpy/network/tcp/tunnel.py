@@ -9,10 +9,11 @@ import asyncio
 import base64
 import contextlib
 import errno
+import importlib
 import re
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pepperpy.network.errors import ProxyError
 from pepperpy.network.lookup import forget, look_up
@@ -73,13 +74,13 @@ def _check_name(host: str) -> None:
 
 
 async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> None:
-    import python_socks
-    from python_socks.async_.asyncio import Proxy
+    python_socks: Any = importlib.import_module("python_socks")
+    asyncio_socks: Any = importlib.import_module("python_socks.async_.asyncio")
 
     if proxy.scheme in ("socks4", "socks5"):
         host = await _address_of(host, port, proxy.scheme)
     kind = python_socks.ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else python_socks.ProxyType.SOCKS4
-    speaker = Proxy(
+    speaker = asyncio_socks.Proxy(
         kind,
         proxy.host,
         proxy.port,
@@ -88,7 +89,7 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
         # The proxy or this package looks names up, never python-socks, which takes a thread of the default executor.
         rdns=True,
         # Poses as another proxy on the way, so that python-socks uses our socket.
-        forward=_Given(sock),  # type: ignore[arg-type]
+        forward=_Given(sock),
     )
     with _as_proxy_error(proxy):
         try:

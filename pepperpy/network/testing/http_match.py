@@ -71,7 +71,7 @@ class Matcher:
         if self._match is not None and not callable(self._match):
             raise TypeError(f"match must be callable, not {type(self._match).__name__}")
         self._options = options
-        self.reads_body = "json" in options or self._match is not None
+        self.reads_body: bool = "json" in options or self._match is not None
         more = [f"params {', '.join(self._params)}"] if self._params else []
         more += [f"headers {', '.join(self._headers)}"] if self._headers else []
         more += [name for name in ("json", "match") if name in options]

@@ -112,8 +112,8 @@ class Reply:
     ) -> None:
         check_int("status", status, 200, 599)
         self.status = status
-        self.delay = check_delay("delay", delay)
-        self.then_fail = None if then_fail is None else kind_of("then_fail", then_fail, BODY_FAULTS)
+        self.delay: Delay = check_delay("delay", delay)
+        self.then_fail: str | None = None if then_fail is None else kind_of("then_fail", then_fail, BODY_FAULTS)
         given = [json is not NOTHING, text is not None, content is not None, chunks is not None]
         if sum(given) > 1:
             raise ValueError("a reply has only one of json, text, content and chunks")
@@ -127,7 +127,7 @@ class Reply:
             self.headers["Content-Type"] = "text/plain; charset=utf-8"
         elif content is not None:
             body = bytes(content)
-        self.chunks = [body] if chunks is None else [_chunk(chunk) for chunk in chunks]
+        self.chunks: list[Delay | bytes] = [body] if chunks is None else [_chunk(chunk) for chunk in chunks]
         # A body that is there at once has a length. Any other comes in chunks, unless the test gives a length.
         self.body: bytes | None = body if chunks is None and then_fail is None else None
         own = CIMultiDict(headers)
@@ -177,8 +177,8 @@ class Failure:
     """
 
     def __init__(self, kind: FailureKind, *, delay: Delay = 0.0) -> None:
-        self.kind = kind_of("kind", kind, (*get_args(HeadFailure), "incomplete"))
-        self.delay = check_delay("delay", delay)
+        self.kind: str = kind_of("kind", kind, (*get_args(HeadFailure), "incomplete"))
+        self.delay: Delay = check_delay("delay", delay)
 
     def __repr__(self) -> str:
         return f"<Failure {self.kind!r}>"

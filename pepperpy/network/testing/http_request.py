@@ -48,11 +48,11 @@ class MockRequest:
     def __init__(self, method: str, target: URL, headers: CIMultiDict[str], attempt: int) -> None:
         self.method = method
         self.target = target
-        self.headers = CIMultiDictProxy(headers)
+        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(headers)
         self.path_params: dict[str, str] = {}
         self.attempt = attempt
         self.route: Route | None = None
-        self.received = bytearray()  # the mock writes it; tests read `body`
+        self.received: bytearray = bytearray()  # the mock writes it; tests read `body`
 
     def __repr__(self) -> str:
         return f"<MockRequest {self}>"
@@ -108,7 +108,10 @@ class MockRequest:
 def _part(part: bytes) -> tuple[str, str | UploadedFile]:
     head, _, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
     content = content.removesuffix(b"\r\n")
-    fields = CIMultiDict(line.partition(": ")[::2] for line in head.decode().split("\r\n"))
+    fields: CIMultiDict[str] = CIMultiDict()
+    for line in head.decode().split("\r\n"):
+        name, _, value = line.partition(": ")
+        fields.add(name, value)
     disposition = dict(re.findall(r'[; ](\w+)="([^"]*)"', fields["Content-Disposition"]))
     if "filename" not in disposition:
         return disposition["name"], content.decode()

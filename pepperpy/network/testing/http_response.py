@@ -26,9 +26,9 @@ class MockAnswer:
     trailers: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
     def __init__(self, transport: MockTransport, request: Request, trip: Trip, reply: Reply) -> None:
-        self.status = reply.status
-        self.reason = reply.reason
-        self.headers = CIMultiDictProxy(reply.headers)
+        self.status: int = reply.status
+        self.reason: str = reply.reason
+        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(reply.headers)
         self._transport = transport
         self._request = request
         self._trip = trip
@@ -40,7 +40,7 @@ class MockAnswer:
         # No empty piece: that would be the end.
         self._parts = deque(part for part in parts if part != b"")
         self._given_back = False
-        self.wire_bytes = len(reply.body) if reply.body is not None and self._parts else 0
+        self.wire_bytes: int = len(reply.body) if reply.body is not None and self._parts else 0
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)

@@ -33,6 +33,7 @@ class Answers(Protocol):
 
     async def answer(self, request: MockRequest, arrive: Callable[[], Awaitable[None]]) -> Reply | Failure:
         """What becomes of the request; its body is there after `arrive()`."""
+        ...
 
 
 class MockTransport:
@@ -46,7 +47,7 @@ class MockTransport:
 
     def __init__(self, mock: Answers) -> None:
         self._mock = mock
-        self.closed = False
+        self.closed: bool = False
         self._waiting: set[asyncio.Timeout] = set()
 
     async def close(self, seconds: float) -> None:

@@ -196,9 +196,9 @@ class ScriptedPeer:
 
     def __init__(self, scripts: tuple[Script, ...], others: Script | None) -> None:
         self.host = HOST
-        self.port = 0
+        self.port: int = 0
         self.config: NetworkConfig
-        self.connections = 0
+        self.connections: int = 0
         self._scripts = scripts
         self._others = others
         self._peers: list[Peer] = []
@@ -304,6 +304,7 @@ async def scripted_peer(
     check_timeout("timeout", timeout, zero=True)
     peer = ScriptedPeer(scripts, others)
     server = await peer._start(tls)
+    unfinished: list[str] = []
     try:
         try:
             yield peer

@@ -102,9 +102,9 @@ class FaultProxy:
         self._to_client = _as_sequence("to_client", to_client)
         self._to_server = _as_sequence("to_server", to_server)
         self.host = HOST
-        self.port = 0
+        self.port: int = 0
         self.config: NetworkConfig
-        self.connections = 0
+        self.connections: int = 0
         self._listener: socket.socket
         self._is_up = False
         self._connections: set[asyncio.Task[None]] = set()

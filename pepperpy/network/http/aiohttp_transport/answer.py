@@ -38,8 +38,8 @@ class AiohttpAnswer:
     def __init__(
         self, response: aiohttp.ClientResponse, request: Request, trip: Trip, connector: GuardedConnector
     ) -> None:
-        self.status = response.status
-        self.headers = response.headers
+        self.status: int = response.status
+        self.headers: CIMultiDictProxy[str] = response.headers
         self._response = response
         self._content = response.content
         self._request = request

@@ -82,7 +82,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             socket_factory=self._new_socket,
         )
         self._open: dict[GuardedHandler, asyncio.Transport] = {}
-        self.discarded = 0  # pooled connections that were not fit for use
+        self.discarded: int = 0  # pooled connections that were not fit for use
         self._all_closed: asyncio.Future[None] | None = None
         self.policy_session: aiohttp.ClientSession | None = None  # whose requests are exchanges
         if hasattr(self, "_factory"):

@@ -41,7 +41,7 @@ class GuardedHandler(ResponseHandler):
     def __init__(self, connector: GuardedConnector, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._connector = connector
-        self.used = False  # whether a response has come on it
+        self.used: bool = False  # whether a response has come on it
         self.may_upgrade = False  # whether the present request asks for another protocol, for its caller to speak
         self._interim_count = 0
         self._head: Any = None  # of the last response
@@ -94,7 +94,7 @@ class GuardedHandler(ResponseHandler):
         else:
             super().close()
 
-    def feed_data(self, data: Any, *args: Any) -> Any:
+    def feed_data(self, data: Any, *args: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.used = True
         self._head = data[0]
         code = data[0].code
@@ -125,7 +125,7 @@ class GuardedHandler(ResponseHandler):
     def _begin_idle(self, seconds: float) -> None:
         self._idle_until = self._loop.time() + seconds
 
-    def set_exception(self, exc: Any, *cause: Any) -> None:
+    def set_exception(self, exc: Any, *cause: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if isinstance(exc, HttpProcessingError):
             # aiohttp tells who waits for a head. Who waits for the rest of a body would wait for ever.
             self._break_body(cause[0] if cause and isinstance(cause[0], ContentEncodingError) else exc)

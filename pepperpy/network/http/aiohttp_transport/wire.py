@@ -48,7 +48,7 @@ class AiohttpTransport:
     def __init__(self, config: HTTPConfig, jar: CookieJar) -> None:
         _raise_malloc_threshold()
         self._config = config
-        self.connector = GuardedConnector(
+        self.connector: GuardedConnector = GuardedConnector(
             config,
             ssl=verified(config),
             limit=config.max_connections,
@@ -62,7 +62,7 @@ class AiohttpTransport:
             "max_headers": limits.max_fields,
         }
         # The user's own: it has the client's headers, cookies and limits, because no policy stands before it.
-        self.session = aiohttp.ClientSession(
+        self.session: aiohttp.ClientSession = aiohttp.ClientSession(
             **rules,
             connector=self.connector,
             connector_owner=False,

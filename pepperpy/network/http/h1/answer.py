@@ -26,8 +26,8 @@ class H1Answer:
 
     def __init__(self, connection: Connection, reader: ResponseReader, decodes: bool) -> None:
         """Args: decodes: Whether content codings are undone."""
-        self.status = reader.status
-        self.ended = False
+        self.status: int = reader.status
+        self.ended: bool = False
         self._reader = reader
         self._connection: Connection | None = connection  # None once it carries something else, or nothing
         self._decodes = decodes and reader.content_encoding is not None

@@ -17,6 +17,7 @@ from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip, WireError
 
 if TYPE_CHECKING:
+    from pepperpy.network._core.receiver import Receiver
     from pepperpy.network.http.h1.origins import Origin
     from pepperpy.network.http.h1.pool import Pool
 
@@ -52,12 +53,13 @@ class Connection:
     )
 
     def __init__(self, pool: Pool, origin: Origin, protocol: StreamProtocol) -> None:
-        self.pool = pool
-        self.origin = origin
-        self.protocol = protocol
-        self.receiver = protocol.receiver
-        self.idle_since = self.idle_until = 0.0
-        self.server_keeps = math.inf
+        self.pool: Pool = pool
+        self.origin: Origin = origin
+        self.protocol: StreamProtocol = protocol
+        self.receiver: Receiver = protocol.receiver
+        self.idle_since: float = 0.0
+        self.idle_until: float = 0.0
+        self.server_keeps: float = math.inf
         self._poll: Any = None
         sock = protocol.extra_info("socket")
         if sock is not None and hasattr(select, "poll"):

@@ -42,6 +42,7 @@ class Decoder(Protocol):
     @property
     def wants_input(self) -> bool:
         """Whether all of what was given so far has come out again."""
+        ...
 
     def decode(self, data: bytes) -> bytes:
         """Some of what comes of `data`, which is b"" unless `wants_input`. b"": nothing has come of it yet.
@@ -49,6 +50,7 @@ class Decoder(Protocol):
         Raises:
             BadEncoding: It is no such stream.
         """
+        ...
 
     def finish(self) -> None:
         """The body has ended. Raises: `Truncated`."""

@@ -37,8 +37,8 @@ class Pool:
     """Made and used inside one running loop."""
 
     def __init__(self, config: HTTPConfig) -> None:
-        self.discarded = 0
-        self.closed = False
+        self.discarded: int = 0
+        self.closed: bool = False
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._limit = config.max_connections

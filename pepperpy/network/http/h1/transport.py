@@ -24,7 +24,7 @@ class H1Transport:
     def __init__(self, config: HTTPConfig) -> None:
         """Raises: `ValueError`, `UsageError`: `config.tls` cannot be used: its files, say."""
         check_tls_of(config)
-        self.pool = Pool(config)
+        self.pool: Pool = Pool(config)
         self._heads = Heads()
         self._rules = rules_of(config.limits)
 

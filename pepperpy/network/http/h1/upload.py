@@ -32,7 +32,7 @@ class Upload:
     def __init__(self, connection: Connection, request: Request, payload: bytes | Payload) -> None:
         loop = asyncio.get_running_loop()
         self.ended_at: float | None = None
-        self.complete = False
+        self.complete: bool = False
         self._connection = connection
         headers = request.headers
         self._chunked = "Transfer-Encoding" in headers
