@@ -31,6 +31,7 @@ STOREYS = {
     "tcp": ("tcp tcp.*", "ground core shared link messages requests"),
     "pool": ("pool pool.*", "ground core shared link tcp"),
     "http": ("http http.*", "ground core shared tcp"),
+    "adapters": ("httpx httpx2", "http"),
     "testing": ("testing testing.*", "ground core shared tcp http"),
     "package": ("(package)", "ground core shared link messages requests tcp pool http testing"),
 }

@@ -21,6 +21,7 @@
       stream.py, lines.py, sse.py the body as it comes
       download.py, part_file.py   the body as a file
       mapping.py                  many URLs
+    for_httpx.py                  httpx and httpx2 on a transport of ours
     content.py, dates.py          what headers say of a body, and of time: rules of HTTP, for any transport
     config.py, limits.py, checks.py, arguments.py, auth.py, rate_limit.py, redact.py, interceptors.py, threads.py
 

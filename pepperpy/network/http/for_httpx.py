@@ -1,0 +1,282 @@
+"""The exchanges of httpx and httpx2 on this package's HTTP: what `pepperpy.network.httpx` and `.httpx2` have in common.
+
+httpx keeps its policy: redirects, cookies, authentication, decompression. What lies below, one request and its answer,
+is carried by the `Transport` that `HTTPClient` uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import ModuleType
+from typing import Any, ClassVar
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from pepperpy.network.errors import NetworkError, UsageError
+from pepperpy.network.http import transports
+from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.request import Defaults, Limits, Request
+from pepperpy.network.http.transport import Answer, Kind, Transport, Trip, WireError
+from pepperpy.network.http.upload import BodyFailed, Source
+
+# The names of httpx's exceptions. What belongs to reading or writing is decided by what the exchange was doing.
+_ERRORS: dict[Kind, str] = {
+    "dns": "ConnectError",
+    "refused": "ConnectError",
+    "connect_timeout": "ConnectTimeout",
+    "queue_timeout": "PoolTimeout",
+    "read_timeout": "ReadTimeout",
+    "write_timeout": "WriteTimeout",
+    "tls": "ConnectError",
+    "proxy": "ProxyError",
+    "reset": "ReadError",
+    "no_answer": "RemoteProtocolError",
+    "malformed": "RemoteProtocolError",
+    "truncated": "RemoteProtocolError",
+    "closed": "ReadError",
+    "bad_url": "UnsupportedProtocol",
+    "unsendable": "LocalProtocolError",
+    "other": "TransportError",
+}
+# Sent again, once, if the server closed a pooled connection just when it was chosen (RFC 9110, section 9.2.2).
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+# What httpx gives as no limit.
+_MANY = 1 << 30
+
+
+class _Sent(Request):
+    """A request whose headers are those that httpx has made, in their order."""
+
+    __slots__ = ()
+
+    @property
+    def only_defaults(self) -> bool:
+        return False
+
+    def _complete(self) -> CIMultiDict[str]:
+        assert self.own is not None
+        return self.own
+
+
+class _Streamed(Source):
+    """A body that is read from the stream of httpx while it is sent.
+
+    Attributes:
+        failure: What ended it early, or None.
+    """
+
+    def __init__(self, stream: Any, size: int | None) -> None:
+        """Args: size: Bytes, as Content-Length says; None: it is sent in chunks."""
+        super().__init__("application/octet-stream", size)
+        self._stream = stream
+        self.failure: Exception | None = None
+
+    async def write(self, writer: Any) -> None:
+        await self.write_with_length(writer, self.size)
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        written = 0
+        try:
+            async with contextlib.aclosing(aiter(self._stream)) as pieces:
+                async for piece in pieces:
+                    written += len(piece)
+                    if content_length is not None and written > content_length:
+                        raise ValueError(f"the body has more than the {content_length} bytes of its Content-Length")
+                    if piece:
+                        await writer.write(piece)
+            if content_length is not None and written < content_length:
+                raise ValueError(f"the body has {written} bytes, but its Content-Length is {content_length}")
+        except NetworkError:
+            raise  # of the connection; the answer tells what happened to it
+        except Exception as error:
+            self.failure = error
+            if writer.transport is not None:
+                writer.transport.abort()
+            raise BodyFailed(f"the source of the body failed with {type(error).__name__}") from error
+
+
+class Body:
+    """The body of an answer that is still to come; a base of the stream that httpx reads."""
+
+    def __init__(self, exchanges: Exchanges, answer: Answer, request: Any, trip: Trip) -> None:
+        self._exchanges = exchanges
+        self._answer = answer
+        self._request = request
+        self._trip = trip
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._exchanges.pieces_of(self._answer, self._request, self._trip)
+
+    async def aclose(self) -> None:
+        self._answer.release()
+
+
+class Exchanges:
+    """What carries the requests of one `AsyncClient` of `library`; a base of its transport."""
+
+    library: ClassVar[ModuleType]
+    body_class: ClassVar[type[Body]]
+
+    def __init__(
+        self,
+        verify: ssl.SSLContext | str | bool = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = False,
+        limits: Any = None,
+        proxy: Any = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        retries: int = 0,
+        socket_options: Iterable[tuple[int, int, int | bytes]] | None = None,
+        *,
+        config: HTTPConfig | None = None,
+    ) -> None:
+        library = self.library
+        if not http1 or http2:
+            raise ValueError(f"http1 must be True and http2 False, not {http1!r} and {http2!r}: this speaks HTTP/1.1")
+        limits = limits or library.Limits(max_connections=100, max_keepalive_connections=20)
+        self._proxy = None if proxy is None else _proxy_url(library, proxy)
+        self._retries = retries
+        if config is None:
+            config = HTTPConfig(
+                tls=library.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
+                max_connections=limits.max_connections or _MANY,
+                keepalive_timeout=_MANY if limits.keepalive_expiry is None else limits.keepalive_expiry,
+                unix_path=uds,
+                local_address=None if local_address is None else (local_address, 0),
+                socket_options=tuple(socket_options or ()),
+            )
+        elif (verify, cert, proxy, uds, local_address, socket_options) != (True, None, None, None, None, None):
+            raise TypeError("config has the settings of connections: verify, cert, uds and others must be left out")
+        self._config = config
+        self._proxy = self._proxy or config.proxy
+        self._defaults = Defaults({}, {})
+        self._transport: Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _open(self) -> Transport:
+        loop = asyncio.get_running_loop()
+        if self._transport is None:
+            self._transport = transports.make_transport(self._config, CookieJar({}))
+            self._loop = loop
+        elif self._loop is not loop:
+            raise UsageError("this transport is used in another event loop than at first; each loop needs its own")
+        return self._transport
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open now, in use or idle."""
+        return 0 if self._transport is None else self._transport.open_connections
+
+    async def handle_async_request(self, request: Any) -> Any:
+        transport = self._open()
+        sent = self._request(request)
+        attempts = 0
+        while True:
+            trip = Trip()
+            attempts += 1
+            failure: WireError
+            try:
+                answer = await transport.exchange(sent, trip)
+                break
+            except WireError as error:
+                failure = error
+            if not self._may_try_again(failure, sent, trip, attempts):
+                raise self._error(failure, request, trip, sent.payload) from failure.cause
+        try:
+            stream = await self._stream(answer, request, trip)
+        except BaseException:
+            answer.abort()
+            raise
+        return self.library.Response(
+            status_code=answer.status,
+            headers=_raw(answer.headers),
+            stream=stream,
+            extensions={
+                "http_version": f"HTTP/{answer.version}".encode(),
+                "reason_phrase": answer.reason.encode("utf-8", "surrogateescape"),
+            },
+        )
+
+    def _request(self, request: Any) -> Request:
+        url = URL(str(request.url), encoded=True)
+        if url.scheme not in ("http", "https"):
+            text = "Request URL is missing an 'http://' or 'https://' protocol."
+            if url.scheme:
+                text = f"Request URL has an unsupported protocol '{url.scheme}://'."
+            raise self.library.UnsupportedProtocol(text, request=request)
+        headers: CIMultiDict[str] = CIMultiDict(
+            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.headers.raw
+        )
+        timeout = request.extensions.get("timeout", {})
+        limits = Limits(timeout.get("pool"), timeout.get("connect"), timeout.get("read"))
+        sent = _Sent(request.method, url, headers, None, self._defaults, limits)
+        sent.decompress = False
+        sent.proxy = self._proxy
+        if isinstance(request.stream, self.library.ByteStream):
+            sent.payload = b"".join(request.stream) or None
+        else:
+            length = headers.get("Content-Length")
+            sent.payload = _Streamed(request.stream, None if length is None else int(length))
+        return sent
+
+    def _may_try_again(self, failure: WireError, sent: Request, trip: Trip, attempts: int) -> bool:
+        if isinstance(sent.payload, _Streamed) and trip.request_left:
+            return False
+        if trip.reused and failure.kind in ("no_answer", "reset"):
+            return attempts == 1 and sent.method in _IDEMPOTENT
+        return failure.kind in ("dns", "refused", "connect_timeout") and attempts <= self._retries
+
+    def _error(self, failure: WireError, request: Any, trip: Trip, payload: object) -> Exception:
+        """The exception of httpx, or that of the body's source itself."""
+        if isinstance(payload, _Streamed) and payload.failure is not None:
+            return payload.failure
+        name = _ERRORS.get(failure.kind, "TransportError")
+        if failure.kind == "reset" and isinstance(payload, _Streamed) and trip.phase == "response":
+            name = "WriteError"
+        error: Exception = getattr(self.library, name)(failure.text, request=request)
+        return error
+
+    async def _stream(self, answer: Answer, request: Any, trip: Trip) -> Any:
+        if answer.whole_size is not None:
+            # It came with the head: the connection is free before httpx goes on.
+            try:
+                content = await answer.read()
+            except WireError as error:
+                raise self._error(error, request, trip, None) from error.cause
+            return self.library.ByteStream(content)
+        return self.body_class(self, answer, request, trip)
+
+    async def pieces_of(self, answer: Answer, request: Any, trip: Trip) -> AsyncIterator[bytes]:
+        try:
+            while piece := await answer.read_some():
+                yield piece
+        except WireError as error:
+            raise self._error(error, request, trip, None) from error.cause
+
+    async def aclose(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close(self._config.close_timeout)
+
+
+def _proxy_url(library: ModuleType, proxy: Any) -> str:
+    """What `httpx.Proxy` says, as a URL with credentials."""
+    if isinstance(proxy, (str, library.URL)):
+        proxy = library.Proxy(proxy)
+    url = URL(str(proxy.url), encoded=True)
+    if proxy.auth is not None:
+        user, password = proxy.auth
+        url = url.with_user(user).with_password(password)
+    return str(url)
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
