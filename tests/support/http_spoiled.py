@@ -55,7 +55,7 @@ def spoiled(number: int) -> tuple[Behaviour, tuple[int, ...]]:
     chance = random.Random(number)
     data = chance.choice(_BASES)
     for _ in range(chance.randint(1, 4)):
-        data = _edited(chance, data)
+        data = edited(chance, data)
     then: Any = chance.choice(["settle", "settle", "settle", "close", "reset"])
     size = len(data)
     cuts = sorted(chance.sample(range(1, size), min(size - 1, chance.choice([0, 0, 1, 3])))) if size > 1 else []
@@ -65,7 +65,8 @@ def spoiled(number: int) -> tuple[Behaviour, tuple[int, ...]]:
     return Behaviour(f"spoiled: {number}", "Nobody knows.", data, MALFORMED, method, then, later=later), tuple(cuts)
 
 
-def _edited(chance: random.Random, data: bytes) -> bytes:
+def edited(chance: random.Random, data: bytes) -> bytes:
+    """With one change: something is gone, doubled, put in, or comes from another answer."""
     start = chance.randint(0, len(data))
     end = min(len(data), start + chance.choice([0, 0, 1, 1, 2, 5, 30]))
     kind = chance.randrange(7)

@@ -6,6 +6,7 @@ cdef struct Lines:
     # What is known of lines that are not all there yet, so that a slow drip is looked at once. Offsets are from the
     # first byte that is not used up.
     Py_ssize_t looked        # no line feed before it but those that have been counted
+    Py_ssize_t checked       # no CR without LF before it, if more lines were waited for
     Py_ssize_t start         # of the present line
     Py_ssize_t field         # bytes of the present field in its lines before this one
     Py_ssize_t count         # lines before it

@@ -131,7 +131,7 @@ cdef class HeadReader:
             end = self.find_end(data + used, size - used, True)
             if end:
                 self._parse(data + used, end)
-                self._lines = Lines(0, 0, 0, 0, False)
+                self._lines = Lines(0, 0, 0, 0, 0, False)
                 self.head_is_there()
                 used += end
         return used
@@ -179,7 +179,7 @@ cdef class HeadReader:
             if end > rules.max_head_size:
                 raise _too_large("head" if has_status else "part with the trailers", "max_head_size", rules.max_head_size)
             if found is NULL:
-                _check_bare_cr(data, max(start, lines.looked - 1), size)
+                lines.checked = _check_bare_cr(data, lines.checked, size)
                 lines.looked = size
                 return 0
             content = end - start - 1
@@ -333,13 +333,21 @@ cdef object _too_large(str what, str name, Py_ssize_t limit):
     return MalformedResponse(f"the {what} is longer than {name}={limit} bytes", limit=name, size=limit)
 
 
-cdef Status _check_bare_cr(const char* data, Py_ssize_t at, Py_ssize_t size) except Status.ERROR:
-    # In a line whose end has not come: what ends its lines with CR alone may never send it.
-    cdef const char* found = <const char*>memchr(data + at, b"\r", size - at)
+cdef Py_ssize_t _check_bare_cr(const char* data, Py_ssize_t at, Py_ssize_t size) except -1:
+    # In lines of which more are to come: what ends its lines with CR alone may never send an empty one. Returns where the
+    # next check begins.
+    cdef const char* found
 
-    if found is not NULL and found + 1 < data + size:
-        raise MalformedResponse("a CR without LF")
-    return Status.OK
+    while at < size:
+        found = <const char*>memchr(data + at, b"\r", size - at)
+        if found is NULL:
+            break
+        if found + 1 == data + size:
+            return size - 1
+        if found[1] != b"\n":
+            raise MalformedResponse("a CR without LF")
+        at = found - data + 2
+    return size
 
 
 cdef Status _check_start(const char* data, Py_ssize_t size) except Status.ERROR:

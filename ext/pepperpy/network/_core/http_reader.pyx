@@ -358,7 +358,7 @@ cdef class ResponseReader(HeadReader):
             self._state = State.CHUNK_DATA
         else:
             self._state = State.TRAILERS
-            self._lines = Lines(0, 0, 0, 0, False)
+            self._lines = Lines(0, 0, 0, 0, 0, False)
         return end
 
 
