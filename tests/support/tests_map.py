@@ -16,6 +16,7 @@ FOLDERS = {
     "pool": "The pool of TCP connections.",
     "http": "The HTTP client.",
     "testing": "What the package offers for tests of users: mocks, scripted peers, faults.",
+    "command": "The command line, run as a program.",
     "house": "The repository: storeys, documentation, examples, the package, this map.",
     "support": "What tests share: servers, peers, faults, cancellations. No tests.",
 }
