@@ -6,6 +6,7 @@ rates beside those of plain asyncio streams doing the same against the same serv
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import socket
@@ -256,8 +257,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--serve"]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", type=int, metavar="PORT", help="be the server, in a process of its own")
+    arguments = parser.parse_args()
+    if arguments.serve is not None:
         with contextlib.suppress(KeyboardInterrupt):
-            serve(int(sys.argv[2]))
+            serve(arguments.serve)
     else:
         main()

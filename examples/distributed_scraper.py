@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 
-from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
+try:
+    from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
+except ImportError:
+    print("this example needs Dask: pip install distributed", file=sys.stderr)
+    sys.exit(2)
 
 from pepperpy.network import HTTPClient, HTTPConfig
 

@@ -5,6 +5,7 @@ It starts a server that is busy, answers slowly and cuts downloads off, and show
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import hashlib
@@ -143,7 +144,9 @@ async def overhead(base_url: str) -> None:
 
 
 def main() -> None:
-    if "--serve" in sys.argv:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", action="store_true", help="be the server, in a process of its own")
+    if parser.parse_args().serve:
         serve()
         return
     with server_process() as base_url, tempfile.TemporaryDirectory() as folder:

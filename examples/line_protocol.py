@@ -7,13 +7,13 @@ trust instead of OpenSSL's.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, TLSConfig
+from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, NetworkError, TLSConfig
 
 
 def irc_config(host: str, port: int, nick: str, channel: str, **settings: Any) -> NetworkConfig:
@@ -75,17 +75,25 @@ async def pong(client: NetworkClient, line: bytes) -> None:
     await say(client, line.decode(errors="replace").strip().replace("PING", "PONG", 1))
 
 
-async def main(host: str, port: str, nick: str, channel: str, ca_file: str | None = None) -> None:
+async def main(host: str, port: int, nick: str, channel: str, ca_file: str | None) -> None:
     def tell(_: NetworkClient, state: str) -> None:
         print("*", state, flush=True)
 
     async with NetworkClient(
-        irc_config(host, int(port), nick, channel, tls=TLSConfig(ca_file=ca_file), on_state=tell)
+        irc_config(host, port, nick, channel, tls=TLSConfig(ca_file=ca_file), on_state=tell)
     ) as client:
         async for line in messages(client):
             print(line, flush=True)
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, epilog="It needs an IRC server with TLS.")
+    for name, kind in (("host", str), ("port", int), ("nick", str), ("channel", str)):
+        parser.add_argument(name, type=kind)
+    parser.add_argument("ca_file", nargs="?")
+    arguments = parser.parse_args()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(main(**vars(arguments)))
+    except NetworkError as error:
+        parser.exit(1, f"{error}\n")

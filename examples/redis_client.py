@@ -1,12 +1,13 @@
-"""A Redis client over `NetworkPool`: `python examples/redis_client.py [host] [port]`, for a start of your own.
+"""A Redis client over `NetworkPool`: `python examples/redis_client.py [HOST] [PORT]`, for a start of your own.
 
-A command that fails or is cancelled half-way costs its connection, so that no other command can get its late replies.
+It needs a Redis, at 127.0.0.1:6379 if nothing else is given. A command that fails or is cancelled half-way costs its
+connection, so that no other command can get its late replies.
 """
 
+import argparse
 import asyncio
-import sys
 
-from pepperpy.network import NetworkClient, NetworkConfig, NetworkPool, ProtocolError
+from pepperpy.network import ConnectError, NetworkClient, NetworkConfig, NetworkPool, ProtocolError
 
 Reply = bytes | int | None | list["Reply"] | Exception
 
@@ -53,8 +54,8 @@ def encoded(words: tuple[bytes | str | int, ...]) -> bytes:
     return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%s\r\n" % (len(text), text) for text in texts)
 
 
-async def main(host: str = "127.0.0.1", port: str = "6379") -> None:
-    async with Redis(NetworkConfig(host, int(port))) as redis:
+async def main(host: str, port: int) -> None:
+    async with Redis(NetworkConfig(host, port, retries=0)) as redis:
         print("SET", await redis.execute("SET", "greeting", "Hello"))
         print("GET", await redis.execute("GET", "greeting"))
         commands = [("INCRBY", "count", number) for number in range(1000)]
@@ -65,4 +66,11 @@ async def main(host: str = "127.0.0.1", port: str = "6379") -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("host", nargs="?", default="127.0.0.1")
+    parser.add_argument("port", nargs="?", type=int, default=6379)
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.host, arguments.port))
+    except ConnectError as error:
+        parser.exit(2, f"this example needs a Redis that can be reached: {error}\n")

@@ -7,15 +7,24 @@ late answer is dropped. If the connection is lost, every call under way raises; 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import itertools
 import json
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pepperpy.network import LengthPrefixed, Mapped, NetworkClient, NetworkConfig, NetworkTimeoutError, Pipeline
+from pepperpy.network import (
+    LengthPrefixed,
+    Mapped,
+    NetworkClient,
+    NetworkConfig,
+    NetworkError,
+    NetworkTimeoutError,
+    Pipeline,
+    serve,
+)
 
 MAX_SIZE = 1 << 20  # bytes of one message; arbitrary
 CODEC = Mapped(LengthPrefixed(4, max_size=MAX_SIZE), lambda message: json.dumps(message).encode(), json.loads)
@@ -54,31 +63,33 @@ async def double(number: float, seconds: float = 0) -> float:
     return 2 * number
 
 
-async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def handle(client: NetworkClient) -> None:
+    messages = client.framed(CODEC)
+
     async def answer(call: dict[str, Any]) -> None:
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": call["id"]}
         try:
             reply["result"] = await {"double": double}[call["method"]](*call["params"])
         except Exception as error:
             reply["error"] = {"code": -32000, "message": f"{type(error).__name__}: {error}"}
-        if not writer.is_closing():
-            content = json.dumps(reply).encode()
-            writer.write(len(content).to_bytes(4) + content)
+        await messages.send(reply)
 
     answering: set[asyncio.Task[None]] = set()
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-        while (size := int.from_bytes(await reader.readexactly(4))) <= MAX_SIZE:
-            task = asyncio.create_task(answer(json.loads(await reader.readexactly(size))))
+    try:
+        # A client may be silent for as long as it likes.
+        while (call := await messages.receive(timeout=None)) is not None:
+            task = asyncio.create_task(answer(call))
             answering.add(task)
             task.add_done_callback(answering.discard)
-    for task in answering:
-        task.cancel()
-    writer.close()
+    finally:
+        # The client is gone: nobody waits for these answers.
+        for task in answering:
+            task.cancel()
 
 
 async def demo() -> None:
-    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
-        async with connected(NetworkConfig("127.0.0.1", server.sockets[0].getsockname()[1])) as rpc:
+    async with serve(handle) as server:
+        async with connected(NetworkConfig("127.0.0.1", server.port)) as rpc:
             print("1000 at once:", sum(await asyncio.gather(*(rpc.call("double", n) for n in range(1000)))))
             for arguments in (("double", 1, 60), ("double", "x", "y"), ("treble", 1)):
                 try:
@@ -88,10 +99,24 @@ async def demo() -> None:
             print("and on:", await rpc.call("double", 21))
 
 
-async def main(host: str, port: str, method: str, *arguments: str) -> None:
-    async with connected(NetworkConfig(host, int(port))) as rpc:
-        print(json.dumps(await rpc.call(method, *map(json.loads, arguments))))
+async def main(host: str, port: int, method: str, arguments: list[Any]) -> None:
+    async with connected(NetworkConfig(host, port)) as rpc:
+        print(json.dumps(await rpc.call(method, *arguments)))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]) if sys.argv[1:] else demo())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("host", nargs="?")
+    parser.add_argument("port", nargs="?", type=int)
+    parser.add_argument("method", nargs="?")
+    parser.add_argument("arguments", nargs="*", type=json.loads, metavar="JSON")
+    given = parser.parse_args()
+    try:
+        if given.host is None:
+            asyncio.run(demo())
+        elif given.method is None:
+            parser.error("HOST, PORT and METHOD go together")
+        else:
+            asyncio.run(main(given.host, given.port, given.method, given.arguments))
+    except (NetworkError, RPCError) as error:
+        parser.exit(1, f"{error}\n")

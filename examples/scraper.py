@@ -1,4 +1,6 @@
-"""Fetch many pages, each as it comes: `python examples/scraper.py URL ...`, or with the URLs on standard input.
+"""Fetch many pages, each as it comes: `python examples/scraper.py URL ...`; `-` reads the URLs from standard input.
+
+Without arguments it fetches the pages of a small server that it starts itself.
 
 `HTTPConfig` has the retries, the time limits and the limits of connections and sizes. A page that fails is a line of
 the output like any other, and does not stop the rest.
@@ -6,6 +8,7 @@ the output like any other, and does not stop the rest.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import html
@@ -14,7 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
-from pepperpy.network import HTTPClient, HTTPConfig
+from pepperpy.network import HTTPClient, HTTPConfig, NetworkClient, serve
 
 # Here a missing page is a result, not an error.
 CONFIG = HTTPConfig(timeout=30.0, retries=2, max_response_size=10 << 20, raise_for_status=False)
@@ -47,10 +50,27 @@ def title_of(text: str) -> str:
     return " ".join(html.unescape(found[1]).split()) if found else ""
 
 
+async def site(client: NetworkClient) -> None:
+    """A server to try it with: the title of each page is its path."""
+    while head := await client.receive_until(b"\r\n\r\n", timeout=None):
+        page = b"<title>%s</title>" % head.split()[1]
+        await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page))
+
+
+async def demo() -> None:
+    async with serve(site, stop_timeout=0) as server:
+        await main(f"http://127.0.0.1:{server.port}/page/{number}" for number in range(10))
+
+
 async def main(urls: Iterable[str]) -> None:
     async for page in scrape(urls):
         print(f"{page.status:3} {page.size:9,} {page.url} {page.title}", flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:] or (line.strip() for line in sys.stdin if line.strip())))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("urls", nargs="*", metavar="URL")
+    urls = parser.parse_args().urls
+    if urls == ["-"]:
+        urls = (line.strip() for line in sys.stdin if line.strip())
+    asyncio.run(main(urls) if urls else demo())

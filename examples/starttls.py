@@ -6,11 +6,11 @@ leaves if bytes follow the "220 ready", because they would count as the first en
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
-import sys
 
-from pepperpy.network import NetworkClient, NetworkConfig, ProtocolError, TLSConfig
+from pepperpy.network import NetworkClient, NetworkConfig, NetworkError, ProtocolError, TLSConfig
 
 
 class SMTPError(Exception):
@@ -50,8 +50,8 @@ async def start_tls(client: NetworkClient, tls: TLSConfig, name: str = "localhos
     return offers
 
 
-async def main(host: str, port: str = "25", ca_file: str | None = None) -> None:
-    async with NetworkClient(NetworkConfig(host, int(port), timeout=30)) as client:
+async def main(host: str, port: int, ca_file: str | None) -> None:
+    async with NetworkClient(NetworkConfig(host, port, timeout=30)) as client:
         print("in plain: ", ", ".join(await start_tls(client, TLSConfig(ca_file=ca_file))))
         tls = client.tls
         assert tls is not None
@@ -62,4 +62,12 @@ async def main(host: str, port: str = "25", ca_file: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, epilog="It needs a mail server.")
+    parser.add_argument("host")
+    parser.add_argument("port", nargs="?", type=int, default=25)
+    parser.add_argument("ca_file", nargs="?", help="authorities to trust instead of OpenSSL's")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(**vars(arguments)))
+    except (NetworkError, SMTPError) as error:
+        parser.exit(1, f"{error}\n")

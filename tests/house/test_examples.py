@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from support.examples import example, output
+from support.examples import EXAMPLES, example, output
 from support.processes import reserved_ports
 
 from pepperpy.network import ConnectionLostError, NetworkConfig
@@ -148,7 +150,45 @@ def test_the_scraper_prints_a_line_for_each_page_and_each_failure(web: Nginx, cl
     assert found[urls[2]].startswith("404 ")
     assert found[urls[3]].startswith("0 0 ") and "cannot connect" in found[urls[3]]
     assert len(found) == 4
-    assert pages(output("scraper.py", stdin="\n".join(urls[:2]))) == {url: found[url] for url in urls[:2]}
+    assert pages(output("scraper.py", "-", stdin="\n".join(urls[:2]))) == {url: found[url] for url in urls[:2]}
+
+
+@pytest.mark.slow
+@whole_program
+def test_the_scraper_without_arguments_fetches_from_a_server_of_its_own() -> None:
+    assert sorted(line.split()[-1] for line in output("scraper.py")) == [f"/page/{number}" for number in range(10)]
+
+
+@pytest.mark.slow
+@whole_program
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_an_example_says_how_it_is_called(name: str) -> None:
+    assert output(name, "--help", strict=False)[0].startswith(f"usage: {name}")
+
+
+@pytest.mark.slow
+@whole_program
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["line_protocol.py"], 2, "the following arguments are required: host, port, nick, channel"),
+        (["starttls.py"], 2, "the following arguments are required: host"),
+        (["distributed_scraper.py"], 2, "the following arguments are required: URL"),
+        (["redis_client.py", "127.0.0.1", "PORT"], 2, "this example needs a Redis that can be reached: 127.0.0.1:"),
+        (["rpc.py", "127.0.0.1"], 2, "HOST, PORT and METHOD go together"),
+        (["rpc.py", "127.0.0.1", "PORT", "double", "1"], 1, "cannot connect"),
+        (["starttls.py", "127.0.0.1", "PORT"], 1, "cannot connect"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_example_that_lacks_something_says_what_in_one_sentence(
+    arguments: list[str], code: int, words: str, closed_port: int
+) -> None:
+    name, *rest = (str(closed_port) if word == "PORT" else word for word in arguments)
+    command = [sys.executable, str(EXAMPLES / name), *rest]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == code and words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 @whole_program

@@ -26,6 +26,7 @@ from pepperpy.network import (
     ProtocolError,
     TLSConfig,
     TLSError,
+    serve,
 )
 from pepperpy.network.testing import Peer, scripted_peer
 
@@ -43,8 +44,8 @@ def test_rpc_as_a_program_that_starts_its_own_server() -> None:
 @pytest.mark.slow
 async def test_rpc_gives_each_call_its_own_answer_whatever_became_of_others() -> None:
     module = example("rpc")
-    async with await asyncio.start_server(module.handle, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serve(module.handle) as server:
+        port = server.port
         async with module.connected(NetworkConfig("127.0.0.1", port)) as rpc:
             # The later asked, the earlier answered.
             calls = [rpc.call("double", number, (20 - number) / 1000) for number in range(20)]

@@ -117,9 +117,10 @@ async def test_handshakes_under_way_end_with_the_block(transport: str, monkeypat
     async def never(client: NetworkClient) -> None:
         raise AssertionError("no handshake was done")
 
+    patient = NetworkConfig("localhost", 1, timeout=None)
     with socket.socket() as sock:
         sock.setblocking(False)
-        async with serve(never, tls=server_cert(), stop_timeout=None) as server:
+        async with serve(never, "127.0.0.1", 0, tls=server_cert(), config=patient, stop_timeout=None) as server:
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
             await until(lambda: server.connections == 1, "it is accepted")
         with contextlib.suppress(ConnectionError):
