@@ -18,7 +18,11 @@ SHARED = (
     *("destination", "endpoint", "framer", "http_head", "input_stream", "receive_buffer", "receiver", "send_queue"),
     *("sender", "waiter"),
 )
-MODULES = (*SHARED, "builtin_framers", "frame_reader", "http_reader", "python_framers", "stream_protocol", "stuffing")
+MODULES = (
+    *SHARED,
+    *("builtin_framers", "event_stream", "frame_reader", "http_reader", "python_framers", "stream_protocol"),
+    "stuffing",
+)
 SOURCES = "ext/pepperpy/network/_core"
 
 directives = {

@@ -13,6 +13,7 @@
           python_framers.pyx  by the rule of a user's codec in Python
         http_reader.pyx       takes one HTTP/1.x response: its body, of whatever framing
           http_head.pyx       its head and trailers: limits, what is refused
+      event_stream.pyx        the server-sent events of a body, whoever carries it
       sender.pyx              the sending side: accepts bytes, gathers them, holds senders back, flushes, closes
         send_queue.pyx        bytes that wait to leave, and the system call that sends them
           platform.h          that system call, and a clock

@@ -8,13 +8,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
+from pepperpy.network._core.event_stream import EventParser
 from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.content import as_unicode, encoding_of, parse_content_type
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.lines import LineSplitter
 from pepperpy.network.http.response import ResponseHead, is_bomb, read_start, too_large
-from pepperpy.network.http.sse import EventParser, ServerSentEvent
+from pepperpy.network.http.sse import ServerSentEvent
 from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.json_codec import JSONCodec, decode_as
 from pepperpy.network.printable import printable, printable_bytes
@@ -126,15 +127,17 @@ class HTTPStream(ResponseHead):
         async with contextlib.aclosing(self.chunks()) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
-    def lines(self) -> AsyncGenerator[bytes, None]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         r"""The lines of the body, without the ``\n`` or ``\r\n`` that ends them.
 
         Raises:
             MessageTooLargeError: A line has more than `ResponseLimits.max_line_size` bytes. The lines before it were
                 returned.
         """
-        splitter = LineSplitter(self._max_line_size)
-        return self._parsed(splitter.feed, splitter.finish)
+        async with contextlib.aclosing(self._line_batches()) as batches:
+            async for lines in batches:
+                for line in lines:
+                    yield line
 
     async def json_lines(self, type: Any = None) -> AsyncGenerator[Any, None]:
         """The values of a body with one JSON value a line (NDJSON), as `type` if given. Empty lines are skipped.
@@ -144,17 +147,20 @@ class HTTPStream(ResponseHead):
             MessageTooLargeError: As `lines()`.
         """
         number = 0
-        async with contextlib.aclosing(self.lines()) as lines:
-            async for line in lines:
-                number += 1
-                if not line.strip():
-                    continue
-                try:
-                    content = as_unicode(line, encoding_of(self._answer.header("content-type")))
-                    value = self._codec.loads(content) if type is None else decode_as(content, type, self._codec)
-                except ValueError as error:
-                    raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
-                yield value
+        loads = self._codec.loads
+        encoding = encoding_of(self._answer.header("content-type")) if self._entered else None
+        async with contextlib.aclosing(self._line_batches()) as batches:
+            async for lines in batches:
+                for line in lines:
+                    number += 1
+                    if not line or line.isspace():
+                        continue
+                    try:
+                        content = as_unicode(line, encoding)
+                        value = loads(content) if type is None else decode_as(content, type, self._codec)
+                    except ValueError as error:
+                        raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
+                    yield value
 
     async def events(self) -> AsyncGenerator[ServerSentEvent, None]:
         """Server-sent events.
@@ -168,10 +174,14 @@ class HTTPStream(ResponseHead):
         kind = "" if not self._entered else parse_content_type(self._answer.header("content-type") or "")[0]
         if kind not in ("", "text/event-stream"):
             raise await self._no_events(kind)
-        parser = EventParser(self._max_line_size)
-        async with contextlib.aclosing(self._parsed(parser.feed, parser.finish)) as events:
-            async for event in events:
-                yield event
+        parser = EventParser(self._max_line_size, ServerSentEvent)
+        async with contextlib.aclosing(self.chunks()) as chunks:
+            try:
+                async for chunk in chunks:
+                    for event in parser.feed(chunk):
+                        yield event
+            except MessageTooLargeError as error:
+                raise self._too_large(error) from None
 
     async def _no_events(self, kind: str) -> NetworkError:
         if self._reading:
@@ -186,16 +196,20 @@ class HTTPStream(ResponseHead):
         text = f"the body is declared as '{printable(kind)}', not as text/event-stream, and begins with"
         return self._decode_error(f"{text} '{printable_bytes(start)}'", start)
 
-    async def _parsed(
-        self, feed: Callable[[bytes], list[Any]], finish: Callable[[], list[Any]]
-    ) -> AsyncGenerator[Any, None]:
+    async def _line_batches(self) -> AsyncGenerator[list[bytes], None]:
+        """The lines that each piece of the body completes. Their reader gives them out one by one.
+
+        So a line costs one step of one generator.
+        """
+        splitter = LineSplitter(self._max_line_size)
         async with contextlib.aclosing(self.chunks()) as chunks:
             try:
                 async for chunk in chunks:
-                    for item in feed(chunk):
-                        yield item
-                    feed(b"")  # raises now if something is too large, not when the server sends more
-                for item in finish():
-                    yield item
+                    yield splitter.feed(chunk)
+                    splitter.feed(b"")  # raises now if a line is too large, not when the server sends more
+                yield splitter.finish()
             except MessageTooLargeError as error:
-                raise self._call.error(MessageTooLargeError, error.message, **error.details) from None
+                raise self._too_large(error) from None
+
+    def _too_large(self, error: MessageTooLargeError) -> NetworkError:
+        return self._call.error(MessageTooLargeError, error.message, **error.details)
