@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import array
 import asyncio
+import random
 import select
 import socket
+import tracemalloc
 
 import pytest
 from support.servers import TOO_MUCH, Peer, peer_and_client
@@ -106,6 +108,25 @@ async def test_send_many_keeps_header_and_payload_in_order_whatever_their_sizes(
         await client.send_many(pieces[::-1])
         await client.send_eof()
         assert await receiving == b"".join(pieces) + b"".join(pieces[::-1])
+
+
+async def test_a_large_message_leaves_from_where_it_lies() -> None:
+    data = random.Random(1).randbytes(32_000_000)
+    got = bytearray(len(data))
+    view = memoryview(got)
+    loop = asyncio.get_running_loop()
+    async with peer_and_client() as (peer, client):
+        tracemalloc.start()
+        try:
+            await client.send(data)
+            while view:
+                view = view[await loop.sock_recv_into(peer.sock, view) :]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert got == data
+        # asyncio copies what it is given, before Python 3.12: at most LARGEST_PIECE of sender.pyx.
+        assert peak < 2_000_000
 
 
 async def test_send_waits_while_the_peer_does_not_read_and_times_out_with_nothing_queued() -> None:

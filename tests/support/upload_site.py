@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from pepperpy.network.http.aiohttp_transport.wire import data_of
 from pepperpy.network.http.body import Body, make_body
 from pepperpy.network.http.sources import CHUNK
 from pepperpy.network.json_codec import default_codec
@@ -21,7 +22,7 @@ from pepperpy.network.json_codec import default_codec
 OCTETS = "application/octet-stream"
 FORM = "application/x-www-form-urlencoded"
 # No byte repeats at the distance of a chunk, so none could be exchanged unseen.
-BIG = b"".join(b"%07d " % number for number in range(5 * CHUNK // 8 + 3))
+BIG = b"".join(b"%07d " % number for number in range(3 * CHUNK // 8 + 3))
 
 
 class Got:
@@ -81,7 +82,9 @@ class Site:
         assert body is not None
         try:
             headers = {**body.headers, **options.pop("headers", {})}
-            async with self.session.post(self.url + path, data=body.payload(), headers=headers, **options) as response:
+            async with self.session.post(
+                self.url + path, data=data_of(body.payload(), body), headers=headers, **options
+            ) as response:
                 assert await response.text() == "kept"
         finally:
             await body.close()

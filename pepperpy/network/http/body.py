@@ -21,13 +21,9 @@ from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http.checks import number_text, plain
 from pepperpy.network.http.sources import OCTETS, BytesSource, encode, guess_type, open_source
 from pepperpy.network.http.upload import BodyFailed, Progress, Source, UploadPayload, type_and_text
-from pepperpy.network.units import MIB
 
 if TYPE_CHECKING:
     from pepperpy.network.json_codec import JSONCodec
-
-# aiohttp sends larger bytes in one piece too, but warns (payload.py, TOO_LARGE_BYTES_BODY).
-MAX_PIECE = MIB
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -79,10 +75,8 @@ class Body:
         self._make = make
         self._progress = progress
         self._unsent = None if replayable else first
-        # Sent in one piece, unless it is large or somebody wants to see progress.
-        self._data: bytes | None = None
-        if isinstance(first, BytesSource) and progress is None and len(first.data) <= MAX_PIECE:
-            self._data = first.data
+        # In one piece, unless somebody wants to see progress.
+        self._data = first.data if isinstance(first, BytesSource) and progress is None else None
 
     @property
     def can_be_sent(self) -> bool:
@@ -90,7 +84,7 @@ class Body:
         return self.replayable or not self.begun
 
     def payload(self) -> bytes | UploadPayload:
-        """The argument `data` of aiohttp for the next attempt.
+        """The body of the next attempt.
 
         Raises:
             InvalidRequestError: The body was read already, and cannot be read again.

@@ -22,7 +22,7 @@ cdef class SendQueue:
     cdef Status append(self, bytes data) except Status.ERROR
     cdef Status append_all(self, list messages) except Status.ERROR
     cdef int send_to(self, int fd) noexcept
-    cdef object take_front(self)
+    cdef object take_front(self, Py_ssize_t most)
     cdef void clear(self) noexcept
 
     cdef Status _append_to_tail(self, const char* data, Py_ssize_t n) except Status.ERROR

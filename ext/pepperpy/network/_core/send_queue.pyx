@@ -114,13 +114,22 @@ cdef class SendQueue:
                 return 0
         return 0
 
-    cdef object take_front(self):
-        # Takes the oldest chunk out of the queue, as one immutable object for a transport. On an error nothing leaves.
+    cdef object take_front(self, Py_ssize_t most):
+        # Takes the oldest bytes out of the queue, at most so many, as one immutable object for a transport. On an error nothing
+        # leaves.
+        cdef Py_ssize_t size
+
         if self._first == self._end:
             self._seal_tail()
         chunk = <object>self._chunks[self._first]
+        size = PyBytes_GET_SIZE(chunk) - self._offset
+        if size > most:
+            piece = memoryview(chunk)[self._offset:self._offset + most]
+            self._offset += most
+            self.length -= most
+            return piece
         piece = memoryview(chunk)[self._offset:] if self._offset else chunk
-        self.length -= PyBytes_GET_SIZE(chunk) - self._offset
+        self.length -= size
         self._drop_front()
         return piece
 

@@ -51,10 +51,14 @@ cdef extern from *:
        this limit timers, cancellations and other tasks would never run. It is about 1 ms of sending; a turn of the loop
        costs 1 % of that (measured). */
     #define FAIR_SHARE (4 * 1024 * 1024)
+    /* Bytes that a transport gets at once, at most. asyncio copies them before Python 3.12, and encrypts them in one go. What
+       it gets of a plain connection only wakes us up when there is room: the rest leaves without it. */
+    #define LARGEST_PIECE (256 * 1024)
     """
     const Py_ssize_t GATHER_LIMIT
     const double QUIET
     const Py_ssize_t FAIR_SHARE
+    const Py_ssize_t LARGEST_PIECE
 
 
 cdef bytes _immutable(object data):
@@ -248,7 +252,7 @@ cdef class Sender:
         self._writing = True
         try:
             while self._queue.length and not self._transport_full:
-                piece = self._queue.take_front()
+                piece = self._queue.take_front(LARGEST_PIECE)
                 self._handed += len(piece)
                 self._endpoint.transport.write(piece)
                 if self._endpoint.transport.is_closing():

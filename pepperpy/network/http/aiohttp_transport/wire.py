@@ -27,13 +27,18 @@ from pepperpy.network.http.aiohttp_transport.translate import FAILURES, UNEXPECT
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.request import Limits, Request
+from pepperpy.network.http.sources import OCTETS, BytesSource
 from pepperpy.network.http.transport import Trip, WireError
+from pepperpy.network.http.upload import UploadPayload
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.units import MIB
 
 # aiohttp declares a body of these as application/octet-stream where nobody has declared it; and one that is not there.
 _WITH_DEFAULT_TYPE = frozenset({"POST", "PUT", "PATCH"})
 _NO_DEFAULT_TYPE = {"skip_auto_headers": ("Content-Type",)}
+
+# aiohttp sends larger bytes in one piece too, but warns (payload.py, TOO_LARGE_BYTES_BODY).
+MAX_BYTES = MIB
 
 
 class AiohttpTransport:
@@ -180,7 +185,7 @@ class _NoCookies(aiohttp.DummyCookieJar):
 def _headers_and_body(request: Request) -> dict[str, Any]:
     """What aiohttp is given of a request that has more than the defaults."""
     headers = request.headers
-    options: dict[str, Any] = {"headers": headers, "data": request.payload}
+    options: dict[str, Any] = {"headers": headers, "data": data_of(request.payload, request.body)}
     if "Transfer-Encoding" in headers:
         # aiohttp announces chunks by itself, and accepts no other announcement.
         options["headers"] = headers = headers.copy()
@@ -188,6 +193,13 @@ def _headers_and_body(request: Request) -> dict[str, Any]:
     if request.method in _WITH_DEFAULT_TYPE and "Content-Type" not in headers:
         options |= _NO_DEFAULT_TYPE
     return options
+
+
+def data_of(payload: Any, body: Any) -> Any:
+    """The argument `data` of aiohttp for this payload of a `Body`."""
+    if isinstance(payload, bytes) and len(payload) > MAX_BYTES:
+        return UploadPayload(body, BytesSource(payload, OCTETS), None)
+    return payload
 
 
 def _as_timeout(limits: Limits) -> aiohttp.ClientTimeout:
