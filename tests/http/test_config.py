@@ -19,7 +19,7 @@ INF, NAN = float("inf"), float("nan")
 FIELDS = {field.name for field in dataclasses.fields(HTTPConfig)}
 
 SECONDS = ["close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"]
-TIMEOUTS = ["timeout", "connect_timeout", "read_timeout", "deadline"]
+TIMEOUTS = ["timeout", "connect_timeout", "read_timeout", "write_timeout", "pool_timeout", "deadline"]
 FLAGS = [
     *("keepalive", "verify_ssl", "trust_env", "raise_for_status"),
     *("allow_downgrade", "decompress", "strict_content_type"),

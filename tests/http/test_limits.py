@@ -148,6 +148,21 @@ async def test_a_limit_that_passes_in_the_queue_is_a_pool_timeout() -> None:
         assert await client.get(peer.url) == "ok"
 
 
+@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
+async def test_pool_timeout_limits_the_wait_in_the_queue_alone(transport: Any) -> None:
+    gate = Gate()
+    config = HTTPConfig(transport=transport, max_connections=1, pool_timeout=0.05, timeout=None, retries=0)
+    async with http_peer(gate) as peer, HTTPClient(config) as client:
+        first = asyncio.create_task(client.get(peer.url))
+        await until(lambda: gate.waiting == 1, "the first has the connection")
+        with pytest.raises(PoolTimeoutError, match="no connection became free in time") as caught:
+            await client.get(peer.url)
+        assert (caught.value.details["phase"], caught.value.details["limit"]) == ("queue", "pool_timeout")
+        gate.opened.set()
+        assert await first == "ok", "it has waited longer than pool_timeout, but for its answer"
+        assert await client.get(peer.url) == "ok"
+
+
 async def test_at_most_as_many_connections_as_allowed_are_open() -> None:
     gate = Gate()
     async with http_peer(gate) as peer:

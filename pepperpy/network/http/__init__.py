@@ -17,6 +17,7 @@
           h1/                     the exchange on our own core
           aiohttp_transport/      the exchange by way of aiohttp
           system_text.py          what a system's error says
+      delivery.py                 whether a server takes the body that is sent to it
       response.py                 what came back, and the one place that reads a body
       stream.py, lines.py, sse.py the body as it comes
       download.py, part_file.py   the body as a file

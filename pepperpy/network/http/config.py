@@ -63,6 +63,10 @@ class HTTPConfig(Settings):
             TLS together. Waiting for one of `max_connections` does not count. 10: a SYN that is lost three times is
             still answered after 7 s (RFC 6298).
         read_timeout: Seconds without a byte from the server. aiohttp's default is no limit.
+        write_timeout: Seconds in which the server takes none of a body that is sent to it, and sends nothing either. A
+            source of the body that is slow does not count. 30: as `read_timeout`.
+        pool_timeout: Seconds to wait for one of `max_connections`; then `PoolTimeoutError`. None: the other limits end
+            this wait, such as `timeout`.
         deadline: Seconds for a whole call: all attempts, the waits between them, and the body. None: no limit.
         close_timeout: Seconds that `close()` gives connections to end in order; then it aborts them.
 
@@ -103,7 +107,7 @@ class HTTPConfig(Settings):
             installed. False: the body is given as it came; `headers` say what it is, and Accept-Encoding is sent as
             before. A download is not decompressed, except on request.
 
-        max_connections: Open connections; further requests wait. aiohttp's default.
+        max_connections: Open connections; further requests wait, for `pool_timeout`. aiohttp's default.
         max_connections_per_host: The same for each host. None: no limit of its own.
         keepalive_timeout: Seconds for which an unused connection is kept. aiohttp's default.
         keepalive: Keepalive of TCP, not of HTTP: the system asks a silent server whether it is there. So a NAT gateway
@@ -126,6 +130,8 @@ class HTTPConfig(Settings):
     timeout: float | ClientTimeout | None = 60.0
     connect_timeout: float | None = 10.0
     read_timeout: float | None = 30.0
+    write_timeout: float | None = 30.0
+    pool_timeout: float | None = None
     deadline: float | None = None
     close_timeout: float = 1.0
     retries: int = 2
@@ -171,7 +177,7 @@ class HTTPConfig(Settings):
         self._set("cookies", check_cookies(self.cookies))
         self._set("auth", as_auth(self.auth))
         check_limits("timeout", self.timeout)
-        for name in ("connect_timeout", "read_timeout", "deadline"):
+        for name in ("connect_timeout", "read_timeout", "write_timeout", "pool_timeout", "deadline"):
             check_timeout(name, getattr(self, name), zero=False)
         for name in ("close_timeout", "retry_delay", "max_retry_delay", "keepalive_timeout"):
             check_seconds(name, getattr(self, name), zero=True)

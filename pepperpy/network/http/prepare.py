@@ -52,7 +52,7 @@ class Prepare:
         limits = config.client_timeout(config.timeout)
         # The engine looks after the total, the transport after the rest.
         self._total = limits.total
-        self._limits = _limits(limits)
+        self._limits = _limits(config, limits)
         self._auth: Auth | None = config.auth
         self._base_url = config.base_url
         self._origin = None
@@ -160,7 +160,7 @@ class Prepare:
         if isinstance(timeout, ClientTimeout):
             if timeout.total is not None:
                 call.total = timeout.total or None  # 0 means no limit, as for aiohttp
-            call.limits = _limits(self.config.client_timeout(timeout))
+            call.limits = _limits(self.config, self.config.client_timeout(timeout))
         else:
             call.total = timeout
 
@@ -250,8 +250,14 @@ def _check_framing(call: Call) -> None:
             raise ValueError(f"headers has Content-Length {length[:19]!r}, but the body has {size} bytes")
 
 
-def _limits(timeout: ClientTimeout) -> Limits:
-    return Limits(queue=timeout.connect or None, connect=timeout.sock_connect or None, read=timeout.sock_read or None)
+def _limits(config: HTTPConfig, timeout: ClientTimeout) -> Limits:
+    return Limits(
+        queue=timeout.connect or None,
+        pool=config.pool_timeout,
+        connect=timeout.sock_connect or None,
+        read=timeout.sock_read or None,
+        write=config.write_timeout,
+    )
 
 
 def _refused(method: object, url: object, why: str, cause: OSError | None = None) -> InvalidRequestError:

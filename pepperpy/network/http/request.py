@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from multidict import CIMultiDict, istr
@@ -19,13 +19,27 @@ class Limits:
 
     Attributes:
         queue: Seconds to get a connection: to wait for a free one and to make one, together.
+        pool: Seconds to wait for a free one.
         connect: Seconds to make a connection: name lookup, all addresses, the proxy's answer, TLS.
         read: Seconds without a byte from the server.
+        write: Seconds in which it takes none of the body, and sends nothing either.
+        pause: Seconds after which to look again whether it takes a body, or answers; None: nothing is limited. A
+            quarter of the shorter limit, so that silence is noticed that much too late, at most.
     """
 
     queue: float | None = None
     connect: float | None = None
     read: float | None = None
+    write: float | None = None
+    pool: float | None = None
+    pause: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = [limit for limit in (self.read, self.write) if limit is not None]
+        object.__setattr__(self, "pause", min(limits) / 4 if limits else None)
+
+
+NO_LIMITS = Limits()
 
 
 class Payload(Protocol):

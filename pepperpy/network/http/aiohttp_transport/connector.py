@@ -40,7 +40,7 @@ from pepperpy.network.http.aiohttp_transport.resolver import Resolver
 from pepperpy.network.http.aiohttp_transport.socks import connect_through, connect_unix, is_socks
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.request import Request
-from pepperpy.network.http.transport import Trip
+from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.lookup import AddressInfo
 from pepperpy.network.tcp.connect import look_up_local, new_socket
 from pepperpy.network.tls_config import TLSConfig, tls_settings
@@ -112,6 +112,8 @@ class GuardedConnector(aiohttp.TCPConnector):
                 protocol.may_upgrade = False  # nobody could use the connection then
                 if "Connection" in req.headers or "Expect" in req.headers:
                     protocol.begin(req)
+                if request.payload is not None:
+                    protocol.watch_body(request.limits)
                 break
             self.discarded += 1
             connection.close()
@@ -141,12 +143,16 @@ class GuardedConnector(aiohttp.TCPConnector):
         return connection
 
     async def _wait_for_available_connection(self, key: Any, traces: list[Any]) -> None:
+        exchange = present_exchange.get()
         try:
-            await super()._wait_for_available_connection(key, traces)
-        except BaseException:
+            with time_limit(None if exchange is None else exchange[0].limits.pool):
+                await super()._wait_for_available_connection(key, traces)
+        except BaseException as error:
             # It may have been woken already. Cancelled in that turn, it passes the free place on to the next one.
             if hasattr(self, "_release_waiter"):
                 self._release_waiter()
+            if isinstance(error, TimeoutError):
+                raise WireError("queue_timeout", cause=error, limit="pool_timeout") from None
             raise
 
     async def _create_connection(

@@ -15,6 +15,8 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, T
 
 from pepperpy.network.http.content import has_token
 from pepperpy.network.http.dates import keep_alive_seconds
+from pepperpy.network.http.delivery import Delivery
+from pepperpy.network.http.request import Limits
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.timers import Timer
 
@@ -29,6 +31,10 @@ _feed_data: Any = ResponseHandler.feed_data
 
 class TooManyInterim(aiohttp.ClientPayloadError):
     """More interim (1xx) responses than `ResponseLimits.max_interim`; aiohttp 3.14 reads 200,000 of them."""
+
+
+class WriteTimeout(aiohttp.SocketTimeoutError):
+    """The server took none of a body for too long."""
 
 
 class GuardedHandler(ResponseHandler):
@@ -51,6 +57,9 @@ class GuardedHandler(ResponseHandler):
         self._idle_until = math.inf  # when the server may close it
         self._continue: asyncio.Future[bool] | None = None  # done when the body may be sent
         self._continue_timer = Timer(loop, self._go_on)
+        self._delivery: Delivery | None = None  # of a body whose answer has not come
+        self._body_since = 0.0
+        self._delivery_timer = Timer(loop, self._look_at_delivery)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -68,6 +77,7 @@ class GuardedHandler(ResponseHandler):
         self._poll = None
         self._silence_timer.end()
         self._continue_timer.end()
+        self._delivery_timer.end()
         self._connector.lost(self)
 
     def begin(self, request: aiohttp.ClientRequest) -> None:
@@ -103,6 +113,7 @@ class GuardedHandler(ResponseHandler):
         most = self._connector.max_interim
         if (code >= 200 or code == 101) and self._interim_count <= most:
             self._interim_count = 0
+            self._delivery = None
         else:
             self._interim_count += 1
             if self._interim_count > most:
@@ -168,6 +179,36 @@ class GuardedHandler(ResponseHandler):
             return parser is not None and self.used and parser.feed_eof() is not None
         except Exception:
             return True
+
+    # ---- The write timeout ----
+
+    def watch_body(self, limits: Limits) -> None:
+        """A body is about to be sent. It is watched until the head of the answer, which has the read timeout."""
+        transport = self.transport
+        if limits.write is not None and transport is not None:
+            sock = transport.get_extra_info("socket")
+            self._delivery = Delivery(Limits(write=limits.write), transport.get_write_buffer_size, sock)
+            self._body_since = self._loop.time()
+            self._delivery_timer.look_by(self._body_since + limits.write / 4)
+
+    def _look_at_delivery(self, now: float) -> float:
+        delivery, transport = self._delivery, self.transport
+        if delivery is None or transport is None:
+            return math.inf
+        silent = delivery.silent_until(self._body_since, False)
+        if silent > now:
+            return silent
+        queued = transport.get_write_buffer_size()
+        after_last_turns(
+            self._loop,
+            lambda: self._delivery is not delivery or transport.get_write_buffer_size() != queued,
+            self._on_write_timeout,
+        )
+        return now + delivery.pause
+
+    def _on_write_timeout(self) -> None:
+        self.set_exception(WriteTimeout("the server took none of the body"))
+        self.abort()
 
     # ---- The read timeout ----
 

@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import (
 
 from pepperpy.network import tls
 from pepperpy.network.errors import ProxyError
-from pepperpy.network.http.aiohttp_transport.handler import TooManyInterim
+from pepperpy.network.http.aiohttp_transport.handler import TooManyInterim, WriteTimeout
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.system_text import text_of
 from pepperpy.network.http.transport import Kind, Trip, WireError
@@ -75,6 +75,8 @@ def unreadable(error: Exception) -> WireError:
 def _timed_out(error: TimeoutError, trip: Trip) -> WireError:
     if trip.phase == "queue":
         return WireError("queue_timeout", cause=error)
+    if isinstance(error, WriteTimeout):
+        return WireError("write_timeout", cause=error)
     return WireError("read_timeout" if trip.request_left else "connect_timeout", cause=error)
 
 

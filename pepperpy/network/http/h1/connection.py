@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pepperpy.network._core.http_reader import ResponseReader
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.http.dates import keep_alive_seconds
+from pepperpy.network.http.delivery import Delivery
 from pepperpy.network.http.h1.losses import READ_ERRORS, failure_of
 from pepperpy.network.http.h1.upload import Upload
-from pepperpy.network.http.request import Request
+from pepperpy.network.http.request import NO_LIMITS, Request
 from pepperpy.network.http.transport import Trip, WireError
 
 if TYPE_CHECKING:
@@ -35,10 +36,13 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_closes",
+        "_delivery",
         "_exchanges",
         "_failure",
+        "_has_body",
         "_heard_before",
-        "_limit",
+        "_limits",
+        "_look_after",
         "_poll",
         "_reader",
         "_upload",
@@ -69,8 +73,11 @@ class Connection:
         # Of the present exchange.
         self._reader: ResponseReader | None = None  # None: there is none
         self._closes = False  # the request says that it is the last one
-        self._limit: float | None = None  # seconds of silence
+        self._limits = NO_LIMITS
+        self._look_after: float | None = None  # seconds of silence, after which the pool looks at it
         self._heard_before = 0  # bytes
+        self._has_body = False
+        self._delivery: Delivery | None = None  # None: nobody has looked at it yet
         self._upload: Upload | None = None
         self._waits_since: float | None = None  # None: nobody waits for the server
         self._failure: WireError | None = None  # what is raised in place of the loss of the connection
@@ -94,7 +101,10 @@ class Connection:
         self._reader = reader
         self._exchanges += 1
         self._closes = closes
-        self._limit = request.limits.read
+        self._limits = limits = request.limits
+        self._look_after = limits.read
+        self._has_body = request.payload is not None
+        self._delivery = None
         self._heard_before = receiver.bytes_received
         trip.phase = "response"
         trip.connected_at = monotonic()
@@ -121,7 +131,9 @@ class Connection:
         sender = self.protocol.sender
         if payload is None:
             sender.send(head)
-        elif isinstance(payload, bytes) and (not payload or "Expect" not in request.headers):
+            return
+        self._look_after = request.limits.pause
+        if isinstance(payload, bytes) and (not payload or "Expect" not in request.headers):
             sender.send_many([head, payload])
         else:
             sender.send(head)
@@ -130,8 +142,8 @@ class Connection:
     async def wait(self, waiter: Awaitable[None]) -> None:
         """Await `waiter`, which the reader gave, as long as the server is not silent for too long."""
         self._waits_since = now = monotonic()
-        if self._limit is not None:
-            self.pool.look_by(now + self._limit)
+        if self._look_after is not None:
+            self.pool.look_by(now + self._look_after)
         try:
             await waiter
         finally:
@@ -226,29 +238,27 @@ class Connection:
     @property
     def silent_until(self) -> float:
         """When the server will have been silent for too long, unless it is heard; infinity: nobody waits for it."""
-        if self._waits_since is None or self._limit is None or self._failure is not None:
+        if self._waits_since is None or self._failure is not None:
             return math.inf
         since = max(self._waits_since, self.protocol.last_activity)
-        if self._upload is not None:
-            if self._upload.ended_at is None:
-                return math.inf  # upload_ended() comes
-            since = max(since, self._upload.ended_at)
-        if self.protocol.sender.bytes_queued:
-            # It cannot answer what it has not got.
-            since = monotonic()
-        return since + self._limit
-
-    def upload_ended(self) -> None:
-        """From now on, silence counts."""
-        if self._waits_since is not None and self._limit is not None:
-            self.pool.look_by(monotonic() + self._limit)
+        if not self._has_body:
+            return math.inf if self._limits.read is None else since + self._limits.read
+        if self._delivery is None:
+            sender = self.protocol.sender
+            self._delivery = Delivery(self._limits, lambda: sender.bytes_queued, self.protocol.extra_info("socket"))
+        return self._delivery.silent_until(since, self._upload is not None and self._upload.runs)
 
     def watch_silence(self) -> Callable[[], bool]:
         """Tells, later, whether the silence of now is over."""
-        before = self._exchanges, self.receiver.bytes_received
+        sender = self.protocol.sender
+        before = self._exchanges, self.receiver.bytes_received, sender.bytes_queued
 
         def is_over() -> bool:
-            if self._waits_since is not None and before == (self._exchanges, self.receiver.bytes_received):
+            if self._waits_since is not None and before == (
+                self._exchanges,
+                self.receiver.bytes_received,
+                sender.bytes_queued,
+            ):
                 return False
             # Bytes that do not end the wait begin another silence, of which nobody else tells the pool.
             self.pool.look_by(self.silent_until)
@@ -258,4 +268,7 @@ class Connection:
 
     def time_out(self) -> None:
         """The server has been silent for too long."""
-        self.break_off(WireError("read_timeout", "timed out (read_timeout)", TimeoutError("the server was silent")))
+        if self._delivery is not None and self._delivery.held_up:
+            self.break_off(WireError("write_timeout", cause=TimeoutError("the server took none of the body")))
+        else:
+            self.break_off(WireError("read_timeout", cause=TimeoutError("the server was silent")))

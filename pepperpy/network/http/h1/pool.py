@@ -122,7 +122,11 @@ class Pool:
             origin = Origin(key, request, self._config, self._failed)
             self._origins[key] = origin
         if self._queue or not self._take_slot(origin):
-            connection = await self._wait(origin)
+            try:
+                with time_limit(request.limits.pool):
+                    connection = await self._wait(origin)
+            except TimeoutError as error:
+                raise WireError("queue_timeout", cause=error, limit="pool_timeout") from None
             if connection is not None:
                 trip.reused = True
                 return connection

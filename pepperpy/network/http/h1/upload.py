@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network._core.http_reader import ResponseReader
@@ -25,13 +24,11 @@ class Upload:
     """Runs from its making on, in a task of its own.
 
     Attributes:
-        ended_at: When all of it was accepted for sending, or it was given up; None while it runs.
-        complete: Whether all of it was accepted.
+        complete: Whether all of it was accepted for sending.
     """
 
     def __init__(self, connection: Connection, request: Request, payload: bytes | Payload) -> None:
         loop = asyncio.get_running_loop()
-        self.ended_at: float | None = None
         self.complete: bool = False
         self._connection = connection
         headers = request.headers
@@ -43,6 +40,11 @@ class Upload:
         if headers.get("Expect", "").lower() == "100-continue":
             self._leave = loop.create_future()
         self._task = loop.create_task(self._run(payload))
+
+    @property
+    def runs(self) -> bool:
+        """Whether more of it may come from its source."""
+        return not self._task.done()
 
     def note(self, reader: ResponseReader) -> None:
         """Heads may have come."""
@@ -78,9 +80,6 @@ class Upload:
             pass  # the connection is gone; what the server said before, the reader gets
         except Exception as error:
             connection.break_off(WireError("other", f"sending the body failed with {type(error).__name__}", error))
-        finally:
-            self.ended_at = monotonic()
-            connection.upload_ended()
 
 
 class _Writer:
