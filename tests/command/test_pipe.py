@@ -122,6 +122,8 @@ def test_places_and_what_is_none(redis_path: str, redis_port: int) -> None:
     for place in ("localhost", "localhost:http", "http://localhost:80", "::1:80"):
         assert "PLACE must be HOST:PORT" in run("tcp", place, code=2)[1]
     run("tcp", "127.0.0.1:0", code=2)
+    for wait in ("-1", "nan", "soon"):
+        assert "argument --wait" in run("tcp", "127.0.0.1:1", f"--wait={wait}", code=2)[1]
     run("tcp", "unix:/does/not/exist", code=3)
     run("tcp", f"127.0.0.1:{redis_port}", "--certificate", code=2)
     with reserved_ports(1) as (port,):

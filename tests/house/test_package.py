@@ -29,6 +29,8 @@ def test_importing_loads_neither_aiohttp_nor_anything_that_only_connecting_needs
     connecting = ("aiohttp", "aiohappyeyeballs", "uvloop", "pepperpy.network.tcp.connect")
     for name in (*connecting, "pepperpy.network.messages.framed", "pepperpy.network.requests.exchanges"):
         assert name not in loaded
+    # The server and the command line come with their first use.
+    assert not {"argparse", "pepperpy.network.tcp.serve", "pepperpy.network.command"} & set(loaded)
 
 
 def test_the_extensions_are_really_compiled() -> None:

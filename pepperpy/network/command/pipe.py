@@ -13,6 +13,7 @@ import sys
 import threading
 from typing import Any
 
+from pepperpy.network.checks import check_seconds
 from pepperpy.network.command.terminal import Output, say
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.tcp.client import NetworkClient, link_of
@@ -47,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def seconds(text: str) -> float | None:
     """Seconds, or None for "none"."""
-    return None if text == "none" else float(text)
+    if text == "none":
+        return None
+    check_seconds("--wait", found := float(text), zero=True)
+    return found
 
 
 async def run(options: argparse.Namespace) -> int:
