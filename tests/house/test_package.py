@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -104,7 +106,32 @@ def test_the_types_of_every_public_class_and_method_can_be_read_at_run_time() ->
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    assert importlib.metadata.version("pepperpy-network")
+    assert pepperpy.network.__version__ == importlib.metadata.version("pepperpy-network")
+
+
+def test_names_that_only_annotations_need_are_exported() -> None:
+    from pepperpy.network import State, Timeout
+
+    assert "connected" in typing.get_args(State)
+    assert float in typing.get_args(Timeout)
+
+
+def test_a_name_that_is_not_there_is_an_import_error() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'NetworkClinet'"):
+        from pepperpy.network import NetworkClinet  # type: ignore[attr-defined]  # noqa: F401
+
+
+@pytest.mark.slow
+def test_an_import_without_the_compiled_core_says_what_to_do(tmp_path: Path) -> None:
+    package = tmp_path / "pepperpy" / "network"
+    shutil.copytree(Path(pepperpy.network.__file__).parent, package, ignore=shutil.ignore_patterns("*.so", "*.pyd"))
+    command = [sys.executable, "-S", "-c", "import pepperpy.network"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"ImportError: {package} has no compiled core for {sys.implementation.cache_tag}: if it is a checkout, run"
+        " Python in another folder to import what pip has installed, or compile it with `pip install -e .`"
+    )
 
 
 @pytest.mark.slow

@@ -25,3 +25,15 @@
 A `.pxd` lists the fields of its class with a comment each. The core takes a configuration as it is given, and does not
 import its module.
 """
+
+import importlib.util
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec(f"{__name__}.stream_protocol") is None:
+    # Most often the current folder is the checkout, and comes before what pip has installed.
+    raise ImportError(
+        f"{Path(__file__).parents[1]} has no compiled core for {sys.implementation.cache_tag}: if it is a checkout, run"
+        " Python in another folder to import what pip has installed, or compile it with `pip install -e .`",
+        name=__name__,
+    )
