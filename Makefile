@@ -31,11 +31,29 @@ fast: $(VENV)/installed-test
 map:
 	$(PYTHON) tests/support/tests_map.py
 
-check: $(VENV)/installed-test
-	$(BIN)/pip install --quiet ruff mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy pepperpy
+# Lint and types, in an environment without any extra: what a type checker knows of this package must not depend on what
+# is installed beside it. tests/types/ has uses that both checkers judge; stubtest compares the stubs with the compiled
+# modules; verifytypes counts the public names whose type is written down.
+TYPED := $(VENV)-check
+STUBS := $(subst /,.,$(basename $(wildcard pepperpy/network/_core/*.pyi)))
+check: $(VENV)/installed $(TYPED)/installed
+	$(TYPED)/bin/ruff check .
+	$(TYPED)/bin/ruff format --check .
+	$(TYPED)/bin/mypy
+	$(TYPED)/bin/pyright --pythonpath $(TYPED)/bin/python
+	$(TYPED)/bin/python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-disjoint-bases \
+		--allowlist tests/types/stubtest.txt $(STUBS)
+	PATH="$(abspath $(TYPED)/bin):$$PATH" pyright --verifytypes pepperpy.network --ignoreexternal --outputjson \
+		| $(TYPED)/bin/python tests/types/completeness.py 98
+
+$(TYPED)/installed: pyproject.toml
+	$(PYTHON) -m venv $(TYPED)
+	$(TYPED)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print(*p["dependencies"], *p["optional-dependencies"]["check"], sep="\n")' >$(TYPED)/requirements.txt
+	$(TYPED)/bin/pip install --quiet --disable-pip-version-check -r $(TYPED)/requirements.txt
+	@# verifytypes looks at installed packages only.
+	echo '$(CURDIR)' >"$$($(TYPED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
+	touch $@
 
 # The whole suite on a build with bounds checks and assertions, which stays out of the source tree.
 debug-test: build-needs servers

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from pepperpy.network import config as _config
 from pepperpy.network import tcp_settings as _tcp_settings
-from pepperpy.network.checks import Default
-from pepperpy.network.config import NetworkConfig
+from pepperpy.network.checks import Default, Timeout
+from pepperpy.network.config import NetworkConfig, State
 from pepperpy.network.errors import (
     BusyError,
     ClosedError,
@@ -51,6 +51,7 @@ from pepperpy.network.tls import TLSInfo
 from pepperpy.network.tls_config import TLSConfig
 
 if TYPE_CHECKING:
+    __version__: str
     from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
     from pepperpy.network.http.call import Timings
     from pepperpy.network.http.client import HTTPClient
@@ -135,12 +136,17 @@ _LAZY_MODULES = {
 _config.__dict__["NetworkClient"] = _tcp_settings.__dict__["NetworkClient"] = NetworkClient
 
 
-def __getattr__(name: str) -> Any:
-    if (module := _LAZY_MODULES.get(name)) is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Type checkers would take every name for one of this package, misspelt ones too.
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            value = importlib.import_module("importlib.metadata").version("pepperpy-network")
+        elif (module := _LAZY_MODULES.get(name)) is not None:
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
@@ -210,11 +216,14 @@ __all__ = [
     "ResponseTooLargeError",
     "Server",
     "ServerSentEvent",
+    "State",
     "TLSConfig",
     "TLSError",
     "TLSInfo",
+    "Timeout",
     "Timings",
     "UploadError",
     "UsageError",
+    "__version__",
     "serve",
 ]

@@ -18,6 +18,7 @@ FOLDERS = {
     "testing": "What the package offers for tests of users: mocks, scripted peers, faults.",
     "command": "The command line, run as a program.",
     "house": "The repository: storeys, documentation, examples, the package, this map.",
+    "types": "What type checkers have to find; `make check` runs them. No tests.",
     "support": "What tests share: servers, peers, faults, cancellations. No tests.",
 }
 

@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import aiohttp
 from aiohttp import ClientTimeout
@@ -33,6 +33,8 @@ from pepperpy.network.http.stats import HTTPStats, stats_of
 from pepperpy.network.http.stream import HTTPStream
 from pepperpy.network.http.transport import Answer
 from pepperpy.network.json_codec import RequestData, default_codec
+
+T = TypeVar("T")
 
 
 @explains_arguments(functools.partial(unknown_argument, settings=SETTINGS))
@@ -306,6 +308,32 @@ class HTTPClient:
         response = await self.request("OPTIONS", url, params, headers, proxy, timeout, verify_ssl, None, **options)
         return response.text
 
+    @overload
+    async def get_json(
+        self,
+        url: str | URL,
+        params: Params | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        *,
+        type: type[T],
+        **options: Unpack[RequestOptions],
+    ) -> T: ...
+    @overload
+    async def get_json(
+        self,
+        url: str | URL,
+        params: Params | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        *,
+        type: object = None,
+        **options: Unpack[RequestOptions],
+    ) -> Any: ...
     async def get_json(
         self,
         url: str | URL,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from http.cookies import SimpleCookie
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from multidict import CIMultiDictProxy
 
@@ -30,6 +30,8 @@ from pepperpy.network.units import MIB
 
 # Bytes of a decompressed body from which `max_ratio` counts; see `ResponseLimits`. Arbitrary.
 RATIO_FROM = 16 * MIB
+
+T = TypeVar("T")
 
 
 class ResponseHead:
@@ -151,6 +153,10 @@ class HTTPResponse(ResponseHead):
         except (UnicodeError, LookupError) as error:
             raise self._decode_error(f"the body is not text in {encoding}", self.content, error) from error
 
+    @overload
+    def json(self, type: type[T]) -> T: ...
+    @overload
+    def json(self, type: object = None) -> Any: ...
     def json(self, type: Any = None) -> Any:
         """The body as JSON; with `type` (a dataclass, msgspec or pydantic class, `list[Model]`, ...) as that type.
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from pepperpy.network._core.event_stream import EventParser
 from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError
@@ -20,6 +20,8 @@ from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.json_codec import JSONCodec, decode_as
 from pepperpy.network.printable import printable, printable_bytes
 from pepperpy.network.watchdog import time_limit
+
+T = TypeVar("T")
 
 
 class HTTPStream(ResponseHead):
@@ -139,6 +141,10 @@ class HTTPStream(ResponseHead):
                 for line in lines:
                     yield line
 
+    @overload
+    def json_lines(self, type: type[T]) -> AsyncGenerator[T, None]: ...
+    @overload
+    def json_lines(self, type: object = None) -> AsyncGenerator[Any, None]: ...
     async def json_lines(self, type: Any = None) -> AsyncGenerator[Any, None]:
         """The values of a body with one JSON value a line (NDJSON), as `type` if given. Empty lines are skipped.
 

@@ -6,7 +6,7 @@ import functools
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from pepperpy.network._core.builtin_framers import SeparatorFramer
 from pepperpy.network._core.framer import Framer
@@ -23,6 +23,9 @@ from pepperpy.network.messages.codecs import (
     M,
     NoMessage,
 )
+
+if TYPE_CHECKING:
+    import builtins
 
 
 class MappedCodec(Generic[M]):
@@ -88,7 +91,7 @@ class _NotBlankLines(Delimited):
 
 
 @dataclass(frozen=True, slots=True)
-class JSONLines(MappedCodec[Any]):
+class JSONLines(MappedCodec[M]):
     r"""One JSON value a line (NDJSON), in UTF-8 and ended by `\n`. Blank lines are skipped.
 
     Attributes:
@@ -102,6 +105,20 @@ class JSONLines(MappedCodec[Any]):
     _: KW_ONLY
     codec: JSONCodec | None = None
     max_size: int | None = None
+
+    if TYPE_CHECKING:
+        # What a dataclass would have made: messages are of the type that is given, if it is a class.
+        @overload
+        def __init__(
+            self, type: builtins.type[M], *, codec: JSONCodec | None = None, max_size: int | None = None
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: JSONLines[Any], type: object = None, *, codec: JSONCodec | None = None, max_size: int | None = None
+        ) -> None: ...
+        def __init__(
+            self, type: Any = None, *, codec: JSONCodec | None = None, max_size: int | None = None
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         Delimited(max_size=self.max_size)
@@ -135,7 +152,7 @@ _FRAMES = LengthPrefixed(4)
 
 
 @dataclass(frozen=True, slots=True)
-class MsgPack(MappedCodec[Any]):
+class MsgPack(MappedCodec[M]):
     """MessagePack values, each in a frame of `frames`. Needs `pip install msgspec`.
 
     Attributes:
@@ -147,6 +164,16 @@ class MsgPack(MappedCodec[Any]):
     type: Any = None
     _: KW_ONLY
     frames: Codec[bytes] | IncrementalCodec[bytes] = _FRAMES
+
+    if TYPE_CHECKING:
+        # What a dataclass would have made: messages are of the type that is given, if it is a class.
+        @overload
+        def __init__(self, type: builtins.type[M], *, frames: Codec[bytes] | IncrementalCodec[bytes] = ...) -> None: ...
+        @overload
+        def __init__(
+            self: MsgPack[Any], type: object = None, *, frames: Codec[bytes] | IncrementalCodec[bytes] = ...
+        ) -> None: ...
+        def __init__(self, type: Any = None, *, frames: Codec[bytes] | IncrementalCodec[bytes] = ...) -> None: ...
 
     def __post_init__(self) -> None:
         _msgpack()

@@ -42,7 +42,7 @@ class ClientLink(Link):
         self.client: weakref.ref[NetworkClient] = weakref.ref(client)
         self.connecting: Connecting | None = None
         self.supervisor: Supervisor | None = None
-        self.is_given = False
+        self.is_given: bool = False
 
     @staticmethod
     def lend(protocol: StreamProtocol) -> AbstractContextManager[tuple[NetworkClient, Link]]:

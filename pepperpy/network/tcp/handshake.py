@@ -147,7 +147,7 @@ async def start_tls(
         fast = fast_transports(context) if hello is None and protocol.extra_info("socket") is not None else None
         over = loop.start_tls if fast is None else functools.partial(fast.start_tls, loop)
         plain = protocol.start_tls()
-        starting = over(
+        starting: Coroutine[Any, Any, asyncio.Transport | None] = over(
             plain,
             protocol,
             context,
@@ -157,7 +157,8 @@ async def start_tls(
             ssl_shutdown_timeout=_shutdown_timeout(config),
         )
         if hello:
-            starting = _after_first_step(starting, lambda: loop.call_soon(_feed, plain, hello))
+            # typeshed takes what `types.coroutine` returns for an awaitable only.
+            starting = _after_first_step(starting, lambda: loop.call_soon(_feed, plain, hello))  # pyright: ignore[reportAssignmentType]
         with _as_tls_error(name):
             transport = await detached(starting)
             if transport is None or plain.is_closing():

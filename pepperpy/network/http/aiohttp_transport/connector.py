@@ -69,7 +69,7 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def __init__(self, config: HTTPConfig, **options: Any) -> None:
         self._config = config
-        self.max_interim = config.limits.max_interim
+        self.max_interim: int = config.limits.max_interim
         self._tls = tls_settings(config.tls, config.verify_ssl)
         self._local: list[AddressInfo] | None = None  # where to connect from
         self._names = Resolver()
