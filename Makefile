@@ -32,7 +32,7 @@ map:
 	$(PYTHON) tests/support/tests_map.py
 
 # Lint and types, in an environment without any extra: what a type checker knows of this package must not depend on what
-# is installed beside it. tests/types/ has uses that both checkers judge; stubtest compares the stubs with the compiled
+# is installed beside it, httpx excepted, whose classes pepperpy.network.httpx extends. tests/types/ has uses that both checkers judge; stubtest compares the stubs with the compiled
 # modules; verifytypes counts the public names whose type is written down.
 TYPED := $(VENV)-check
 STUBS := $(subst /,.,$(basename $(wildcard pepperpy/network/_core/*.pyi)))
