@@ -6,7 +6,7 @@ Values of a server are cut to a bound before they are read, and never get into a
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from encodings import aliases
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -83,11 +83,10 @@ def as_unicode(data: bytes, encoding: str | None) -> bytes:
     return data.decode(encoding).encode()
 
 
-def content_length(headers: Mapping[str, str]) -> int | None:
-    """The announced length in bytes; None if there is none, or an impossible one."""
-    value = headers.get("Content-Length", "")
+def content_length(value: str | None) -> int | None:
+    """The length in bytes that `Content-Length` announces; None if there is none, or an impossible one."""
     # No body has a length of more than 19 digits.
-    return int(value) if value.isdigit() and value.isascii() and len(value) <= 19 else None
+    return int(value) if value and value.isdigit() and value.isascii() and len(value) <= 19 else None
 
 
 def has_token(values: Iterable[str], token: str) -> bool:

@@ -210,7 +210,7 @@ class Download:
         # The server's lengths and ranges are those of what it sends.
         if not self._call.decompress or "Content-Encoding" not in headers:
             self._validator = strong_validator(headers)
-            self._total = content_length(headers)
+            self._total = content_length(headers.get("Content-Length"))
             if self._total is not None and self._limit is not None:
                 check_announced(answer, self._call, self._limit, self._total)
         if self._size:

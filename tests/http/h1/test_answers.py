@@ -227,3 +227,13 @@ async def test_release_keeps_a_connection_whose_answer_is_all_there_and_abort_ke
                 await answer.read()
             assert caught.value.kind == "closed"
             await until(lambda: peer.connections[-1]._reader.at_eof(), "the server sees the end")
+
+
+@pytest.mark.parametrize("answer", [response(b"ab"), chunked_response([b"a", b"b"])], ids=["of known length", "chunks"])
+async def test_the_connection_is_free_before_its_user_sees_the_last_piece(answer: bytes) -> None:
+    async with http_peer(answering(answer)) as peer, exchanges() as one:
+        first = await one.ask("GET", peer.url)
+        assert (await first.read_some(), first.ended, one.pool.slots_taken) == (b"ab", True, 1)
+        assert await one.get(peer.url) == (200, b"ab")
+        assert one.trip.reused
+        assert await first.read_some() == b""

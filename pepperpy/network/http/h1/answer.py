@@ -84,6 +84,9 @@ class H1Answer:
                         continue
                     data = self._decoded(piece) if self._decodes and piece else piece
                 if data:
+                    if reader.is_whole and self._decoder is None and not connection.sends:
+                        # The connection is free before its user sees the last piece.
+                        self._end(connection)
                     return data
                 if self._decoder is not None and not self._decoder.wants_input:
                     # Of several codings, one gives much, of which the next one makes nothing: others have a turn.

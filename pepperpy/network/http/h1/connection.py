@@ -82,6 +82,11 @@ class Connection:
         self._waits_since: float | None = None  # None: nobody waits for the server
         self._failure: WireError | None = None  # what is raised in place of the loss of the connection
 
+    @property
+    def sends(self) -> bool:
+        """Whether a body is sent beside the reading, or was."""
+        return self._upload is not None
+
     # ---- One exchange ----
 
     async def exchange(self, request: Request, head: bytes, closes: bool, trip: Trip, reader: ResponseReader) -> None:
