@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
-import hashlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 from support import tests_map
 from support.cancelling import until
+from support.documented import EMPTY, documented_server
 from support.redis import command
 
 from pepperpy.network import HTTPClient, HTTPConfig, LengthPrefixed, NetworkClient, NetworkConfig, testing
-from pepperpy.network.testing import MockHTTP, Peer, scripted_peer
+from pepperpy.network.testing import Peer, scripted_peer
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 420
@@ -47,7 +47,6 @@ def snippets() -> Iterator[Snippet]:
             yield Snippet(f"{path.name}:{text.count(chr(10), 0, found.start()) + 2}", found[1])
 
 
-EMPTY = hashlib.sha256().hexdigest()
 ALL = list(snippets())
 PROGRAMS = [snippet for snippet in ALL if RUN in snippet.code]
 TESTS = [snippet for snippet in ALL if "async def test_" in snippet.code]
@@ -76,7 +75,7 @@ async def test_a_program_runs_as_shown(
     monkeypatch.chdir(tmp_path)
     names, printed = snippet.names(redis_port), []
     names["print"] = lambda *words: printed.append(" ".join(map(str, words)))
-    with documented_server():
+    with documented_server() if "api.example.com" in snippet.code else contextlib.nullcontext():
         main = asyncio.create_task(names["main"]())
         if "while True:" in snippet.code:
             await publish(redis_port)
@@ -104,26 +103,6 @@ async def test_a_function_that_takes_an_http_client_does_what_it_shows(
             async with HTTPClient(HTTPConfig("https://api.example.com/v1")) as client:
                 await function(client)
     assert shown and mock.requests
-
-
-@contextlib.contextmanager
-def documented_server() -> Iterator[MockHTTP]:
-    """The https://api.example.com of the HTTP snippets; what is expected of it is asked for only where it is used."""
-    with MockHTTP("https://api.example.com/v1", assert_all_called=False) as mock:
-        mock.get("/search", params={"q": "test"}).reply(text="found")
-        mock.get("/users/123").reply(json={"name": "john"})
-        mock.post("/users", json={"name": "john"}).reply(201)
-        mock.get("/events").reply(text="data: one\n\ndata: two\n\n", headers={"Content-Type": "text/event-stream"})
-        mock.get("/files/large.bin").reply(content=b"")
-        for number in (1, 2, 3):
-            mock.get(f"/{number}").reply(text="page")
-        mock.post("/form").reply(text="thanks")
-        mock.post("/files").reply(201)
-        mock.put("/files/1").reply(204)
-        mock.get("/rows").reply(text='{"n": 1}\n{"n": 2}\n')
-        mock.get("/missing").reply(404)
-        mock.get("/old").reply(302, headers={"Location": "/v1/users/123"})
-        yield mock
 
 
 async def publish(port: int) -> None:
