@@ -15,12 +15,12 @@ ANNOTATE = bool(os.environ.get("NET_ANNOTATE"))
 BUILD = "build/annotate" if ANNOTATE else "build/sanitize" if SANITIZE else "build/debug" if DEBUG else "build"
 # Those with a .pxd, which others are compiled against; and those that are only imported.
 SHARED = (
-    *("destination", "endpoint", "framer", "http_head", "input_stream", "receive_buffer", "receiver", "send_queue"),
-    *("sender", "waiter"),
+    *("destination", "endpoint", "framer", "http_head", "http_reader", "input_stream", "receive_buffer", "receiver"),
+    *("send_queue", "sender", "waiter"),
 )
 MODULES = (
     *SHARED,
-    *("builtin_framers", "event_stream", "frame_reader", "http_reader", "python_framers", "stream_protocol"),
+    *("builtin_framers", "event_stream", "frame_reader", "http_exchange", "python_framers", "stream_protocol"),
     "stuffing",
 )
 SOURCES = "ext/pepperpy/network/_core"

@@ -13,10 +13,11 @@
           python_framers.pyx  by the rule of a user's codec in Python
         http_reader.pyx       takes one HTTP/1.x response: its body, of whatever framing
           http_head.pyx       its head and trailers: limits, what is refused
+          http_exchange.pyx   the way of a request and its answer over a pooled connection, where nothing goes wrong
       event_stream.pyx        the server-sent events of a body, whoever carries it
       sender.pyx              the sending side: accepts bytes, gathers them, holds senders back, flushes, closes
         send_queue.pyx        bytes that wait to leave, and the system call that sends them
-          platform.h          that system call, and a clock
+          platform.h          that system call, one that looks for input, and a clock
       waiter.pyx              what a task that waits awaits
         running.h             which task and context the interpreter runs now
     status.pxd                what the functions of these modules return

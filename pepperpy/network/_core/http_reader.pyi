@@ -1,12 +1,12 @@
 from collections.abc import Awaitable
-from typing import final
 
 from pepperpy.network._core.http_head import HeadReader, ResponseRules
 from pepperpy.network._core.receiver import Receiver
 
 class TruncatedResponse(Exception): ...
 
-@final
+READ_ERRORS: tuple[type[Exception], ...]
+
 class ResponseReader(HeadReader):
     @property
     def continued(self) -> bool: ...

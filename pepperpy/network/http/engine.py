@@ -86,7 +86,10 @@ class Engine:
                     if delay is None:
                         if not whole:
                             return answer, b""
-                        content = await self._read(call, answer, limit)
+                        call.trip.phase = "body"
+                        content = answer.take_whole(limit) if answer.status < 400 else None
+                        if content is None:
+                            content = await self._read(call, answer, limit)
                         call.done_at = monotonic() + call.trip.skipped_s
                         return answer, content
                     why = f"status {answer.status}"
@@ -176,7 +179,6 @@ class Engine:
 
     def _read(self, call: Call, answer: Answer, limit: int | None) -> Awaitable[bytes]:
         """The body, or the start of one that explains an error."""
-        call.trip.phase = "body"
         if answer.status >= 400 and call.raise_for_status:
             return read_start(answer, self._config.limits.max_error_body)
         if limit is None:

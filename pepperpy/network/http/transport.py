@@ -182,6 +182,13 @@ class Answer(Protocol):
         """How many bytes of the body have come so far, before decompression."""
         ...
 
+    def take_whole(self, limit: int | None) -> bytes | None:
+        """The whole body, if it is on hand and has at most `limit` bytes; then the connection is free for others.
+
+        None: nothing has been taken, and `read()` or `read_some()` gives the body. Raises as `read_some()`.
+        """
+        ...
+
     async def read_some(self) -> bytes:
         """The next piece of the body, decompressed if the request says so; empty at its end.
 

@@ -54,6 +54,9 @@ class MockAnswer:
         # What has no length arrives as it is read.
         return self.wire_bytes if self._whole or self.ended else None
 
+    def take_whole(self, limit: int | None) -> bytes | None:
+        return None
+
     async def read_some(self) -> bytes:
         if self._given_back or (self._transport.closed and not self._whole):
             raise WireError("closed")

@@ -4,13 +4,12 @@ No byte behind the response is used, so whatever is left afterwards is what nobo
 from going through llhttp, as heads do: httptools does not tell where a message has ended, and it copies each piece.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.string cimport memchr, memcpy
 
-from pepperpy.network._core.http_head cimport HeadReader, Lines, ResponseRules, is_token
+from pepperpy.network._core.http_head cimport Lines, ResponseRules, is_token
 from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM
 from pepperpy.network._core.receiver cimport Receiver
 from pepperpy.network._core.status cimport Status
@@ -39,19 +38,11 @@ class TruncatedResponse(Exception):
     """The stream ended, in order, before the response was whole."""
 
 
-cdef enum State:
-    HEAD             # ... or an interim one
-    KNOWN_LENGTH     # `_left` bytes of body are still to come
-    CHUNK_SIZE       # a line with the size of the next chunk
-    CHUNK_DATA       # `_left` bytes of this chunk are still to come
-    CHUNK_END        # the line end behind its data
-    TRAILERS
-    UNTIL_END        # of the stream
-    WHOLE
+# What reading a response from a connection raises; NetworkErrors are OSErrors.
+READ_ERRORS = (OSError, MalformedResponse, TruncatedResponse, MemoryError)
 
 
-@cython.final
-cdef class ResponseReader(HeadReader):
+cdef class ResponseReader:
     """One response. `read_head()` until `has_head`, then `read_body()` until `is_whole`.
 
     Attributes:
@@ -63,16 +54,6 @@ cdef class ResponseReader(HeadReader):
         reusable: Whether, by what this head says, the connection may carry another exchange after this one.
         body_bytes: Of the body as they came so far, without framing.
     """
-    cdef:
-        readonly bint continued
-        readonly bint reusable
-        readonly long long body_bytes
-        bint _without_body           # it answers HEAD
-        State _state
-        int _interims
-        long long _left
-        Py_ssize_t _spare            # bytes of chunked framing that may still come
-
     def __init__(self, ResponseRules rules not None, bint without_body=False):
         """Args: without_body: Whether the request was HEAD, whose answer has none whatever it says."""
         self._rules = rules
@@ -147,6 +128,9 @@ cdef class ResponseReader(HeadReader):
         Raises:
             MalformedResponse, TruncatedResponse, and what the receiver raises where no more can come.
         """
+        return self.head_from(receiver)
+
+    cdef bint head_from(self, Receiver receiver) except -1:
         cdef long long position
         cdef Py_ssize_t used
 
@@ -158,7 +142,8 @@ cdef class ResponseReader(HeadReader):
                 break
             _discard(receiver, used, position)
         if self.has_head:
-            return receiver.end_take(True)
+            receiver.end_take(None)
+            return True
         if receiver.check_end():
             self.note_end()
         return False
@@ -195,6 +180,9 @@ cdef class ResponseReader(HeadReader):
 
     def take_rest(self, Receiver receiver not None):
         """All that is still to come of a body of known length; None: await `wait_for_rest()`. Raises as `take_head()`."""
+        return self.rest_from(receiver)
+
+    cdef bytes rest_from(self, Receiver receiver):
         cdef bytes rest
 
         receiver.begin_take(self)
@@ -207,7 +195,8 @@ cdef class ResponseReader(HeadReader):
                 self.note_end()
             return None
         self._landed(self._left)
-        return receiver.end_take(rest)
+        receiver.end_take(None)
+        return rest
 
     def wait_for_rest(self, Receiver receiver not None):
         """As `wait()`, until `take_rest()` has all. A large rest lands in its result, which grows with what arrives."""

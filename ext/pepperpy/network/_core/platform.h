@@ -1,4 +1,4 @@
-/* What the core needs of the operating system: one clock and one system call. */
+/* What the core needs of the operating system: a clock and two system calls. */
 #ifndef PEPPERPY_NETWORK_PLATFORM_H
 #define PEPPERPY_NETWORK_PLATFORM_H
 
@@ -25,9 +25,16 @@ static inline long long direct_send(int fd, const send_piece *pieces, int count)
 
 static inline int direct_send_error(void) { return 0; }
 
+/* The proactor reads all the time, so nothing waits in the kernel. */
+static inline int has_input(int fd) {
+    (void)fd;
+    return 0;
+}
+
 #else
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -84,6 +91,13 @@ static inline int direct_send_error(void) {
     default:
         return errno;
     }
+}
+
+/* Whether bytes, the end of the stream or an error wait to be read; not for -1. */
+static inline int has_input(int fd) {
+    struct pollfd one = {fd, POLLIN, 0};
+
+    return fd >= 0 && poll(&one, 1, 0) != 0;
 }
 
 #endif

@@ -33,6 +33,8 @@ cdef class Sender:
         long long _sent_before_turn  # bytes_sent when the last turn ended
         readonly long long sends     # calls that were accepted
 
+    cpdef bint send(self, object data) except -1
+
     # ---- For the protocol ----
 
     cdef Status open(self, int fd) except Status.ERROR

@@ -112,7 +112,7 @@ cdef class Sender:
 
     # ---- Accepting ----
 
-    def send(self, data):
+    cpdef bint send(self, object data) except -1:
         """Accept `data` whole, or return False while the queue is above its high-water mark."""
         cdef bytes unchanging = _immutable(data)
 

@@ -77,6 +77,9 @@ class AiohttpAnswer:
         # aiohttp's empty body, of HEAD, 204 and 304, lacks the field that this property of it looks at.
         return 0 if self._content is EMPTY_PAYLOAD else self._content.total_raw_bytes
 
+    def take_whole(self, limit: int | None) -> bytes | None:
+        return None
+
     async def read_some(self) -> bytes:
         if self._over:
             return b""

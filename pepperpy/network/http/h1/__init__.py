@@ -10,5 +10,6 @@ connection.py         one connection and the exchange that it carries; the silen
 answer.py             the answer, whose body comes as it is read
   decoding.py         content codings: decompresses bodies
 
-The core reads the answer itself, in its module `http_reader`.
+The core has the way of a request where nothing goes wrong, in its module `http_exchange`: there are the bases of
+`Pool`, `Origin`, `Connection` and `H1Answer`. It reads the answer in `http_reader`.
 """

@@ -11,9 +11,6 @@ from pepperpy.network._core.http_reader import ResponseReader, TruncatedResponse
 from pepperpy.network.http.system_text import text_of
 from pepperpy.network.http.transport import WireError
 
-# What reading a response from a connection raises; NetworkErrors are OSErrors.
-READ_ERRORS = (OSError, MalformedResponse, TruncatedResponse, MemoryError)
-
 
 def failure_of(error: BaseException, reader: ResponseReader, heard: bool) -> WireError:
     """What one of `READ_ERRORS` means.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from pepperpy.network._core.http_exchange import HTTPOrigin
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ProxyError, TLSError
@@ -35,21 +35,17 @@ Key = tuple[str, str | None, str | None, bool]
 Failed = dict[tuple[str | None, str | None], Tried]
 
 
-def key_of(request: Request) -> Key:
-    """Requests of the same key may go over the same connections."""
-    url = request.url
-    return url.scheme, url.host_port_subcomponent, request.proxy, request.verify
-
-
-class Origin:
+class Origin(HTTPOrigin):
     """Connects, and keeps what is idle.
 
     Attributes:
-        key: Its own.
-        idle: Connections that wait for a request, the one used last at the end.
+        key: Its own; see `key_of()`.
+        idle: Connections that wait for a request, the one used last at the end. Of the base.
         count: Of those, the busy ones, and those that are being made.
         waiting: Exchanges in the queue for one.
     """
+
+    idle: list[Connection]
 
     def __init__(self, key: Key, request: Request, config: HTTPConfig, failed: Failed) -> None:
         """Args: failed: Of all origins of the client. It outlives this object.
@@ -57,7 +53,6 @@ class Origin:
         Raises: `WireError`: The host cannot be connected to (`bad_url`), or the proxy (`unsendable`).
         """
         self.key = key
-        self.idle: deque[Connection] = deque()
         self.count = 0
         self.waiting = 0
         self._failed = failed

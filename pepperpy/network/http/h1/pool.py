@@ -11,11 +11,11 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from time import monotonic
 
+from pepperpy.network._core.http_exchange import HTTPPool, key_of
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.h1.connection import Connection
-from pepperpy.network.http.h1.origins import Failed, Key, Origin, key_of
+from pepperpy.network.http.h1.origins import Failed, Key, Origin
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.last_turns import after_last_turns
@@ -33,25 +33,24 @@ class _Place:
         self.future: asyncio.Future[Connection | None] = loop.create_future()
 
 
-class Pool:
-    """Made and used inside one running loop."""
+class Pool(HTTPPool):
+    """Made and used inside one running loop. Its base takes idle connections and puts them back."""
+
+    # In the order of their arrival. Of a dict, the places that are gone from its front are passed again each time.
+    queue: OrderedDict[_Place, None]
+    origins: dict[Key, Origin]
+    # One for the silence of all servers, and for connections that have been idle for too long.
+    timer: Timer
 
     def __init__(self, config: HTTPConfig) -> None:
-        self.discarded: int = 0
-        self.closed: bool = False
-        self._config = config
         self._loop = asyncio.get_running_loop()
+        super().__init__(OrderedDict(), Timer(self._loop, self._look), config.keepalive_timeout)
+        self._config = config
         self._limit = config.max_connections
         self._limit_per_host = config.max_connections_per_host or config.max_connections
-        self._keep = config.keepalive_timeout
         self._slots_taken = 0
-        self._origins: dict[Key, Origin] = {}
         self._failed: Failed = {}
         self._open: set[Connection] = set()
-        # In the order of their arrival. Of a dict, the places that are gone from its front are passed again each time.
-        self._queue: OrderedDict[_Place, None] = OrderedDict()
-        # One for the silence of all servers, and for connections that have been idle for too long.
-        self._timer = Timer(self._loop, self._look)
 
     @property
     def connections(self) -> Collection[Connection]:
@@ -70,28 +69,7 @@ class Pool:
     @property
     def waiting(self) -> int:
         """Exchanges that wait for a connection."""
-        return len(self._queue)
-
-    def take(self, request: Request) -> Connection | None:
-        """An idle connection that is fit for use, if there is one."""
-        origin = self._origins.get(key_of(request))
-        if origin is None or not origin.idle:
-            return None
-        connection = self._take_idle(origin)
-        if self._queue:
-            # The slots of those that were not fit.
-            self._serve()
-        return connection
-
-    def _take_idle(self, origin: Origin) -> Connection | None:
-        while origin.idle:
-            connection = origin.idle.pop()
-            if connection.is_fit():
-                return connection
-            self.discarded += 1
-            self._drop(connection)
-            connection.abort()
-        return None
+        return len(self.queue)
 
     async def make(self, request: Request, trip: Trip) -> Connection:
         """A connection for an exchange that found none idle: a new one, or one that became free meanwhile.
@@ -117,11 +95,11 @@ class Pool:
         if self.closed:
             raise WireError("closed", "the client was closed")
         key = key_of(request)
-        origin = self._origins.get(key)
+        origin = self.origins.get(key)
         if origin is None:
             origin = Origin(key, request, self._config, self._failed)
-            self._origins[key] = origin
-        if self._queue or not self._take_slot(origin):
+            self.origins[key] = origin
+        if self.queue or not self._take_slot(origin):
             try:
                 with time_limit(request.limits.pool):
                     connection = await self._wait(origin)
@@ -158,7 +136,7 @@ class Pool:
             self._drop(oldest)
             oldest.close()
         # Those whose last connection has gone meanwhile are not among them.
-        self._origins[origin.key] = origin
+        self.origins[origin.key] = origin
         origin.count += 1
         self._slots_taken += 1
         return True
@@ -171,23 +149,23 @@ class Pool:
     def _forget_unused(self, origin: Origin) -> None:
         # A client that visits many hosts keeps nothing of them.
         if not origin.count and not origin.waiting:
-            self._origins.pop(origin.key, None)
+            self.origins.pop(origin.key, None)
 
     def _give_slot(self, origin: Origin) -> None:
         self._free_slot(origin)
-        self._serve()
+        self.serve()
 
     async def _wait(self, origin: Origin) -> Connection | None:
         place = _Place(origin, self._loop)
-        self._queue[place] = None
+        self.queue[place] = None
         origin.waiting += 1
         # It may be served before all that are in front: each origin has a limit of its own.
-        self._serve()
+        self.serve()
         try:
             return await place.future
         except BaseException:
-            if place in self._queue:
-                del self._queue[place]
+            if place in self.queue:
+                del self.queue[place]
             else:
                 self._take_back(place)
             raise
@@ -205,60 +183,43 @@ class Pool:
         else:
             self.release(connection)
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         """Give what is free to those who wait, in the order in which they came."""
         while self._serve_first():
             pass
 
     def _serve_first(self) -> bool:
         """Serve the first one that can be served; False if none can. Of thousands that wait, it looks at no others."""
-        for place in self._queue:
+        for place in self.queue:
             origin = place.origin
-            connection = self._take_idle(origin) if origin.idle else None
+            connection = self.take_idle(origin) if origin.idle else None
             if connection is None and not self._take_slot(origin):
                 if self._slots_taken >= self._limit and not any(True for _ in self._idle()):
                     return False
                 continue
-            del self._queue[place]
+            del self.queue[place]
             if place.future.done():
                 # Cancelled, and about to find out.
                 if connection is None:
                     self._free_slot(origin)
                 else:
-                    self._put(connection)
+                    self.put(connection)
             else:
                 place.future.set_result(connection)
             return True
         return False
 
-    # ---- What connections call ----
+    # ---- What connections and the base call ----
 
-    def look_by(self, when: float) -> None:
-        """Look at the silence of servers at that time, or before."""
-        if when < self._timer.at:
-            self._timer.look_by(when)
-
-    def release(self, connection: Connection) -> None:
-        """Its exchange is over, and it can carry another."""
-        if self.closed:
-            self.drop(connection)
-            connection.close()
-            return
-        self._put(connection)
-        if self._queue:
-            self._serve()
-
-    def _put(self, connection: Connection) -> None:
-        connection.idle_since = now = monotonic()
-        connection.idle_until = now + min(self._keep, connection.server_keeps)
-        connection.origin.idle.append(connection)
-        if connection.idle_until < self._timer.at:
-            self._timer.look_by(connection.idle_until)
+    def discard(self, connection: Connection) -> None:
+        """It was taken, and is not fit for use."""
+        self._drop(connection)
+        connection.abort()
 
     def drop(self, connection: Connection) -> None:
         """It carries no more exchanges. Whoever calls this closes it, or has done so."""
         if self._drop(connection):
-            self._serve()
+            self.serve()
 
     def _drop(self, connection: Connection) -> bool:
         if connection not in self._open:
@@ -272,7 +233,7 @@ class Pool:
 
     def _idle(self) -> Iterator[Connection]:
         # The one that has been idle for longest is the first of its origin.
-        return (origin.idle[0] for origin in self._origins.values() if origin.idle)
+        return (origin.idle[0] for origin in self.origins.values() if origin.idle)
 
     # ---- Time ----
 
@@ -284,7 +245,7 @@ class Pool:
                 after_last_turns(self._loop, connection.watch_silence(), connection.time_out)
             else:
                 earliest = min(earliest, silent)
-        for origin in list(self._origins.values()):
+        for origin in list(self.origins.values()):
             for connection in list(origin.idle):
                 if connection.idle_until <= now:
                     self.drop(connection)
@@ -316,11 +277,11 @@ class Pool:
 
     def _end(self, *, in_order: bool) -> list[Connection]:
         self.closed = True
-        self._timer.end()
-        for place in self._queue:
+        self.timer.end()
+        for place in self.queue:
             if not place.future.done() and in_order:
                 place.future.set_exception(WireError("closed", "the client was closed"))
-        self._queue.clear()
+        self.queue.clear()
         connections = list(self._open)
         for connection in connections:
             self._drop(connection)

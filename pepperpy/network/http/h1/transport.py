@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+from pepperpy.network._core.http_exchange import HTTPTransport
 from pepperpy.network._core.http_head import ResponseRules
-from pepperpy.network._core.http_reader import ResponseReader
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.h1.answer import H1Answer
-from pepperpy.network.http.h1.heads import Heads
+from pepperpy.network.http.h1.heads import rest_of, unsendable
 from pepperpy.network.http.h1.origins import check_tls_of
 from pepperpy.network.http.h1.pool import Pool
 from pepperpy.network.http.limits import ResponseLimits
-from pepperpy.network.http.request import Request
-from pepperpy.network.http.transport import Trip
 
 
-class H1Transport:
+class H1Transport(HTTPTransport):
     """See `Transport`. Made and used inside one running loop.
 
     It serves http and https, directly or through a tunnel: a SOCKS proxy, or an HTTP one for https. What it cannot
     serve is not asked of it: see `carrier_of()` in `transports.py`.
     """
 
+    pool: Pool
+
     def __init__(self, config: HTTPConfig) -> None:
         """Raises: `ValueError`, `UsageError`: `config.tls` cannot be used: its files, say."""
         check_tls_of(config)
-        self.pool: Pool = Pool(config)
-        self._heads = Heads()
-        self._rules = rules_of(config.limits)
+        super().__init__(Pool(config), rules_of(config.limits), H1Answer)
 
     @property
     def open_connections(self) -> int:
@@ -36,18 +34,10 @@ class H1Transport:
     def discarded(self) -> int:
         return self.pool.discarded
 
-    async def exchange(self, request: Request, trip: Trip) -> H1Answer:
-        head, closes = self._heads.of(request)
-        reader = ResponseReader(self._rules, request.method == "HEAD")
-        trip.phase = "queue"
-        connection = self.pool.take(request)
-        if connection is None:
-            connection = await self.pool.make(request, trip)
-        else:
-            trip.reused = True
-        # Nothing is awaited in between, so the connection is always somebody's.
-        await connection.exchange(request, head, closes, trip, reader)
-        return H1Answer(connection, reader, request.decompress)
+    # ---- What its base calls ----
+
+    rest_of = staticmethod(rest_of)
+    unsendable = staticmethod(unsendable)
 
     async def close(self, seconds: float) -> None:
         await self.pool.close(seconds)
