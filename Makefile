@@ -32,8 +32,9 @@ map:
 	$(PYTHON) tests/support/tests_map.py
 
 # Lint and types, in an environment without any extra: what a type checker knows of this package must not depend on what
-# is installed beside it, httpx excepted, whose classes pepperpy.network.httpx extends. tests/types/ has uses that both checkers judge; stubtest compares the stubs with the compiled
-# modules; verifytypes counts the public names whose type is written down.
+# is installed beside it (httpx excepted, whose classes pepperpy.network.httpx extends). tests/types/ has uses that both
+# checkers judge; stubtest compares the stubs with the compiled modules; verifytypes counts the public names whose type
+# is written down.
 TYPED := $(VENV)-check
 STUBS := $(subst /,.,$(basename $(wildcard pepperpy/network/_core/*.pyi)))
 check: $(VENV)/installed $(TYPED)/installed
@@ -125,6 +126,7 @@ annotate: $(VENV)/installed
 	cp build/annotate/cython/ext/pepperpy/network/_core/*.html build/annotate
 
 $(VENV)/installed: $(SOURCES) | build-needs
+	@echo "Making the environment $(VENV), and compiling the core: about a minute."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
@@ -150,8 +152,13 @@ servers:
 	done; \
 	test -z "$$missing" || $(MAKE) --no-print-directory debian PACKAGES="$$missing"
 
+# Asks first, unless told: YES=1, or CI as CI services set it.
 debian:
 	@command -v apt-get >/dev/null || { echo "Please install: $(PACKAGES)" >&2; exit 1; }
+	@if [ -z "$(YES)$(CI)" ]; then \
+		printf 'Install these Debian packages: $(PACKAGES)? [y/N] '; read answer; \
+		case "$$answer" in [yY]*) ;; *) echo "Please install: $(PACKAGES)" >&2; exit 1 ;; esac; \
+	fi
 	$(AS_ROOT) apt-get update -q
 	$(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(PACKAGES)
 

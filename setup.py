@@ -1,9 +1,16 @@
 """Lists the C extensions. Everything else is in pyproject.toml."""
 
 import os
+import sys
+import sysconfig
+import tempfile
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.errors import BaseError, CCompilerError
+
+from distutils.ccompiler import new_compiler  # isort: skip  (setuptools brings it)
+from distutils.sysconfig import customize_compiler  # isort: skip
 
 # NET_DEBUG=1 builds with bounds checks and assertions, for the test suite; NET_SANITIZE=1 also with AddressSanitizer
 # and UndefinedBehaviorSanitizer, whose libraries are then to be preloaded (Makefile); NET_ANNOTATE=1 writes Cython's
@@ -44,8 +51,35 @@ if SANITIZE:
     # -fno-wrapv: CPython's own -fwrapv, which distutils passes on, defines what a signed overflow does.
     flags = ["-O1", "-g", "-fno-omit-frame-pointer", *link_flags, "-fno-sanitize-recover=undefined", "-fno-wrapv"]
 
+
+def check_compiler() -> None:
+    """End at once, with what is missing: without this, Cython works for a minute before the compiler is called."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    needs = {
+        "": "a C compiler that works: install one (Debian: gcc and libc6-dev), or name it in CC",
+        "#include <Python.h>": f"the headers of Python {version}: install them (Debian: python3-dev)",
+    }
+    for line, what in needs.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "check.c")
+            with open(path, "w") as file:
+                file.write(f"{line}\nint check(void) {{ return 0; }}\n")
+            compiler = new_compiler()
+            customize_compiler(compiler)
+            try:
+                compiler.compile([path], output_dir=folder, include_dirs=[sysconfig.get_path("include")])
+            except (CCompilerError, BaseError) as error:
+                raise SystemExit(f"error: building pepperpy-network needs {what} ({error})") from None
+
+
+# Metadata and a source distribution need neither a compiler nor what Cython makes.
+BUILDS = not {"dist_info", "egg_info", "sdist"} & set(sys.argv)
+if BUILDS:
+    check_compiler()
+
 setup(
-    ext_modules=cythonize(
+    ext_modules=BUILDS
+    and cythonize(
         [
             Extension(
                 f"pepperpy.network._core.{name}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -55,10 +56,10 @@ class Site:
         (info / file).write_text(text)
 
 
-def run(code: str, *sites: Site) -> str:
+def run(code: str, *sites: Site, site_packages: bool = False) -> str:
     """What a Python prints that has these folders before its own standard library; or the last line of its error."""
     path = os.pathsep.join(str(site.path) for site in sites)
-    command = [sys.executable, "-S", "-W", "error", "-c", code]
+    command = [sys.executable, *(() if site_packages else ("-S",)), "-W", "error", "-c", code]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=sites[0].path, env={**os.environ, "PYTHONPATH": path}
     )
@@ -105,3 +106,51 @@ def test_a_folder_that_no_distribution_lists_is_named_all_the_same(site: Site) -
     init = site.path / "pepperpy" / "__init__.py"
     init.touch()
     assert run(TELL, site) == f"no installed distribution ({init})"
+
+
+# ---- What else can be met ----
+
+IMPORT = "from pepperpy.network import NetworkClient; print(NetworkClient.__module__)"
+OURS_FOUND = "pepperpy.network.tcp.client"
+
+
+def test_a_neighbour_whose_own_dependencies_are_missing_fails_before_a_line_of_ours_runs(site: Site) -> None:
+    site.add_ours().add("pepperpy", "1.8.0", "from structlog_that_is_missing import get_logger")
+    assert run(IMPORT, site) == "ModuleNotFoundError: No module named 'structlog_that_is_missing'"
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_in_another_folder_the_neighbour_hides_ours_in_whatever_order(
+    site: Site, tmp_path: Path, ours_first: bool
+) -> None:
+    site.add_ours()
+    core = Site(tmp_path / "core").add("pepperpy-core", "0.5.7", network="NetworkManager = 1")
+    console = Site(tmp_path / "console").add("pepperpy-console", "0.3.1")
+
+    def beside(neighbour: Site) -> str:
+        return run(IMPORT, *((site, neighbour) if ours_first else (neighbour, site)))
+
+    theirs = core.path / "pepperpy" / "network.py"
+    assert beside(core) == f"ImportError: cannot import name 'NetworkClient' from 'pepperpy.network' ({theirs})"
+    assert beside(console) == "ModuleNotFoundError: No module named 'pepperpy.network'"
+
+
+def is_editable() -> bool:
+    found = importlib.metadata.distributions(name="pepperpy-network")
+    origins = [json.loads(distribution.read_text("direct_url.json") or "{}") for distribution in found]
+    return any(origin.get("dir_info", {}).get("editable") for origin in origins)
+
+
+@pytest.mark.skipif(not is_editable(), reason="this installation is no editable one")
+def test_ours_in_editable_mode_is_found_unless_the_neighbour_has_a_module_of_that_name(tmp_path: Path) -> None:
+    core = Site(tmp_path / "core").add("pepperpy-core", "0.5.7", network="NetworkManager = 1")
+    console = Site(tmp_path / "console").add("pepperpy-console", "0.3.1")
+    assert run(IMPORT, console, site_packages=True) == OURS_FOUND
+    assert "cannot import name 'NetworkClient'" in run(IMPORT, core, site_packages=True)
+
+
+def test_where_the_name_leads_can_be_asked_without_importing_it(site: Site) -> None:
+    code = "import importlib.util; print(importlib.util.find_spec('pepperpy').origin)"
+    assert run(code, site.add_ours()) == "None"
+    site.add("pepperpy", "1.8.0", "from structlog_that_is_missing import get_logger")
+    assert run(code, site) == str(site.path / "pepperpy" / "__init__.py")

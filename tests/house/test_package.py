@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -158,3 +159,21 @@ def test_a_program_without_logging_hears_nothing_on_stderr() -> None:
     for program, words in ((code, ""), (shown, "tcp\npool\nhttp\n")):
         done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
         assert done.stderr == words
+
+
+@pytest.mark.slow
+def test_a_build_without_a_compiler_ends_at_once_with_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    if not (setup := Path(__file__).parents[2] / "setup.py").exists():
+        pytest.skip("no sources here")
+    # Comes in place of Cython, which takes a minute.
+    (tmp_path / "Cython").mkdir()
+    (tmp_path / "Cython" / "Build.py").write_text("def cythonize(*_, **__): raise AssertionError('it came so far')\n")
+    environment = {**os.environ, "CC": "false", "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(setup), "-q", "bdist_wheel"]
+    done = subprocess.run(command, cwd=setup.parent, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    words = (
+        "error: building pepperpy-network needs a C compiler that works: install one (Debian: gcc and libc6-dev), or"
+    )
+    assert done.stderr.splitlines()[-1].startswith(words)
