@@ -78,8 +78,9 @@ if BUILDS:
     check_compiler()
 
 setup(
-    ext_modules=BUILDS
-    and cythonize(
+    ext_modules=[]
+    if not BUILDS
+    else cythonize(
         [
             Extension(
                 f"pepperpy.network._core.{name}",

@@ -173,7 +173,5 @@ def test_a_build_without_a_compiler_ends_at_once_with_a_sentence(tmp_path: Path)
     command = [sys.executable, str(setup), "-q", "bdist_wheel"]
     done = subprocess.run(command, cwd=setup.parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    words = (
-        "error: building pepperpy-network needs a C compiler that works: install one (Debian: gcc and libc6-dev), or"
-    )
+    words = "error: building pepperpy-network needs a C compiler that works: install one (Debian: gcc"
     assert done.stderr.splitlines()[-1].startswith(words)
