@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 
-from pepperpy.network import HTTPClient, LengthPrefixed, NetworkClient, NetworkConfig
+from pepperpy.network import HTTPClient, HTTPConfig, LengthPrefixed, NetworkClient, NetworkConfig
 
 LINE = b"x" * 63 + b"\n"
 ROUND = 500  # operations between two looks at the peer: 32 KB fit into the buffers of any socket
@@ -116,9 +116,19 @@ class _Server(asyncio.Protocol):
 
 
 async def http_get(count: int) -> None:
+    """On our own core."""
+    await _get(count, HTTPConfig())
+
+
+async def http_get_aiohttp(count: int) -> None:
+    """By aiohttp's transport."""
+    await _get(count, HTTPConfig(transport="aiohttp"))
+
+
+async def _get(count: int, config: HTTPConfig) -> None:
     server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, HTTPClient() as client:
+    async with server, HTTPClient(config) as client:
         for _ in range(count):
             if await client.get(url) != "hello":
                 raise AssertionError("wrong answer")
@@ -133,6 +143,7 @@ WORKLOADS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
     "send": (send, 20_000),
     "connect": (connect, 200),
     "http_get": (http_get, 200),
+    "http_get_aiohttp": (http_get_aiohttp, 200),
 }
 
 if __name__ == "__main__":
