@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import socket
 from dataclasses import dataclass
 
 from pepperpy.network.arguments import explains_arguments
@@ -9,6 +11,12 @@ from pepperpy.network.checks import Default, check_int, check_timeout, shown
 from pepperpy.network.settings import Settings
 
 _MAX_USER_TIMEOUT = 2_147_483  # seconds: below 2**31 ms
+
+# None where the system has no such option. macOS calls the idle time TCP_KEEPALIVE.
+_KEEPIDLE: int | None = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+_KEEPINTVL: int | None = getattr(socket, "TCP_KEEPINTVL", None)
+_KEEPCNT: int | None = getattr(socket, "TCP_KEEPCNT", None)
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 @explains_arguments()
@@ -53,6 +61,28 @@ class Keepalive(Settings):
         if not isinstance(self.user_timeout, Default):
             return self.user_timeout
         return min(self.idle + self.count * self.interval, _MAX_USER_TIMEOUT)
+
+    @functools.cached_property
+    def options(self) -> tuple[tuple[int, int, int], ...]:
+        """The level, name and value of each socket option that says this to the present system."""
+        seconds = None if _USER_TIMEOUT is None else self.unanswered_timeout
+        # Linux does not heed the count where TCP_USER_TIMEOUT is set (tcp_keepalive_timer), so its default needs no
+        # call.
+        count = self.count if seconds is None or self.count != Keepalive.count else None
+        values = [
+            (_KEEPIDLE, self.idle),
+            (_KEEPINTVL, self.interval),
+            (_USER_TIMEOUT, None if seconds is None else max(1, round(seconds * 1000))),
+            (_KEEPCNT, count),
+        ]
+        return (
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            *(
+                (socket.IPPROTO_TCP, option, value)
+                for option, value in values
+                if option is not None and value is not None
+            ),
+        )
 
 
 _DEFAULT = Keepalive()

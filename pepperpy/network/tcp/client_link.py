@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import time
 import weakref
 from contextlib import AbstractContextManager
@@ -70,10 +71,7 @@ class ClientLink(Link):
                 what = "reconnecting already; wait_connected() waits for it"
                 raise self.error(BusyError, what, "connect")
             supervisor.connecting()
-        # Imported on first use: it brings more modules than the rest of the package.
-        from pepperpy.network.tcp.connecting import Connecting
-
-        self.connecting = connecting = Connecting(self, self.lend)
+        self.connecting = connecting = _connecting()(self, self.lend)
         try:
             protocol, latency = await connecting.run()
         except BaseException as error:
@@ -186,6 +184,15 @@ class ClientLink(Link):
             # An aborted connection is gone as soon as the loop runs, and needs its client no more.
             return None
         return self.protocol
+
+
+@functools.cache
+def _connecting() -> type[Connecting]:
+    # Imported on first use: it brings more modules than the rest of the package. An import costs as much as two system
+    # calls each time, so its outcome is kept.
+    from pepperpy.network.tcp.connecting import Connecting
+
+    return Connecting
 
 
 async def close_in_order(protocol: StreamProtocol, seconds: float) -> bool:

@@ -53,14 +53,25 @@ async def open_tcp(
     loop = asyncio.get_running_loop()
     if addresses is None:
         addresses = await look_up(host, port)
-    local = await look_up_local(config)
-    if len(addresses) == 1:
-        try:
-            return await _connect(loop, new_socket(config, addresses[0], local), addresses[0][4])
-        except BaseException:
-            forget(host)
-            raise
+    local = None if config.local_address is None else await look_up_local(config)
+    if len(addresses) > 1:
+        return await _race(loop, config, host, port, tried, addresses, local)
+    try:
+        return await _connect(loop, new_socket(config, addresses[0], local), addresses[0][4])
+    except BaseException:
+        forget(host)
+        raise
 
+
+async def _race(
+    loop: asyncio.AbstractEventLoop,
+    config: NetworkConfig,
+    host: str,
+    port: int,
+    tried: Tried | None,
+    addresses: list[AddressInfo],
+    local: list[AddressInfo] | None,
+) -> socket.socket:
     async def connect(address: AddressInfo) -> socket.socket:
         return await _connect(loop, new_socket(config, address, local), address[4])
 
@@ -173,7 +184,7 @@ async def open_unix(settings: SocketSettings, path: str) -> socket.socket:
     """A socket connected to a Unix socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        set_options(sock, settings)
+        set_options(sock, socket.AF_UNIX, settings)
     except BaseException:
         sock.close()
         raise
@@ -185,7 +196,7 @@ def new_socket(settings: SocketSettings, address: AddressInfo, local: list[Addre
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)
     try:
-        set_options(sock, settings)
+        set_options(sock, family, settings)
         if local is not None:
             _bind(sock, local)
     except BaseException:
@@ -194,20 +205,23 @@ def new_socket(settings: SocketSettings, address: AddressInfo, local: list[Addre
     return sock
 
 
+_TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 # Options that only one family of addresses knows.
 _FAMILIES = {socket.IPPROTO_IP: socket.AF_INET, socket.IPPROTO_IPV6: socket.AF_INET6}
 
 
-def set_options(sock: socket.socket, settings: SocketSettings) -> None:
-    """Set the configured options of a socket; on one that is not of TCP, `keepalive` means nothing.
+def set_options(sock: socket.socket, family: int, settings: SocketSettings) -> None:
+    """Set the configured options of a socket of this family; on one that is not of TCP, `keepalive` means nothing.
 
     Raises:
         OSError: The system refuses one of `socket_options`, and the text names it.
     """
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        _set_keepalive(sock, keepalive_of(settings.keepalive))
+    keepalive = keepalive_of(settings.keepalive)
+    if keepalive is not None and family in _TCP_FAMILIES:
+        for level, option, number in keepalive.options:
+            sock.setsockopt(level, option, number)
     for level, option, value in settings.socket_options:
-        if _FAMILIES.get(level, sock.family) != sock.family:
+        if _FAMILIES.get(level, family) != family:
             continue
         try:
             sock.setsockopt(level, option, value)
@@ -230,26 +244,3 @@ def _bind(sock: socket.socket, local: list[AddressInfo]) -> None:
         except OSError as error:
             failure = OSError(error.errno, f"{error.strerror}: local_address {address}")
     raise failure
-
-
-# None where the system has no such option. macOS calls the idle time TCP_KEEPALIVE.
-_KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
-_KEEPINTVL = getattr(socket, "TCP_KEEPINTVL", None)
-_KEEPCNT = getattr(socket, "TCP_KEEPCNT", None)
-_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
-
-
-def _set_keepalive(sock: socket.socket, keepalive: Keepalive | None) -> None:
-    if keepalive is None:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if _KEEPIDLE is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, keepalive.idle)
-    if _KEEPINTVL is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _KEEPINTVL, keepalive.interval)
-    seconds = None if _USER_TIMEOUT is None else keepalive.unanswered_timeout
-    if _USER_TIMEOUT is not None and seconds is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, round(seconds * 1000)))
-    # Linux does not heed the count where TCP_USER_TIMEOUT is set (tcp_keepalive_timer), so its default needs no call.
-    if _KEEPCNT is not None and (seconds is None or keepalive.count != Keepalive.count):
-        sock.setsockopt(socket.IPPROTO_TCP, _KEEPCNT, keepalive.count)

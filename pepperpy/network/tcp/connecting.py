@@ -57,7 +57,8 @@ class Connecting:
             All that `NetworkClient.connect()` raises.
         """
         try:
-            await self._close_ended()
+            if self._link.protocol.is_open:
+                await self._close_ended()
             made = await self._attempts()
             if self._closed:
                 # on_connect ignored its cancellation, or has closed the client itself.
@@ -116,15 +117,13 @@ class Connecting:
         # Closes a connection whose peer has ended its stream. This comes before the attempts, because some servers take
         # one connection at a time. Nothing is left to send, so the peer sees an orderly end.
         protocol = self._link.protocol
-        if protocol.is_open:
-            closed = protocol.wait_closed()
-            protocol.abort()
-            if closed is not None:
-                await closed
+        closed = protocol.wait_closed()
+        protocol.abort()
+        if closed is not None:
+            await closed
 
     async def _attempts(self) -> tuple[StreamProtocol, float]:
         config = self._config
-        backoff = Backoff(config.retry_delay, config.max_retry_delay)
         started = time.monotonic()
         tried: Tried = {}
         number = 1
@@ -137,7 +136,7 @@ class Connecting:
                 if number > config.retries or not failed.may_pass:
                     failure = connect_error(config, failed, number, elapsed)
                     raise failure from failure.__cause__
-                delay = backoff.delay(number)
+                delay = Backoff(config.retry_delay, config.max_retry_delay).delay(number)
                 logger.info(
                     "connect to %s: attempt %d of %d failed (%s), next in %.2f s",
                     config.address, number, config.retries + 1, failed.reason, delay,

@@ -59,7 +59,7 @@ async def adopt_socket(given: object, config: NetworkConfig | None) -> tuple[Str
         check_settings("NetworkClient.from_socket()", config)
     context = client_context(config.tls_settings) if config.tls else None
     try:
-        set_options(sock, config)
+        set_options(sock, sock.family, config)
     except OSError as error:
         raise ValueError(f"an option cannot be set on sock: {error.strerror}") from error
     return await open_socket(config, sock, context), config

@@ -228,8 +228,12 @@ def fast_transports(context: ssl.SSLContext) -> ModuleType | None:
 
     It reaches into the context's OpenSSL structure. A subclass of `SSLContext`, such as truststore's, has another one.
     """
-    if type(context) is not ssl.SSLContext:
-        return None
+    return _aiofastnet() if type(context) is ssl.SSLContext else None
+
+
+@functools.cache
+def _aiofastnet() -> ModuleType | None:
+    # Kept, because an import that finds nothing looks through all of sys.path each time: 50 us a connection.
     try:
         return importlib.import_module("aiofastnet")
     except ImportError:

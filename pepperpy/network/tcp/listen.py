@@ -79,7 +79,7 @@ def _bound(info: AddressInfo, port: int, config: NetworkConfig) -> socket.socket
             # Or "::" would take the port of IPv4 too.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         # Those that are accepted inherit them.
-        set_options(listener, config)
+        set_options(listener, family, config)
         listener.bind((address[0], port, *address[2:]))
     except BaseException as error:
         listener.close()
@@ -100,7 +100,7 @@ def listen_on_path(path: str, config: NetworkConfig) -> tuple[socket.socket, os.
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)
-        set_options(listener, config)
+        set_options(listener, socket.AF_UNIX, config)
         try:
             listener.bind(path)
         except OSError as error:
