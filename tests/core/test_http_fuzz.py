@@ -34,7 +34,7 @@ def test_what_was_found_once_is_read_alike_cut_at_any_byte(seed: Path) -> None:
                 assert alone(pieces, rules, without_body) == whole
 
 
-@pytest.mark.timeout(by_tier(60, nightly=3600))
+@pytest.mark.timeout(by_tier(300, nightly=3600))
 def test_any_bytes_are_read_alike_however_they_are_cut() -> None:
     for name, data, chance in streams(START, by_tier(2000, nightly=200_000)):
         rules, without_body = chance.choice(RULES), chance.random() < 0.1
@@ -47,7 +47,7 @@ def test_any_bytes_are_read_alike_however_they_are_cut() -> None:
             assert alone(pieces, rules, without_body) == whole, f"{name}: {data!r} in {shown(pieces)}"
 
 
-@pytest.mark.timeout(by_tier(60, nightly=3600))
+@pytest.mark.timeout(by_tier(300, nightly=3600))
 async def test_any_bytes_are_read_alike_from_a_connection() -> None:
     for name, data, chance in streams(START, by_tier(300, nightly=30_000)):
         rules, without_body = chance.choice(RULES), chance.random() < 0.1
@@ -79,7 +79,7 @@ def _packed() -> dict[bytes, list[bytes]]:
     return packed
 
 
-@pytest.mark.timeout(by_tier(60, nightly=3600))
+@pytest.mark.timeout(by_tier(300, nightly=3600))
 def test_any_compressed_bytes_are_decoded_alike_however_they_are_cut() -> None:
     packed = _packed()
     for number in range(START, START + by_tier(1000, nightly=100_000)):

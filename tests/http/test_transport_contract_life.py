@@ -8,6 +8,7 @@ import pytest
 from support.cancelling import until
 from support.http_contract import NEVER, Fail, Raw, Say, all_closed, contract, world
 from support.http_peer import Connection
+from yarl import URL
 
 from pepperpy.network.http.transport import Trip, WireError
 
@@ -176,6 +177,23 @@ async def test_no_more_connections_than_allowed(transport: str) -> None:
         w.does = [Say(200, b"ok")]
         assert await asyncio.gather(*(w.body() for _ in range(20))) == [b"ok"] * 20
         assert w.connections == 2  # type: ignore[attr-defined]
+
+
+@contract
+async def test_the_connections_of_a_host_are_counted_by_port_and_apart_for_what_is_not_verified(transport: str) -> None:
+    async with world(transport, max_connections_per_host=1) as w:
+        held = asyncio.Event()
+        w.does = [Say(200, b"ok", delay=held)]
+        asking = [asyncio.ensure_future(w.body()) for _ in range(3)]
+        other = URL(w.url)
+        asking += [asyncio.ensure_future(w.body(url=str(other.with_host("localhost"))))]
+        asking += [asyncio.ensure_future(w.body(verify=False)) for _ in range(2)]
+        await until(lambda: len(w.requests) == 3, "each of the three kinds has its one connection")
+        await asyncio.sleep(0)
+        assert w.connections == 3  # type: ignore[attr-defined]
+        held.set()
+        assert await asyncio.gather(*asking) == [b"ok"] * 6
+        assert w.connections == 3  # type: ignore[attr-defined]
 
 
 # ---- Answers side by side ----

@@ -136,7 +136,11 @@ def plain(text: str) -> str:
 
 def url_text(url: object) -> str:
     """`url` as a str, whatever type it has."""
-    return plain(url) if isinstance(url, str) else str(url)
+    try:
+        return plain(url) if isinstance(url, str) else str(url)
+    except ValueError:
+        # Of a yarl.URL that was made with encoded=True, nothing has been looked at.
+        return "a URL that cannot be read"
 
 
 def token_text(what: str, token: object) -> str:

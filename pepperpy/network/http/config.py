@@ -108,7 +108,8 @@ class HTTPConfig(Settings):
             before. A download is not decompressed, except on request.
 
         max_connections: Open connections; further requests wait, for `pool_timeout`. aiohttp's default.
-        max_connections_per_host: The same for each host. None: no limit of its own.
+        max_connections_per_host: The same for each host and port. Requests through another proxy, or with
+            `verify_ssl=False`, have connections of their own, which count apart. None: no limit of its own.
         keepalive_timeout: Seconds for which an unused connection is kept. aiohttp's default.
         keepalive: Keepalive of TCP, not of HTTP: the system asks a silent server whether it is there. So a NAT gateway
             keeps a connection whose answer takes long (some forget a silent one after 60 s), and a dead server is

@@ -20,6 +20,7 @@ cdef class InputStream:
         bint eof                     # the peer has ended its stream, in order
         bint _end_met                # a take has returned the end of the stream, and nothing has waited since
         object on_at_eof             # callable without arguments, called once when is_at_eof() becomes true; or None
+        object on_unasked            # callable without arguments, called when bytes come while nobody waits; or None
         readonly bint loss_raised    # a take has raised the loss
         Py_ssize_t _high             # unread bytes from which on reading is paused
         Py_ssize_t _low              # unread bytes at which it goes on

@@ -108,6 +108,8 @@ cdef class InputStream:
             if self._waiter is not None and not self._waiter.is_done() and self._is_satisfied():
                 # After this anything may have changed: the task has run, and may wait again or have closed the connection.
                 self._waiter.wake(True)
+            elif self.on_unasked is not None and (self._waiter is None or self._waiter.is_done()):
+                self.on_unasked()
         finally:
             self.buffer.settle()
         if (

@@ -24,6 +24,7 @@ from pepperpy.network.last_turns import LAST_TURNS
 
 import asyncio
 import errno
+import functools
 import ssl
 
 
@@ -142,6 +143,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         finally:
             self.receiver.end(True)
         self.endpoint.on_timer = self.endpoint.on_send_error = None
+        self.receiver.on_unasked = None
         if self._on_end is None:
             self.receiver.on_at_eof = None
         for closed in self._closed or ():
@@ -344,6 +346,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
     def _at_eof(self):
         if self._on_end is not None:
             self._on_end(self)
+
+    def watch_unasked(self, on_bytes):
+        """Call `on_bytes(self)` each time that bytes come while nobody waits for any, until the connection has ended."""
+        if self.endpoint.transport is not None:
+            self.receiver.on_unasked = functools.partial(on_bytes, self)
 
     def lose(self, error):
         """End the connection as lost because of `error`. What has arrived can still be taken."""

@@ -103,7 +103,7 @@ class Connection(HTTPConnection):
             self.break_off(WireError("closed", "the client was closed"))
 
     def ended(self, protocol: StreamProtocol) -> None:
-        """The peer has ended it, or it is lost."""
+        """The peer has ended it, or it is lost; or bytes have come while nobody waited for any."""
         if not self.busy:
             self.pool.drop(self)
             protocol.abort()

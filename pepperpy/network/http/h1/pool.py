@@ -121,6 +121,7 @@ class Pool(HTTPPool):
             raise
         self._open.add(connection)
         protocol.watch(connection.ended, False)
+        protocol.watch_unasked(connection.ended)
         return connection
 
     # ---- Slots, and the queue for them ----
