@@ -27,8 +27,8 @@ SHARED = (
 )
 MODULES = (
     *SHARED,
-    *("builtin_framers", "event_stream", "frame_reader", "http_exchange", "python_framers", "stream_protocol"),
-    "stuffing",
+    *("builtin_framers", "event_stream", "frame_reader", "http_exchange", "limit", "python_framers", "record"),
+    *("stream_protocol", "stuffing"),
 )
 SOURCES = "ext/pepperpy/network/_core"
 
@@ -86,7 +86,7 @@ setup(
                 f"pepperpy.network._core.{name}",
                 [f"{SOURCES}/{name}.pyx"],
                 include_dirs=[SOURCES],
-                depends=[f"{SOURCES}/{name}" for name in ("platform.h", "running.h", "status.pxd")]
+                depends=[f"{SOURCES}/{name}" for name in ("platform.h", "record.h", "running.h", "status.pxd")]
                 + [f"{SOURCES}/{module}.pxd" for module in SHARED],
                 define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", None)],
                 extra_compile_args=flags,

@@ -108,20 +108,20 @@ class RetryBudget:
 
     def __init__(self, ratio: float) -> None:
         self.ratio = ratio
-        # Key -> [start of the present window, its calls, its retries, the previous window's calls, its retries]
+        # Key -> [end of the present window, its calls, its retries, the previous window's calls, its retries]
         self._windows: dict[str, list[float]] = {}
 
     def note_call(self, key: str, now: float) -> None:
         """Count a call; `now` is in seconds of any steady clock."""
         window = self._windows.get(key)
-        if window is None or now - window[0] >= self.WINDOW_S:
+        if window is None or now >= window[0]:
             window = self._turn(key, now)
         window[1] += 1
 
     def take(self, key: str, now: float) -> bool:
         """Count a retry and return True, or return False if none is allowed now."""
         window = self._windows.get(key)
-        if window is None or now - window[0] >= self.WINDOW_S:
+        if window is None or now >= window[0]:
             window = self._turn(key, now)
         _, calls, retries, earlier_calls, earlier_retries = window
         if retries + earlier_retries >= self.RESERVE + self.ratio * (calls + earlier_calls):
@@ -131,8 +131,8 @@ class RetryBudget:
 
     def _turn(self, key: str, now: float) -> list[float]:
         old = self._windows.pop(key, None)
-        window: list[float] = [now, 0, 0, 0, 0]
-        if old is not None and now - old[0] < 2 * self.WINDOW_S:
+        window: list[float] = [now + self.WINDOW_S, 0, 0, 0, 0]
+        if old is not None and now < old[0] + self.WINDOW_S:
             # The window begins where the old one ended. If it began now, calls before a pause would count for 30 s.
             window = [old[0] + self.WINDOW_S, 0, 0, old[1], old[2]]
         self._windows[key] = window

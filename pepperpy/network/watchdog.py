@@ -2,7 +2,7 @@
 
 A timer for each call costs a tenth of a small HTTP request (aiohttp's `total`, asyncio.timeout; docs/decisions/0007).
 Calls rarely reach their limit. So each one only stores when it must be over, and one timer watches the earliest
-(timers.py).
+(timers.py). The block with a limit itself is `_core/limit.pyx`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import asyncio
 import math
 import weakref
 from collections.abc import Callable
-from types import TracebackType
+from time import monotonic
 
+from pepperpy.network._core.limit import Limit
 from pepperpy.network.last_turns import LAST_TURNS
 from pepperpy.network.timers import Timer
 
@@ -39,26 +40,21 @@ class Watchdog:
         self._loop_of = weakref.ref(loop)
         self._watched: set[Limit] = set()
         self._timer = Timer(loop, self._look)
+        # asyncio's loops have this clock. Reading it costs half of what asking them costs.
+        self._clock = monotonic if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time else None
 
     def limit(self, seconds: float, error: Callable[[], TimeoutError] = TimeoutError) -> Limit:
         """A block that may last `seconds`, and raises `error()` after that: `with watchdog.limit(1.5):`."""
-        return Limit(self, self._loop().time() + seconds, error)
+        now = self._loop().time() if self._clock is None else self._clock()
+        return Limit(self._watched, self._timer, now + seconds, error)
 
     def close(self) -> None:
         """End all running blocks as if their time were over."""
-        for limit in self._watched:
+        watched = list(self._watched)
+        self._watched.clear()
+        for limit in watched:
             limit.expire()
-        self._watched = set()
         self._timer.end()
-
-    def watch(self, limit: Limit) -> None:
-        self._watched.add(limit)
-        if limit.ends_at < self._timer.at:  # saves a call of 30 ns
-            self._timer.look_by(limit.ends_at)
-
-    def forget(self, limit: Limit) -> None:
-        # The timer stays: not moving it is what makes a limit cheap.
-        self._watched.discard(limit)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         loop = self._loop_of()
@@ -84,37 +80,6 @@ class Watchdog:
 
     def _earliest(self) -> float:
         return min((limit.ends_at for limit in self._watched), default=math.inf)
-
-
-class Limit:
-    """A block with a time limit. Ends it by cancelling its task, and raises its error for that cancellation only."""
-
-    __slots__ = ("_cancelling", "_error", "_expired", "_task", "_watchdog", "ends_at")
-
-    def __init__(self, watchdog: Watchdog, ends_at: float, error: Callable[[], TimeoutError]) -> None:
-        self._watchdog = watchdog
-        self.ends_at: float = ends_at
-        self._error = error
-        self._expired = False
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "a coroutine always runs in a task here"
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._watchdog.watch(self)
-
-    def expire(self) -> None:
-        self._expired = True
-        self._task.cancel()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._watchdog.forget(self)
-        # As asyncio.timeout: a task that was cancelled from outside too stays cancelled.
-        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise self._error() from error
 
 
 def time_limit(seconds: float | None) -> Limit:

@@ -23,7 +23,7 @@ STOREYS = {
     "shared": (
         "hosts proxy_url socket_checks keepalive tls_config tls_files tls tcp_settings config config_url json_codec"
         " backoff watchdog daemon_threads lookup",
-        "ground",
+        "ground core",
     ),
     "link": ("link", "ground core shared"),
     "messages": ("messages messages.*", "ground core shared link"),

@@ -15,8 +15,8 @@ import pytest
 import pepperpy.network
 
 COMPILED = (
-    *("builtin_framers", "endpoint", "frame_reader", "framer", "python_framers", "receive_buffer", "receiver"),
-    *("send_queue", "sender", "stream_protocol", "stuffing", "waiter"),
+    *("builtin_framers", "endpoint", "frame_reader", "framer", "limit", "python_framers", "receive_buffer"),
+    *("receiver", "record", "send_queue", "sender", "stream_protocol", "stuffing", "waiter"),
 )
 
 
@@ -58,8 +58,10 @@ def test_there_is_a_typed_face_for_every_compiled_module_that_python_code_uses()
         "builtin_framers",
         "frame_reader",
         "framer",
+        "limit",
         "python_framers",
         "receiver",
+        "record",
         "sender",
         "stream_protocol",
         "stuffing",

@@ -20,6 +20,9 @@
           platform.h          that system call, one that looks for input, and a clock
       waiter.pyx              what a task that waits awaits
         running.h             which task and context the interpreter runs now
+    limit.pyx                 a block with a time limit
+    record.pyx                copies an object that has slots and nothing else
+      record.h                how that is done
     status.pxd                what the functions of these modules return
     directions.py             what callers use of a direction, and stand-ins have too
 

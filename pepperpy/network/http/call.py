@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from multidict import CIMultiDict
 from yarl import URL
 
+from pepperpy.network._core.record import copy_of
 from pepperpy.network.errors import NetworkError
+from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.redact import redact_url
-from pepperpy.network.http.request import Defaults, Limits, Request
+from pepperpy.network.http.request import Limits, Request
 from pepperpy.network.http.transport import Answer, Trip
 
 if TYPE_CHECKING:
@@ -46,11 +48,15 @@ class Timings:
     body: float
 
 
-class Call:
-    """One logical request. All times are seconds of `time.monotonic()`, as in its `trip`."""
+class Call(Trip):
+    """One logical request, and how far its exchanges have got. All times are those of a `Trip`.
+
+    `Prepare` copies one that has the values of the client's configuration, and sets what is different.
+    """
 
     __slots__ = (
         "attempt_at",
+        "auth",
         "body",
         "config",
         "cookies",
@@ -65,6 +71,7 @@ class Call:
         "history",
         "host",
         "limits",
+        "max_size",
         "method",
         "params",
         "proxy",
@@ -74,17 +81,18 @@ class Call:
         "retries",
         "started_at",
         "total",
-        "trip",
         "url",
         "verify",
     )
 
-    def __init__(self, config: HTTPConfig, method: str, url: URL, total: float | None, limits: Limits) -> None:
+    def __init__(self, config: HTTPConfig, total: float | None, limits: Limits) -> None:
+        super().__init__()
         # What is asked for.
         self.config: HTTPConfig = config
-        self.method: str = method
-        self.url: URL = url
-        self.host: str = url.raw_host or ""
+        self.method: str
+        self.url: URL  # without user info
+        self.host: str
+        self.auth: Auth | None = config.auth
         self.params: list[tuple[str, str]] | None = None  # added to the URL
         self.headers: CIMultiDict[str] | None = None
         self.dropped_headers: Collection[str] = ()  # names that the caller removed
@@ -97,33 +105,40 @@ class Call:
         self.total: float | None = total  # seconds for one attempt
         self.limits: Limits = limits  # the other limits of an attempt
         self.deadline_at: float | None = None
+        self.max_size: int | None = config.max_response_size  # bytes of the body, if all of it is read
         self.retries: int = config.retries
         self.follow_redirects: bool = config.max_redirects > 0
         self.raise_for_status: bool = config.raise_for_status
         # What happened.
         self.request: Request  # the present request of the present attempt
-        self.trip: Trip = Trip()
-        self.started_at: float = monotonic()
+        self.started_at: float
         self.done_at: float = 0.0
         self.extra_attempts: int = 0  # attempts that do not count against `retries`
         self.reauthorized: bool = False
 
     # ---- Its way ----
 
+    def limit_by(self, deadline: float | None) -> None:
+        """Set the deadline: seconds from the beginning of the call."""
+        self.deadline_at = None if deadline is None else self.started_at + deadline
+
     def begin_attempt(self) -> None:
-        trip = self.trip
-        if trip.attempt:
-            trip.begin()
-        trip.attempt += 1
-        trip.phase = "queue"
-        self.attempt_at: float = monotonic() + trip.skipped_s
+        if self.attempt:
+            self.begin()
+        self.attempt += 1
+        self.phase = "queue"
+        self.attempt_at: float = monotonic() + self.skipped_s
         self.head_at: float = 0.0
         self.history: Sequence[tuple[Request, Answer]] = ()  # the redirects so far
 
-    def first_request(self, defaults: Defaults) -> Request:
-        """The request that an attempt begins with. Its headers are complete, except for cookies."""
-        url = self.url if self.params is None else self.url.extend_query(self.params)
-        request = Request(self.method, url, self.headers, self.body, defaults, self.limits)
+    def first_request(self, blank: Request) -> Request:
+        """The request that an attempt begins with, a copy of `blank`. Its headers are complete, except for cookies."""
+        request = copy_of(blank)
+        request.method = self.method
+        request.url = self.url if self.params is None else self.url.extend_query(self.params)
+        request.own = self.headers
+        request.body = self.body
+        request.limits = self.limits
         request.proxy = self.proxy
         request.verify = self.verify
         request.decompress = self.decompress
@@ -142,21 +157,8 @@ class Call:
     # ---- What is known about it ----
 
     @property
-    def attempt(self) -> int:
-        """The number of the present attempt, from 1; 0 before the first one."""
-        return self.trip.attempt
-
-    @property
-    def phase(self) -> str:
-        return self.trip.phase
-
-    @phase.setter
-    def phase(self, phase: str) -> None:
-        self.trip.phase = phase
-
-    @property
     def now(self) -> float:
-        return monotonic() + self.trip.skipped_s
+        return monotonic() + self.skipped_s
 
     @property
     def repeatable(self) -> bool:
@@ -175,15 +177,14 @@ class Call:
 
     @property
     def timings(self) -> Timings:
-        trip = self.trip
         # A pooled connection costs nothing when it is free. A new one is looked up and made after the wait.
-        ready_at = trip.connected_at or self.attempt_at
-        free_at = trip.connect_at or ready_at
+        ready_at = self.connected_at or self.attempt_at
+        free_at = self.connect_at or ready_at
         return Timings(
             retries=self.attempt_at - self.started_at,
             queue=free_at - self.attempt_at,
-            dns=trip.dns_s,
-            connect=ready_at - free_at - trip.dns_s,
+            dns=self.dns_s,
+            connect=ready_at - free_at - self.dns_s,
             first_byte=(self.head_at or ready_at) - ready_at,
             body=self.done_at - self.head_at if self.done_at and self.head_at else 0.0,
         )

@@ -25,7 +25,7 @@ from pepperpy.network.http.download import Download, DownloadResult
 from pepperpy.network.http.interceptors import after_response, before_request
 from pepperpy.network.http.lifetime import Lifetime
 from pepperpy.network.http.mapping import MapResult, map_bounded
-from pepperpy.network.http.options import Arguments, RequestOptions
+from pepperpy.network.http.options import RequestOptions
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare
 from pepperpy.network.http.response import HTTPResponse, status_error
@@ -175,15 +175,15 @@ class HTTPClient:
         if engine is None or life.loop is not asyncio.get_running_loop():
             engine = life.open()
         config = self.config
-        arguments = Arguments(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
         if config.interceptors:
-            await before_request(config.interceptors, arguments)
-        call, auth = self._prepare(arguments)
-        limit = options.get("max_response_size", config.max_response_size) if options else config.max_response_size
+            params, headers = await before_request(
+                config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, options
+            )
+        call = self._prepare.call(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
         counters = life.counters
         counters.in_flight += 1
         try:
-            answer, content = await engine.run(call, limit, auth, whole=True)
+            answer, content = await engine.run(call, whole=True)
         finally:
             counters.in_flight -= 1
             if call.body is not None:
@@ -371,15 +371,16 @@ class HTTPClient:
         body to send. Attempts are repeated until the head has come, not afterwards.
         """
         config = self.config
-        arguments = Arguments(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
 
         async def open() -> tuple[Answer, Call]:
             engine = self._life.open()
-            await before_request(config.interceptors, arguments)
-            call, auth = self._prepare(arguments, whole=False)
+            seen = await before_request(
+                config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, options
+            )
+            call = self._prepare.call(method, url, *seen, proxy, timeout, verify_ssl, json, options, whole=False)
             self._life.counters.in_flight += 1
             try:
-                answer, _ = await engine.run(call, None, auth, whole=False)
+                answer, _ = await engine.run(call, whole=False)
                 if answer.status >= 400 and call.raise_for_status:
                     raise status_error(answer, await engine.read_error(answer), call)
             except BaseException:
@@ -447,10 +448,11 @@ class HTTPClient:
         progress = options.pop("progress", None)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        arguments = Arguments("GET", url, params, headers, proxy, timeout, verify_ssl, None, options)
-        await before_request(self.config.interceptors, arguments)
-        call, auth = self._prepare(arguments, whole=False)
-        download = Download(engine, call, auth, file, progress, options.get("max_response_size"))
+        seen = await before_request(
+            self.config.interceptors, "GET", url, params, headers, proxy, timeout, verify_ssl, None, options
+        )
+        call = self._prepare.call("GET", url, *seen, proxy, timeout, verify_ssl, None, options, whole=False)
+        download = Download(engine, call, file, progress, options.get("max_response_size"))
         self._life.counters.in_flight += 1
         try:
             return await download.run()

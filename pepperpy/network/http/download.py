@@ -23,7 +23,6 @@ from pepperpy.network.errors import (
     ProtocolError,
     also,
 )
-from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.content import content_length, readable_headers
 from pepperpy.network.http.dates import parse_date
@@ -79,13 +78,7 @@ class Download:
     """One download: asks for the file, and for its rest until it is complete."""
 
     def __init__(
-        self,
-        engine: Engine,
-        call: Call,
-        auth: Auth | None,
-        file: PartFile,
-        progress: Progress | None,
-        limit: int | None,
+        self, engine: Engine, call: Call, file: PartFile, progress: Progress | None, limit: int | None
     ) -> None:
         headers = CIMultiDict[str]() if call.headers is None else call.headers
         for name in ("Range", "If-Range"):
@@ -96,7 +89,6 @@ class Download:
         call.headers = self._headers = headers
         self._engine = engine
         self._call = call
-        self._auth = auth
         self._file = file
         self._progress = progress
         self._limit = limit
@@ -152,7 +144,7 @@ class Download:
         call = self._call
         try:
             while True:
-                answer, _ = await self._engine.run(call, None, self._auth, whole=False)
+                answer, _ = await self._engine.run(call, whole=False)
                 try:
                     if not await self._accepts(answer):
                         continue
@@ -246,7 +238,7 @@ class Download:
         call.phase = "body"
         while True:
             try:
-                with time_limit(call.trip.ends_at - call.now):
+                with time_limit(call.ends_at - call.now):
                     piece = await answer.read_some()
             except (WireError, TimeoutError) as error:
                 return failure_of(error, call)

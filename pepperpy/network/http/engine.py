@@ -11,6 +11,7 @@ from time import monotonic
 from multidict import CIMultiDict
 from yarl import URL
 
+from pepperpy.network._core.limit import Limit
 from pepperpy.network.errors import (
     ClosedError,
     InvalidRequestError,
@@ -18,7 +19,6 @@ from pepperpy.network.errors import (
     NetworkTimeoutError,
     UploadError,
 )
-from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
@@ -26,12 +26,12 @@ from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.redirects import NotFollowed, location_of, next_request
-from pepperpy.network.http.request import Defaults, Request
+from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start, redirect_error
 from pepperpy.network.http.retries import Retries
 from pepperpy.network.http.stats import Counters
 from pepperpy.network.http.transport import Answer, Transport, WireError
-from pepperpy.network.watchdog import Limit, Watchdog
+from pepperpy.network.watchdog import Watchdog
 
 logger = logging.getLogger("pepperpy.network.http")
 
@@ -46,7 +46,8 @@ class Engine:
         self._cookie_header = CIMultiDict(config.headers).get("Cookie")
         self._cookies_for = None if config.base_url is None else URL(config.base_url).origin()
         self.transport: Transport = make_transport(config, self._jar)
-        self._defaults = Defaults(config.headers, self.transport.default_headers)
+        defaults = Defaults(config.headers, self.transport.default_headers)
+        self._blank = Request("GET", URL(), None, None, defaults, Limits())
         self.counters = counters
         self.closing: bool = False
         self._config = config
@@ -60,37 +61,37 @@ class Engine:
         self.closing = True
         self._watchdog.close()
 
-    async def run(self, call: Call, limit: int | None, auth: Auth | None, *, whole: bool) -> tuple[Answer, bytes]:
+    async def run(self, call: Call, *, whole: bool) -> tuple[Answer, bytes]:
         """The answer, and its body if `whole`; otherwise the caller reads the body, or aborts the answer.
 
         May be called once more for a call whose body broke off, after `wait_to_retry()`.
         """
         if not call.attempt:
             self.counters.calls += 1
-            self._retries.note_call(call)
+            self._retries.budget.note_call(call.host, call.started_at)
         while True:
             self.counters.attempts += 1
             call.begin_attempt()
-            if self._limiter is not None or auth is not None:
-                await self._get_leave(call, auth)
+            if self._limiter is not None or call.auth is not None:
+                await self._get_leave(call)
             failure: NetworkError | None = None
             try:
                 with self._limit_attempt(call, whole):
-                    answer = await self._send(call, call.first_request(self._defaults))
+                    answer = await self._send(call, call.first_request(self._blank))
                     if answer.header("set-cookie") is not None:
                         self._jar.update(call.request.url, answer.headers.getall("Set-Cookie"))
                     if 300 < answer.status < 309 and call.follow_redirects:
                         answer = await self._follow(call, answer)
-                    call.head_at = monotonic() + call.trip.skipped_s
-                    delay = self._retries.after_status(call, answer, auth) if answer.status >= 400 else None
+                    call.head_at = monotonic() + call.skipped_s
+                    delay = self._retries.after_status(call, answer) if answer.status >= 400 else None
                     if delay is None:
                         if not whole:
                             return answer, b""
-                        call.trip.phase = "body"
-                        content = answer.take_whole(limit) if answer.status < 400 else None
+                        call.phase = "body"
+                        content = answer.take_whole(call.max_size) if answer.status < 400 else None
                         if content is None:
-                            content = await self._read(call, answer, limit)
-                        call.done_at = monotonic() + call.trip.skipped_s
+                            content = await self._read(call, answer)
+                        call.done_at = monotonic() + call.skipped_s
                         return answer, content
                     why = f"status {answer.status}"
                     # So that the connection can be used again.
@@ -117,7 +118,7 @@ class Engine:
         """The time limit of an attempt; for a stream, until its head has come."""
         seconds = call.total if call.deadline_at is None else self._fit_into_deadline(call)
         if seconds is not None:
-            call.trip.ends_at = call.now + seconds
+            call.ends_at = monotonic() + call.skipped_s + seconds
         elif not whole and call.body is None:
             # A stream: its head may take as long as a whole call. With a body to send, it may take longer.
             seconds = self._total
@@ -142,7 +143,7 @@ class Engine:
                 raise call.error(UploadError, f"the body's file cannot be opened: {error.strerror}", error) from error
         if self._jar.in_use or request.cookies:
             self._add_cookies(call, request)
-        return self.transport.exchange(request, call.trip)
+        return self.transport.exchange(request, call)
 
     def _add_cookies(self, call: Call, request: Request) -> None:
         if any(name.lower() == "cookie" for name in call.dropped_headers):
@@ -170,17 +171,18 @@ class Engine:
                     why = str(error)
                 else:
                     request.forget_body()
-                    call.trip.begin()
+                    call.begin()
                     answer = await self._send(call, following)
                     self._jar.update(following.url, answer.headers.getall("Set-Cookie", ()))
                     continue
             raise redirect_error(why, location, call)
         return answer
 
-    def _read(self, call: Call, answer: Answer, limit: int | None) -> Awaitable[bytes]:
+    def _read(self, call: Call, answer: Answer) -> Awaitable[bytes]:
         """The body, or the start of one that explains an error."""
         if answer.status >= 400 and call.raise_for_status:
             return read_start(answer, self._config.limits.max_error_body)
+        limit = call.max_size
         if limit is None:
             fits = answer.header("content-encoding") is None
         else:
@@ -209,15 +211,16 @@ class Engine:
         except TimeoutError:
             raise call.error(ClosedError, "the client was closed") from None
 
-    async def _get_leave(self, call: Call, auth: Auth | None) -> None:
+    async def _get_leave(self, call: Call) -> None:
         """Wait for the rate limit, which no `timeout` ends, and for a token, which may take as long as an attempt."""
+        auth = call.auth
         try:
             if self._limiter is not None:
                 call.phase = "rate limit"
                 with self._watchdog.limit(math.inf):
                     deadline = call.deadline_at
                     if deadline is not None:
-                        deadline -= call.trip.skipped_s
+                        deadline -= call.skipped_s
                     await self._limiter.acquire(call.host, deadline)
             if auth is not None:
                 call.phase = "auth"

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from aiohttp import ClientTimeout
 from multidict import MultiDict, MultiDictProxy
+from yarl import URL
 
 from pepperpy.network.http.checks import Params, param_pairs, url_text
-from pepperpy.network.http.options import Arguments
+from pepperpy.network.http.options import RequestOptions
 from pepperpy.network.http.response import HTTPResponse
 
 
@@ -38,26 +40,38 @@ class Interceptor(Protocol):
         """
 
 
-async def before_request(interceptors: Iterable[Any], arguments: Arguments) -> None:
-    """Show a call to the interceptors, which may change its `params` and `headers`."""
+async def before_request(
+    interceptors: Iterable[Any],
+    method: str,
+    url: str | URL,
+    params: Params | None,
+    headers: Mapping[str, str | None] | None,
+    proxy: str | None,
+    timeout: ClientTimeout | float | None,
+    verify_ssl: bool,
+    json: Any,
+    options: RequestOptions,
+) -> tuple[Params | None, Mapping[str, str | None] | None]:
+    """Show a call to the interceptors. Returns its `params` and `headers`, which they may have changed."""
     if not interceptors:
-        return
-    arguments.params, arguments.headers = _own_params(arguments.params), _own(arguments.headers)
+        return params, headers
+    params, headers = _own_params(params), _own(headers)
     for interceptor in interceptors:
         if (function := getattr(interceptor, "pre_request", None)) is not None:
             result = function(
-                arguments.method,
-                url_text(arguments.url),
-                params=arguments.params,
-                headers=arguments.headers,
-                proxy=arguments.proxy,
-                timeout=arguments.timeout,
-                verify_ssl=arguments.verify_ssl,
-                json=arguments.json,
-                data=arguments.options.get("data"),
+                method,
+                url_text(url),
+                params=params,
+                headers=headers,
+                proxy=proxy,
+                timeout=timeout,
+                verify_ssl=verify_ssl,
+                json=json,
+                data=options.get("data"),
             )
             if inspect.isawaitable(result):
                 await result
+    return params, headers
 
 
 def _own(mapping: Any) -> Any:

@@ -1,14 +1,9 @@
-"""The arguments of a request: `RequestOptions`, and `Arguments`, which has all of them as the caller gave them."""
+"""`RequestOptions`: the further arguments of every request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
-
-from aiohttp import ClientTimeout
-from yarl import URL
-
-from pepperpy.network.http.checks import Params
 
 
 class RequestOptions(TypedDict, total=False):
@@ -46,31 +41,3 @@ class RequestOptions(TypedDict, total=False):
 
 # The other arguments of a request.
 ARGUMENTS = ("params", "headers", "proxy", "timeout", "verify_ssl", "json")
-
-
-class Arguments:
-    """The arguments of one request, unchecked. Interceptors may change `params` and `headers`."""
-
-    __slots__ = ("headers", "json", "method", "options", "params", "proxy", "timeout", "url", "verify_ssl")
-
-    def __init__(
-        self,
-        method: str,
-        url: str | URL,
-        params: Params | None,
-        headers: Mapping[str, str | None] | None,
-        proxy: str | None,
-        timeout: ClientTimeout | float | None,
-        verify_ssl: bool,
-        json: Any,
-        options: RequestOptions,
-    ) -> None:
-        self.method: str = method
-        self.url: str | URL = url
-        self.params: Params | None = params
-        self.headers: Mapping[str, str | None] | None = headers
-        self.proxy: str | None = proxy
-        self.timeout: ClientTimeout | float | None = timeout
-        self.verify_ssl: bool = verify_ssl
-        self.json: Any = json
-        self.options: RequestOptions = options

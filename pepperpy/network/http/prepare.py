@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from time import monotonic
 from typing import Any
 
 from aiohttp import ClientTimeout
 from multidict import CIMultiDict
 from yarl import URL
 
+from pepperpy.network._core.record import copy_of
 from pepperpy.network.checks import check_bool, check_int, check_timeout
 from pepperpy.network.errors import InvalidRequestError, also
 from pepperpy.network.http.arguments import unknown_argument
-from pepperpy.network.http.auth import Auth, BasicAuth, as_auth
+from pepperpy.network.http.auth import BasicAuth, as_auth
 from pepperpy.network.http.body import make_body
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import (
@@ -35,7 +37,7 @@ from pepperpy.network.http.checks import (
 )
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
-from pepperpy.network.http.options import ARGUMENTS, Arguments, RequestOptions
+from pepperpy.network.http.options import ARGUMENTS, RequestOptions
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.request import Limits
 from pepperpy.network.http.sources import path_and_reason
@@ -51,9 +53,7 @@ class Prepare:
         self._codec = codec
         limits = config.client_timeout(config.timeout)
         # The engine looks after the total, the transport after the rest.
-        self._total = limits.total
-        self._limits = _limits(config, limits)
-        self._auth: Auth | None = config.auth
+        self._usual = Call(config, limits.total, _limits(config, limits))
         self._base_url = config.base_url
         self._origin = None
         if config.base_url is not None:
@@ -66,62 +66,77 @@ class Prepare:
         if self._warned:
             logger.warning("certificates are not verified: HTTPConfig.verify_ssl is False; said once for this client")
 
-    def __call__(self, arguments: Arguments, *, whole: bool = True) -> tuple[Call, Auth | None]:
-        """The call, and the auth that it is to be sent with.
+    def call(
+        self,
+        method: str,
+        url: str | URL,
+        params: Params | None,
+        headers: Mapping[str, str | None] | None,
+        proxy: str | None,
+        timeout: ClientTimeout | float | None,
+        verify_ssl: bool,
+        json: Any,
+        options: RequestOptions,
+        *,
+        whole: bool = True,
+    ) -> Call:
+        """The call for these arguments. If it is not `whole`, the caller reads its body.
 
         Raises:
             InvalidRequestError: A value that cannot be sent, or a file that cannot be read, and then FileNotFoundError,
                 PermissionError, ... as well. Nothing was sent.
             TypeError: An argument of a wrong type.
         """
-        method, url, options = arguments.method, arguments.url, arguments.options
         config = self.config
         try:
             # The common ones are spared a look at each character.
             method = (_METHODS.get(method) if isinstance(method, str) else None) or check_method(method)
             target = _absolute(url) if type(url) is str and self._base_url is None else self._target(url)
-            # A stream has a total limit only if one is given: aiohttp's 5 minutes ended downloads (aiohttp#2249).
-            call = Call(config, method, target, self._total if whole else None, self._limits)
-            deadline = config.deadline
-            auth = self._auth if self._origin is None or self._auth is None else self._auth_for(target)
-            if arguments.params is not None or config.params:
-                call.params = self._merged(arguments.params)
-            if arguments.headers is not None:
-                self._set_headers(call, arguments.headers)
-            if arguments.proxy is not None:
+            call = copy_of(self._usual)
+            call.started_at = monotonic()
+            call.method = method
+            call.url, call.host, credentials = target
+            if not whole:
+                # Only if one is given: aiohttp's 5 minutes ended downloads (aiohttp#2249).
+                call.total = None
+            if config.deadline is not None:
+                call.limit_by(config.deadline)
+            if self._origin is not None and call.auth is not None and call.url.origin() != self._origin:
+                call.auth = None
+            if params is not None or config.params:
+                call.params = self._merged(params)
+            if headers is not None:
+                self._set_headers(call, headers)
+            if proxy is not None:
                 if config.unix_path is not None:
                     raise ValueError("proxy must be left out: HTTPConfig.unix_path says where every request goes")
-                call.proxy = check_proxy(arguments.proxy)
-            if arguments.timeout is not None:
-                self._set_timeout(call, arguments.timeout)
-            if arguments.verify_ssl is not True:
-                self._set_unverified(call, arguments.verify_ssl)
+                call.proxy = check_proxy(proxy)
+            if timeout is not None:
+                self._set_timeout(call, timeout)
+            if verify_ssl is not True:
+                self._set_unverified(call, verify_ssl)
             if options:
-                deadline, auth = self._set_options(call, options, deadline, auth)
-            if arguments.json is not None or options:
-                self._set_body(call, arguments.json, options)
+                self._set_options(call, options)
+            if json is not None or options:
+                self._set_body(call, json, options)
             if call.headers or call.dropped_headers:
                 _check_framing(call)
-            if deadline is not None:
-                call.deadline_at = call.started_at + deadline
             own = call.headers is not None and "Authorization" in call.headers
-            if target.raw_user is not None or target.raw_password is not None:
+            if credentials is not None:
                 if own or options.get("auth") is not None:
                     raise ValueError("url has a user or password, and the request has other credentials as well")
-                # Not by aiohttp, which encodes them as Latin-1, and refuses them if the client has an auth.
-                auth = BasicAuth(target.user or "", target.password or "")
-                call.url = target.with_user(None)
-            if own:
-                auth = None
+                call.auth = credentials
+            elif own:
+                call.auth = None
         except ValueError as error:
             if isinstance(error, InvalidRequestError) and error.details:
                 raise
             raise _refused(method, url, str(error)) from error.__cause__
         except OSError as error:
             raise _refused(method, url, f"cannot read {path_and_reason(error, error.filename)}", error) from error
-        return call, auth
+        return call
 
-    def _target(self, url: str | URL) -> URL:
+    def _target(self, url: str | URL) -> Target:
         if isinstance(url, URL):
             if url.absolute or self._base_url is None:
                 return _as_it_is(url)
@@ -137,9 +152,6 @@ class Prepare:
         if url.startswith("?") or not url:
             return base + url
         return f"{base.rstrip('/')}/{url.lstrip('/')}"
-
-    def _auth_for(self, target: URL) -> Auth | None:
-        return self._auth if target.origin() == self._origin else None
 
     def _merged(self, params: Params | None) -> list[tuple[str, str]]:
         own = [] if params is None else param_pairs(params)
@@ -171,15 +183,15 @@ class Prepare:
             logger.warning("certificates are not verified for %s; said once for this client", call.host)
         call.verify = False
 
-    def _set_options(
-        self, call: Call, options: RequestOptions, deadline: float | None, auth: Auth | None
-    ) -> tuple[float | None, Auth | None]:
+    def _set_options(self, call: Call, options: RequestOptions) -> None:
         if unknown := options.keys() - RequestOptions.__annotations__.keys():
             raise unknown_argument(sorted(unknown)[0], (*RequestOptions.__annotations__, *ARGUMENTS), SETTINGS)
-        if (deadline := options.get("deadline", deadline)) is not None:
-            check_timeout("deadline", deadline, zero=False)
+        if "deadline" in options:
+            if (deadline := options["deadline"]) is not None:
+                check_timeout("deadline", deadline, zero=False)
+            call.limit_by(deadline)
         if "auth" in options:
-            auth = as_auth(options["auth"])
+            call.auth = as_auth(options["auth"])
         if "retries" in options:
             check_int("retries", options["retries"], 0)
             call.retries = options["retries"]
@@ -191,11 +203,12 @@ class Prepare:
             call.follow_redirects = options["allow_redirects"]
         if "decompress" in options:
             call.decompress = options["decompress"]
-        if (max_size := options.get("max_response_size")) is not None:
-            check_int("max_response_size", max_size, 1)
+        if "max_response_size" in options:
+            if (max_size := options["max_response_size"]) is not None:
+                check_int("max_response_size", max_size, 1)
+            call.max_size = max_size
         if (cookies := options.get("cookies")) is not None:
             call.cookies = check_cookies(cookies)
-        return deadline, auth
 
     def _set_body(self, call: Call, json: Any, options: RequestOptions) -> None:
         body = make_body(options.get("data"), json, options.get("files"), self._codec, options.get("progress"))
@@ -208,6 +221,9 @@ class Prepare:
         call.headers = headers
 
 
+# The URL of a request, without user info; its host; the user info.
+Target = tuple[URL, str, BasicAuth | None]
+
 _METHODS = {name: name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
 
 
@@ -219,17 +235,25 @@ _UNSENDABLE = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
 
 # Programs request the same URLs again and again. The number is that of yarl's own caches.
 @lru_cache(maxsize=512)
-def _absolute(url: str) -> URL:
+def _absolute(url: str) -> Target:
     if not is_http(url):
         raise ValueError("url must start with http:// or https://, or there must be a base_url that it is relative to")
-    return parse_url("url", url).with_fragment(None)
+    return _target_of(parse_url("url", url))
 
 
-def _as_it_is(url: URL) -> URL:
+def _as_it_is(url: URL) -> Target:
     # With encoded=True, yarl has encoded nothing.
     if found := _UNSENDABLE.search(str(url)):
         raise ValueError(f"url has the character {found.group()!r}, which has to be percent-encoded")
-    return check_url("url", url).with_fragment(None)
+    return _target_of(check_url("url", url))
+
+
+def _target_of(url: URL) -> Target:
+    url, host = url.with_fragment(None), url.raw_host or ""
+    if url.raw_user is None and url.raw_password is None:
+        return url, host, None
+    # Not by aiohttp, which encodes them as Latin-1, and refuses them if the client has an auth.
+    return url.with_user(None), host, BasicAuth(url.user or "", url.password or "")
 
 
 def _check_framing(call: Call) -> None:

@@ -147,7 +147,7 @@ class HTTPResponse(ResponseHead):
         Raises:
             DecodeError: It is not text in the declared encoding. The error has its bytes too, as `content`.
         """
-        encoding = self.encoding
+        encoding = encoding_of(self._answer.header("content-type")) or "utf-8"  # as `encoding`
         try:
             return self.content.decode(encoding)
         except (UnicodeError, LookupError) as error:

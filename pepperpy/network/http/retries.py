@@ -14,7 +14,6 @@ from pepperpy.network.errors import (
     PoolTimeoutError,
     TLSError,
 )
-from pepperpy.network.http.auth import Auth
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.dates import retry_after
@@ -25,23 +24,23 @@ from pepperpy.network.tcp.tunnel import PASSING_STATUSES
 
 
 class Retries:
-    """The retries of one open client. Each method returns the seconds until the next attempt, or None for no more."""
+    """The retries of one open client. Each method returns the seconds until the next attempt, or None for no more.
+
+    Attributes:
+        budget: Each call that is noted there raises the number of retries that are allowed.
+    """
 
     def __init__(self, config: HTTPConfig, counters: Counters, limiter: RateLimiter | None) -> None:
         self._max_delay = config.max_retry_delay
         self._statuses = frozenset(config.retry_statuses)
         self._backoff = Backoff(config.retry_delay, config.max_retry_delay)
-        self._budget = RetryBudget(config.retry_budget)
+        self.budget = RetryBudget(config.retry_budget)
         self._counters = counters
         self._limiter = limiter
 
-    def note_call(self, call: Call) -> None:
-        """Count a call. Each one raises the number of retries that are allowed."""
-        self._budget.note_call(call.host, call.started_at)
-
-    def after_status(self, call: Call, answer: Answer, auth: Auth | None) -> float | None:
+    def after_status(self, call: Call, answer: Answer) -> float | None:
         """The server answered with a status of 400 or above."""
-        status = answer.status
+        status, auth = answer.status, call.auth
         if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and not call.history:
             sent = "" if call.headers is None else call.headers.get("Authorization", "")
             # For any method: the server did not carry out a request whose token it refused. Not after a redirect: there
@@ -63,10 +62,10 @@ class Retries:
         """The attempt failed before its answer was complete."""
         if call.retries == 0 or not may_help(failure) or not _can_send_again(call):
             return None
-        if (call.trip.request_left or call.history) and not call.repeatable:
+        if (call.request_left or call.history) and not call.repeatable:
             # The request may have arrived, so sending it again might do twice what was asked for once.
             return None
-        if call.trip.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
+        if call.reused and isinstance(failure, ConnectionLostError) and not call.extra_attempts:
             # The server closed the pooled connection just when it was chosen. That may happen once.
             if not self._take_from_budget(call):
                 return None
@@ -98,7 +97,7 @@ class Retries:
         return delay
 
     def _take_from_budget(self, call: Call) -> bool:
-        allowed = self._budget.take(call.host, monotonic())
+        allowed = self.budget.take(call.host, monotonic())
         self._counters.budget_refusals += not allowed
         return allowed
 

@@ -102,10 +102,10 @@ class HTTPStream(ResponseHead):
             failure: NetworkError | None = None
             chunk = b""
             try:
-                if call.trip.ends_at == math.inf:
+                if call.ends_at == math.inf:
                     chunk = await answer.read_some()
                 else:
-                    with time_limit(call.trip.ends_at - call.now):
+                    with time_limit(call.ends_at - call.now):
                         chunk = await answer.read_some()
             except (WireError, TimeoutError) as error:
                 failure = failure_of(error, call)

@@ -101,7 +101,7 @@ class Trip:
         connected_at: When it had a connection; 0 before.
         dns_s: Seconds that the lookup took.
 
-        attempt: The number of the call's attempt that this exchange belongs to, from 1. The policy's.
+        attempt: The number of the call's attempt that this exchange belongs to, from 1; 0 before. The policy's.
         ends_at: When the policy will end the exchange, its body included; infinity: never. The policy's: a transport
             does not look at it.
         skipped_s: Seconds that count as passed, though they did not. Only a stand-in for tests adds to it.

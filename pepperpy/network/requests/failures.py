@@ -8,6 +8,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from pepperpy.network._core.limit import Limit
 from pepperpy.network.checks import Timeout
 from pepperpy.network.errors import (
     ClosedError,
@@ -21,7 +22,7 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.link import Link
 from pepperpy.network.requests.turns import Refusal
-from pepperpy.network.watchdog import Limit, Watchdog
+from pepperpy.network.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from pepperpy.network._core.stream_protocol import StreamProtocol

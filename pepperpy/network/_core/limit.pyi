@@ -1,0 +1,18 @@
+from collections.abc import Callable
+from types import TracebackType
+
+from pepperpy.network.timers import Timer
+
+class Limit:
+    """A block with a time limit. Ends it by cancelling its task, and raises its error for that cancellation only."""
+
+    @property
+    def ends_at(self) -> float: ...
+    def __init__(
+        self, watched: set[Limit], timer: Timer, ends_at: float, error: Callable[[], TimeoutError]
+    ) -> None: ...
+    def __enter__(self) -> None: ...
+    def expire(self) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
