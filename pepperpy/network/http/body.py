@@ -104,10 +104,25 @@ class Body:
 
         The caller's files stay open. A thread that waits for a pipe cannot be stopped, so nothing waits for it.
         """
-        if writers := self.writers - {asyncio.current_task()}:
+        if self.writers and (writers := self.writers - {asyncio.current_task()}):
             for task in writers:
                 task.cancel()
             await asyncio.wait(writers)
+
+
+class BytesBody(Body):
+    """Bytes in memory, which are sent in one piece."""
+
+    __slots__ = ()
+
+    def __init__(self, data: bytes, content_type: str) -> None:
+        self.replayable = True
+        self.begun = False
+        self.headers = {"Content-Type": content_type}
+        self.size = len(data)
+        self.failure = None
+        self.writers = set()
+        self._data = data
 
 
 def make_body(data: Any, json: Any, files: Any, codec: JSONCodec, progress: Progress | None = None) -> Body | None:
@@ -128,7 +143,7 @@ def make_body(data: Any, json: Any, files: Any, codec: JSONCodec, progress: Prog
             encoded = codec.dumps(json)
         except Exception as error:
             raise InvalidRequestError(f"json cannot be encoded: {type_and_text(error)}", cause=error) from error
-        return Body(partial(BytesSource, encoded, "application/json"), True, progress)
+        return _of_bytes(encoded, "application/json", progress)
     if files is not None and (parts := list(_pairs("files", files))):
         return _multipart([] if data is None else _fields(data, "data, together with files,"), parts, progress)
     if data is None:
@@ -136,12 +151,18 @@ def make_body(data: Any, json: Any, files: Any, codec: JSONCodec, progress: Prog
     if isinstance(data, (Mapping, Sequence)) and not isinstance(data, _TEXTS):
         # encode() first: it has a clear error for text that UTF-8 cannot hold.
         form = urlencode([(encode("data", name), encode("data", value)) for name, value in _fields(data, "data")])
-        return Body(partial(BytesSource, form.encode(), "application/x-www-form-urlencoded"), True, progress)
+        return _of_bytes(form.encode(), "application/x-www-form-urlencoded", progress)
     if isinstance(data, aiohttp.FormData):
         return Body(data, False, progress)
     make, replayable, name = open_source("data", data, ", a mapping or pairs of form fields, aiohttp.FormData")
     content_type = TEXT if isinstance(data, str) else guess_type(name or "")
     return Body(partial(make, content_type), replayable, progress)
+
+
+def _of_bytes(data: bytes, content_type: str, progress: Progress | None) -> Body:
+    if progress is None:
+        return BytesBody(data, content_type)
+    return Body(partial(BytesSource, data, content_type), True, progress)
 
 
 # ---- Forms ----

@@ -17,6 +17,7 @@ from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.request import Limits, Request
 from pepperpy.network.http.transport import Answer, Trip
+from pepperpy.network.json_codec import JSONCodec
 
 if TYPE_CHECKING:
     from pepperpy.network.http.body import Body
@@ -58,6 +59,7 @@ class Call(Trip):
         "attempt_at",
         "auth",
         "body",
+        "codec",
         "config",
         "cookies",
         "deadline_at",
@@ -85,10 +87,11 @@ class Call(Trip):
         "verify",
     )
 
-    def __init__(self, config: HTTPConfig, total: float | None, limits: Limits) -> None:
+    def __init__(self, config: HTTPConfig, codec: JSONCodec, total: float | None, limits: Limits) -> None:
         super().__init__()
         # What is asked for.
         self.config: HTTPConfig = config
+        self.codec: JSONCodec = codec
         self.method: str
         self.url: URL  # without user info
         self.host: str

@@ -32,7 +32,7 @@ from pepperpy.network.http.response import HTTPResponse, status_error
 from pepperpy.network.http.stats import HTTPStats, stats_of
 from pepperpy.network.http.stream import HTTPStream
 from pepperpy.network.http.transport import Answer
-from pepperpy.network.json_codec import RequestData, default_codec
+from pepperpy.network.json_codec import RequestData
 
 T = TypeVar("T")
 
@@ -74,8 +74,7 @@ class HTTPClient:
             hint = f": HTTPClient(HTTPConfig({'...' if isinstance(config, (str, URL)) else '**settings'}))"
             raise TypeError(f"config must be an HTTPConfig, not {type(config).__name__}{hint}")
         self.config = config
-        self._codec = config.json_codec or default_codec()
-        self._prepare = Prepare(config, self._codec)
+        self._prepare = Prepare(config)
         self._life = Lifetime(config)
 
     def __repr__(self) -> str:
@@ -189,7 +188,7 @@ class HTTPClient:
             if call.body is not None:
                 await call.body.close()
                 call.forget_body()
-        response = HTTPResponse(call.request, answer, content, call, self._codec, config.strict_content_type)
+        response = HTTPResponse(call.request, answer, content, call)
         if config.interceptors:
             await after_response(config.interceptors, response)
         if answer.status >= 400 and call.raise_for_status:
@@ -392,7 +391,7 @@ class HTTPClient:
             return answer, call
 
         limit = options.get("max_response_size")
-        return HTTPStream(open, self._codec, config.strict_content_type, config.limits.max_line_size, limit)
+        return HTTPStream(open, config.limits.max_line_size, limit)
 
     async def download(
         self,

@@ -41,19 +41,19 @@ from pepperpy.network.http.options import ARGUMENTS, RequestOptions
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.request import Limits
 from pepperpy.network.http.sources import path_and_reason
-from pepperpy.network.json_codec import JSONCodec
+from pepperpy.network.json_codec import default_codec
 from pepperpy.network.tls_config import tls_settings
 
 
 class Prepare:
     """Makes the calls of one client, and holds what they share."""
 
-    def __init__(self, config: HTTPConfig, codec: JSONCodec) -> None:
+    def __init__(self, config: HTTPConfig) -> None:
         self.config = config
-        self._codec = codec
         limits = config.client_timeout(config.timeout)
         # The engine looks after the total, the transport after the rest.
-        self._usual = Call(config, limits.total, _limits(config, limits))
+        codec = config.json_codec or default_codec()
+        self._usual = Call(config, codec, limits.total, _limits(config, limits))
         self._base_url = config.base_url
         self._origin = None
         if config.base_url is not None:
@@ -211,7 +211,7 @@ class Prepare:
             call.cookies = check_cookies(cookies)
 
     def _set_body(self, call: Call, json: Any, options: RequestOptions) -> None:
-        body = make_body(options.get("data"), json, options.get("files"), self._codec, options.get("progress"))
+        body = make_body(options.get("data"), json, options.get("files"), call.codec, options.get("progress"))
         if body is None:
             return
         call.body = body

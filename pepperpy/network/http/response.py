@@ -24,7 +24,7 @@ from pepperpy.network.http.content import (
 from pepperpy.network.http.cookies import response_cookies
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Answer, WireError
-from pepperpy.network.json_codec import JSONCodec, decode_as, default_codec
+from pepperpy.network.json_codec import decode_as
 from pepperpy.network.printable import printable
 from pepperpy.network.units import MIB
 
@@ -37,13 +37,11 @@ T = TypeVar("T")
 class ResponseHead:
     """What is known about a response when its head has arrived."""
 
-    __slots__ = ("_answer", "_call", "_codec", "_request", "_strict")
+    __slots__ = ("_answer", "_call", "_request")
 
     _answer: Answer
     _call: Call
-    _codec: JSONCodec
     _request: Request  # the one that was answered
-    _strict: bool
 
     @property
     def status(self) -> int:
@@ -82,7 +80,7 @@ class ResponseHead:
     @property
     def history(self) -> tuple[HTTPResponse, ...]:
         """The redirects that led here, the oldest first. Their bodies were not read."""
-        return _responses(self._call, self._answer, self._codec, self._strict)
+        return _responses(self._call, self._answer)
 
     @property
     def transport(self) -> str:
@@ -127,14 +125,10 @@ class HTTPResponse(ResponseHead):
 
     __slots__ = ("content",)
 
-    def __init__(
-        self, request: Request, answer: Answer, content: bytes, call: Call, codec: JSONCodec, strict: bool
-    ) -> None:
+    def __init__(self, request: Request, answer: Answer, content: bytes, call: Call) -> None:
         self._request = request
         self._answer = answer
         self._call = call
-        self._codec = codec
-        self._strict = strict
         self.content: bytes = content
 
     def __repr__(self) -> str:
@@ -168,11 +162,12 @@ class HTTPResponse(ResponseHead):
             UsageError: `type` needs a library that is not installed; a `ModuleNotFoundError` as well, which names it.
         """
         content_type = self._answer.header("content-type")
-        if self._strict and not _is_json(kind := parse_content_type(content_type or "")[0]):
+        if self._call.config.strict_content_type and not _is_json(kind := parse_content_type(content_type or "")[0]):
             raise self._decode_error(f"the body is declared as '{printable(kind)}', not as JSON", self.content)
         try:
             content = as_unicode(self.content, encoding_of(content_type))
-            return self._codec.loads(content) if type is None else decode_as(content, type, self._codec)
+            codec = self._call.codec
+            return codec.loads(content) if type is None else decode_as(content, type, codec)
         except ValueError as error:
             expected = "JSON" if type is None else f"JSON for {getattr(type, '__name__', type)}"
             raise self._decode_error(f"the body is not {expected}", self.content, error) from error
@@ -197,14 +192,14 @@ def redirect_error(text: str, location: str, call: Call, cause: BaseException | 
     """The error for a redirect that is not followed, the last one of `call.history`."""
     error = call.error(RedirectError, text, cause)
     error.location = readable(location)
-    error.history = _responses(call, None, call.config.json_codec or default_codec(), call.config.strict_content_type)
+    error.history = _responses(call, None)
     return error
 
 
-def _responses(call: Call, last: Answer | None, codec: JSONCodec, strict: bool) -> tuple[HTTPResponse, ...]:
+def _responses(call: Call, last: Answer | None) -> tuple[HTTPResponse, ...]:
     """The redirects that led to `last`."""
     before = itertools.takewhile(lambda past: past[1] is not last, call.history)
-    return tuple(HTTPResponse(request, answer, b"", call, codec, strict) for request, answer in before)
+    return tuple(HTTPResponse(request, answer, b"", call) for request, answer in before)
 
 
 def _is_json(content_type: str) -> bool:
@@ -217,11 +212,11 @@ def is_known_to_fit(answer: Answer, call: Call, limit: int) -> bool:
     Raises:
         ResponseTooLargeError: The server announced a larger body. The connection is closed.
     """
-    if call.method == "HEAD":
-        return True
     size = answer.whole_size
     if size is not None and size <= limit:
         return True  # the whole body came with the head, as small ones do
+    if call.method == "HEAD":
+        return True
     # By name: `headers` would make an object of each one.
     announced = content_length(answer.header("content-length"))
     if (

@@ -17,7 +17,7 @@ from pepperpy.network.http.lines import LineSplitter
 from pepperpy.network.http.response import ResponseHead, is_bomb, read_start, too_large
 from pepperpy.network.http.sse import ServerSentEvent
 from pepperpy.network.http.transport import Answer, WireError
-from pepperpy.network.json_codec import JSONCodec, decode_as
+from pepperpy.network.json_codec import decode_as
 from pepperpy.network.printable import printable, printable_bytes
 from pepperpy.network.watchdog import time_limit
 
@@ -46,15 +46,11 @@ class HTTPStream(ResponseHead):
     def __init__(
         self,
         open: Callable[[], Awaitable[tuple[Answer, Call]]],
-        codec: JSONCodec,
-        strict: bool,
         max_line_size: int,
         limit: int | None,
     ) -> None:
         self._open = open
         self._entered = False
-        self._codec = codec
-        self._strict = strict
         self._max_line_size = max_line_size
         self._limit = limit
         self._reading = False
@@ -153,17 +149,17 @@ class HTTPStream(ResponseHead):
             MessageTooLargeError: As `lines()`.
         """
         number = 0
-        loads = self._codec.loads
         encoding = encoding_of(self._answer.header("content-type")) if self._entered else None
         async with contextlib.aclosing(self._line_batches()) as batches:
             async for lines in batches:
+                codec = self._call.codec
                 for line in lines:
                     number += 1
                     if not line or line.isspace():
                         continue
                     try:
                         content = as_unicode(line, encoding)
-                        value = loads(content) if type is None else decode_as(content, type, self._codec)
+                        value = codec.loads(content) if type is None else decode_as(content, type, codec)
                     except ValueError as error:
                         raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
                     yield value
