@@ -3,6 +3,9 @@
 A timer costs 3 us with its end (asyncio's heap), and nearly none ever fires: a call ends within its limit, a byte ends
 the silence. So an owner only says when it wants to look. The timer moves for an earlier time and stays for a later one.
 When it fires too early, it asks the owner for the next time.
+
+All times of this package are on one clock, that of `time.monotonic()`. A loop is only told how long to wait: its clock
+may be another. uvloop's goes on while a Mac sleeps, `time.monotonic()` does not, and then a timer fires too early.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import contextvars
 import math
 import weakref
 from collections.abc import Callable
+from time import monotonic
 
-# A timer may fire early by the resolution of the loop's clock. asyncio counts it as due.
+# A timer may fire early by the resolution of the loop's clock (uvloop's is 1 ms). It counts as due.
 EARLY_S = 0.001
 
 
@@ -21,7 +25,7 @@ class Timer:
     """Calls its owner's `look(now)`, which does what is due and returns when to look again (`inf`: not at all).
 
     It runs in nobody's context, because it serves all users of its owner: the context of the one that set it would stay
-    alive. It keeps neither the owner nor the loop alive. Times are on the loop's clock.
+    alive. It keeps neither the owner nor the loop alive. Times are those of `time.monotonic()`.
 
     Attributes:
         at: When it fires; `inf` while it is not set.
@@ -42,7 +46,7 @@ class Timer:
             loop = self._loop()
             assert loop is not None, "it runs"
             # First what may fail: then the timer stays as it was.
-            handle = loop.call_at(when, self._fire, context=contextvars.Context())
+            handle = loop.call_later(max(0.0, when - monotonic()), self._fire, context=contextvars.Context())
             self._cancel()
             self._handle, self.at = handle, when
 
@@ -60,4 +64,4 @@ class Timer:
         loop, look = self._loop(), self._look()
         self._handle, self.at = None, math.inf
         if loop is not None and look is not None:
-            self.look_by(look(loop.time() + EARLY_S))
+            self.look_by(look(monotonic() + EARLY_S))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -85,17 +85,16 @@ async def test_a_connection_is_not_used_after_the_time_that_its_server_keeps_it(
     value: str, seconds: float, body: bytes
 ) -> None:
     """Less a second, or a half of a short time, in which the end may be on its way."""
-    loop = asyncio.get_running_loop()
     async with http_peer(answering(response(body, f"Keep-Alive: {value}"))) as peer:
         async with HTTPClient(HTTPConfig(keepalive_timeout=1000, transport="aiohttp")) as client:
-            began = loop.time()
+            began = monotonic()
             await client.get(peer.url)
             handler: Any = next(iter(client.session.connector._open))  # type: ignore[union-attr]
-            assert began + seconds <= handler._idle_until <= loop.time() + seconds
+            assert began + seconds <= handler._idle_until <= monotonic() + seconds
             # What the time is does not matter to the rest.
-            handler._idle_until = loop.time() + 100
+            handler._idle_until = monotonic() + 100
             await client.post(peer.url)
-            handler._idle_until = loop.time()
+            handler._idle_until = monotonic()
             await client.post(peer.url)
             assert [request.connection for request in peer.requests] == [1, 1, 2]
             assert client.stats.discarded_connections == 1

@@ -269,11 +269,9 @@ async def test_other_exceptions_pass_a_limit_as_they_are() -> None:
 
 async def test_many_limits_share_one_timer() -> None:
     class Loop:
-        time = staticmethod(asyncio.get_running_loop().time)
-
-        def call_at(self, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        def call_later(self, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
             timers.append(arguments[0])
-            return asyncio.get_running_loop().call_at(*arguments, **options)
+            return asyncio.get_running_loop().call_later(*arguments, **options)
 
     timers: list[float] = []
     loop = Loop()

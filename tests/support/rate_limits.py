@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -42,6 +43,6 @@ async def cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 def end_pause(limiter: RateLimiter, host: str = "a") -> None:
     """As if the time of the pause had passed now: no test has to be quicker than a pause that really passes."""
-    gate, now = limiter._gates[host], asyncio.get_running_loop().time()
+    gate, now = limiter._gates[host], monotonic()
     gate.opens = now
     limiter._arm(gate, now)

@@ -18,6 +18,7 @@ import math
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
+from time import monotonic
 from typing import Literal
 
 from pepperpy.network.checks import check_int
@@ -114,7 +115,7 @@ class RateLimiter:
 
         Args:
             host: The host as the limit counts it.
-            deadline: When the request must leave at the latest, in seconds of `loop.time()`. None waits for ever.
+            deadline: When the request must leave at the latest, in seconds of `time.monotonic()`. None waits for ever.
 
         Raises:
             NetworkTimeoutError: Its turn would come after `deadline`. It is raised as soon as that is known: at once,
@@ -124,14 +125,13 @@ class RateLimiter:
         Cancellation: Nothing was counted, and those behind move up. If its turn had just come, the next request gets
             the turn, less the time since.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = monotonic()
         gate = self._closed_gate(host, now)
         queue = gate or self._line(host, now)
         if not queue.waiting and queue.turn(now) <= now and (deadline is None or now <= deadline):
             queue.pace.take(now, now)
             return
-        waiter = _Waiter(host, deadline, loop.create_future(), queue, now)
+        waiter = _Waiter(host, deadline, asyncio.get_running_loop().create_future(), queue, now)
         self._enter(queue, waiter, now)
         try:
             error = await waiter.future
@@ -147,7 +147,7 @@ class RateLimiter:
         A later call can prolong the pause, not shorten it. Requests that wait for the host keep their order. When the
         pause ends, they go behind those that wait for other hosts. 0 or less does nothing.
         """
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if not seconds > 0:
             return
         gate = self._closed_gate(host, now)
@@ -190,7 +190,7 @@ class RateLimiter:
             self._arm(queue, now)
 
     def _withdraw(self, waiter: _Waiter) -> None:
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         queue = waiter.queue
         queue.waiting.pop(waiter, None)
         if waiter.taken is not None:
@@ -208,11 +208,11 @@ class RateLimiter:
             when = max(queue.turn(now), now + _TICK)
             # In nobody's context: a pause may be long, and would keep the context of its first request alive.
             loop = asyncio.get_running_loop()
-            queue.timer = loop.call_at(when, self._serve, queue, context=contextvars.Context())
+            queue.timer = loop.call_later(when - now, self._serve, queue, context=contextvars.Context())
 
     def _serve(self, queue: _Queue) -> None:
         """Move requests whose turn it is: from a gate into the line, or out of the line."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if queue.opens > -math.inf:
             waiting, queue.waiting = queue.waiting, OrderedDict()
             for waiter in waiting:

@@ -7,13 +7,13 @@ user.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import logging
 import math
 import random
 import select
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 from pepperpy.network._core.waiter import Waiter
 from pepperpy.network.config import NetworkConfig
@@ -139,14 +139,14 @@ class Maker:
         """A new connection. Raises what `connect()` raises; a cancellation or an error leaves no connection open."""
         client = NetworkClient(self._config)
         await client.connect()
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         return PooledConnection(client, now + self._max_age * (1 - random.uniform(0, AGE_JITTER)))
 
     def needs_check(self, connection: PooledConnection) -> bool:
         """Whether it has been idle so long that it must be checked before it is lent."""
         if self._check is None:
             return False
-        return asyncio.get_running_loop().time() - connection.idle_since >= self._check_after
+        return monotonic() - connection.idle_since >= self._check_after
 
     async def passes(self, connection: PooledConnection) -> bool:
         """Run the check: whether the connection is as good as new. If not, or on a cancellation, it is closed."""

@@ -13,6 +13,7 @@ import logging
 import math
 import threading
 from collections import Counter
+from time import monotonic
 
 from pepperpy.network.backoff import Backoff
 from pepperpy.network.config import NetworkConfig
@@ -86,7 +87,7 @@ class Slots:
                 return self._lend(idle)
             self.fill()
         turn: Turn = loop.create_future()
-        now = loop.time()
+        now = monotonic()
         until = math.inf if timeout is None else now + timeout
         self.waiting.join(turn, now, until)
         self._arm(until)
@@ -113,7 +114,7 @@ class Slots:
         if connection not in self.lent:
             return  # aborted meanwhile
         flaw = failure or connection.flaw()
-        if flaw is None and connection.expires_at <= self._now():
+        if flaw is None and connection.expires_at <= monotonic():
             flaw = "age"
         self.lent.remove(connection)
         if self.closed and not self.lent:
@@ -141,10 +142,10 @@ class Slots:
         """Lend the connection to the task that has waited longest, or add it to the idle ones."""
         if (first := self.waiting.pop_first()) is not None:
             turn, since = first
-            self.max_wait = max(self.max_wait, self._now() - since)
+            self.max_wait = max(self.max_wait, monotonic() - since)
             turn.set_result(self._lend(connection))
             return
-        connection.idle_since = self._now()
+        connection.idle_since = monotonic()
         connection.watch(self._disturbed)
         self.idle.append(connection)
         due = connection.expires_at
@@ -166,7 +167,7 @@ class Slots:
                 checks += 1
         while len(self.waiting) > len(self.preparing) and self.size < self._max_size:
             self._begin(None)
-        while self._surplus() < 0 and self.size < self._max_size and self._refill_at <= self._now():
+        while self._surplus() < 0 and self.size < self._max_size and self._refill_at <= monotonic():
             self._begin(None)
 
     def _wake_last(self) -> PooledConnection | None:
@@ -228,10 +229,10 @@ class Slots:
             logger.warning("%s: the pool cannot make a connection: %s", self._where, error)
 
     def _put_off_refill(self) -> None:
-        if self._surplus() < 0 and self._refill_at <= self._now():
+        if self._surplus() < 0 and self._refill_at <= monotonic():
             self._refill_failures += 1
             delay = max(MIN_REFILL_DELAY_S, self._refill_backoff.delay(self._refill_failures))
-            self._refill_at = self._now() + delay
+            self._refill_at = monotonic() + delay
             self._arm(self._refill_at)
 
     def _disturbed(self, connection: PooledConnection, flaw: str) -> None:
@@ -270,10 +271,6 @@ class Slots:
 
     # ---- Time ----
 
-    def _now(self) -> float:
-        assert self._loop is not None
-        return self._loop.time()
-
     def _arm(self, when: float) -> None:
         """See to it that `_look` is called at that time or before."""
         if not self.closed:
@@ -282,7 +279,7 @@ class Slots:
 
     def _look(self, now: float) -> float:
         for turn, since in self.waiting.overdue(now):
-            turn.set_result(self._timeout_error(self._now() - since))
+            turn.set_result(self._timeout_error(monotonic() - since))
             self.timeouts += 1
             self.waiting.leave(turn)
         due = self.waiting.next_due(now)

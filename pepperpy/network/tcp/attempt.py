@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -161,11 +162,11 @@ async def _set_up(protocol: StreamProtocol, on_connect: Callable[..., Any], lend
 
 async def _prove(protocol: StreamProtocol) -> None:
     try:
-        ends = asyncio.get_running_loop().time() + PROBATION_S
+        ends = time.monotonic() + PROBATION_S
         while not protocol.receiver.bytes_received:
             if not protocol.is_open or protocol.receiver.at_eof:
                 raise ConnectionLostError("accepted, and ended at once without a byte", None, protocol.loss)
-            if asyncio.get_running_loop().time() >= ends:
+            if time.monotonic() >= ends:
                 break
             await asyncio.sleep(PROBATION_S / 10)
     except BaseException:

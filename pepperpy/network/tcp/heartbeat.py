@@ -45,7 +45,7 @@ class Heartbeats:
         self._stopped = False
         self._judging = False  # whether the timer waits for the end of a heartbeat, not for the next one
         self._timer = Timer(self._loop, self._look)
-        self._timer.look_by(self._loop.time() + self._interval)
+        self._timer.look_by(time.monotonic() + self._interval)
 
     def stop(self) -> None:
         """End the heartbeats, and cancel a callable that is running."""
@@ -79,7 +79,7 @@ class Heartbeats:
         if exchanges.served is not None:
             self._judging = False
             self._timer.end()
-            self._timer.look_by(self._loop.time() + self._interval)
+            self._timer.look_by(time.monotonic() + self._interval)
             return
         try:
             with self._lend(self._protocol) as (connection, link):
@@ -99,12 +99,12 @@ class Heartbeats:
         assert task is not None
         if not task.done() and link is not None and exchanges_of(link).served is link:
             # The callable's request waits for one of the client's.
-            self._timer.look_by(self._loop.time() + self._timeout)
+            self._timer.look_by(time.monotonic() + self._timeout)
             return
         self._task = None
         self._judging = False
         if task.done() and self._protocol.receiver.bytes_received > self._received:
-            self._timer.look_by(self._look(self._loop.time()))
+            self._timer.look_by(self._look(time.monotonic()))
             return
         task.cancel()
         what = "peer did not answer" if task.done() else "heartbeat was not done"

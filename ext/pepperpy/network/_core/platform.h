@@ -2,7 +2,8 @@
 #ifndef PEPPERPY_NETWORK_PLATFORM_H
 #define PEPPERPY_NETWORK_PLATFORM_H
 
-#include <stddef.h>
+#include <Python.h>
+#include <time.h>
 
 #define DIRECT_SEND_MAX_PIECES 64 /* well under IOV_MAX, 1024 on Linux, macOS and the BSDs */
 
@@ -11,11 +12,26 @@ typedef struct {
     size_t length;
 } send_piece;
 
+/* Seconds on the clock of time.monotonic(). Linux has one that is several times cheaper to read, exact to a timer tick
+   (1 to 10 ms). Elsewhere CPython is asked: which clock it takes depends on the system and on its version. macOS's
+   CLOCK_MONOTONIC goes on while the machine sleeps, unlike CPython's; Windows' became another one with 3.13. */
+static inline double coarse_monotonic(void) {
+#ifdef CLOCK_MONOTONIC_COARSE
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+#elif PY_VERSION_HEX >= 0x030d0000
+    PyTime_t now;
+
+    (void)PyTime_MonotonicRaw(&now);
+    return PyTime_AsSecondsDouble(now);
+#else
+    return _PyTime_AsSecondsDouble(_PyTime_GetMonotonicClock());
+#endif
+}
+
 #ifdef _WIN32
-
-#include <windows.h>
-
-static inline double coarse_monotonic(void) { return (double)GetTickCount64() / 1000.0; }
 
 /* Sockets of the proactor are written by their transport only, so this always reports "would block". */
 static inline long long direct_send(int fd, const send_piece *pieces, int count) {
@@ -38,18 +54,6 @@ static inline int has_input(int fd) {
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
-#include <time.h>
-
-/* Seconds on the clock of time.monotonic(), exact to a timer tick (1 to 10 ms). Several times cheaper to read. */
-static inline double coarse_monotonic(void) {
-    struct timespec now;
-#ifdef CLOCK_MONOTONIC_COARSE
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-#else
-    clock_gettime(CLOCK_MONOTONIC, &now);
-#endif
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* macOS has none; CPython ignores SIGPIPE in the whole process */

@@ -7,6 +7,7 @@ import functools
 import math
 import select
 from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
@@ -86,7 +87,7 @@ class GuardedHandler(ResponseHandler):
             self.force_close()
         self._continue = getattr(request, "_continue", None)
         if self._continue is not None:
-            self._continue_timer.look_by(self._loop.time() + CONTINUE_WAIT)
+            self._continue_timer.look_by(monotonic() + CONTINUE_WAIT)
 
     def _go_on(self, now: float) -> float:
         if self._continue is not None and not self._continue.done():
@@ -134,7 +135,7 @@ class GuardedHandler(ResponseHandler):
             self._continue_timer.end()
 
     def _begin_idle(self, seconds: float) -> None:
-        self._idle_until = self._loop.time() + seconds
+        self._idle_until = monotonic() + seconds
 
     def set_exception(self, exc: Any, *cause: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if isinstance(exc, HttpProcessingError):
@@ -166,7 +167,7 @@ class GuardedHandler(ResponseHandler):
 
     def has_unasked_bytes(self) -> bool:
         """Whether something waits on this idle connection: bytes nobody asked for, or its end, or may do so by now."""
-        if self.should_close or self._idle_until <= self._loop.time() or self._has_half_a_head():
+        if self.should_close or self._idle_until <= monotonic() or self._has_half_a_head():
             return True
         # What the kernel has and the loop has not read yet. 1 us; urllib3 and httpx ask the same question.
         return self._poll is not None and bool(self._poll.poll(0))
@@ -217,7 +218,7 @@ class GuardedHandler(ResponseHandler):
         if not timeout:
             self._silent_since = None
             return
-        now = self._silent_since = self._loop.time()
+        now = self._silent_since = monotonic()
         if now + timeout < self._silence_timer.at:  # less than the call
             self._silence_timer.look_by(now + timeout)
 
