@@ -1,4 +1,4 @@
-"""Runs every coroutine test on both event loops, and fails the test that leaves anything behind.
+"""Runs every coroutine test on each event loop (support/loops.py), and fails the test that leaves anything behind.
 
 A test fails, besides by its own assertions, if the loop's exception handler was called, a task is still alive, a file
 descriptor is still open, or anything was reported as unraisable (pytest turns that into a warning, and warnings are
@@ -21,29 +21,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvloop
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from support.loops import LOOPS, UVLOOP
 from support.processes import programs
-from support.tiers import FAST, FAST_EXAMPLES, NIGHTLY, NIGHTLY_LIMIT
+from support.tiers import FAST, FAST_EXAMPLES, NIGHTLY, NIGHTLY_LIMIT, SHORT
 from support.watchdog import Watchdog, abandon, limit_of, open_sockets
 
 if TYPE_CHECKING:
     from support.nginx import Nginx
     from support.proxies import Tinyproxy
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio-debug": asyncio.SelectorEventLoop,
-    "uvloop": uvloop.new_event_loop,
-}
 # Every day the same games, so that nobody meets a failure that is not his; at night new ones. A failure says how it can
 # be played again. Without a deadline for each game: the machine may be busy.
 settings.register_profile("everyday", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("nightly", max_examples=3000, deadline=None, print_blob=True)
 settings.register_profile("fast", settings.get_profile("everyday"), max_examples=FAST_EXAMPLES)
-settings.load_profile("nightly" if NIGHTLY else "fast" if FAST else "everyday")
+settings.load_profile("nightly" if NIGHTLY else "fast" if FAST or SHORT else "everyday")
 
 
 watchdog = pytest.StashKey[Watchdog]()
@@ -81,9 +77,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if FAST:
         left_out = ("slow", "needs_server")
         leave_out(config, items, [item for item in items if any(map(item.get_closest_marker, left_out))])
-        # One of each function.
-        first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
-        leave_out(config, items, [item for item in items if item is not first[item.nodeid.partition("[")[0]]])
+    if FAST or SHORT:
+        # One of each function and loop.
+        first = {function_and_loop(item): item for item in reversed(items)}
+        leave_out(config, items, [item for item in items if item is not first[function_and_loop(item)]])
+
+
+def function_and_loop(item: pytest.Item) -> tuple[str, str | None]:
+    callspec = getattr(item, "callspec", None)
+    return item.nodeid.partition("[")[0], callspec.params.get("loop_name") if callspec else None
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item], these: list[pytest.Item]) -> None:
@@ -160,7 +162,7 @@ def run(
 
     failure: BaseException | None = None
     # debug=True on uvloop would only slow it down: its debug mode checks no more than the thread.
-    runner = asyncio.Runner(loop_factory=loop_factory, debug=loop_factory is not uvloop.new_event_loop)
+    runner = asyncio.Runner(loop_factory=loop_factory, debug=loop_factory is not UVLOOP)
     try:
         runner.run(checked())
     except BaseException as error:

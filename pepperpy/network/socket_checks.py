@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 from pepperpy.network.checks import check_int, shown
@@ -13,6 +14,8 @@ def check_unix_path(path: object) -> None:
     """Accept a path that a Unix socket can have. `connect()` finds out whether it is there."""
     if not isinstance(path, str):
         raise TypeError(f"unix_path must be a str, not {shown(path)}")
+    if not hasattr(socket, "AF_UNIX"):
+        raise ValueError(f"unix_path={shown(path)} needs Unix sockets; Python has none on this system ({sys.platform})")
     if not path or "\0" in path[1:]:
         raise ValueError(f"unix_path must be a path without NUL characters, not {shown(path)}")
     try:

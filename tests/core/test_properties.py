@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.by_hand import HandTask, Workbench
+from support.loops import UVLOOP
 from support.oracle import (
     ReceivedStream,
     Request,
@@ -318,11 +318,13 @@ class Receiving(RuleBasedStateMachine):
         self.bench.close()
 
 
-class ReceivingOnUvloop(Receiving):
-    loop_factory = staticmethod(uvloop.new_event_loop)
-
-
 TestReceiving = Receiving.TestCase
 TestReceiving.settings = PLAY
-TestReceivingOnUvloop = ReceivingOnUvloop.TestCase
-TestReceivingOnUvloop.settings = PLAY
+
+if UVLOOP is not None:
+
+    class ReceivingOnUvloop(Receiving):
+        loop_factory = staticmethod(UVLOOP)
+
+    TestReceivingOnUvloop = ReceivingOnUvloop.TestCase
+    TestReceivingOnUvloop.settings = PLAY

@@ -7,10 +7,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import hypothesis.strategies as st
-import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.by_hand import HandTask, Workbench
+from support.loops import UVLOOP
 from support.oracle import ReceivedStream, SentStream, check_counters, difference
 from support.tiers import by_tier
 from support.transport_by_hand import SocketByHand
@@ -287,10 +287,6 @@ class Sending(RuleBasedStateMachine):
         self.bench.close()
 
 
-class SendingOnUvloop(Sending):
-    loop_factory = staticmethod(uvloop.new_event_loop)
-
-
 PLAY = settings(
     max_examples=by_tier(100, nightly=5000),
     stateful_step_count=40,
@@ -298,5 +294,11 @@ PLAY = settings(
 )
 TestSending = Sending.TestCase
 TestSending.settings = PLAY
-TestSendingOnUvloop = SendingOnUvloop.TestCase
-TestSendingOnUvloop.settings = PLAY
+
+if UVLOOP is not None:
+
+    class SendingOnUvloop(Sending):
+        loop_factory = staticmethod(UVLOOP)
+
+    TestSendingOnUvloop = SendingOnUvloop.TestCase
+    TestSendingOnUvloop.settings = PLAY

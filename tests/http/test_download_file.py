@@ -7,7 +7,6 @@ import errno
 import hashlib
 import os
 import random
-import resource
 import stat
 import threading
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http.part_file import PartFile
 
 MIB = 1 << 20
+NO_MODES = not hasattr(os, "geteuid") or os.geteuid() == 0
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +145,7 @@ async def test_a_cancellation_waits_for_the_write_that_is_under_way(
 
 @pytest.mark.parametrize("limit", [MIB + 5, 3 * MIB - 1])
 async def test_a_full_disk_ends_the_download_with_its_own_error(target: Path, limit: int) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has none")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     async with served(whole(bytes(3 * MIB))) as it:
         try:
@@ -191,7 +192,7 @@ async def test_what_cannot_be_written_is_known_before_anything_is_sent(tmp_path:
     assert os.listdir(tmp_path / "folder") == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(NO_MODES, reason="root may write everywhere; Windows has no such mode")
 async def test_a_folder_that_must_not_be_written_is_known_before_anything_is_sent(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     async with served(whole()) as it:

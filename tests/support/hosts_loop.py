@@ -14,9 +14,7 @@ import sys
 import textwrap
 from typing import Any
 
-import uvloop
-
-LOOP: dict[str, Any] = {"asyncio-debug": asyncio.SelectorEventLoop, "uvloop": uvloop.Loop}
+from support.loops import LOOPS
 
 
 def main(loop_name: str, ports: dict[str, int], script: str) -> None:
@@ -30,7 +28,7 @@ def main(loop_name: str, ports: dict[str, int], script: str) -> None:
     socket.getaddrinfo = getaddrinfo
     names: dict[str, Any] = {}
     exec(f"async def script():\n{textwrap.indent(script, '    ')}", names)
-    with asyncio.Runner(loop_factory=LOOP[loop_name], debug=loop_name == "asyncio-debug") as runner:
+    with asyncio.Runner(loop_factory=LOOPS[loop_name], debug=loop_name != "uvloop") as runner:
         print(json.dumps(runner.run(names["script"]())))
 
 

@@ -1,7 +1,10 @@
-"""How much the tests do: in seconds, every day, at night, under the sanitizers. This is the one place that says so.
+"""How much the tests do: in seconds, in a short form, every day, at night, under the sanitizers. Nothing else says so.
 
 Everyday (`make test`, `.ci/run`): minutes for the whole suite, and the same games each time.
 Nightly (`NIGHTLY=1`, as `make nightly` sets it): the long forms, with games that nobody has played before.
+Short (`SHORT=1`, as `make wheels` and `make test-next` set it): each test function runs with its first parameters, on
+each loop; a third of all. It is for what differs by the build, the interpreter or the folder: another CPython, an
+installed wheel. What a parameter changes is Python and C code that the full run has seen on CPython 3.11.
 Fast (`FAST=1`, as `make fast` sets it): under 20 seconds on an idle machine. Each test function runs once, with its
 first parameters and on one of the two loops (conftest.py). Left out are:
 
@@ -30,6 +33,7 @@ import os
 
 FAST = os.environ.get("FAST", "0") not in ("", "0")
 FAST_EXAMPLES = 10
+SHORT = os.environ.get("SHORT", "0") not in ("", "0")
 NIGHTLY = os.environ.get("NIGHTLY", "0") not in ("", "0")
 # Seconds for one test at night.
 NIGHTLY_LIMIT = 3600
@@ -37,4 +41,4 @@ NIGHTLY_LIMIT = 3600
 
 def by_tier(everyday: int, *, nightly: int) -> int:
     """The number that fits this run."""
-    return nightly if NIGHTLY else min(everyday, FAST_EXAMPLES) if FAST else everyday
+    return nightly if NIGHTLY else min(everyday, FAST_EXAMPLES) if FAST or SHORT else everyday

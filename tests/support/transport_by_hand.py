@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import math
 import socket
 import struct
-import termios
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -320,6 +318,9 @@ class SocketByHand(TransportByHand):
     def _kernel_has(self) -> int:
         if self.lost or self.peer_is_gone:
             return len(self.wire)
+        import fcntl  # Windows has neither
+        import termios
+
         unread = fcntl.ioctl(self.peer, termios.FIONREAD, bytes(4))
         return len(self.wire) + int(struct.unpack("i", unread)[0])
 

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import logging
 import os
-import resource
 import socket
 import time
 
@@ -185,6 +184,7 @@ async def test_without_keepalive_and_nodelay_the_system_decides() -> None:
 
 
 async def test_running_out_of_descriptors_is_told_as_such_and_passes() -> None:
+    resource = pytest.importorskip("resource", reason="Windows has none")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with echo_server() as port:
         by_name = NetworkClient(NetworkConfig("localhost", port, retries=0))

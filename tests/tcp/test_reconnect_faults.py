@@ -6,7 +6,6 @@ import asyncio
 import errno
 import hashlib
 import os
-import resource
 import shutil
 import socket
 import ssl
@@ -64,6 +63,7 @@ async def test_a_name_that_is_gone_for_a_moment(name: str) -> None:
 
 
 async def test_no_descriptors_for_a_moment() -> None:
+    resource = pytest.importorskip("resource", reason="Windows has none")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with mortal_and_client() as (server, client):
         # Below what is in use: whatever is given back meanwhile, none can be had.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -58,6 +57,7 @@ def say_and_reset(peer: Peer | TLSPeer, data: bytes) -> None:
     say(peer, data)
     # A reset drops what the system has not sent yet.
     deadline = time.monotonic() + 5
+    fcntl = pytest.importorskip("fcntl", reason="Windows has none")
     while any(fcntl.ioctl(peer.sock, SIOCOUTQNSD, bytes(4))):
         assert time.monotonic() < deadline, "the client's kernel does not take that much"
         time.sleep(0.001)  # the kernel tells of no event
