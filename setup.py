@@ -7,6 +7,7 @@ import tempfile
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 from distutils.ccompiler import new_compiler  # isort: skip  (setuptools brings it)
@@ -72,12 +73,27 @@ def check_compiler() -> None:
                 raise SystemExit(f"error: building pepperpy-network needs {what} ({error})") from None
 
 
+class BuildExtensions(build_ext):
+    """Drops the paths where a CPython in a folder of its own (pyenv's, conda's) lets its extensions look for libraries.
+
+    The extensions need no library but that of C. On another machine such a path names whatever folder is there.
+    """
+
+    def build_extensions(self):
+        for name in ("linker_so", "linker_so_cxx"):
+            if hasattr(self.compiler, name):
+                command = getattr(self.compiler, name)
+                setattr(self.compiler, name, [word for word in command if not word.startswith("-Wl,-rpath")])
+        super().build_extensions()
+
+
 # Metadata and a source distribution need neither a compiler nor what Cython makes.
 BUILDS = not {"dist_info", "egg_info", "sdist"} & set(sys.argv)
 if BUILDS:
     check_compiler()
 
 setup(
+    cmdclass={"build_ext": BuildExtensions},
     ext_modules=[]
     if not BUILDS
     else cythonize(
@@ -99,5 +115,5 @@ setup(
         compiler_directives=directives,
         annotate=ANNOTATE,
     ),
-    options={"build": {"build_base": BUILD}},
+    options={"build": {"build_base": BUILD}, "build_ext": {"parallel": True}},
 )
