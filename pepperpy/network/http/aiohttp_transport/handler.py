@@ -189,7 +189,7 @@ class GuardedHandler(ResponseHandler):
         if limits.write is not None and transport is not None:
             sock = transport.get_extra_info("socket")
             self._delivery = Delivery(Limits(write=limits.write), transport.get_write_buffer_size, sock)
-            self._body_since = self._loop.time()
+            self._body_since = monotonic()
             self._delivery_timer.look_by(self._body_since + limits.write / 4)
 
     def _look_at_delivery(self, now: float) -> float:
