@@ -12,7 +12,10 @@ import json
 import socket
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.loops import LOOPS
 
