@@ -196,6 +196,8 @@ class RefreshingAuth(Auth):
 
     async def _run(self, flight: _Flight) -> str | Exception:
         """Fetch a token. Returns a failure instead of raising it: asyncio would report one that nobody waits for."""
+        # Here, because an eager task runs before `create_task()` returns.
+        flight.task = cast("asyncio.Task[str | Exception]", asyncio.current_task())
         started = monotonic()
         try:
             given: Any = self._fetch()
