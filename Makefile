@@ -7,7 +7,8 @@ SOURCES := setup.py pyproject.toml $(wildcard ext/pepperpy/network/_core/*)
 # Debian packages are installed where something is missing and can be: as root, or through sudo.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test fast map check debug-test sanitize nightly bench bench-quick bench-ratios bench-guard docs annotate clean
+.PHONY: demo test fast map check debug-test sanitize wheels test-next nightly
+.PHONY: bench bench-quick bench-ratios bench-guard docs annotate clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -82,11 +83,24 @@ sanitize: build-needs servers
 		|| { cat $(REPORTS)* 2>/dev/null; false; }
 	@! ls $(REPORTS)* 2>/dev/null
 
+# Wheels for each CPython found, checked, and a short form of the suite against each of them, installed, away from the
+# source tree; FULL=1: the whole suite. docs/releasing.md says what is checked.
+wheels: build-needs servers
+	$(PYTHON) .ci/wheels.py all $(if $(FULL),--full --twice all) $(ARGS)
+
+# The same on CPython 3.14 and 3.15 of Debian's unstable release, in a folder below ~/.cache: .ci/debian-next.
+test-next: build-needs servers
+	.ci/debian-next make
+	$(PYTHON) .ci/wheels.py all --next $(if $(FULL),--full) $(ARGS)
+
 # Hours: all tests in their long form (tests/support/tiers.py: thousands of games, every allocation failed once), as they
-# are built for users, with assertions, and under the sanitizers; the demo 50 times; the instruction counts.
+# are built for users, with assertions, and under the sanitizers; the whole suite against each wheel, also with eager
+# tasks; the demo 50 times; the instruction counts.
 nightly: export NIGHTLY = 1
 nightly:
 	$(MAKE) --no-print-directory test
+	.ci/debian-next make || true
+	NIGHTLY=0 LOOPS=asyncio-debug,uvloop,asyncio-eager $(MAKE) --no-print-directory wheels FULL=1
 	$(MAKE) --no-print-directory debug-test
 	$(MAKE) --no-print-directory sanitize ARGS=.
 	for run in $$(seq 50); do $(MAKE) --no-print-directory demo >build/demo.log 2>&1 || { cat build/demo.log; exit 1; }; done
