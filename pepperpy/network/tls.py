@@ -182,7 +182,7 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
     if isinstance(error, (ssl.SSLEOFError, ConnectionError)):
         return "the server closed the connection during the handshake"
     if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "reason", None) or (str(error) if error.args else type(error).__name__)
+        reason = _reason(error)
         return _REASONS.get(reason) or f"the TLS handshake failed: {printable(reason)}"
     if isinstance(error, OSError) and error.strerror:
         return f"the connection broke during the TLS handshake: {error.strerror}"
@@ -192,6 +192,12 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
 
 
 # The same as a server sees it.
+def _reason(error: BaseException) -> str:
+    # OpenSSL's newer name of alerts that are as old as SSL 3: CPython shows it where its own table has none for them.
+    reason = getattr(error, "reason", None) or (str(error) if error.args else type(error).__name__)
+    return str(reason).replace("SSL/TLS_ALERT", "SSLV3_ALERT")
+
+
 _REASONS_OF_CLIENT = {
     "WRONG_VERSION_NUMBER": "the client does not speak TLS",
     "HTTP_REQUEST": "the client speaks plain HTTP",
@@ -213,7 +219,7 @@ def describe_failure_of_client(error: BaseException) -> str:
         return "the client closed the connection during the handshake"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate was refused: {printable(getattr(error, 'verify_message', '') or str(error))}"
-    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+    reason = _reason(error)
     return _REASONS_OF_CLIENT.get(reason) or f"the TLS handshake failed: {printable(reason)}"
 
 
