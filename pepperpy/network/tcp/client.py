@@ -160,6 +160,16 @@ class NetworkClient:
         return self._link.protocol.at_eof
 
     @property
+    def is_reusable(self) -> bool:
+        """Whether somebody else could begin on this connection as on a new one; for a pool of your own.
+
+        It is open, and nothing is unread, unsent or waited for. It costs less than 0.1 us, because it looks at what the
+        event loop has read; what lies in the kernel it learns with the loop's next turn. `NetworkPool` asks the kernel
+        as well.
+        """
+        return self._link.protocol.is_reusable(self._receiver)
+
+    @property
     def local_address(self) -> Any:
         """This side's address: `(host, port)` for IPv4, with two more numbers for IPv6, or the path of a Unix socket.
 
@@ -171,6 +181,13 @@ class NetworkClient:
     def remote_address(self) -> Any:
         """The peer's address, in the form of `local_address`; None if not connected."""
         return self._link.protocol.extra_info("peername")
+
+    def extra_info(self, name: str) -> Any:
+        """What `asyncio.BaseTransport.get_extra_info(name)` says of the connection: `socket`, `peercert`, ...
+
+        None if there is none of that name, or no connection.
+        """
+        return self._link.protocol.extra_info(name)
 
     @property
     def tls(self) -> TLSInfo | None:
@@ -280,6 +297,30 @@ class NetworkClient:
         """
         await self._link.disconnect()
 
+    def close(self) -> None:
+        """Begin to close in order; never waits. Does nothing if not connected. Ends a `connect()` of another task.
+
+        What `disconnect()` does, for code that cannot wait: accepted bytes are still sent, for at most
+        `config.close_timeout` seconds. Every other call raises `ClosedError` from now on. `wait_closed()` or
+        `disconnect()` waits for the end, and says if bytes were lost.
+
+        Raises:
+            UsageError: Called from another thread or process.
+        """
+        self._link.close()
+
+    async def wait_closed(self) -> None:
+        """Wait for the end of the connection: after `close()`, or until the peer or the network ends it.
+
+        Raises:
+            NetworkTimeoutError: The peer did not take all accepted bytes within `config.close_timeout`.
+            ConnectionLostError: The connection was lost with accepted bytes unsent, and no call has reported it yet.
+            UsageError: Called from another thread, loop or process.
+
+        Cancellation: Closing goes on.
+        """
+        await self._link.wait_closed()
+
     def abort(self) -> None:
         """Close at once, and drop what has not left. Does nothing if not connected; never waits.
 
@@ -335,6 +376,16 @@ class NetworkClient:
         while not sender.send(data):
             waiter = sender.wait(timeout, waiter)
             await waiter
+
+    def send_nowait(self, data: BytesLike) -> bool:
+        """Send `data` if that needs no waiting: True if all of it was accepted, False if nothing was.
+
+        It is False while the send queue is above `BufferLimits.send_high`, and while a client that reconnects has no
+        connection. `await flush()` or `await send(...)` waits for room.
+
+        Raises: As `send`.
+        """
+        return self._sender.send(data)
 
     async def send_many(self, buffers: Iterable[BytesLike], timeout: Timeout = Default.TIMEOUT) -> None:
         """Send several pieces as one, such as a header and its payload, without copying the large ones.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import Timeout
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import BusyError, ConnectionLostError, NetworkTimeoutError, UsageError
+from pepperpy.network.errors import BusyError, ConnectionLostError, NetworkError, NetworkTimeoutError, UsageError
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.link import Link
 
@@ -158,6 +158,40 @@ class ClientLink(Link):
             if protocol.loss is not None:
                 what += f": {self.config.explained(protocol.loss)}"
             raise self.error(ConnectionLostError, what, "disconnect", protocol.loss, undelivered=lost)
+
+    def close(self) -> None:
+        self._stop_connecting()
+        if self.supervisor is not None:
+            self.supervisor.stop()
+        protocol = self.protocol
+        closed = protocol.wait_closed()
+        if closed is None or protocol.state != "open":
+            return
+        protocol.check_user()
+        protocol.close()
+        if protocol.is_tls or protocol.sender.bytes_queued:
+            loop = closed.get_loop()
+            seconds = self.config.close_timeout
+            timer = loop.call_later(
+                seconds, after_last_turns, loop, closed.done, protocol.abort, context=contextvars.Context()
+            )
+            closed.add_done_callback(lambda _: timer.cancel())
+
+    async def wait_closed(self) -> None:
+        protocol = self.protocol
+        closed = protocol.wait_closed()
+        if closed is not None:
+            protocol.check_user()
+            await closed
+        if lost := protocol.take_undelivered():
+            raise self._undelivered(protocol, lost)
+
+    def _undelivered(self, protocol: StreamProtocol, lost: int) -> NetworkError:
+        if protocol.loss is None:
+            what = f"the peer did not take {lost} bytes within {self.config.close_timeout} s"
+            return self.error(NetworkTimeoutError, what, "disconnect", undelivered=lost)
+        what = f"connection lost with {lost} accepted bytes unsent: {self.config.explained(protocol.loss)}"
+        return self.error(ConnectionLostError, what, "disconnect", protocol.loss, undelivered=lost)
 
     def abort(self) -> None:
         self._stop_connecting()

@@ -119,6 +119,11 @@ cdef class InputStream:
     cdef Status end(self, bint wake_now) except Status.ERROR
     cdef Py_ssize_t unread(self) noexcept
     cdef bint is_at_eof(self) noexcept
+
+    cdef inline bint is_idle(self) noexcept:
+        # Whether nothing is unread, nothing waits, and the peer may still send.
+        return not (self.eof or self.unread() or self._waiter is not None or self.limited_elsewhere)
+
     cdef Status discard_all(self) except Status.ERROR
     cdef Status read_to_the_end(self) except Status.ERROR
     cdef bint is_due(self, double now) noexcept

@@ -53,6 +53,12 @@ cdef class Sender:
         # Bytes that were accepted and are not with the kernel.
         return self._queue.length + self._handed
 
+    cdef bint is_unfinished(self) except -1
+
+    cdef inline bint is_idle(self) except -1:
+        # Whether everything is with the kernel, and no send waits.
+        return not self.pending() and not self.is_unfinished()
+
     cdef bint _check_sending(self) except -1
     cdef Status _refuse(self) except Status.ERROR
     cdef Status _break_off(self, int error) except Status.ERROR

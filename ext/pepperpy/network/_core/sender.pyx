@@ -100,14 +100,18 @@ cdef class Sender:
     @property
     def unfinished(self):
         """Whether a send is held back, which will go on to send; or the sending side was ended."""
+        return self.is_unfinished()
+
+    cdef bint is_unfinished(self) except -1:
         cdef Waiter waiter
 
         # Tasks run in the order in which they are woken, so this one is the last.
         if self._resuming is not None and not self._resuming.left:
             return True
-        for waiter in self._held_back or ():
-            if not waiter.is_done():
-                return True
+        if self._held_back:
+            for waiter in self._held_back:
+                if not waiter.is_done():
+                    return True
         return self._eof_accepted
 
     # ---- Accepting ----

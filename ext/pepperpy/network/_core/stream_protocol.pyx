@@ -252,6 +252,20 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         """Whether the peer has ended its stream, in order."""
         return self.receiver.eof
 
+    def is_reusable(self, receiver):
+        """Whether another user could begin here as on a new connection, by what the loop has read.
+
+        Args: receiver: What the client receives from; another one stands in between two connections.
+        """
+        return (
+            receiver is self.receiver
+            and self.endpoint.state == State.OPEN
+            and self.endpoint.send_error is None
+            and self.receiver.is_idle()
+            and self.sender.is_idle()
+            and not self.endpoint.loop.is_closed()
+        )
+
     cdef Py_ssize_t _unread_at_the_end(self) except -1:
         # Unread bytes from before the end of the stream. Over TLS the connection is lost by then, but only a send can raise
         # that. Once one has, unread bytes keep nobody from connecting again.
