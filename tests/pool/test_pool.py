@@ -234,19 +234,31 @@ async def _all_has_left(client: NetworkClient, peer: socket.socket) -> None:
 
 
 async def test_tls_that_waited_for_room_does_not_begin_on_the_connection_of_the_next_user() -> None:
+    reused = 0
     with socket.create_server(("127.0.0.1", 0)) as server:
-        async with NetworkPool(NetworkConfig("127.0.0.1", server.getsockname()[1]), 0, 1) as pool:
-            async with pool.acquire() as client:
-                peer = await _full(client, server)
-                upgrading = asyncio.create_task(
-                    client.start_tls(TLSConfig(context=client_context(), server_hostname="localhost"))
-                )
-                # Left in the tick in which the last byte has gone, before the other task can run.
-                await _all_has_left(client, peer)
-            async with pool.acquire() as other:
-                with pytest.raises(ClosedError, match="given back"):
-                    await upgrading
-                assert pool.stats.reused == 1 and other.tls is None
+        # The block is to be left in the tick in which the last byte has gone, before the other task can run. If that byte
+        # goes in the callback that wakes the task, the task runs first, and the pool closes the connection.
+        for _ in range(50):
+            reused += await _lent_while_tls_waits(server)
+            if reused:
+                break
+    assert reused
+
+
+async def _lent_while_tls_waits(server: socket.socket) -> int:
+    """How many connections were lent again."""
+    async with NetworkPool(NetworkConfig("127.0.0.1", server.getsockname()[1]), 0, 1) as pool:
+        async with pool.acquire() as client:
+            peer = await _full(client, server)
+            tls = TLSConfig(context=client_context(), server_hostname="localhost")
+            upgrading = asyncio.create_task(client.start_tls(tls))
+            await _all_has_left(client, peer)
+        async with pool.acquire() as other:
+            with pytest.raises(ClosedError) as caught:
+                await upgrading
+            assert other.tls is None
+            if pool.stats.reused:
+                assert "given back" in str(caught.value)
                 await other.send(b"next")
                 await other.flush()
                 with contextlib.suppress(BlockingIOError):
@@ -254,7 +266,10 @@ async def test_tls_that_waited_for_room_does_not_begin_on_the_connection_of_the_
                         assert set(received) == {0} or received.endswith(b"\0next") or received == b"next"
                         last = received
                 assert last.endswith(b"next")
-        peer.close()
+            else:
+                server.accept()[0].close()
+    peer.close()
+    return pool.stats.reused
 
 
 async def test_a_send_that_waited_for_room_does_not_go_on_in_the_connection_of_the_next_user() -> None:
