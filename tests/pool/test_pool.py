@@ -236,8 +236,8 @@ async def _all_has_left(client: NetworkClient, peer: socket.socket) -> None:
 async def test_tls_that_waited_for_room_does_not_begin_on_the_connection_of_the_next_user() -> None:
     reused = 0
     with socket.create_server(("127.0.0.1", 0)) as server:
-        # The block is to be left in the tick in which the last byte has gone, before the other task can run. If that byte
-        # goes in the callback that wakes the task, the task runs first, and the pool closes the connection.
+        # The block is to be left in the tick in which the last byte has gone, before the other task can run. If that
+        # byte goes in the callback that wakes the task, the task runs first, and the pool closes the connection.
         for _ in range(50):
             reused += await _lent_while_tls_waits(server)
             if reused:
