@@ -123,6 +123,86 @@ async def test_a_body_that_fails_raises_its_own_error_and_closes_the_connection(
         assert (await client.get(web.url("/text"))).text == TEXT
 
 
+async def test_a_body_that_fails_behind_an_early_answer_raises_its_own_error(library: Library) -> None:
+    answered = asyncio.Event()
+
+    async def answer(connection: Connection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        answered.set()
+        await connection.wait_closed()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"0123456789"
+        await answered.wait()
+        raise KeyError("mine")
+
+    async with http_peer(answer) as peer, library.client(timeout=5) as client:
+        with pytest.raises(KeyError, match="mine"):
+            await client.post(peer.url, content=pieces())
+
+
+class Numbers:
+    """An iterator that is no generator: it has no aclose()."""
+
+    def __init__(self) -> None:
+        self._left = [b"012", b"345"]
+
+    def __aiter__(self) -> Numbers:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop(0)
+
+
+async def test_a_stream_without_headers_about_its_end_is_sent_in_chunks(library: Library, web: Nginx) -> None:
+    stream = type("Stream", (library.AsyncByteStream,), {"__aiter__": lambda self: Numbers()})()
+    async with library.client() as client:
+        request = library.Request("POST", web.url("/echo"), stream=stream, headers={"Host": "localhost"})
+        seen = (await client.send(request)).json()
+    assert int(seen["size"]) == 6 and seen["transfer_encoding"] == "chunked"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "3"},
+        {"Content-Length": "30"},
+        {"Content-Length": "abc"},
+        {"Transfer-Encoding": "gzip"},
+        {"X y": "1"},
+        {"X\r\nInjected": "1"},
+        {"X": "1\r\nInjected: 1"},
+    ],
+    ids=["short", "long", "no number", "coding", "name", "name of two lines", "value of two lines"],
+)
+async def test_headers_that_would_end_a_request_elsewhere_are_refused(
+    library: Library, web: Nginx, headers: dict[str, str]
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"hello"
+
+    transport = library.transport()
+    async with library.client(transport=transport) as client:
+        with pytest.raises(library.LocalProtocolError):
+            await client.post(web.url("/echo"), content=b"hello", headers=headers)
+        if "abc" in headers.values():
+            with pytest.raises(library.LocalProtocolError):
+                await client.post(web.url("/echo"), content=pieces(), headers=headers)
+        with pytest.raises(library.LocalProtocolError, match="token"):
+            await client.request("GET /x HTTP/1.1\r\nA: b\r\n\r\n", web.url("/echo"))
+        assert transport.open_connections == 0
+
+
+async def test_bytes_are_sent_in_chunks_if_the_headers_say_so(library: Library, web: Nginx) -> None:
+    async with library.client() as client:
+        headers = {"Transfer-Encoding": "chunked"}
+        seen = (await client.post(web.url("/echo"), content=b"hello", headers=headers)).json()
+    assert int(seen["size"]) == 5 and seen["transfer_encoding"] == "chunked"
+
+
 async def test_httpx_keeps_redirects_cookies_and_decompression(library: Library, web: Nginx) -> None:
     async with library.client(follow_redirects=True) as client:
         response = await client.get(web.url("/redirect/302/same"))
@@ -180,8 +260,10 @@ async def test_raw_bytes_are_those_that_came(library: Library, web: Nginx) -> No
 
 
 async def test_failures_are_those_of_httpx_and_name_the_request(library: Library) -> None:
+    done = asyncio.Event()
+
     async def answer(connection: Connection) -> None:
-        request = await connection.read_request()
+        request = await connection.read_head()
         if request.target == "/cut":
             await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
             connection.close()
@@ -189,6 +271,8 @@ async def test_failures_are_those_of_httpx_and_name_the_request(library: Library
             connection.close()
         elif request.target == "/garbage":
             await connection.send(b"SSH-2.0-OpenSSH_9\r\n\r\n")
+        elif request.target == "/stuck":
+            await done.wait()  # and reads nothing of the body
         else:
             await connection.wait_closed()
 
@@ -203,6 +287,14 @@ async def test_failures_are_those_of_httpx_and_name_the_request(library: Library
             assert str(caught.value) and str(caught.value.request.url).endswith(target)
         with pytest.raises(library.ReadTimeout, match="read_timeout"):
             await client.get(f"{peer.url}/silent", timeout=library.Timeout(5, read=0.05))
+        with pytest.raises(library.WriteTimeout, match="write_timeout"):
+            content = bytes(16 << 20)  # more than the system's buffers take
+            await client.post(f"{peer.url}/stuck", content=content, timeout=library.Timeout(5, write=0.05))
+        done.set()
+        # The wait for a free connection has its own limit, and making one has another.
+        secure = peer.url.replace("http://", "https://")
+        with pytest.raises(library.ConnectTimeout, match="connect_timeout"):
+            await client.get(secure, timeout=library.Timeout(5, connect=0.2, pool=0.05))
     with pytest.raises(library.ConnectError, match="refused"):
         async with library.client() as client:
             await client.get(peer.url)
@@ -319,5 +411,7 @@ def test_arguments_that_cannot_be_kept_are_refused(library: Library) -> None:
     for arguments in ({"http2": True}, {"http1": False}):
         with pytest.raises(ValueError, match=r"HTTP/1\.1"):
             library.transport(**arguments)
-    with pytest.raises(TypeError, match="config has the settings"):
-        library.transport(config=HTTPConfig(), verify=False)
+    for arguments in ({"verify": False}, {"limits": library.Limits(max_connections=1)}):
+        with pytest.raises(TypeError, match="config has the settings"):
+            library.transport(config=HTTPConfig(), **arguments)
+    library.transport(config=HTTPConfig(), proxy="http://127.0.0.1:3128", retries=1)

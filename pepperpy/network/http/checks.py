@@ -6,6 +6,7 @@ value that may be secret.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -254,6 +255,12 @@ def check_headers(field_name: str, headers: object, *, none: bool) -> dict[str, 
         double = max(names, key=names.count)
         raise ValueError(f"{field_name} has {double!r} twice; several values of one name are joined by commas")
     return {plain(name): value if value is None else plain(value) for name, value in headers.items()}
+
+
+@functools.lru_cache(maxsize=1024)  # names of headers, mostly; arbitrary
+def is_token(text: str) -> bool:
+    """Whether it can be a method or the name of a header (RFC 9110, 5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def check_method(method: object) -> str:

@@ -7,7 +7,6 @@ is carried by the `Transport` that `HTTPClient` uses.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import ModuleType
@@ -18,6 +17,7 @@ from yarl import URL
 
 from pepperpy.network.errors import NetworkError, UsageError
 from pepperpy.network.http import transports
+from pepperpy.network.http.checks import is_token
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.request import Defaults, Limits, Request
@@ -82,13 +82,18 @@ class _Streamed(Source):
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
         written = 0
         try:
-            async with contextlib.aclosing(aiter(self._stream)) as pieces:
+            pieces = aiter(self._stream)
+            try:
                 async for piece in pieces:
                     written += len(piece)
                     if content_length is not None and written > content_length:
                         raise ValueError(f"the body has more than the {content_length} bytes of its Content-Length")
                     if piece:
                         await writer.write(piece)
+            finally:
+                # Generators have it; other iterators need not.
+                if (close := getattr(pieces, "aclose", None)) is not None:
+                    await close()
             if content_length is not None and written < content_length:
                 raise ValueError(f"the body has {written} bytes, but its Content-Length is {content_length}")
         except NetworkError:
@@ -103,14 +108,15 @@ class _Streamed(Source):
 class Body:
     """The body of an answer that is still to come; a base of the stream that httpx reads."""
 
-    def __init__(self, exchanges: Exchanges, answer: Answer, request: Any, trip: Trip) -> None:
+    def __init__(self, exchanges: Exchanges, answer: Answer, request: Any, trip: Trip, payload: object) -> None:
         self._exchanges = exchanges
         self._answer = answer
         self._request = request
         self._trip = trip
+        self._payload = payload
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._exchanges.pieces_of(self._answer, self._request, self._trip)
+        return self._exchanges.pieces_of(self._answer, self._request, self._trip, self._payload)
 
     async def aclose(self) -> None:
         self._answer.release()
@@ -141,6 +147,7 @@ class Exchanges:
         library = self.library
         if not http1 or http2:
             raise ValueError(f"http1 must be True and http2 False, not {http1!r} and {http2!r}: this speaks HTTP/1.1")
+        given = (verify, cert, limits, uds, local_address, socket_options)
         limits = limits or library.Limits(max_connections=100, max_keepalive_connections=20)
         self._proxy = None if proxy is None else _proxy_url(library, proxy)
         self._retries = retries
@@ -153,8 +160,10 @@ class Exchanges:
                 local_address=None if local_address is None else (local_address, 0),
                 socket_options=tuple(socket_options or ()),
             )
-        elif (verify, cert, proxy, uds, local_address, socket_options) != (True, None, None, None, None, None):
-            raise TypeError("config has the settings of connections: verify, cert, uds and others must be left out")
+        elif given != (True, None, None, None, None, None):
+            raise TypeError(
+                "config has the settings of connections: verify, cert, limits, uds and others must be left out"
+            )
         self._config = config
         self._proxy = self._proxy or config.proxy
         self._defaults = Defaults({}, {})
@@ -191,7 +200,7 @@ class Exchanges:
             if not self._may_try_again(failure, sent, trip, attempts):
                 raise self._error(failure, request, trip, sent.payload) from failure.cause
         try:
-            stream = await self._stream(answer, request, trip)
+            stream = await self._stream(answer, request, trip, sent.payload)
         except BaseException:
             answer.abort()
             raise
@@ -215,17 +224,53 @@ class Exchanges:
         headers: CIMultiDict[str] = CIMultiDict(
             (name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.headers.raw
         )
+        # httpx checks neither; the transport checks the values.
+        for token in (request.method, *headers):
+            if not is_token(token):
+                text = f"a method or the name of a header must be a token (RFC 9110, 5.6.2), not {token[:50]!r}"
+                raise self.library.LocalProtocolError(text, request=request)
         timeout = request.extensions.get("timeout", {})
-        limits = Limits(timeout.get("pool"), timeout.get("connect"), timeout.get("read"))
+        limits = Limits(
+            connect=timeout.get("connect"),
+            read=timeout.get("read"),
+            write=timeout.get("write"),
+            pool=timeout.get("pool"),
+        )
         sent = _Sent(request.method, url, headers, None, self._defaults, limits)
         sent.decompress = False
         sent.proxy = self._proxy
-        if isinstance(request.stream, self.library.ByteStream):
-            sent.payload = b"".join(request.stream) or None
-        else:
-            length = headers.get("Content-Length")
-            sent.payload = _Streamed(request.stream, None if length is None else int(length))
+        try:
+            sent.payload = self._payload(request.stream, headers)
+        except ValueError as error:
+            raise self.library.LocalProtocolError(str(error), request=request) from None
         return sent
+
+    def _payload(self, stream: Any, headers: CIMultiDict[str]) -> bytes | _Streamed | None:
+        """The body; the headers say where it ends, or the server would take its rest for another request.
+
+        Raises:
+            ValueError: The headers of the request contradict its body, or each other.
+        """
+        codings, lengths = headers.getall("Transfer-Encoding", ()), headers.getall("Content-Length", ())
+        if codings:
+            if [coding.lower() for coding in codings] != ["chunked"]:
+                raise ValueError("Transfer-Encoding must be chunked")
+            # RFC 9112, section 6.2: not both. httpx adds one beside a Transfer-Encoding of the caller.
+            headers.popall("Content-Length", None)
+            return _Streamed(stream, None)
+        if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
+            raise ValueError("Content-Length must be one number of bytes")
+        if not isinstance(stream, self.library.ByteStream):
+            if not lengths:
+                headers["Transfer-Encoding"] = "chunked"
+                return _Streamed(stream, None)
+            return _Streamed(stream, int(lengths[0]))
+        content = b"".join(stream)
+        if lengths and int(lengths[0]) != len(content):
+            raise ValueError(f"Content-Length is {lengths[0][:20]}, but the body has {len(content)} bytes")
+        if content and not lengths:
+            headers["Content-Length"] = str(len(content))
+        return content or None
 
     def _may_try_again(self, failure: WireError, sent: Request, trip: Trip, attempts: int) -> bool:
         if isinstance(sent.payload, _Streamed) and trip.request_left:
@@ -244,22 +289,22 @@ class Exchanges:
         error: Exception = getattr(self.library, name)(failure.text, request=request)
         return error
 
-    async def _stream(self, answer: Answer, request: Any, trip: Trip) -> Any:
+    async def _stream(self, answer: Answer, request: Any, trip: Trip, payload: object) -> Any:
         if answer.whole_size is not None:
             # It came with the head: the connection is free before httpx goes on.
             try:
                 content = await answer.read()
             except WireError as error:
-                raise self._error(error, request, trip, None) from error.cause
+                raise self._error(error, request, trip, payload) from error.cause
             return self.library.ByteStream(content)
-        return self.body_class(self, answer, request, trip)
+        return self.body_class(self, answer, request, trip, payload)
 
-    async def pieces_of(self, answer: Answer, request: Any, trip: Trip) -> AsyncIterator[bytes]:
+    async def pieces_of(self, answer: Answer, request: Any, trip: Trip, payload: object) -> AsyncIterator[bytes]:
         try:
             while piece := await answer.read_some():
                 yield piece
         except WireError as error:
-            raise self._error(error, request, trip, None) from error.cause
+            raise self._error(error, request, trip, payload) from error.cause
 
     async def aclose(self) -> None:
         transport, self._transport = self._transport, None
