@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from pathlib import Path
 
 import pytest
 from support.certificates import ca_file, server_cert, wrong_host_cert
@@ -37,6 +38,16 @@ async def test_a_pair_of_sockets_becomes_two_clients() -> None:
         with pytest.raises(UsageError, match="cannot connect again"):
             await a.connect()
         assert repr(a) == "NetworkClient(path='unnamed socket')"
+
+
+async def test_the_path_that_a_peer_has_chosen_is_printable_in_messages(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as peer:
+        listener.bind(str(tmp_path / "here"))
+        listener.listen()
+        peer.bind(str(tmp_path / "\x1b[2J\nroot: all is well"))
+        peer.connect(str(tmp_path / "here"))
+        async with await NetworkClient.from_socket(listener.accept()[0]) as client:
+            assert "\\x1b[2J\\nroot" in str(client.config.unix_path)
 
 
 @pytest.mark.parametrize("blocking", [True, False])

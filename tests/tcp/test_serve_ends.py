@@ -188,10 +188,17 @@ async def test_without_descriptors_it_pauses_and_goes_on(
     assert caplog.text.count("accepting again in 0.01 s") == 1 and not failures
 
 
+async def test_an_unknown_name_is_in_the_error() -> None:
+    async def nothing(client: NetworkClient) -> None: ...
+
+    with pytest.raises(socket.gaierror, match=r"cannot listen on nobody\.invalid: "):
+        await serve(nothing, "nobody.invalid", 0).__aenter__()
+
+
 async def test_a_server_is_used_once() -> None:
     async def nothing(client: NetworkClient) -> None: ...
 
     async with serve(nothing) as server:
-        assert repr(server) == "<Server 127.0.0.1:0, 0 connections>"
+        assert repr(server) == f"<Server 127.0.0.1:{server.port}, 0 connections>"
     with pytest.raises(RuntimeError, match="serve\\(\\) makes a new one"):
         await server.__aenter__()

@@ -11,6 +11,7 @@ from pepperpy.network.checks import shown
 from pepperpy.network.config import NetworkConfig, check_config
 from pepperpy.network.errors import ConnectionLostError, NetworkError, NetworkTimeoutError, TLSError
 from pepperpy.network.link import connection_error
+from pepperpy.network.printable import printable
 from pepperpy.network.tcp.connect import set_options
 from pepperpy.network.tcp.handshake import connect_transport
 from pepperpy.network.tls import client_context
@@ -43,7 +44,8 @@ def settings_for(name: Any, config: NetworkConfig | None = None) -> NetworkConfi
         return config.for_peer(str(name[0]), int(name[1]), None)
     path = name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
     # Most clients of a Unix socket have no name of their own.
-    return config.for_peer("", 0, path or config.unix_path or "unnamed socket")
+    # The others choose theirs, and messages show it.
+    return config.for_peer("", 0, printable(path) or config.unix_path or "unnamed socket")
 
 
 async def adopt_socket(given: object, config: NetworkConfig | None) -> tuple[StreamProtocol, NetworkConfig]:

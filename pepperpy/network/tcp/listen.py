@@ -28,7 +28,10 @@ async def listen_on_host(host: str, port: int, config: NetworkConfig) -> list[so
     Raises:
         OSError: The name is unknown, or an address cannot be used; the text names it.
     """
-    addresses = await look_up(host, port)
+    try:
+        addresses = await look_up(host, port)
+    except socket.gaierror as error:
+        raise socket.gaierror(error.errno, f"cannot listen on {host}: {error.strerror}") from None
     for tried in range(_PORTS_TRIED):
         try:
             return _listen_on(addresses, port, config)

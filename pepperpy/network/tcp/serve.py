@@ -135,7 +135,9 @@ class Server:
         self._was_full = False  # whether the log has it
 
     def __repr__(self) -> str:
-        return f"<Server {self._path or f'{self._host}:{self._port}'}, {len(self._tasks)} connections>"
+        # The system may have chosen the port.
+        port = self._addresses[0][1] if self._addresses and self._path is None else self._port
+        return f"<Server {self._path or f'{self._host}:{port}'}, {len(self._tasks)} connections>"
 
     @property
     def addresses(self) -> list[Any]:
