@@ -59,6 +59,7 @@ def test_the_request_has_the_method_headers_and_body_that_were_given(serving: Ca
     url = f"http://127.0.0.1:{serving(say_what_was_asked)}/path?q=1"
     asked = run("get", url, "-H", "X-One: 1", "-H", "Accept: a/b")[0]
     assert asked.startswith(b"GET /path?q=1 HTTP/1.1\r\n") and b"X-One: 1\r\n" in asked and b"Accept: a/b\r\n" in asked
+    assert b"\r\nX: 1, 2\r\n" in run("get", url, "-H", "X: 1", "-H", "X:2")[0]
     asked = run("get", url, "--json", '{"a": [1]}')[0]
     assert asked.startswith(b"POST ") and json.loads(asked.partition(b"\r\n\r\n")[2]) == {"a": [1]}
     asked = run("get", url, "-X", "put", "--data", "x=1")[0]

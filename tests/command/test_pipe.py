@@ -83,6 +83,46 @@ def test_lines_with_crlf(peer: Start) -> None:
     assert received == [b"a\r\nb\r\n"]
 
 
+def test_a_crlf_that_two_reads_cut_in_two_stays_one(peer: Start) -> None:
+    received: list[bytes] = []
+    content = b"x" * 65535 + b"\r\nb\r"  # a read takes 65536 bytes
+    run("tcp", peer(lambda sock: received.append(read_all(sock))), "--crlf", stdin=content)
+    assert received == [content]
+
+
+def test_it_ends_with_the_peer_although_the_input_is_open(peer: Start) -> None:
+    for arguments in ([], ["--hex"], ["--crlf"]):
+        command = [*COMMAND, "tcp", peer(lambda sock: sock.sendall(b"")), *arguments]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.wait(SECONDS) == 0
+            assert process.stderr is not None and process.stderr.read() == b""
+
+
+def test_an_input_that_is_no_hex_ends_it_at_once(peer: Start) -> None:
+    command = [*COMMAND, "tcp", peer(read_all), "--hex", "--wait", "none"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(b"48\nxyz\n")
+        process.stdin.flush()
+        assert process.wait(SECONDS) == 2
+        assert b"the input must be hex" in process.stderr.read()
+
+
+def test_a_closed_input_is_an_empty_one_and_a_closed_output_is_an_error(peer: Start) -> None:
+    program = " ".join(COMMAND)
+
+    def shell(line: str) -> tuple[int, bytes]:
+        done = subprocess.run(["sh", "-c", f"{program} {line}"], capture_output=True, timeout=SECONDS)
+        return done.returncode, done.stdout + done.stderr
+
+    def answer(sock: socket.socket) -> None:
+        sock.sendall(b"got " + (read_all(sock) or b"nothing"))
+
+    assert shell(f"tcp {peer(answer)} <&-") == (0, b"got nothing")
+    for line in ("doctor", "tcp 127.0.0.1:9", "get http://127.0.0.1:9/"):
+        assert shell(f"{line} >&-") == (10, b"pepperpy-network: standard output is closed\n")
+
+
 def test_silence_behind_the_end_of_the_input_ends_it(peer: Start) -> None:
     def silent(sock: socket.socket) -> None:
         sock.sendall(b"hello")

@@ -111,7 +111,9 @@ def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
         name, colon, value = line.partition(":")
         if not colon:
             raise ValueError("--header must be NAME:VALUE")
-        headers[name.strip()] = value.strip()
+        name, value = name.strip(), value.strip()
+        # RFC 9110, section 5.3: several values of one name.
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     found: dict[str, Any] = {"headers": headers, "proxy": options.proxy, "allow_redirects": options.location}
     if options.json is not None:
         try:

@@ -67,6 +67,9 @@ def code_of(error: Exception) -> int | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
     options = _parser().parse_args(arguments)
+    if sys.stdout is None:  # the shell has closed it: >&-
+        complain("standard output is closed")
+        return 10
     # A shell that runs commands in the background has SIGINT ignored, and that is inherited; then it stays so.
     try:
         code: int = asyncio.run(options.run(options))

@@ -11,11 +11,13 @@ import re
 import ssl
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from pepperpy.network.checks import check_seconds
 from pepperpy.network.command.terminal import Output, say
 from pepperpy.network.config import NetworkConfig
+from pepperpy.network.errors import NetworkError
 from pepperpy.network.tcp.client import NetworkClient, link_of
 from pepperpy.network.tls_config import TLSConfig
 
@@ -118,7 +120,7 @@ async def pass_on(client: NetworkClient, options: argparse.Namespace) -> None:
     failures: list[Exception] = []
 
     async def send(data: bytes) -> None:
-        await client.send(from_input(data, options), timeout=None)
+        await client.send(data, timeout=None)
 
     async def send_end() -> None:
         if not options.tls:
@@ -128,11 +130,14 @@ async def pass_on(client: NetworkClient, options: argparse.Namespace) -> None:
     def read_input() -> None:
         # A thread, because standard input may be a file or a terminal, which no loop can wait for.
         try:
-            for data in pieces(options.hex):
+            for data in pieces(options):
                 asyncio.run_coroutine_threadsafe(send(data), loop).result()
             asyncio.run_coroutine_threadsafe(send_end(), loop).result()
         except Exception as error:
             failures.append(error)
+            if not isinstance(error, NetworkError):
+                # The input is wrong: no answer is waited for.
+                options.wait = 0.0
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(ended.set)
 
@@ -146,7 +151,7 @@ async def pass_on(client: NetworkClient, options: argparse.Namespace) -> None:
 async def receive(client: NetworkClient, options: argparse.Namespace, output: Output, ended: asyncio.Event) -> None:
     """Write what comes."""
     while True:
-        data = await next_piece(client, options.wait, ended)
+        data = await next_piece(client, options, ended)
         if not data:
             output.write(b"", final=True)
             return
@@ -157,14 +162,14 @@ async def receive(client: NetworkClient, options: argparse.Namespace, output: Ou
             output.write(data)
 
 
-async def next_piece(client: NetworkClient, wait: float | None, ended: asyncio.Event) -> bytes:
-    """The next bytes; none at the end, or after `wait` seconds of silence behind the end of the input."""
+async def next_piece(client: NetworkClient, options: argparse.Namespace, ended: asyncio.Event) -> bytes:
+    """The next bytes; none at the end, or after `options.wait` seconds of silence behind the end of the input."""
     receiving = asyncio.create_task(client.receive(timeout=None))
     ending = asyncio.create_task(ended.wait())
     try:
         await asyncio.wait([receiving, ending], return_when=asyncio.FIRST_COMPLETED)
         if not receiving.done():
-            await asyncio.wait([receiving], timeout=wait)
+            await asyncio.wait([receiving], timeout=options.wait)
         return receiving.result() if receiving.done() else b""
     finally:
         for task in (receiving, ending):
@@ -172,16 +177,28 @@ async def next_piece(client: NetworkClient, wait: float | None, ended: asyncio.E
         await asyncio.wait([receiving, ending])
 
 
-def pieces(in_hex: bool) -> Any:
-    """Standard input: as it comes; in hex line by line."""
-    if in_hex:
-        yield from iter(sys.stdin.buffer.readline, b"")
-    else:
-        yield from iter(lambda: os.read(sys.stdin.fileno(), 65536), b"")
+def pieces(options: argparse.Namespace) -> Iterator[bytes]:
+    """The bytes to send: standard input as it comes; in hex whole lines."""
+    if sys.stdin is None:  # the shell has closed it: <&-
+        return
+    rest = b""
+    # os.read() holds no lock. Python aborts if it ends while a thread holds the one of sys.stdin.
+    for read in iter(lambda: os.read(sys.stdin.fileno(), 65536), b""):
+        chunk = rest + read
+        cut = len(chunk)
+        if options.hex:
+            cut = chunk.rfind(b"\n") + 1
+        elif options.crlf and chunk.endswith(b"\r"):
+            cut -= 1
+        rest = chunk[cut:]
+        if cut:
+            yield from_input(chunk[:cut], options)
+    if rest:
+        yield from_input(rest, options)
 
 
 def from_input(data: bytes, options: argparse.Namespace) -> bytes:
-    """The bytes to send."""
+    """What a piece of the input stands for."""
     if options.hex:
         try:
             return bytes.fromhex(data.decode("ascii"))

@@ -55,7 +55,8 @@ def say(*lines: str) -> None:
 
 def complain(message: str) -> None:
     """Write one line to standard error."""
-    print(escaped(f"pepperpy-network: {message}"), file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # or print() would take standard output
+        print(escaped(f"pepperpy-network: {message}"), file=sys.stderr, flush=True)
 
 
 class ProgressBar:
@@ -63,7 +64,7 @@ class ProgressBar:
 
     def __init__(self, title: str) -> None:
         self._title = escaped(title)[:30]
-        self._shows = sys.stderr.isatty()
+        self._shows = sys.stderr is not None and sys.stderr.isatty()
         self._started = time.monotonic()
         self._drawn = 0.0
         self._last = 0
