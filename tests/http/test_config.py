@@ -93,6 +93,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
 OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("transport", "h1", "h1"),
     ("unix_path", "", "''"),
+    ("max_response_size", 1 << 63, "9223372036854775808"),
     ("local_address", ("::1", 65536), "65536"),
     ("tls", False, "the URL says whether"),
     ("tls", TLSConfig(alpn=("h2",)), "alpn must be left out"),

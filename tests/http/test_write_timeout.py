@@ -44,6 +44,18 @@ async def test_a_server_that_takes_nothing_ends_an_upload(transport: Any, of: st
         assert client.stats.open_connections == 0
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux tells what its buffer holds")
+@both
+async def test_an_upload_that_waits_in_the_buffer_of_the_system_ends_likewise(transport: Any) -> None:
+    config = HTTPConfig(transport=transport, retries=0, read_timeout=None, timeout=None, write_timeout=0.1)
+    # Nobody accepts the connection, so the server takes what its system's buffer holds, which is less than the body.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        async with HTTPClient(config) as client:
+            with pytest.raises(NetworkTimeoutError, match="write_timeout"):
+                await client.post(url, data=LARGE[:1_000_000])
+
+
 @both
 async def test_an_upload_whose_answer_is_a_stream_ends_likewise(transport: Any) -> None:
     config = HTTPConfig(transport=transport, retries=0, write_timeout=0.1)
@@ -108,6 +120,21 @@ def test_what_the_system_passes_on_is_a_sign_of_life_of_the_server() -> None:
                 break
         else:
             raise AssertionError("the server has read, and counts as silent")
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux tells what its buffer holds")
+def test_for_a_body_that_the_system_holds_the_shorter_limit_counts() -> None:
+    long_ago = monotonic() - 5000
+    with full() as (near, _):
+        for limits, silent_at, held_up in (
+            (Limits(write=1000.0), 1000, True),
+            (Limits(write=1000.0, read=2000.0), 1000, True),
+            (Limits(write=2000.0, read=1000.0), 1000, False),
+            (Limits(read=1000.0), 1000, False),
+        ):
+            delivery = Delivery(limits, lambda: 0, near)
+            assert delivery.silent_until(long_ago, False) == long_ago + silent_at
+            assert delivery.held_up is held_up
 
 
 def test_a_server_that_has_all_of_a_body_has_the_read_timeout() -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from aiohttp import ClientTimeout
 
 from pepperpy.network.arguments import explains_arguments
-from pepperpy.network.checks import check_bool, check_int, check_seconds, check_timeout, shown
+from pepperpy.network.checks import check_bool, check_int, check_seconds, check_size, check_timeout, shown
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
@@ -214,9 +214,10 @@ class HTTPConfig(Settings):
             if not isinstance(name, str):
                 raise TypeError(f"secret_headers must hold str, not {name!r}")
         self._set("secret_headers", frozenset(name.lower() for name in secret_headers))
-        for name in ("max_response_size", "max_connections_per_host"):
-            if getattr(self, name) is not None:
-                check_int(name, getattr(self, name), 1)
+        if self.max_response_size is not None:
+            check_size("max_response_size", self.max_response_size)
+        if self.max_connections_per_host is not None:
+            check_int("max_connections_per_host", self.max_connections_per_host, 1)
         check_int("max_connections", self.max_connections, 1)
         check_response_limits(self.limits)
         if self.rate_limit is not None and not isinstance(self.rate_limit, RateLimit):

@@ -25,16 +25,17 @@ class Delivery:
 
     Attributes:
         pause: Seconds between two looks; infinity: nothing is limited.
-        held_up: Whether some of it waited for room in the system's buffer, at the last look.
+        held_up: Whether the server is late with taking the body, rather than with its answer, as of the last look.
     """
 
-    __slots__ = ("_held", "_limits", "_queued", "_sock", "_taken_at", "held_up", "pause")
+    __slots__ = ("_held", "_queued", "_read", "_sock", "_taken_at", "_write", "held_up", "pause")
 
     def __init__(self, limits: Limits, queued: Callable[[], int], sock: Any) -> None:
         """Args: queued: How many bytes wait for room in the buffer of `sock`, a socket or None."""
         self.held_up = False
         self.pause = math.inf if limits.pause is None else limits.pause
-        self._limits = limits
+        self._read = math.inf if limits.read is None else limits.read
+        self._write = math.inf if limits.write is None else limits.write
         self._queued = queued
         self._sock = sock
         self._held: tuple[int, int] | None = None
@@ -48,14 +49,14 @@ class Delivery:
             more: Whether more of the body may come from its source.
         """
         now = monotonic()
-        held = self._queued(), _held_by_system(self._sock)
-        self.held_up = held[0] > 0
-        if (self._held is not None and held != self._held) or (more and not self.held_up):
+        queued, system = held = self._queued(), _held_by_system(self._sock)
+        if (self._held is not None and held != self._held) or (more and not queued):
             self._taken_at = now
         self._held = held
-        # It cannot answer what it has not got.
-        limit = self._limits.write if self.held_up else self._limits.read
-        silent = math.inf if limit is None else max(since, self._taken_at) + limit
+        # It cannot answer what it has not got. Of a body that is with the system, nobody knows whether it has the part
+        # that it would answer: then the shorter limit counts.
+        self.held_up = queued > 0 or (system > 0 and self._write < self._read)
+        silent = max(since, self._taken_at) + (self._write if self.held_up else self._read)
         return min(silent, now + self.pause)
 
 

@@ -46,9 +46,8 @@ class ResponseLimits(Settings):
     lenient: bool = True
 
     def __post_init__(self) -> None:
-        check_int("max_line_size", self.max_line_size, 1)
         check_int("max_error_body", self.max_error_body, 0)
-        for name in ("max_head_size", "max_field_size", "max_fields"):
+        for name in ("max_line_size", "max_head_size", "max_field_size", "max_fields"):
             check_size(name, getattr(self, name))
         check_int("max_interim", self.max_interim, 0, sys.maxsize)
         if self.max_ratio is not None:

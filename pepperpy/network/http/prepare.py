@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from pepperpy.network._core.record import copy_of
-from pepperpy.network.checks import check_bool, check_int, check_timeout
+from pepperpy.network.checks import check_bool, check_int, check_size, check_timeout
 from pepperpy.network.errors import InvalidRequestError, also
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import BasicAuth, as_auth
@@ -205,7 +205,7 @@ class Prepare:
             call.decompress = options["decompress"]
         if "max_response_size" in options:
             if (max_size := options["max_response_size"]) is not None:
-                check_int("max_response_size", max_size, 1)
+                check_size("max_response_size", max_size)
             call.max_size = max_size
         if (cookies := options.get("cookies")) is not None:
             call.cookies = check_cookies(cookies)
