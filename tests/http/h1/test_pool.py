@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -148,6 +149,30 @@ async def test_closing_ends_what_is_under_way_and_what_waits() -> None:
                 assert caught.value.kind == "closed"
             with pytest.raises(WireError):
                 await one.get(peer.url)
+
+
+async def test_what_comes_between_the_giving_and_the_taking_of_a_connection_is_no_answer() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        async with exchanges(max_connections=1) as one:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            first = asyncio.create_task(one.ask("GET", url))
+            server, _ = await loop.sock_accept(listening)
+            with server:
+                server.sendall(response(b"first"))
+                answer = await first
+                second = asyncio.create_task(one.get(url))
+                await until(lambda: one.pool.waiting == 1, "it waits for the connection")
+                assert await answer.read() == b"first"
+                # It has been given the connection, and has not run yet.
+                assert one.pool.waiting == 0
+                server.sendall(response(b"nobody asked", status="408 Request Timeout"))
+                server, _ = await loop.sock_accept(listening)
+                with server:
+                    server.sendall(response(b"second"))
+                    assert await second == (200, b"second")
+            assert one.transport.discarded == 1
 
 
 # ---- Cancellations ----

@@ -10,6 +10,8 @@ from support.exchanges import exchanges
 from support.http_faults import answering_early, response
 from support.http_peer import Connection, http_peer
 
+from pepperpy.network.http.h1 import upload
+from pepperpy.network.http.request import Limits
 from pepperpy.network.http.transport import WireError
 from pepperpy.network.http.upload import BodyFailed
 
@@ -167,6 +169,22 @@ async def test_an_unanswered_expect_sends_its_body_after_a_second() -> None:
         assert one.trip.reused
 
 
+async def test_a_100_sends_the_body_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "CONTINUE_WAIT", 3600.0)
+
+    async def handle(connection: Connection) -> None:
+        while True:
+            await connection.read_head()
+            await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await connection.read_body()
+            await connection.send(response(b"thanks"))
+
+    async with http_peer(handle) as peer, exchanges() as one:
+        for payload in (b"hello", Pieces(b"abc", b"def")):
+            answer = await one.ask("PUT", peer.url, payload=payload, headers={"Expect": "100-continue"})
+            assert await answer.read() == b"thanks"
+
+
 async def test_a_body_that_is_refused_before_its_100_is_not_sent() -> None:
     async with http_peer(answering_early(response(b"no", status="417 Expectation Failed"))) as peer:
         async with exchanges() as one:
@@ -209,3 +227,33 @@ async def test_a_body_that_is_still_to_be_sent_holds_up_no_other_request() -> No
         assert await answer.read() == b"enough"
         assert await one.get(peer.url) == (200, b"next")
         assert not one.trip.reused
+
+
+async def test_what_follows_a_body_that_was_taken_late_is_sent() -> None:
+    taken = asyncio.Event()
+
+    async def late(connection: Connection) -> None:
+        while True:
+            if (await connection.read_head()).method == "POST":
+                await connection.send(response(b"enough"))
+                await taken.wait()
+                await connection.read_body()
+            else:
+                await connection.send(response(b"next"))
+
+    async with http_peer(late) as peer, exchanges() as one:
+        size = 8_000_000
+        while True:
+            answer = await one.ask("POST", peer.url, payload=bytes(size))
+            sender = answer.connection.sender  # type: ignore[union-attr]
+            # So little more than the system takes that the loop's transport holds all of the rest.
+            if 0 < sender.bytes_queued < 200_000:
+                break
+            size += 100_000 - sender.bytes_queued
+            answer.abort()
+        taken.set()
+        while sender.bytes_queued:
+            await asyncio.sleep(0)
+        # It has left in this turn of the loop. What is sent is held back up to the next one.
+        assert await answer.read() == b"enough"
+        assert await one.get(peer.url, limits=Limits(connect=10.0, read=2.0)) == (200, b"next")

@@ -66,13 +66,19 @@ cdef class HTTPPool:
         # An idle connection that is fit for use, if there is one.
         cdef HTTPOrigin origin = self.origins.get(key_of(request))
         cdef HTTPConnection connection
+        cdef long long before = self.discarded
 
         if origin is None or not origin.idle:
             return None
         connection = self._take_idle(origin)
-        if self.queue:
+        if self.discarded != before and self.queue:
             # The slots of those that were not fit.
-            self.serve()
+            try:
+                self.serve()
+            except BaseException:
+                if connection is not None:
+                    connection.abort()
+                raise
         return connection
 
     def take_idle(self, HTTPOrigin origin not None):
@@ -84,7 +90,7 @@ cdef class HTTPPool:
 
         while origin.idle:
             connection = origin.idle.pop()
-            if connection.is_fit():
+            if connection._is_fit():
                 return connection
             self.discarded += 1
             self.discard(connection)
@@ -146,6 +152,7 @@ cdef class HTTPTransport:
         """Send one request; returns its answer when the head of that is there. See `Transport.exchange()`."""
         cdef HTTPAnswer answer
         cdef HTTPConnection connection
+        cdef bint has_head
         cdef tuple rest = self._rest_of(request)
 
         try:
@@ -166,16 +173,17 @@ cdef class HTTPTransport:
                 connection.sender.send(head)
             else:
                 connection.send(request, head)
-            while not answer.head_from(connection.receiver):
+            while True:
+                has_head = answer.head_from(connection.receiver)
+                if connection.upload is not None:
+                    connection.upload.note(answer)
+                if has_head:
+                    break
                 connection.note_wait()
                 try:
                     await answer.next_bytes(connection.receiver)
                 finally:
                     connection.waits_since = 0.0
-                if connection.upload is not None:
-                    connection.upload.note(answer)
-            if connection.upload is not None:
-                connection.upload.note(answer)
             answer.begin_body(connection, request.decompress)
             return answer
         except _READ_ERRORS as error:
@@ -262,8 +270,11 @@ cdef class HTTPConnection:
         sock = protocol.extra_info("socket")
         self._fd = -1 if sock is None else sock.fileno()
 
-    cdef bint is_fit(self) noexcept:
-        # Whether it can carry a request: it is open, and nothing waits on it, such as bytes that nobody asked for.
+    def is_fit(self):
+        """Whether it can carry a request: it is open, and nothing waits on it, such as bytes that nobody asked for."""
+        return self._is_fit()
+
+    cdef bint _is_fit(self) noexcept:
         return (
             self.idle_until > monotonic()
             and self._is_open()
@@ -311,6 +322,14 @@ cdef class HTTPConnection:
         return self._finish(answer)
 
     cdef _finish(self, HTTPAnswer answer):
+        try:
+            return self._put_back(answer)
+        except BaseException:
+            # Its answer lets go of it, so nobody else would close it.
+            self.abort()
+            raise
+
+    cdef _put_back(self, HTTPAnswer answer):
         upload, self.upload = self.upload, None
         if upload is not None and not upload.complete:
             self.give_up(upload)
@@ -320,8 +339,9 @@ cdef class HTTPConnection:
             and not self._closes
             and self._is_open()
             and not self.receiver.unread()
-            # A server may answer without reading: the next request would wait behind that body.
+            # A server may answer without reading: the next request would wait behind that body, or be held back for it.
             and not self.sender.pending()
+            and not self.sender.holds_back()
         ):
             self.busy = False
             if answer.keep_alive is not None:
@@ -412,4 +432,5 @@ cdef class HTTPAnswer(ResponseReader):
 
         self.connection = None
         self.ended = True
-        return connection._finish(self)
+        # None: what a collection of garbage has run has left the answer.
+        return None if connection is None else connection._finish(self)

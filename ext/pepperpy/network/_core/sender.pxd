@@ -59,6 +59,10 @@ cdef class Sender:
         # Whether everything is with the kernel, and no send waits.
         return not self.pending() and not self.is_unfinished()
 
+    cdef inline bint holds_back(self) noexcept:
+        # Whether a send would have to wait. So it may be for a moment where nothing is pending any more.
+        return self._above_high_water or self._share_is_used
+
     cdef bint _check_sending(self) except -1
     cdef Status _refuse(self) except Status.ERROR
     cdef Status _break_off(self, int error) except Status.ERROR

@@ -174,7 +174,7 @@ cdef class Sender:
             # scheduled does not tell the same: its loop may have stopped.)
             self._endpoint.check_loop()
             self._checked_at = context_switches()
-        return not (self._above_high_water or self._share_is_used)
+        return not self.holds_back()
 
     cdef Status _refuse(self) except Status.ERROR:
         self.loss_raised = True
@@ -314,7 +314,7 @@ cdef class Sender:
         # A task that is woken may send again, so each condition is looked up anew.
         while self._flushing and (<Waiter>self._flushing[0]).target <= self.bytes_sent - self.pending():
             self._wake_first(self._flushing, None, wake_now)
-        while self._held_back and not (self._above_high_water or self._share_is_used):
+        while self._held_back and not self.holds_back():
             self._resuming = self._held_back[0]
             self._wake_first(self._held_back, None, wake_now)
         if not self.pending() and (self._eof_accepted or self._endpoint.state == State.CLOSING):

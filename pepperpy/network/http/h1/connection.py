@@ -66,9 +66,11 @@ class Connection(HTTPConnection):
 
     def fail(self, error: BaseException, reader: ResponseReader) -> WireError:
         """Close it at once, because of `error`, one of READ_ERRORS. Returns what is to be raised."""
-        failure = self._failure or failure_of(error, reader, self.receiver.bytes_received > self.heard_before)
-        self.abort()
-        return failure
+        try:
+            return self._failure or failure_of(error, reader, self.receiver.bytes_received > self.heard_before)
+        finally:
+            # Also where there is no memory for the failure.
+            self.abort()
 
     def break_off(self, failure: WireError) -> None:
         """Close it at once; whoever waits for the answer gets `failure`."""
@@ -79,21 +81,25 @@ class Connection(HTTPConnection):
     def close(self) -> None:
         """Close it in order."""
         self.busy = False
-        self.pool.drop(self)
-        if self.sender.bytes_queued:
-            # Nobody waits for that, and a peer that reads no more would hold the connection.
-            self.protocol.abort()
-        else:
-            self.protocol.close()
+        try:
+            if self.sender.bytes_queued:
+                # Nobody waits for that, and a peer that reads no more would hold the connection.
+                self.protocol.abort()
+            else:
+                self.protocol.close()
+        finally:
+            self.pool.drop(self)
 
     def abort(self) -> None:
         """Close it at once."""
         self.busy = False
-        self.pool.drop(self)
-        self.protocol.abort()
         upload, self.upload = self.upload, None
-        if upload is not None:
-            upload.give_up()
+        try:
+            self.protocol.abort()
+            if upload is not None:
+                upload.give_up()
+        finally:
+            self.pool.drop(self)
 
     def end(self) -> None:
         """The client is closed: what is idle ends in order; an exchange under way fails."""

@@ -99,15 +99,22 @@ class Pool(HTTPPool):
         if origin is None:
             origin = Origin(key, request, self._config, self._failed)
             self.origins[key] = origin
-        if self.queue or not self._take_slot(origin):
+        has_slot = not self.queue and self._take_slot(origin)
+        while not has_slot:
             try:
                 with time_limit(request.limits.pool):
                     connection = await self._wait(origin)
             except TimeoutError as error:
                 raise WireError("queue_timeout", cause=error, limit="pool_timeout") from None
-            if connection is not None:
+            if connection is None:
+                break
+            # The loop may have read since it was given: an end, or bytes that nobody asked for.
+            if connection.is_fit():
                 trip.reused = True
                 return connection
+            self.discarded += 1
+            self.discard(connection)
+            has_slot = self._take_slot(origin)
         protocol = None
         try:
             protocol = await origin.connect(request.limits.connect, trip)
