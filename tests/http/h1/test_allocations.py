@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.allocations import IMPOSSIBLE, MOST, STEP, Starved
+from support.cancelling import until
 from support.exchanges import Exchanges, exchanges
 from support.http_faults import answering, response
 from support.http_peer import http_peer
@@ -70,7 +71,9 @@ async def test_no_connection_and_no_slot_is_lost_whatever_allocation_fails() -> 
                 body = await body_of(one, peer.url, Starved(call, number))
                 assert body in (None, b"hello")
                 failed += body is None
-                assert one.pool.slots_taken == one.pool.open_connections == idle(one)
+                # From CPython 3.12 on, the StopIteration that carries an answer may be what there is no memory for.
+                await until(lambda: one.pool.open_connections == idle(one), "a lost answer's connection is closed")
+                assert one.pool.slots_taken == idle(one)
                 # An idle one is there for the next round.
                 assert await one.get(peer.url) == (200, b"hello")
         assert failed

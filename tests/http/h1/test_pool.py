@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from support.cancelling import Mode, cancelled_at, until
@@ -173,6 +174,16 @@ async def test_what_comes_between_the_giving_and_the_taking_of_a_connection_is_n
                     server.sendall(response(b"second"))
                     assert await second == (200, b"second")
             assert one.transport.discarded == 1
+
+
+async def test_an_answer_that_its_owner_loses_gives_its_slot_back() -> None:
+    async with http_peer(answering(response(b"lost"), response(b"next"))) as peer, exchanges(max_connections=1) as one:
+        answer: Any = await one.ask("GET", peer.url)
+        waits = asyncio.create_task(one.get(peer.url))
+        await until(lambda: one.pool.waiting == 1, "it waits for the slot")
+        del answer
+        assert await waits == (200, b"next")
+        assert len(peer.connections) == 2
 
 
 # ---- Cancellations ----

@@ -367,6 +367,12 @@ cdef class HTTPAnswer(ResponseReader):
         public HTTPConnection connection
         public bint decodes
 
+    def __del__(self):
+        # Whoever had it has lost it: no memory where a coroutine returned it, say. This may be any thread.
+        if self.connection is not None:
+            self.connection.busy = False
+            self.connection.protocol.abandon()
+
     cdef next_bytes(self, Receiver receiver):
         # wait().
         return receiver.wait_for(receiver.buffer.length + 1, None, None, None, None)
