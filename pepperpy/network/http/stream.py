@@ -28,8 +28,8 @@ class HTTPStream(ResponseHead):
     """A response whose body is read as it comes. `HTTPClient.stream()` returns it, for `async with`.
 
     One task reads it, with one of its methods. Each goes on where the last one stopped; but `lines()`, `json_lines()`
-    and `events()` may have taken a part of the next line. The body has no limit unless `max_response_size` was given;
-    `read_timeout` limits each silence.
+    and `events()` may have taken a part of the next line. The size of the body has no limit unless `max_response_size`
+    was given; `read_timeout` limits each silence.
 
     Each of these methods raises, besides what it names itself:
         UsageError, BusyError: Called outside of the block; called while another task reads.
