@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from typing import Any
@@ -24,6 +23,8 @@ def run(*arguments: object, stdin: bytes = b"", code: int = 0, **options: Any) -
 
 def on_terminal(*arguments: object, code: int = 0) -> str:
     """What it writes to a terminal."""
+    import pty  # Windows has none
+
     master, slave = pty.openpty()
     with os.fdopen(master, "rb", buffering=0) as terminal:
         command = [*COMMAND, *map(str, arguments)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from multidict import CIMultiDict
@@ -12,14 +13,12 @@ from yarl import URL
 
 from pepperpy.network import HTTPConfig, InvalidRequestError
 from pepperpy.network.http.h1.heads import rest_of
-from pepperpy.network.http.options import Arguments
 from pepperpy.network.http.prepare import Prepare
 from pepperpy.network.http.redirects import NotFollowed, next_request
 from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.transport import WireError
-from pepperpy.network.json_codec import default_codec
 
-DEFAULTS = Defaults({}, {})
+BLANK = Request("GET", URL("http://127.0.0.1/a/b"), CIMultiDict(), None, Defaults({}, {}), Limits())
 # What ends a line or a part of it, what URLs are made of, and what is no ASCII.
 CHARACTERS = [*map(chr, range(33)), *"\x7f\x85\xa0\u2028\ufeff\udc0d\ud800\xe9\uff0f%/?#:@[];=&+.", "%0d%0a", "%", "%2"]
 SHAPES = ["{}", "/{}", "/a{}b", "/a?{}", "/a?b={}&c", "//127.0.0.1/{}", "http://127.0.0.1/{}", "http://127.0.0.1:80{}/"]
@@ -51,10 +50,10 @@ def check_line(request: Request) -> None:
 
 
 def prepared(config: HTTPConfig, url: str | URL, **given: object) -> Request | None:
-    arguments = Arguments("GET", url, given.get("params"), None, None, None, True, None, {})  # type: ignore[arg-type]
     try:
-        call, _ = Prepare(config, default_codec())(arguments)
-        return call.first_request(DEFAULTS)
+        params: Any = given.get("params")
+        call = Prepare(config).call("GET", url, params, None, None, None, True, None, {})
+        return call.first_request(BLANK)
     except InvalidRequestError:
         return None
 
@@ -85,9 +84,8 @@ def test_a_callers_url_is_refused_or_one_target(way: str) -> None:
 def test_the_url_of_a_redirect_is_refused_or_one_target() -> None:
     sent = 0
     for location in urls():
-        first = Request("GET", URL("http://127.0.0.1/a/b"), CIMultiDict(), None, DEFAULTS, Limits())
         try:
-            following = next_request(first, 302, location, HTTPConfig())
+            following = next_request(BLANK, 302, location, HTTPConfig())
         except NotFollowed:
             continue
         check_line(following)
