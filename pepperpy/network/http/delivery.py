@@ -14,7 +14,7 @@ try:
     import fcntl
     import termios
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = termios = None  # type: ignore[assignment]
 
 
 class Delivery:
