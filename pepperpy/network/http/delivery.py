@@ -10,12 +10,6 @@ from typing import Any
 
 from pepperpy.network.http.request import Limits
 
-try:
-    import fcntl
-    import termios
-except ImportError:  # Windows
-    fcntl = termios = None  # type: ignore[assignment]
-
 
 class Delivery:
     """The body of one exchange.
@@ -62,9 +56,12 @@ class Delivery:
 
 def _held_by_system(sock: Any) -> int:
     """Bytes that the peer's system has not acknowledged; 0 where ours does not tell."""
-    if fcntl is None or sock is None:
+    if sock is None:
         return 0
     try:
-        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except (OSError, ValueError):
+        from fcntl import ioctl
+        from termios import TIOCOUTQ
+
+        return int.from_bytes(ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (ImportError, OSError, ValueError):  # Windows has neither module
         return 0
