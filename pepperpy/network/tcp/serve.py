@@ -293,11 +293,8 @@ class Server:
         if _is_of_peer(error, client.config):
             logger.info("connection ended: %s", error)
             return
-        context = {
-            "message": f"the handler of {self!r} failed",
-            "exception": error,
-            "task": asyncio.current_task(),
-        }
+        # Without the task: from CPython 3.12 on, asyncio would enter its context, in which this runs already, and fail.
+        context = {"message": f"the handler of {self!r} failed", "exception": error}
         asyncio.get_running_loop().call_exception_handler(context)
 
 
