@@ -46,7 +46,7 @@ cdef class HTTPPool:
 
     Attributes:
         closed: Whether no connection is used again.
-        discarded: How many idle connections were not fit for use.
+        discarded: How many idle connections were not fit for use; `discard()` counts them.
     """
     cdef:
         public bint closed
@@ -92,7 +92,6 @@ cdef class HTTPPool:
             connection = origin.idle.pop()
             if connection._is_fit():
                 return connection
-            self.discarded += 1
             self.discard(connection)
         return None
 

@@ -111,8 +111,8 @@ class Connection(HTTPConnection):
     def ended(self, protocol: StreamProtocol) -> None:
         """The peer has ended it, or it is lost; or bytes have come while nobody waited for any."""
         if not self.busy:
-            self.pool.drop(self)
-            protocol.abort()
+            self.pool.discard(self)
+            self.pool.serve()
         # Else whoever reads the answer finds out, when what came before is taken.
 
     # ---- Silence ----

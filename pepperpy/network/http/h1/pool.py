@@ -112,7 +112,6 @@ class Pool(HTTPPool):
             if connection.is_fit():
                 trip.reused = True
                 return connection
-            self.discarded += 1
             self.discard(connection)
             has_slot = self._take_slot(origin)
         protocol = None
@@ -220,8 +219,9 @@ class Pool(HTTPPool):
     # ---- What connections and the base call ----
 
     def discard(self, connection: Connection) -> None:
-        """It was taken, and is not fit for use."""
-        self._drop(connection)
+        """It carries no exchange, and is not fit for another. Those that wait are served by whoever calls this."""
+        if self._drop(connection):
+            self.discarded += 1
         connection.abort()
 
     def drop(self, connection: Connection) -> None:
