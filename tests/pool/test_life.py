@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.cancelling import until
 from support.line_server import ask, is_consistent, line_server, pool_of, server_and_pool
+from support.loops import begin_tasks_at_once, needs_eager_tasks
 
 from pepperpy.network import (
     ConnectError,
@@ -234,6 +235,20 @@ async def test_an_idle_connection_is_checked_before_it_is_lent() -> None:
         await asyncio.gather(*(use(pool) for _ in range(5)))
         assert len(checked) == 4
         assert server.accepted == 1
+
+
+@needs_eager_tasks
+async def test_where_tasks_begin_at_once_a_check_sees_its_connection_in_the_counts_of_the_pool() -> None:
+    sizes: list[tuple[int, int]] = []
+
+    async def check(client: NetworkClient) -> None:
+        sizes.append((pool.stats.size, pool.stats.preparing))
+
+    begin_tasks_at_once()
+    async with server_and_pool(0, 1, check=check, check_after=0) as (_, pool):
+        await use(pool)
+        await use(pool)
+        assert sizes == [(1, 1)]
 
 
 async def test_whoever_keeps_the_client_of_a_check_cannot_touch_its_connection() -> None:

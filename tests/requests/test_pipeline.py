@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.cancelling import Mode, arrived, cancel_now
+from support.loops import begin_tasks_at_once, needs_eager_tasks
 from support.pipelining import LINES, asked, in_flight, word
 from support.requesting import outcome
 from support.servers import TOO_MUCH, peer_and_client
@@ -27,6 +28,24 @@ async def test_requests_leave_together_and_their_replies_come_in_order() -> None
         await peer.send(b"reply 63\n")
         assert await tasks[63] == b"reply 63"
         assert pipeline.in_flight == 0
+
+
+@needs_eager_tasks
+async def test_where_tasks_begin_at_once_a_push_that_has_come_before_is_handed_out_in_the_block() -> None:
+    tasks: list[asyncio.Task[bytes]] = []
+
+    def ask(_: bytes) -> None:
+        tasks.append(asyncio.create_task(pipeline.request(b"1 q")))
+
+    begin_tasks_at_once()
+    async with peer_and_client() as (peer, client):
+        await peer.send(b"push\n")
+        await arrived(client, 5)
+        async with client.pipeline(LINES, key=word, is_push=b"push".__eq__, on_push=ask) as pipeline:
+            assert tasks == []
+            assert await peer.receive(4) == b"1 q\n"
+            await peer.send(b"1 reply\n")
+            assert await tasks[0] == b"1 reply"
 
 
 async def test_replies_in_any_order_reach_the_requests_with_their_ids() -> None:

@@ -13,11 +13,15 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
 
 from support.tiers import NIGHTLY
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
+T = TypeVar("T")
 
 
 def _fast_loop() -> Factory | None:
@@ -33,6 +37,25 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.SelectorEventLoop()
     loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
     return loop
+
+
+# For tests that call `begin_tasks_at_once()`.
+needs_eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+
+
+def begin_tasks_at_once() -> None:
+    """The running loop has eager tasks from now on."""
+
+    # As asyncio.eager_task_factory, which before 3.13.3 does not take all that uvloop gives.
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coroutine, loop=loop, **options | {"eager_start": True})
+
+    asyncio.get_running_loop().set_task_factory(factory)  # type: ignore[arg-type]
+
+
+def begun_later(operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that has not begun when this returns: on every loop, unlike one of `create_task()`."""
+    return asyncio.Task(operation)
 
 
 def _chosen() -> dict[str, Factory]:

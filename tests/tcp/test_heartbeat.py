@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from typing import Any
 
 import pytest
 from support.cancelling import arrived, until
+from support.loops import begin_tasks_at_once, needs_eager_tasks
 from support.mortal import echo, mortal_and_client, mortal_server, reconnecting, silence
 from support.processes import reserved_ports
 from support.servers import peer_and_client
@@ -261,15 +260,10 @@ async def test_a_request_that_takes_longer_than_the_heartbeats_times_is_not_dist
         await until(lambda: ping.count > 0, "the heartbeat goes on afterwards")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
+@needs_eager_tasks
 async def test_a_heartbeat_rests_as_well_where_tasks_begin_at_once() -> None:
     ping = Ping()
-
-    # As asyncio.eager_task_factory, which before 3.13.3 does not take all that uvloop gives.
-    def begun_at_once(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-        return asyncio.Task(coroutine, loop=loop, **options | {"eager_start": True})
-
-    asyncio.get_running_loop().set_task_factory(begun_at_once)  # type: ignore[arg-type]
+    begin_tasks_at_once()
     # With the verdict due before the next look.
     async with peer_and_client(**settings(ping, interval=0.05, timeout=0.01)) as (peer, client):
         asking = asyncio.create_task(client.request(b"sum?\n", NetworkClient.receive_line))
@@ -279,6 +273,23 @@ async def test_a_heartbeat_rests_as_well_where_tasks_begin_at_once() -> None:
         await peer.send(b"42\n")
         assert await asking == b"42\n"
         assert ping.count == 0
+
+
+@needs_eager_tasks
+async def test_a_heartbeat_that_closes_its_client_is_cancelled_as_well_where_tasks_begin_at_once() -> None:
+    ended: list[BaseException] = []
+
+    async def close(connection: NetworkClient) -> None:
+        client.abort()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            ended.append(error)
+            raise
+
+    begin_tasks_at_once()
+    async with peer_and_client(**settings(close, timeout=5)) as (_, client):
+        await until(lambda: len(ended) == 1, "it is cancelled")
 
 
 async def test_in_a_pipeline_the_answer_to_the_heartbeat_goes_to_on_push() -> None:

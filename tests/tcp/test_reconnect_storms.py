@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.cancelling import until
+from support.loops import begin_tasks_at_once, needs_eager_tasks
 from support.mortal import Handler, echo, hang_up, mortal_and_client, mortal_server, reconnecting
 from support.processes import programs, reserved_ports, server_process, wait_until
 
@@ -46,6 +47,22 @@ async def test_a_server_that_hangs_up_at_once_is_not_tried_faster_than_one_that_
                         await client.receive()
             assert retries == [1, 2, 3, 4, 5, 6]
             assert server.accepted == 7
+
+
+@needs_eager_tasks
+async def test_where_tasks_begin_at_once_the_end_of_the_attempts_is_an_end() -> None:
+    states: list[str] = []
+    settings = {"reconnect": Reconnect(attempts=1), "on_state": lambda client, state: states.append(state)}
+    begin_tasks_at_once()
+    with no_retry_waits():
+        async with mortal_and_client(_one_byte, **settings) as (_, client):
+            with pytest.raises(ConnectError, match="lost again at once, after 1 attempt"):
+                while True:
+                    await client.wait_connected()
+                    with contextlib.suppress(ConnectionLostError):
+                        await client.receive()
+            await until(lambda: states[-1] == "closed", "the last state is told")
+            assert states[-3:] == ["connected", "lost", "closed"]
 
 
 @pytest.mark.slow

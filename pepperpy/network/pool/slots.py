@@ -189,6 +189,9 @@ class Slots:
         task.add_done_callback(self._prepared)
 
     async def _prepare(self, idle: PooledConnection | None) -> PooledConnection | None:
+        if asyncio.current_task() not in self.preparing:
+            # An eager task, which runs before its maker knows it. `check` may ask the pool, which has not counted it.
+            await asyncio.sleep(0)
         if idle is not None:
             if not self._maker.needs_check(idle) or await self._maker.passes(idle):
                 return idle

@@ -254,6 +254,9 @@ class Pipeline(Generic[M]):
     # ---- Reading ----
 
     async def _read(self) -> None:
+        if self._reader is not asyncio.current_task():
+            # An eager task, which runs before its maker knows it. `on_push` is called no sooner than in the block.
+            await asyncio.sleep(0)
         try:
             self._check_connection()
             while messages := await self.framed.receive_batch(None):

@@ -68,7 +68,6 @@ class Heartbeats:
         if idle < self._interval:
             return now + self._interval - idle
         self._received = self._protocol.receiver.bytes_received
-        # Before the task: an eager task factory runs it at once, and it may move the timer.
         self._judging = True
         self._timer.look_by(now + self._timeout)
         self._task = self._loop.create_task(self._beat(link.heartbeat, exchanges_of(link)))
@@ -76,6 +75,9 @@ class Heartbeats:
 
     async def _beat(self, settings: Heartbeat | None, exchanges: Exchanges) -> None:
         assert settings is not None
+        if self._task is not asyncio.current_task():
+            # An eager task, which runs before its maker knows it, so that `stop()` could not cancel it.
+            await asyncio.sleep(0)
         if exchanges.served is not None:
             self._judging = False
             self._timer.end()

@@ -226,6 +226,9 @@ class Supervisor:
         return Backoff(self.config.retry_delay, self.config.max_retry_delay)
 
     async def _reconnect(self) -> None:
+        if self._task is not asyncio.current_task():
+            # An eager task, which runs before its maker knows it. It may give up at once: before the state is "lost".
+            await asyncio.sleep(0)
         host = self.config.address
         for name in (self.config.host, *(name for name, _ in self.config.hosts)):
             # The server may have moved, which may be why the connection was lost.
