@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.cancelling import COUNTER, CounterStream, Mode, arrived, cancel_now, cancelled_at, until
+from support.loops import begun_later
 from support.servers import Peer, peer_and_client
 
 from pepperpy.network import NetworkClient, NetworkTimeoutError
@@ -243,7 +244,7 @@ async def test_a_receive_cancelled_before_it_has_begun_has_taken_nothing(name: s
         await peer.send(stream.next(MESSAGE))
         await arrived(client, MESSAGE)
         for following in RECEIVES.values():
-            task = asyncio.create_task(RECEIVES[name](client))
+            task = begun_later(RECEIVES[name](client))
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

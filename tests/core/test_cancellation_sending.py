@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.cancelling import COUNTER, CounterStream, Mode, cancel_now, cancelled_at, open_sockets, until
+from support.loops import begun_later
 from support.servers import Peer, client_of, echo_server, peer_and_client
 
 from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, NetworkTimeoutError
@@ -247,7 +248,7 @@ async def test_what_is_cancelled_before_it_has_begun_has_not_happened() -> None:
 
 
 async def _cancel_unbegun(operation: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.create_task(operation)
+    task = begun_later(operation)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

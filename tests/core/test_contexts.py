@@ -166,8 +166,8 @@ async def test_a_connect_that_was_cancelled_keeps_its_client_for_no_garbage_coll
 
         async def cancelled() -> weakref.ref[NetworkClient]:
             client = client_of(listener.getsockname()[1], connect_timeout=60, **fields)
-            connecting = asyncio.create_task(client.connect())
             before = open_sockets()
+            connecting = asyncio.create_task(client.connect())
             await until(lambda: open_sockets() > before, "it has a socket")
             for _ in range(5):
                 await asyncio.sleep(0)

@@ -311,6 +311,8 @@ async def test_a_fetch_that_is_cancelled_from_within_is_an_error_and_cancels_nob
 
 
 async def test_a_fetch_task_that_others_cancel_before_it_has_begun_is_an_error_too() -> None:
+    # An eager task has always begun.
+    asyncio.get_running_loop().set_task_factory(None)
     fetch = TokenServer()
     auth = RefreshingAuth(fetch)
     before = asyncio.all_tasks()

@@ -10,6 +10,7 @@ import pytest
 from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
 from support.line_server import ask, line_server, pool_of, server_and_pool
+from support.loops import begun_later
 from support.mortal import echo, mortal_server
 
 from pepperpy.network import (
@@ -128,7 +129,7 @@ async def test_a_connection_with_a_request_under_way_is_not_lent_again() -> None
 async def test_a_request_whose_turn_comes_after_the_block_is_not_sent() -> None:
     async with line_server() as server, pool_of(server.port, 0, 1) as pool:
         async with pool.acquire() as client:
-            second = asyncio.create_task(client.request(b"2\n", NetworkClient.receive_line))
+            second = begun_later(client.request(b"2\n", NetworkClient.receive_line))
             # The first one's: this task does not let the other run between the reply and the end of the block.
             assert await client.request(b"1\n", NetworkClient.receive_line) == b"1\n"
         assert pool.stats.dropped == {}

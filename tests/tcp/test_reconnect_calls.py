@@ -167,8 +167,8 @@ async def test_whoever_waits_is_told_of_the_end_and_connect_may_follow(end: str)
 async def test_the_end_of_the_attempts_is_told_to_all_again_and_again() -> None:
     async with mortal_and_client(reconnect=Reconnect(attempts=3)) as (server, client):
         await server.kill()
-        waiting = asyncio.create_task(client.wait_connected())
         await told(client)
+        waiting = asyncio.create_task(client.wait_connected())
         with pytest.raises(ConnectError, match="3 attempts") as caught:
             await client.receive()
         assert isinstance(caught.value.__cause__, ConnectionRefusedError)
