@@ -131,7 +131,7 @@ def run(folder: Path, text: str, *, limit: float, grace: float) -> subprocess.Co
     options += ["-o", f"timeout={limit}", "-o", f"grace={grace}", "-W", "ignore"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, folder / "test_bad.py"],
-        env=os.environ | {"PYTHONPATH": str(TESTS), "NIGHTLY": "0"},
+        env=os.environ | {"PYTHONPATH": str(TESTS), "NIGHTLY": "0", "LOOPS": "asyncio-debug,uvloop"},
         capture_output=True,
         text=True,
         timeout=50,  # what hangs after all fails this test

@@ -28,9 +28,10 @@ async def _be_cancelled(client: NetworkClient, server: LineServer) -> None:
 
 
 async def _leave_the_answer(client: NetworkClient, server: LineServer) -> None:
+    before = client.stats.bytes_received
     await client.send(b"one\ntwo\n")
     await client.receive_exactly(len(b"one\n"))
-    await arrived(client, len(b"one\ntwo\n"))
+    await arrived(client, before + len(b"one\ntwo\n"))
 
 
 async def _leave_the_answer_in_the_kernel(client: NetworkClient, server: LineServer) -> None:
@@ -44,9 +45,10 @@ async def _give_up_a_receive(client: NetworkClient, server: LineServer) -> None:
 
 
 async def _give_up_a_large_receive(client: NetworkClient, server: LineServer) -> None:
+    before = client.stats.bytes_received
     receiving = asyncio.create_task(client.receive_exactly(1 << 20))
     await client.send(b"part\n")
-    await arrived(client, len(b"part\n"))
+    await arrived(client, before + len(b"part\n"))
     receiving.cancel()
     await asyncio.wait([receiving])
 
