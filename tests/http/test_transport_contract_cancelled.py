@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.cancelling import Mode, cancelled_at, until
 from support.http_contract import CANNOT, REAL, Say, World, contract, world
+from support.loops import begun_later
 
 from pepperpy.network.http.transport import Trip
 
@@ -157,7 +158,7 @@ async def test_cancelled_in_the_turn_in_which_a_place_became_free_it_goes_to_the
 @contract
 async def test_cancelled_before_it_began_an_exchange_sends_nothing(transport: str) -> None:
     async with world(transport) as w:
-        task = asyncio.ensure_future(w.body())
+        task = begun_later(w.body())
         task.cancel()
         await asyncio.wait([task])
         await w.still_works()
