@@ -131,7 +131,9 @@ def run(
 
     async def checked() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: loop_errors.append(context))
+        loop.set_exception_handler(
+            lambda _, context: None if is_of_a_closed_server(context) else loop_errors.append(context)
+        )
         # Debug mode logs what held the loop up. That a machine is busy is no finding, and some tests look at the log.
         loop.slow_callback_duration = 1e9
         sockets = open_sockets()  # the loop's own
@@ -176,6 +178,15 @@ def run(
     assert not tasks_left, f"tasks are still alive: {tasks_left}"
     left = open_descriptors() - descriptors
     assert not left, f"descriptors are still open: {left}"
+
+
+def is_of_a_closed_server(context: dict[str, Any]) -> bool:
+    """Whether asyncio tells that a server of a test was closed between accepting a connection and beginning it.
+
+    `Server._attach()` asserts then that the server is open (CPython 3.12 to 3.14). The connection is closed.
+    """
+    message = "Error on transport creation for incoming connection"
+    return context["message"] == message and isinstance(context.get("exception"), AssertionError)
 
 
 def open_descriptors() -> set[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import warnings
 
@@ -44,9 +45,13 @@ async def test_bytes_that_come_while_a_request_waits_for_room_are_no_reply() -> 
         task = asked(client, b"never sent\n")
         await asyncio.sleep(0)
         await peer.send(b"unasked\n")
-        await peer.receive(len(TOO_MUCH))
+        received = b""
+        # There is room before the last byte has left. The request ends the connection then, with a reset.
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await peer.receive(1 << 16):
+                received += piece
         assert isinstance(await outcome(task), ProtocolError)
-        assert await peer.receive_all() == b""
+        assert not received.strip(b"\0") and len(received) <= len(TOO_MUCH)
 
 
 async def test_where_the_peer_may_speak_unasked_the_callable_sorts_it_out() -> None:
