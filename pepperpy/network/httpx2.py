@@ -1,13 +1,6 @@
 """A transport for httpx2: `httpx2.AsyncClient(transport=AsyncHTTPTransport())` sends by this package's HTTP.
 
-    import httpx2
-    from pepperpy.network.httpx2 import AsyncHTTPTransport
-
-    async with httpx2.AsyncClient(transport=AsyncHTTPTransport()) as client:
-        response = await client.get("https://example.com/")
-
-httpx2 keeps what it decides: redirects, cookies, authentication, decompression, event hooks. A connection and what goes
-over it are this package's: its pool, its parser, its TLS. It is for asyncio only, and speaks HTTP/1.1.
+It is `pepperpy.network.httpx`, which says the rest, for the other of the two libraries.
 """
 
 from __future__ import annotations
@@ -27,28 +20,7 @@ class _Body(Body, httpx2.AsyncByteStream):
 
 
 class AsyncHTTPTransport(Exchanges, httpx2.AsyncBaseTransport):
-    """Takes the arguments of `httpx2.AsyncHTTPTransport`, and `config=`.
-
-    Time limits are those of httpx2 (`timeout=`), for each request. Errors are those of httpx2, in this package's words;
-    `__cause__` is the system's error. A request that meets a connection which the server just closed is sent again,
-    once, if its method is idempotent and its body is bytes.
-
-    Args:
-        retries: How often a failed attempt to connect is repeated.
-        limits: `max_connections` and `keepalive_expiry` hold. `max_keepalive_connections` does not: an idle connection
-            is kept until it expires, or until its place is needed.
-        http1, http2: Must be True and False.
-        proxy: Also a `socks5h://` one, with the extra `proxy`.
-        config: An `HTTPConfig` for connections, in place of the other arguments but `proxy` and `retries`: its `tls`,
-            `keepalive`, `limits`, `max_connections` and the like. Its policy (redirects, retries, headers) does not
-            count, for httpx2 has its own.
-
-    Raises:
-        ValueError, TypeError: An argument cannot be used.
-        UsageError: A request comes from another event loop than the first one.
-
-    A cancelled request closes its connection. `aclose()`, or the end of the client's block, closes all.
-    """
+    """`pepperpy.network.httpx.AsyncHTTPTransport`, with httpx2 in place of httpx."""
 
     library: ClassVar[ModuleType] = httpx2
     body_class: ClassVar[type[Body]] = _Body
