@@ -1,8 +1,10 @@
 from collections.abc import Callable
 from types import TracebackType
+from typing import final
 
 from pepperpy.network.timers import Timer
 
+@final
 class Limit:
     """A block with a time limit. Ends it by cancelling its task, and raises its error for that cancellation only."""
 

@@ -1,8 +1,8 @@
 from typing import TypeVar
 
-Record = TypeVar("Record")
+_Record = TypeVar("_Record")
 
-def copy_of(record: Record) -> Record:
+def copy_of(record: _Record) -> _Record:
     """A new object with the same values. They are shared: a list, say, is not to be changed in place.
 
     Raises:

@@ -20,7 +20,8 @@ class Server(asyncio.Protocol):
     """asyncio's fastest: a protocol without buffers. The first byte of a connection says what the client wants."""
 
     transport: asyncio.Transport
-    wants = b""
+    wants: bytes = b""
+    writing: bool = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

@@ -31,7 +31,7 @@ class Output:
 
     def __init__(self) -> None:
         self._bytes: IO[bytes] = sys.stdout.buffer
-        self.is_terminal = sys.stdout.isatty()
+        self.is_terminal: bool = sys.stdout.isatty()
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: bytes, *, final: bool = False) -> None:

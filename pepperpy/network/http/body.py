@@ -118,10 +118,10 @@ class BytesBody(Body):
     def __init__(self, data: bytes, content_type: str) -> None:
         self.replayable = True
         self.begun = False
-        self.headers = {"Content-Type": content_type}
-        self.size = len(data)
-        self.failure = None
-        self.writers = set()
+        self.headers: Mapping[str, str] = {"Content-Type": content_type}
+        self.size: int | None = len(data)
+        self.failure: BodyFailed | None = None
+        self.writers: set[asyncio.Task[Any]] = set()
         self._data = data
 
 

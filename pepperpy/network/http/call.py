@@ -55,6 +55,7 @@ class Call(Trip):
     `Prepare` copies one that has the values of the client's configuration, and sets what is different.
     """
 
+    attempt: int
     __slots__ = (
         "attempt_at",
         "auth",

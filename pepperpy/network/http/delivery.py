@@ -26,8 +26,8 @@ class Delivery:
 
     def __init__(self, limits: Limits, queued: Callable[[], int], sock: Any) -> None:
         """Args: queued: How many bytes wait for room in the buffer of `sock`, a socket or None."""
-        self.held_up = False
-        self.pause = math.inf if limits.pause is None else limits.pause
+        self.held_up: bool = False
+        self.pause: float = math.inf if limits.pause is None else limits.pause
         self._read = math.inf if limits.read is None else limits.read
         self._write = math.inf if limits.write is None else limits.write
         self._queued = queued

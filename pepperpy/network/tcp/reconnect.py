@@ -76,7 +76,8 @@ class Supervisor:
 
     def _configure(self, config: NetworkConfig) -> None:
         self._configured = weakref.ref(config)  # weak, because its callables keep alive what they belong to
-        self.config = self.state.config = config.bare
+        self.config: NetworkConfig = config.bare
+        self.state.config = self.config
         self._policy = reconnect_of(config.reconnect)  # None: a lost connection stays lost
 
     @property

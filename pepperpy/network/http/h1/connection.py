@@ -31,6 +31,9 @@ class Connection(HTTPConnection):
     protocol: StreamProtocol
     upload: Upload | None
     delivery: Delivery | None
+    server_keeps: float
+    look_after: float
+    busy: bool
     limits: Limits
 
     def __init__(self, pool: Pool, origin: Origin, protocol: StreamProtocol) -> None:

@@ -36,6 +36,7 @@ class _Place:
 class Pool(HTTPPool):
     """Made and used inside one running loop. Its base takes idle connections and puts them back."""
 
+    discarded: int
     # In the order of their arrival. Of a dict, the places that are gone from its front are passed again each time.
     queue: OrderedDict[_Place, None]
     origins: dict[Key, Origin]
