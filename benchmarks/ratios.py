@@ -49,6 +49,7 @@ FLOORS = [
     Floor("receive_line", "tcp.streams", "rate", rate, 5.0, 3.3),
     # 0.13 while its storage was given back to the kernel after each message, and every page made anew.
     Floor("receive_large_record", "tcp.network_client_exactly", "processor time", processor, 1.0, 0.7),
+    # 30 to 37 where the machine is fast, 19 to 23 where it is slow (2026-11-29, two versions side by side).
     Floor("send_small", "tcp.streams", "rate", rate, 30, 15),
     Floor("echo_64_64B", "tcp.streams", "processor time", processor, 2.9, 1.4),
     Floor("http_get_32", "http.aiohttp_session", "processor time", processor, 4.5, 2.5),
