@@ -17,6 +17,7 @@ from yarl import URL
 
 from pepperpy.network.errors import NetworkError, UsageError
 from pepperpy.network.http import transports
+from pepperpy.network.http.call import IDEMPOTENT_METHODS
 from pepperpy.network.http.checks import is_token
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
@@ -43,9 +44,7 @@ _ERRORS: dict[Kind, str] = {
     "unsendable": "LocalProtocolError",
     "other": "TransportError",
 }
-# Sent again, once, if the server closed a pooled connection just when it was chosen (RFC 9110, section 9.2.2).
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-# What httpx gives as no limit.
+# Stands in for httpx's None, no limit: of connections, and of seconds.
 _MANY = 1 << 30
 
 
@@ -276,7 +275,8 @@ class Exchanges:
         if isinstance(sent.payload, _Streamed) and trip.request_left:
             return False
         if trip.reused and failure.kind in ("no_answer", "reset"):
-            return attempts == 1 and sent.method in _IDEMPOTENT
+            # The server closed a pooled connection just when it was chosen. That may happen once.
+            return attempts == 1 and sent.method in IDEMPOTENT_METHODS
         return failure.kind in ("dns", "refused", "connect_timeout") and attempts <= self._retries
 
     def _error(self, failure: WireError, request: Any, trip: Trip, payload: object) -> Exception:
