@@ -1,6 +1,7 @@
 """NetworkClient: connecting, TLS, proxies, reconnecting, the heartbeat.
 
 client.py           NetworkClient: the documented API; one object for the life of the program
+  receiving.py      its methods that receive raw bytes
 stats.py            its counters
 client_link.py      what connect(), disconnect() and abort() do
   connecting.py     one connect(): its attempts, the waits between them, and how another task ends it

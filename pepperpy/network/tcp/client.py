@@ -1,4 +1,4 @@
-"""`NetworkClient`: one stream connection. Here is its documented API.
+"""`NetworkClient`: one stream connection. Here is its documented API; that of receiving bytes is in receiving.py.
 
 What `connect()`, `disconnect()` and `abort()` do stands in client_link.py. `_core.receiver` and `_core.sender` move the
 bytes.
@@ -11,7 +11,7 @@ import logging
 import socket
 import ssl
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
@@ -23,6 +23,7 @@ from pepperpy.network.errors import NetworkError
 from pepperpy.network.lazy_types import LazyGeneric
 from pepperpy.network.link import Link
 from pepperpy.network.tcp.client_link import ClientLink
+from pepperpy.network.tcp.receiving import ReceivingMethods
 from pepperpy.network.tcp.stats import NetworkStats, stats_of
 from pepperpy.network.tls import TLSInfo
 from pepperpy.network.tls_config import TLSConfig
@@ -43,7 +44,7 @@ T = TypeVar("T")
 M = TypeVar("M")
 
 
-class NetworkClient:
+class NetworkClient(ReceivingMethods):
     """A client for one connection: TCP, with or without TLS and a proxy, or a Unix socket, as `config` says.
 
     Make a client anywhere, connect it inside an event loop, and use it from the thread of that loop. Another thread and
@@ -76,7 +77,7 @@ class NetworkClient:
       `disconnect()` and `abort()` end it too: then every call raises `ClosedError`.
     """
 
-    __slots__ = ("__weakref__", "_link", "_receiver", "_sender")
+    __slots__ = ("__weakref__", "_link", "_sender")
 
     def __init__(self, config: NetworkConfig, *more: Never, **fields: Never) -> None:
         """Args: config: Where to connect and how; the only argument. Nothing is opened before `connect()`."""
@@ -422,96 +423,7 @@ class NetworkClient:
         """
         self._sender.send_eof()
 
-    # ---- Receiving ----
-
-    async def receive(self, size: int = 65536, timeout: Timeout = Default.TIMEOUT) -> bytes:
-        """Receive data from server: 1 to `size` bytes as they come, or `b""` when the peer has ended its stream.
-
-        Raises:
-            ConnectionLostError: The connection was lost, and everything that had arrived was taken; `__cause__` is the
-                OSError. A TLS stream that ends without close_notify counts as lost: somebody may have cut it off.
-            ClosedError: `disconnect()` or `abort()` came first.
-            NotConnectedError: `connect()` was never called.
-            NetworkTimeoutError: Nothing arrived in time.
-            BusyError: Another task is receiving.
-
-        Cancellation: No byte is lost; the next receive returns it.
-        """
-        receiver = self._receiver
-        while (data := receiver.take(size)) is None:
-            await receiver.wait(timeout)
-        return data
-
-    async def receive_into(self, buffer: BytesLike, timeout: Timeout = Default.TIMEOUT) -> int:
-        """Receive 1 to `len(buffer)` bytes into a writable buffer, and return how many; 0 at the end of the stream.
-
-        Raises, cancellation: As `receive`. Only a call that returns a number has written to the buffer.
-        """
-        receiver = self._receiver
-        while (count := receiver.take_into(buffer)) is None:
-            await receiver.wait(timeout)
-        return count
-
-    async def receive_exactly(self, size: int, timeout: Timeout = Default.TIMEOUT) -> bytes:
-        """Receive exactly `size` bytes (0 or more).
-
-        Raises:
-            IncompleteReadError: The peer ended its stream before that; `partial` has what came.
-
-        Otherwise as `receive`. Cancellation, timeout, loss: What has arrived stays for the next receive.
-        """
-        receiver = self._receiver
-        while (data := receiver.take_exactly(size)) is None:
-            await receiver.wait_exactly(size, timeout)
-        return data
-
-    async def receive_until(
-        self, separator: BytesLike, max_size: int | None = None, timeout: Timeout = Default.TIMEOUT
-    ) -> bytes:
-        """Receive up to and including the first `separator` (1 byte or more).
-
-        Args:
-            max_size: The most bytes to return, separator included; default `config.max_message_size`.
-
-        Raises:
-            MessageTooLargeError: `max_size` bytes have no separator. Nothing was consumed: call it again with a higher
-                limit, take the bytes with `receive()`, or disconnect.
-            IncompleteReadError: The peer ended its stream before that; `partial` has what came.
-
-        Otherwise as `receive`. Cancellation, timeout, loss: What has arrived stays for the next receive.
-        """
-        receiver = self._receiver
-        while (data := receiver.take_until(separator, max_size)) is None:
-            await receiver.wait_until(separator, max_size, timeout)
-        return data
-
-    async def receive_line(self, timeout: Timeout = Default.TIMEOUT) -> bytes:
-        r"""Receive one line with its `\n`; at the end of the stream the unfinished last line, then `b""`.
-
-        Raises: MessageTooLargeError beyond `config.max_message_size` bytes, as `receive_until`; else as `receive`.
-        """
-        receiver = self._receiver
-        while (line := receiver.take_line()) is None:
-            await receiver.wait_line(timeout)
-        return line
-
-    async def receive_lines(self, timeout: Timeout = Default.TIMEOUT) -> list[bytes]:
-        """Receive all complete lines that are there, and wait for the first; at the end the unfinished one, then `[]`.
-
-        This is several times faster than line by line. Raises, cancellation: As `receive_line`.
-        """
-        receiver = self._receiver
-        while (lines := receiver.take_lines()) is None:
-            await receiver.wait_line(timeout)
-        return lines
-
-    def lines(self, timeout: Timeout = Default.TIMEOUT) -> AsyncIterator[bytes]:
-        """Iterate over the lines until the end of the stream; `timeout` applies to each. See `receive_line`.
-
-        A loop that is left early loses nothing, because each line is taken when the loop asks for it. After a timeout
-        the same iterator goes on.
-        """
-        return _Lines(self, timeout)
+    # ---- Messages ----
 
     def framed(
         self, codec: Codec[M] | IncrementalCodec[M], *, on_overflow: Literal["raise", "discard"] = "raise"
@@ -526,16 +438,6 @@ class NetworkClient:
         from pepperpy.network.messages.framed import Framed
 
         return Framed(self, codec, self._link, on_overflow=on_overflow)
-
-    def __aiter__(self) -> NetworkClient:
-        """Iterate over chunks of up to 64 KiB as they come, until the end of the stream."""
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await self.receive()
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
 
     # ---- Asking ----
 
@@ -678,25 +580,3 @@ def passed_on(client: NetworkClient, config: NetworkConfig) -> NetworkClient:
     new._receiver, client._receiver = client._receiver, new._receiver
     new._sender, client._sender = client._sender, new._sender
     return new
-
-
-class _Lines:
-    # Not an async generator: awaiting `receive_line()` in one costs two coroutines a line, 236 ns instead of 132 on
-    # CPython 3.11 and 354 instead of 161 on 3.13 (measured).
-    __slots__ = ("_client", "_timeout")
-
-    def __init__(self, client: NetworkClient, timeout: Timeout) -> None:
-        self._client = client
-        self._timeout = timeout
-
-    def __aiter__(self) -> _Lines:
-        return self
-
-    async def __anext__(self) -> bytes:
-        # As receive_line().
-        receiver = self._client._receiver
-        while (line := receiver.take_line()) is None:
-            await receiver.wait_line(self._timeout)
-        if not line:
-            raise StopAsyncIteration
-        return line
