@@ -86,7 +86,7 @@ async def test_text_is_decoded_as_declared_and_never_guessed() -> None:
         response("ä".encode(), "Content-Type: text/plain; charset=no-such"),
         response(b"\xff", "Content-Type: text/plain"),
     ]
-    async with http_peer(answering(*answers)) as peer, HTTPClient() as client:
+    async with http_peer(answering(*answers)) as peer, HTTPClient(HTTPConfig(text_errors="strict")) as client:
         for _ in range(3):
             assert await client.get(peer.url) == "ä"
         with pytest.raises(DecodeError, match="not text in utf-8") as caught:

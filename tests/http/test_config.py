@@ -34,6 +34,7 @@ COUNTS = {
 
 WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("transport", None, "None"),
+    ("text_errors", None, "NoneType"),
     ("base_url", 1, "int"),
     ("base_url", b"http://host", "bytes"),
     ("headers", [("a", "b")], "list"),
@@ -151,6 +152,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     *((name, value, repr(value)) for name in SECONDS for value in (-1.0, NAN, INF)),
     *((name, value, repr(value)) for name in TIMEOUTS for value in (0.0, -1.0, NAN, INF)),
     *((name, lowest - 1, str(lowest - 1)) for name, lowest in COUNTS.items()),
+    ("text_errors", "no-such-handler", "must be the name of an error handler: .*, not 'no-such-handler'"),
     ("timeout", ClientTimeout(total=-1), "-1"),
     ("timeout", ClientTimeout(sock_connect=NAN), "nan"),
     ("timeout", ClientTimeout(ceil_threshold=-1), "-1"),

@@ -57,7 +57,7 @@ async def test_a_stream_is_given_as_it_came_if_its_request_says_so(transport: st
 
 @each_transport
 async def test_a_client_may_leave_all_bodies_as_they_came_and_a_request_may_not(transport: str) -> None:
-    async with client_of_packed_bodies(transport, decompress=False) as client:
+    async with client_of_packed_bodies(transport, decompress=False, text_errors="strict") as client:
         assert (await client.request("GET", "/")).content == PACKED
         async with client.stream("GET", "/") as stream:
             assert await stream.read() == PACKED

@@ -137,8 +137,11 @@ def test_a_type_and_its_parameters() -> None:
     ("charset", "encoding"),
     [
         *[("utf-8", "utf-8"), ("UTF-8", "utf-8"), ("Utf-8", "utf-8"), ("UTF-8; charset=latin1", "utf-8")],
-        *[("ISO_8859-1:1987", "iso8859-1"), ("windows-1252", "cp1252"), ("Shift_JIS", "shift_jis")],
-        *[("koi8-u", "koi8-u"), ("us-ascii", "ascii"), ("utf-16", "utf-16"), ("'latin1'", "iso8859-1")],
+        *[("ISO_8859-1:1987", "cp1252"), ("windows-1252", "cp1252"), ("Shift_JIS", "cp932"), ("us-ascii", "cp1252")],
+        *[("koi8-u", "koi8-u"), ("utf-16", "utf-16"), ("'latin1'", "cp1252"), ("gb2312", "gb18030")],
+        *[("GBK", "gb18030"), ("ks_c_5601-1987", "cp949"), ("big5", "big5hkscs"), ("iso-8859-9", "cp1254")],
+        *[("x-sjis", "cp932"), ("tis-620", "cp874"), ("unicode-1-1-utf-8", "utf-8"), ("cp850", "cp850")],
+        *[(name, None) for name in ("replacement", "iso-2022-cn", "x-user-defined")],
         *[(name, None) for name in ("idna", "punycode", "unicode_escape", "zlib", "undefined", "charmap", "")],
     ],
 )

@@ -6,6 +6,7 @@ value that may be secret.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import math
 import re
@@ -269,3 +270,14 @@ def check_method(method: object) -> str:
     if not _TOKEN.fullmatch(method):
         raise ValueError(f"method must be a token (RFC 9110, 5.6.2), not {method[:50]!r}")
     return method.upper()
+
+
+def check_text_errors(value: object) -> None:
+    """Accept a value for the setting `text_errors`."""
+    if not isinstance(value, str):
+        raise TypeError(f"text_errors must be a str, not {type(value).__name__}")
+    try:
+        codecs.lookup_error(value)
+    except LookupError:
+        text = "must be the name of an error handler: 'replace', 'strict', 'ignore', 'backslashreplace', or your own"
+        raise ValueError(f"text_errors {text}, not {value!r:.50}") from None

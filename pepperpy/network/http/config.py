@@ -23,6 +23,7 @@ from pepperpy.network.http.checks import (
     check_limits,
     check_params,
     check_proxy,
+    check_text_errors,
     check_verify,
 )
 from pepperpy.network.http.limits import DEFAULT_LIMITS, ResponseLimits, check_response_limits
@@ -117,6 +118,9 @@ class HTTPConfig(Settings):
             the system's settings, with which it hardly ever asks.
         rate_limit: Requests per second, or a `RateLimit`. Each attempt counts.
         interceptors: Objects with `pre_request` and/or `post_response` (see `Interceptor`), called in this order.
+        text_errors: What `HTTPResponse.text` and `get()` make of bytes that are no character: the name of an error
+            handler of `codecs`. "replace": each becomes U+FFFD, as in browsers, and `content` has the bytes. "strict":
+            `DecodeError`. JSON is read strictly, always.
         json_codec: Writes and reads JSON; by default the fastest of msgspec, orjson and the standard library that is
             installed.
         strict_content_type: Refuse to decode JSON from a response that is not declared as JSON.
@@ -161,6 +165,7 @@ class HTTPConfig(Settings):
     keepalive: bool | Keepalive = True
     rate_limit: float | RateLimit | None = None
     interceptors: Iterable[Any] = ()
+    text_errors: str = "replace"
     json_codec: JSONCodec | None = None
     strict_content_type: bool = False
 
@@ -232,6 +237,7 @@ class HTTPConfig(Settings):
             if not hasattr(interceptor, "pre_request") and not hasattr(interceptor, "post_response"):
                 kind = type(interceptor).__name__
                 raise TypeError(f"interceptors must have pre_request or post_response, which this {kind} has not")
+        check_text_errors(self.text_errors)
         if self.json_codec is not None and not isinstance(self.json_codec, JSONCodec):
             raise TypeError(f"json_codec must be a JSONCodec, not {type(self.json_codec).__name__}")
 

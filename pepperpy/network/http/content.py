@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable
 from encodings import aliases
+from functools import cache
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -32,6 +33,12 @@ _COMMON = {
 # Control characters without the tab; each becomes a space.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), *range(127, 160)], " ")
 
+# Labels of the web that Python reads better than by the encoding they stand for: `utf-16` heeds a byte order mark, and
+# GB 18030 has all of GBK (WHATWG Encoding, section 10.1, decodes GBK as GB 18030 too).
+_BETTER = {"utf-16": "utf-16", "gbk": "gb18030"}
+# Encodings of the web that are not for text: `replacement` makes one U+FFFD of any body.
+_UNUSABLE = {"replacement", "x-user-defined"}
+
 # Encodings that readers of JSON recognise themselves, as RFC 4627 describes.
 _UNICODE = ("utf-8", "utf-16", "utf-32", "ascii")
 
@@ -53,6 +60,9 @@ def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
 def encoding_of(content_type: str | None) -> str | None:
     """Python's name of the encoding that `Content-Type` declares; None if it declares none or an unknown one.
 
+    A charset means what browsers take it for (WHATWG Encoding, section 4.2): `iso-8859-1` is windows-1252, and `gb2312`
+    is GBK. Beside these labels, Python's own names are known.
+
     A server's name never gets to `codecs.lookup()`: that searches the file system for an unknown name, and remembers it
     for ever (`encodings._cache`).
     """
@@ -64,10 +74,36 @@ def encoding_of(content_type: str | None) -> str | None:
     name = parse_content_type(value)[1].get("charset", "").lower()
     if name == "utf-8":
         return name
+    from webencodings import lookup  # only where it is needed: its import takes a millisecond
+
+    if (known := lookup(name)) is not None and known.name not in _UNUSABLE:
+        return _BETTER.get(name) or _BETTER.get(known.name) or known.codec_info.name
     # As encodings.normalize_encoding(): a run of other characters becomes one underscore.
     name = "_".join("".join(c if c.isalnum() or c == "." else " " for c in name).split())
     codec = aliases.aliases.get(name) or aliases.aliases.get(name.replace(".", "_")) or name
     return codecs.lookup(codec).name if codec in _CODECS else None
+
+
+def decode_text(data: bytes, encoding: str, errors: str) -> str:
+    """The text of a body in an encoding that `encoding_of()` returned.
+
+    Raises:
+        UnicodeDecodeError: It has bytes that stand for no character, and `errors` is "strict".
+    """
+    if encoding.startswith("cp125"):
+        return codecs.charmap_decode(data, errors, _windows(encoding))[0]
+    return data.decode(encoding, errors)
+
+
+@cache
+def _windows(encoding: str) -> str:
+    """The characters of a Windows code page. As on the web, bytes of 0x80 to 0x9F without one are control characters.
+
+    Python has them undefined, so that text in ISO 8859-1 could not be read as windows-1252.
+    """
+    undefined = "\ufffe"  # as codecs.charmap_decode() has it
+    pairs = ((byte, bytes([byte]).decode(encoding, "ignore")) for byte in range(256))
+    return "".join(character or (chr(byte) if 0x80 <= byte < 0xA0 else undefined) for byte, character in pairs)
 
 
 def as_unicode(data: bytes, encoding: str | None) -> bytes:

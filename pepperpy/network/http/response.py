@@ -15,6 +15,7 @@ from pepperpy.network.http.call import Call, Timings
 from pepperpy.network.http.content import (
     as_unicode,
     content_length,
+    decode_text,
     encoding_of,
     parse_content_type,
     readable,
@@ -136,15 +137,16 @@ class HTTPResponse(ResponseHead):
 
     @property
     def text(self) -> str:
-        """The body as text.
+        """The body as text, in the declared encoding. What is broken is replaced, as `HTTPConfig.text_errors` says.
 
         Raises:
-            DecodeError: It is not text in the declared encoding. The error has its bytes too, as `content`.
+            DecodeError: It is not text in this encoding, with `text_errors="strict"`. The error has its bytes too, as
+                `content`.
         """
         encoding = encoding_of(self._answer.header("content-type")) or "utf-8"  # as `encoding`
         try:
-            return self.content.decode(encoding)
-        except (UnicodeError, LookupError) as error:
+            return decode_text(self.content, encoding, self._call.config.text_errors)
+        except UnicodeError as error:
             raise self._decode_error(f"the body is not text in {encoding}", self.content, error) from error
 
     @overload
