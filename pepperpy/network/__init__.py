@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pepperpy.network import config as _config
 from pepperpy.network import tcp_settings as _tcp_settings
+from pepperpy.network.address_policy import PublicOnly
 from pepperpy.network.checks import Default, Timeout
 from pepperpy.network.config import NetworkConfig, State
 from pepperpy.network.errors import (
@@ -26,6 +27,7 @@ from pepperpy.network.errors import (
     ConnectError,
     ConnectionLostError,
     DecodeError,
+    ForbiddenAddressError,
     HTTPStatusError,
     IncompleteReadError,
     IntegrityError,
@@ -172,6 +174,7 @@ __all__ = [
     "Delimited",
     "DownloadResult",
     "Fixed",
+    "ForbiddenAddressError",
     "Framed",
     "HTTPClient",
     "HTTPConfig",
@@ -206,6 +209,7 @@ __all__ = [
     "PoolTimeoutError",
     "ProtocolError",
     "ProxyError",
+    "PublicOnly",
     "RateLimit",
     "Reconnect",
     "RedirectError",

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from pepperpy.network.address_policy import AddressPolicy, check_address_policy
 from pepperpy.network.arguments import explains_arguments, unknown_argument
 from pepperpy.network.checks import (
     Default,
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
 
 State = Literal["connecting", "connected", "lost", "closed"]
 
-# The fields that hold a callable.
+# The fields that hold a callable, which the client calls; and the others.
 _CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
+_OTHER_CALLABLES = ("address_policy",)
 
 
 @explains_arguments(functools.partial(unknown_argument, instead=INSTEAD))
@@ -89,6 +91,12 @@ class NetworkConfig(Settings):
         proxy: The URL of a proxy to connect through, with user and password if it wants them (percent-encoded).
             `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy; for `socks5://` and
             `socks4://` this machine looks up. SOCKS needs `pip install python-socks`.
+
+        address_policy: Which addresses may be connected to, against SSRF: `PublicOnly()`, or `policy(host, ip, port)`
+            of yours, a plain function that returns True or False. It is asked after each lookup, for each address and
+            for a host that is one in any spelling, and the connection goes to an address that it has allowed. Of a
+            mixed answer the forbidden ones are left out. If none is left, `ForbiddenAddressError` is raised, which
+            nothing tries again. A `proxy` needs no leave, and its target does: see `PublicOnly.proxy_lookup`.
 
         tls: Speak TLS from the start: True, a `TLSConfig`, or an `ssl.SSLContext`, which is used as it is. To begin
             later, leave it False and give the `TLSConfig` to `start_tls()`.
@@ -135,6 +143,7 @@ class NetworkConfig(Settings):
     max_message_size: int = 16 * MIB
     unix_path: str | None = None
     proxy: str | None = None
+    address_policy: AddressPolicy | None = None
     tls: bool | ssl.SSLContext | TLSConfig = False
     verify_ssl: bool = True
     hosts: tuple[tuple[str, int], ...] = ()
@@ -154,6 +163,7 @@ class NetworkConfig(Settings):
             self._check_unix(self.unix_path)
         if self.proxy is not None:
             read_proxy(self.proxy)
+        check_address_policy(self.address_policy)
         self._check_tls()
         check_timeout("timeout", self.timeout, zero=False)
         check_int("retries", self.retries, 0)
@@ -185,7 +195,8 @@ class NetworkConfig(Settings):
 
     def _check_unix(self, path: object) -> None:
         check_unix_path(path)
-        for name, none in (("host", ""), ("port", 0), ("proxy", None), ("local_address", None), ("hosts", ())):
+        left_out = (("host", ""), ("port", 0), ("proxy", None), ("address_policy", None), ("local_address", None))
+        for name, none in (*left_out, ("hosts", ())):
             if getattr(self, name) != none:
                 raise ValueError(f"{name} must be left out with unix_path={shown(path)}")
 
@@ -242,14 +253,15 @@ class NetworkConfig(Settings):
     def _shown(self, name: str, value: Any) -> str:
         if name == "proxy":
             return repr(read_proxy(value).shown)
-        return name_of(value) if name in _CALLABLES and not isinstance(value, Heartbeat) else repr(value)
+        is_callable = name in (*_CALLABLES, *_OTHER_CALLABLES) and not isinstance(value, Settings)
+        return name_of(value) if is_callable else repr(value)
 
     @property
     def bare(self) -> NetworkConfig:
         """This configuration without its callables. A connection keeps its configuration alive, and the callables would
         keep alive what they belong to: often the client, which could not be collected then.
         """
-        return self._copy(dict.fromkeys(_CALLABLES))
+        return self._copy(dict.fromkeys((*_CALLABLES, *_OTHER_CALLABLES)))
 
     def for_each_host(self) -> list[NetworkConfig]:
         """The configurations that one attempt tries in turn: `host`, then each of `hosts`; without reconnecting."""

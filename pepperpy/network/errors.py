@@ -19,6 +19,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLostError",
     "DecodeError",
+    "ForbiddenAddressError",
     "HTTPStatusError",
     "IncompleteReadError",
     "IntegrityError",
@@ -189,6 +190,14 @@ class ProxyError(ConnectError):
 
     `details["status"]` is the status of its answer, if it gave one; SOCKS has one too. `details["proxy"]` is its URL
     without secrets, for TCP connections and SOCKS proxies.
+    """
+
+
+class ForbiddenAddressError(ConnectError):
+    """The `address_policy` allows none of the host's addresses, or not to leave the lookup to a proxy.
+
+    Nothing was sent, and no connection was tried to such an address. It is never tried again: neither by `retries` nor
+    by a client that reconnects. `details["addresses"]` has the forbidden ones.
     """
 
 

@@ -21,7 +21,7 @@ STOREYS = {
     "ground": ("errors printable units checks arguments settings last_turns detached timers lazy_types neighbours", ""),
     "core": ("_core _core.*", "ground"),
     "shared": (
-        "hosts proxy_url socket_checks keepalive tls_config tls_files tls tcp_settings config config_url json_codec"
+        "hosts address_policy proxy_url socket_checks keepalive tls_config tls_files tls tcp_settings config config_url json_codec"
         " backoff watchdog daemon_threads lookup",
         "ground core",
     ),

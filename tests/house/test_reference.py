@@ -16,6 +16,7 @@ from pepperpy.network import (
     HTTPConfig,
     Keepalive,
     NetworkConfig,
+    PublicOnly,
     RateLimit,
     Reconnect,
     ResponseLimits,
@@ -23,7 +24,7 @@ from pepperpy.network import (
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
-PARTS = (TLSConfig, Keepalive, Reconnect, Heartbeat, BufferLimits, ResponseLimits, RateLimit)
+PARTS = (TLSConfig, Keepalive, PublicOnly, Reconnect, Heartbeat, BufferLimits, ResponseLimits, RateLimit)
 # What the page says in words.
 IN_WORDS = {"required", "from these three", "TLS 1.2", '"auto"', '"client"', "timeout", ""}
 

@@ -69,6 +69,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("socket_options", [(1, 2, 3)], "1, 2, 3"),
     ("limits", 3, "int"),
     ("limits", None, "NoneType"),
+    ("address_policy", True, "not bool"),
     ("tls", 1, "not int"),
     ("tls", "ca.pem", "not str"),
     ("tls", None, "None"),

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 
 from aiohttp import ClientTimeout
 
+from pepperpy.network.address_policy import AddressPolicy, check_address_policy
 from pepperpy.network.arguments import explains_arguments
-from pepperpy.network.checks import check_bool, check_int, check_seconds, check_size, check_timeout, shown
+from pepperpy.network.checks import check_bool, check_int, check_seconds, check_size, check_timeout, name_of, shown
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
@@ -84,6 +85,9 @@ class HTTPConfig(Settings):
             `verify_ssl=False` does the same for itself; it uses nothing of an `ssl.SSLContext` of yours.
         proxy: The URL of a proxy for all requests, credentials included: `http://` or `https://`; or `socks5h://` and
             the other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
+        address_policy: Which addresses may be connected to, against SSRF: as `NetworkConfig.address_policy`, asked for
+            each redirect too. A request on a pooled connection goes to the address that was allowed when it was made. A
+            `proxy` needs no leave, and what it is asked for does: see `PublicOnly.proxy_lookup`.
         unix_path: The path of a Unix socket to which every request and redirect goes, whatever host its URL names (as
             `http://localhost/info`). At most 107 bytes (Linux; 103 elsewhere). There is no proxy then, and settings
             about TCP or addresses do not apply.
@@ -147,6 +151,7 @@ class HTTPConfig(Settings):
     tls: bool | ssl.SSLContext | TLSConfig = True
     verify_ssl: bool = True
     proxy: str | None = None
+    address_policy: AddressPolicy | None = None
     unix_path: str | None = None
     local_address: tuple[str, int] | None = None
     socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
@@ -206,9 +211,10 @@ class HTTPConfig(Settings):
             check_bool(name, getattr(self, name))
         if self.proxy is not None:
             self._set("proxy", check_proxy(self.proxy))
+        check_address_policy(self.address_policy)
         if self.unix_path is not None:
             check_unix_path(self.unix_path)
-            for name in ("proxy", "local_address", "trust_env"):
+            for name in ("proxy", "address_policy", "local_address", "trust_env"):
                 if getattr(self, name):
                     raise ValueError(f"{name} must be left out with unix_path={shown(self.unix_path)}")
         check_local_address(self.local_address)
@@ -251,6 +257,8 @@ class HTTPConfig(Settings):
             value = dict(redact_headers(value, self.secret_headers))
         elif name in ("params", "cookies"):
             value = dict.fromkeys(value, "***")
+        elif name == "address_policy" and not isinstance(value, Settings):
+            return name_of(value)
         elif name == "interceptors":
             # What one signs with may be in its repr.
             value = tuple(type(interceptor).__name__ for interceptor in value)

@@ -6,6 +6,7 @@ from pepperpy.network.errors import (
     ClosedError,
     ConnectError,
     ConnectionLostError,
+    ForbiddenAddressError,
     IncompleteReadError,
     InvalidRequestError,
     NetworkError,
@@ -23,6 +24,7 @@ from pepperpy.network.http.transport import Kind, WireError
 
 _ERRORS: dict[Kind, type[NetworkError]] = {
     "dns": ConnectError,
+    "forbidden": ForbiddenAddressError,
     "refused": ConnectError,
     "connect_timeout": NetworkTimeoutError,
     "queue_timeout": PoolTimeoutError,

@@ -28,6 +28,7 @@ from pepperpy.network.http.upload import BodyFailed, Source
 # The names of httpx's exceptions. What belongs to reading or writing is decided by what the exchange was doing.
 _ERRORS: dict[Kind, str] = {
     "dns": "ConnectError",
+    "forbidden": "ConnectError",
     "refused": "ConnectError",
     "connect_timeout": "ConnectTimeout",
     "queue_timeout": "PoolTimeout",

@@ -8,6 +8,7 @@ from pepperpy.network.backoff import Backoff, RetryBudget, may_pass_of_unix_sock
 from pepperpy.network.errors import (
     ConnectError,
     ConnectionLostError,
+    ForbiddenAddressError,
     IncompleteReadError,
     NetworkError,
     NetworkTimeoutError,
@@ -108,7 +109,7 @@ def _can_send_again(call: Call) -> bool:
 
 def may_help(error: NetworkError) -> bool:
     """Whether the same request may succeed a little later."""
-    if isinstance(error, (TLSError, PoolTimeoutError)):
+    if isinstance(error, (TLSError, PoolTimeoutError, ForbiddenAddressError)):
         return False
     if isinstance(error, NetworkTimeoutError):
         # A `timeout` that has passed was the caller's own limit. After silence, another peer may answer next time.

@@ -16,6 +16,7 @@ from pepperpy.network.http.request import Request
 
 # Why an exchange failed. The policy makes an error of this package from it, and decides whether to try again.
 #   dns              no address for the host, or for the proxy
+#   forbidden        `address_policy` allows none of the host's addresses
 #   refused          no connection: refused, unreachable, ...
 #   connect_timeout  no connection in time
 #   queue_timeout    none of `max_connections` became free in time
@@ -35,6 +36,7 @@ from pepperpy.network.http.request import Request
 #   other            anything else
 Kind = Literal[
     "dns",
+    "forbidden",
     "refused",
     "connect_timeout",
     "queue_timeout",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pepperpy.network import backoff
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import ClosedError, ConnectionLostError, TLSError
+from pepperpy.network.errors import ClosedError, ConnectionLostError, ForbiddenAddressError, TLSError
 from pepperpy.network.lookup import AddressInfo, forget
 from pepperpy.network.tcp.connect import Tried, open_tcp, open_unix
 from pepperpy.network.tcp.handshake import connect_transport
@@ -98,7 +98,10 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
                 reason = f"{phase} within {limit} s"
         # Look the name up again next time: it may have another address by now.
         forget(target.host)
-        verdict = None if config.may_pass is None else config.may_pass(error)
+        if isinstance(error, ForbiddenAddressError):
+            verdict: bool | None = False
+        else:
+            verdict = None if config.may_pass is None else config.may_pass(error)
         if config.hosts:
             reason = f"{target.address}: {reason}"
         if verdict is None:
@@ -115,6 +118,7 @@ async def open_connection(
 
     Raises:
         OSError: The lookup failed, or all addresses; if they failed in different ways, one error names them all.
+        ForbiddenAddressError: `address_policy` allows none of the addresses.
         ProxyError: The proxy could not be reached, or refused.
         TLSError: The handshake failed, or the certificate was refused.
         UsageError: The configuration needs a package that is not installed.
@@ -129,7 +133,9 @@ async def open_connection(
         sock = await open_tunnel(config, config.proxy, config.host, config.port, tried)
     else:
         sock = await open_tcp(config, config.host, config.port, tried, addresses)
-    return await connect_transport(config, sock, context)
+    # The connection keeps its configuration.
+    kept = config if config.address_policy is None else config.bare
+    return await connect_transport(kept, sock, context)
 
 
 def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]) -> bool:

@@ -10,6 +10,7 @@ import struct
 import sys
 from typing import Any, Protocol
 
+from pepperpy.network.address_policy import permitted
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.keepalive import Keepalive, keepalive_of
 from pepperpy.network.lookup import AddressInfo, forget, look_up
@@ -46,13 +47,15 @@ async def open_tcp(
 ) -> socket.socket:
     """Look up, unless `addresses` are given; race all of them, and return the socket that was connected first.
 
+    Given `addresses` are those of `addresses_of()`, or of a proxy that needs no leave of `address_policy`.
+
     Its address is added to `tried`. An address that is in `tried` already has accepted before, but then TLS,
     `on_connect` or the connection failed. So the other addresses are raced first, and this one comes after them. The
     set is cleared when each address has had its turn, or when the others do not answer.
     """
     loop = asyncio.get_running_loop()
     if addresses is None:
-        addresses = await look_up(host, port)
+        addresses = await addresses_of(config, host, port)
     local = None if config.local_address is None else await look_up_local(config)
     if len(addresses) > 1:
         return await _race(loop, config, host, port, tried, addresses, local)
@@ -61,6 +64,18 @@ async def open_tcp(
     except BaseException:
         forget(host)
         raise
+
+
+async def addresses_of(config: NetworkConfig, host: str, port: int) -> list[AddressInfo]:
+    """Where a connection to `host` may lead: its addresses that `address_policy` allows.
+
+    Raises:
+        ForbiddenAddressError: There are none.
+        OSError: As `look_up()`.
+    """
+    found = await look_up(host, port)
+    policy = config.address_policy
+    return found if policy is None else permitted(policy, host, port, found)
 
 
 async def _race(

@@ -13,6 +13,7 @@ from pepperpy.network.backoff import Backoff
 from pepperpy.network.errors import (
     ClosedError,
     ConnectError,
+    ForbiddenAddressError,
     NetworkError,
     NetworkTimeoutError,
     ProxyError,
@@ -163,7 +164,7 @@ def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, ela
     kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
     cause: BaseException | None = error
     details = config.place | {"phase": "connect"}
-    if isinstance(error, (TLSError, ProxyError)):
+    if isinstance(error, (TLSError, ProxyError, ForbiddenAddressError)):
         # It says already what failed.
         kind, cause = type(error), error.__cause__
         details |= error.details

@@ -15,11 +15,12 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pepperpy.network.address_policy import target_for_proxy
 from pepperpy.network.errors import ProxyError
 from pepperpy.network.lookup import forget, look_up
 from pepperpy.network.printable import printable
 from pepperpy.network.proxy_url import ProxyURL, read_proxy, require_socks
-from pepperpy.network.tcp.connect import Tried, open_tcp
+from pepperpy.network.tcp.connect import Tried, addresses_of, open_tcp
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
@@ -38,7 +39,10 @@ async def open_tunnel(
 ) -> socket.socket:
     """A socket to `host` through the proxy. `tried` remembers the proxy's own addresses, see `open_tcp()`.
 
+    `config.address_policy` is asked about `host`, not about the proxy, which is set in code.
+
     Raises:
+        ForbiddenAddressError: The policy forbids `host`, or to leave its lookup to this proxy.
         ProxyError: The proxy cannot be reached, does not answer as one, or refuses; `details["status"]` is its code.
         UsageError: SOCKS needs a package that is not installed; an `ImportError` as well.
         OSError: `host` is no host name; or, for socks4 and socks5, which look up here, it has no address.
@@ -50,8 +54,13 @@ async def open_tunnel(
     negotiate = _connect_http if proxy.scheme == "http" else _connect_socks
     if proxy.scheme != "http":
         require_socks()
+    if proxy.scheme in ("socks4", "socks5"):
+        host = await _address_of(config, host, port, proxy.scheme)
+    elif config.address_policy is not None:
+        host = target_for_proxy(config.address_policy, host, port, proxy.shown)
     try:
-        sock = await open_tcp(config, proxy.host, proxy.port, tried)
+        addresses = await look_up(proxy.host, proxy.port)
+        sock = await open_tcp(config, proxy.host, proxy.port, tried, addresses)
     except OSError as error:
         raise _error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
     try:
@@ -77,8 +86,6 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
     python_socks: Any = importlib.import_module("python_socks")
     asyncio_socks: Any = importlib.import_module("python_socks.async_.asyncio")
 
-    if proxy.scheme in ("socks4", "socks5"):
-        host = await _address_of(host, port, proxy.scheme)
     kind = python_socks.ProxyType.SOCKS5 if proxy.scheme.startswith("socks5") else python_socks.ProxyType.SOCKS4
     speaker = asyncio_socks.Proxy(
         kind,
@@ -107,9 +114,9 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
             raise _error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
 
 
-async def _address_of(host: str, port: int, scheme: str) -> str:
+async def _address_of(config: NetworkConfig, host: str, port: int, scheme: str) -> str:
     """An address of `host`; an IPv4 one if there is any, because SOCKS4 has no other and more proxies can reach it."""
-    addresses = await look_up(host, port)
+    addresses = await addresses_of(config, host, port)
     for family, *_, address in addresses:
         if family == socket.AF_INET:
             return str(address[0])

@@ -35,6 +35,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from pepperpy.network import tls
+from pepperpy.network.http.aiohttp_transport.guard import check_address, guarded
 from pepperpy.network.http.aiohttp_transport.handler import GuardedHandler, expect_nothing
 from pepperpy.network.http.aiohttp_transport.resolver import Resolver
 from pepperpy.network.http.aiohttp_transport.socks import connect_through, connect_unix, is_socks
@@ -193,7 +194,12 @@ class GuardedConnector(aiohttp.TCPConnector):
             self._local = await look_up_local(self._config)
         except OSError as error:
             raise aiohttp.ClientConnectorError(req.connection_key, error) from error
-        return await super()._create_connection(req, traces, aiohttp.ClientTimeout())
+        if is_socks(req.proxy):
+            return await super()._create_connection(req, traces, aiohttp.ClientTimeout())
+        # In the user's own session, a proxy may be one of the environment.
+        checks_proxy = self._exchange_of(req) is None and self._config.trust_env
+        with guarded(self._config.address_policy, req, checks_proxy=checks_proxy):
+            return await super()._create_connection(req, traces, aiohttp.ClientTimeout())
 
     def _check_pin(self, req: aiohttp.ClientRequest, protocol: ResponseHandler) -> None:
         transport = protocol.transport
@@ -206,6 +212,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
 
     def _new_socket(self, address: AddressInfo) -> socket.socket:
+        check_address(address)
         return new_socket(self._config, address, self._local)
 
     def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:

@@ -11,7 +11,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import ProxyError
+from pepperpy.network.errors import ForbiddenAddressError, ProxyError
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.tcp.connect import open_unix
 from pepperpy.network.tcp.tunnel import open_tunnel
@@ -40,6 +40,7 @@ async def connect_through(
     config = NetworkConfig(
         host,
         port,
+        address_policy=settings.address_policy,
         keepalive=settings.keepalive,
         local_address=settings.local_address,
         socket_options=settings.socket_options,
@@ -48,6 +49,8 @@ async def connect_through(
         sock = await open_tunnel(config, _with_credentials(request), host, port)
     except ProxyError as error:
         raise aiohttp.ClientProxyConnectionError(request.connection_key, error) from error
+    except ForbiddenAddressError as error:
+        raise aiohttp.ClientConnectorError(request.connection_key, error) from error
     except OSError as error:
         raise aiohttp.ClientConnectorDNSError(request.connection_key, error) from error
     return await _over(connector, sock, request, timeout)

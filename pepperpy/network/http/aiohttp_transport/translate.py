@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import (
 )
 
 from pepperpy.network import tls
-from pepperpy.network.errors import ProxyError
+from pepperpy.network.errors import ForbiddenAddressError, ProxyError
 from pepperpy.network.http.aiohttp_transport.handler import TooManyInterim, WriteTimeout
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.system_text import text_of
@@ -86,6 +86,8 @@ def _not_connected(error: aiohttp.ClientConnectorError, request: Request) -> Wir
     cause = error.os_error
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return WireError("tls", tls.describe_failure(cause), cause)
+    if isinstance(cause, ForbiddenAddressError):
+        return WireError("forbidden", str(cause), cause.__cause__, **cause.details)
     if isinstance(cause, ProxyError):  # of tcp/tunnel.py
         return WireError("proxy", f"cannot connect: {cause}", cause.__cause__, **cause.details)
     if isinstance(error, aiohttp.ClientProxyConnectionError):

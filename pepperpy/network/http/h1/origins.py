@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pepperpy.network._core.http_exchange import HTTPOrigin
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import ProxyError, TLSError
+from pepperpy.network.errors import ForbiddenAddressError, ProxyError, TLSError
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.system_text import text_of
 from pepperpy.network.http.transport import Trip, WireError
-from pepperpy.network.lookup import forget, look_up
+from pepperpy.network.lookup import forget
 from pepperpy.network.tcp.attempt import open_connection
-from pepperpy.network.tcp.connect import Tried
+from pepperpy.network.tcp.connect import Tried, addresses_of
 from pepperpy.network.tls import client_context, describe_failure
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
@@ -77,7 +77,7 @@ class Origin(HTTPOrigin):
             with time_limit(limit):
                 if config.proxy is None and config.unix_path is None:
                     trip.phase = "dns"
-                    addresses = await look_up(config.host, config.port)
+                    addresses = await addresses_of(config, config.host, config.port)
                     trip.dns_s = monotonic() - trip.connect_at
                 trip.phase = "connect"
                 protocol = await open_connection(config, tried, addresses)
@@ -112,6 +112,8 @@ class Origin(HTTPOrigin):
             if "status" in error.details and (self._config.proxy or "").startswith("http:"):
                 text = f"the proxy answered {error.details['status']}"
             return WireError("proxy", text, cause, **error.details)
+        if isinstance(error, ForbiddenAddressError):
+            return WireError("forbidden", str(error), cause, **error.details)
         if isinstance(error, TimeoutError) and not error.args:
             return WireError("connect_timeout", "timed out (connect_timeout)", error)
         if trip.phase == "dns":
@@ -132,6 +134,7 @@ def _network_config(request: Request, config: HTTPConfig) -> NetworkConfig:
             (url.port or 0) if config.unix_path is None else 0,
             timeout=None,
             proxy=request.proxy,
+            address_policy=config.address_policy,
             tls=_tls(config, request.verify, host) if url.scheme == "https" else False,
             unix_path=config.unix_path,
             local_address=config.local_address,
