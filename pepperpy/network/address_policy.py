@@ -28,7 +28,7 @@ _AddressInfo = tuple[int, int, int, str, Any]
 
 # What is not public, by IANA's registries of special-purpose addresses (RFC 6890), read on 2026-11-29. Not by
 # `ipaddress.is_global`: its answers changed within Python 3.11, 3.12 and 3.13 (gh-113171). What those registries call
-# globally reachable in 192.0.0.0/24 and 2001::/23 are services of a network (PCP, TURN), and left out here all the same.
+# globally reachable in 192.0.0.0/24 and 2001::/23 are services of a network (PCP, TURN): no public servers, either.
 _NOT_PUBLIC_4 = (
     "0.0.0.0/8",  # this host: Linux connects to itself (RFC 791)
     "10.0.0.0/8",  # private (RFC 1918)

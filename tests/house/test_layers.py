@@ -21,8 +21,8 @@ STOREYS = {
     "ground": ("errors printable units checks arguments settings last_turns detached timers lazy_types neighbours", ""),
     "core": ("_core _core.*", "ground"),
     "shared": (
-        "hosts address_policy proxy_url socket_checks keepalive tls_config tls_files tls tcp_settings config config_url json_codec"
-        " backoff watchdog daemon_threads lookup",
+        "hosts address_policy proxy_url socket_checks keepalive tls_config tls_files tls tcp_settings"
+        " config config_url json_codec backoff watchdog daemon_threads lookup",
         "ground core",
     ),
     "link": ("link", "ground core shared"),
