@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from pepperpy.network.http.call import Timings
     from pepperpy.network.http.client import HTTPClient
     from pepperpy.network.http.config import HTTPConfig
+    from pepperpy.network.http.cookie_store import Cookies
+    from pepperpy.network.http.cookies import Cookie
     from pepperpy.network.http.download import DownloadResult
     from pepperpy.network.http.interceptors import Interceptor
     from pepperpy.network.http.limits import ResponseLimits
@@ -98,6 +100,8 @@ _LAZY_MODULES = {
     "BearerAuth": "http.auth",
     "COBS": "messages.codecs",
     "Codec": "messages.codecs",
+    "Cookie": "http.cookies",
+    "Cookies": "http.cookie_store",
     "Decoder": "messages.codecs",
     "Delimited": "messages.codecs",
     "DownloadResult": "http.download",
@@ -168,6 +172,8 @@ __all__ = [
     "Codec",
     "ConnectError",
     "ConnectionLostError",
+    "Cookie",
+    "Cookies",
     "DecodeError",
     "Decoder",
     "Default",

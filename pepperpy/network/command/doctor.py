@@ -34,9 +34,10 @@ _OPTIONAL = (
     ("python_socks", "SOCKS proxies", "SOCKS proxies raise an error", "python-socks[asyncio]"),
     ("brotli", "bodies compressed by Brotli", "servers are not asked for Brotli", "brotli"),
     ("backports.zstd", "bodies compressed by zstd", "servers are not asked for zstd", "backports.zstd"),
+    ("publicsuffixlist", "whose domains are nobody's", "one may set cookies for all of co.uk", "publicsuffixlist"),
     ("truststore", "the authorities that the system trusts", "system_trust raises an error", "truststore"),
 )
-_REQUIRED = ("aiohttp", "httptools")
+_REQUIRED = ("aiohttp", "httptools", "webencodings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

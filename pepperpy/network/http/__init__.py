@@ -11,6 +11,8 @@
         ../watchdog.py            one timer for the limits of all attempts
         redirects.py, urls.py     what a redirect asks for next; URLs as they were given
         cookies.py                what servers set, and what is sent back
+          public_suffix.py        domains that belong to nobody
+          cookie_store.py         what users see of the cookies
       request.py                  what one exchange sends: its headers are decided here
       transport.py                the seam: what the policy and a transport hand each other
         transports.py             who carries an exchange: one of the next two

@@ -21,6 +21,7 @@ from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import Params
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
+from pepperpy.network.http.cookie_store import Cookies
 from pepperpy.network.http.download import Download, DownloadResult
 from pepperpy.network.http.interceptors import after_response, before_request
 from pepperpy.network.http.lifetime import Lifetime
@@ -133,6 +134,17 @@ class HTTPClient:
             raise NotConnectedError("the client has no session before initialize() or `async with`, nor after close()")
         session: aiohttp.ClientSession = transport.session
         return session
+
+    @property
+    def cookies(self) -> Cookies:
+        """The cookies that servers have set: to look at, to set, to save and to load.
+
+        Raises:
+            NotConnectedError: The client is not open.
+        """
+        if self._life.engine is None:
+            raise NotConnectedError("the client has no cookies before initialize() or `async with`, nor after close()")
+        return Cookies(self._life.engine.jar)
 
     @property
     def stats(self) -> HTTPStats:

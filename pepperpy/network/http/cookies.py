@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import Morsel, SimpleCookie
 
 from yarl import URL
@@ -42,17 +42,22 @@ _SECURE_SCHEMES = ("https", "wss")
 
 @dataclass(slots=True)
 class Cookie:
-    """One cookie.
+    """One cookie that a server has set. Its value is not in the `repr`, because it may be secret.
 
     Attributes:
+        name: Its name.
+        value: Its value, byte for byte as it is sent.
         domain: The host that set it, or the domain that it names; empty for all hosts (`client.session` only).
+        path: The beginning of the paths to which it goes.
         host_only: Whether it is for this host alone, not for the hosts below it.
+        secure: Whether it goes over https only.
+        http_only: Whether scripts in a page may not see it; it means nothing here.
         expires_at: Seconds since 1970; None: it ends with the client.
         number: Its number in the jar; cookies set earlier are sent first.
     """
 
     name: str
-    value: str
+    value: str = field(repr=False)
     domain: str
     path: str
     host_only: bool
@@ -63,7 +68,10 @@ class Cookie:
 
 
 def has_no_dot(domain: str) -> bool:
-    """The smallest public-suffix rule: no cookie for all of `com` or `localhost`. It does not know `co.uk`."""
+    """The smallest public-suffix rule: no cookie for all of `com` or `localhost`. It does not know `co.uk`.
+
+    `public_suffix.py` has the one that does.
+    """
     return "." not in domain
 
 
@@ -157,7 +165,7 @@ class CookieJar:
         host = _host(url)
         if cookie.domain != host and (not _domain_matches(host, cookie.domain) or self._is_nobodys(cookie.domain)):
             return
-        if cookie.domain == host and (self._is_nobodys(host) or _is_address(host)):
+        if cookie.domain == host and not cookie.host_only and (_is_address(host) or self._is_nobodys(host)):
             cookie.host_only = True
         safe = url.scheme in _SECURE_SCHEMES
         if not _keeps_its_prefix(cookie) or (not safe and (cookie.secure or self._would_hide(cookie))):

@@ -24,6 +24,7 @@ from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.failures import failure_of
+from pepperpy.network.http.public_suffix import is_public_suffix
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.redirects import NotFollowed, location_of, next_request
 from pepperpy.network.http.request import Defaults, Limits, Request
@@ -42,10 +43,10 @@ class Engine:
     def __init__(
         self, config: HTTPConfig, make_transport: Callable[[HTTPConfig, CookieJar], Transport], counters: Counters
     ) -> None:
-        self._jar = CookieJar(config.cookies)
+        self.jar: CookieJar = CookieJar(config.cookies, is_public_suffix)
         self._cookie_header = CIMultiDict(config.headers).get("Cookie")
         self._cookies_for = None if config.base_url is None else URL(config.base_url).origin()
-        self.transport: Transport = make_transport(config, self._jar)
+        self.transport: Transport = make_transport(config, self.jar)
         defaults = Defaults(config.headers, self.transport.default_headers)
         self._blank = Request("GET", URL(), None, None, defaults, Limits())
         self.counters = counters
@@ -79,7 +80,7 @@ class Engine:
                 with self._limit_attempt(call, whole):
                     answer = await self._send(call, call.first_request(self._blank))
                     if answer.header("set-cookie") is not None:
-                        self._jar.update(call.request.url, answer.headers.getall("Set-Cookie"))
+                        self.jar.update(call.request.url, answer.headers.getall("Set-Cookie"))
                     if 300 < answer.status < 309 and call.follow_redirects:
                         answer = await self._follow(call, answer)
                     call.head_at = monotonic() + call.skipped_s
@@ -141,7 +142,7 @@ class Engine:
                 request.payload = request.body.payload()
             except OSError as error:
                 raise call.error(UploadError, f"the body's file cannot be opened: {error.strerror}", error) from error
-        if self._jar.in_use or request.cookies:
+        if self.jar.in_use or request.cookies:
             self._add_cookies(call, request)
         return self.transport.exchange(request, call)
 
@@ -153,7 +154,7 @@ class Engine:
             text = self._cookie_header
         # Configured cookies go to the origin of base_url; without one, to the origin that the caller names.
         given = request.url.origin() == (self._cookies_for or call.url.origin())
-        request.cookie = self._jar.header(request.url, text, request.cookies, given)
+        request.cookie = self.jar.header(request.url, text, request.cookies, given)
 
     async def _follow(self, call: Call, answer: Answer) -> Answer:
         """Follow redirects to the last answer. All of them share the time of the attempt."""
@@ -173,7 +174,7 @@ class Engine:
                     request.forget_body()
                     call.begin()
                     answer = await self._send(call, following)
-                    self._jar.update(following.url, answer.headers.getall("Set-Cookie", ()))
+                    self.jar.update(following.url, answer.headers.getall("Set-Cookie", ()))
                     continue
             raise redirect_error(why, location, call)
         return answer
