@@ -36,6 +36,14 @@ async def test_text_and_json_over_tcp_and_tls(web: Any) -> None:
             assert await client.head(url("/text")) == ""
 
 
+async def test_nginx_sends_a_file_again_only_if_it_has_changed(web: Any) -> None:
+    async with HTTPClient(TRUSTING) as client:
+        for url in (web.url("/big.bin"), web.https_url("/big.bin")):
+            known = await client.request("GET", url)
+            again = await client.request("GET", url, if_changed_since=known)
+            assert (len(known.content), again.status, again.content) == (BIG_SIZE, 304, b"")
+
+
 async def test_connections_are_kept_and_used_again(web: Any) -> None:
     async with HTTPClient(TRUSTING) as client:
         for url in (web.url("/text"), web.https_url("/text")):

@@ -16,7 +16,9 @@ from pepperpy.network import (
     HTTPClient,
     HTTPConfig,
     IncompleteReadError,
+    InvalidRequestError,
     MessageTooLargeError,
+    NetworkTimeoutError,
     ResponseLimits,
     ResponseTooLargeError,
     ServerSentEvent,
@@ -253,3 +255,26 @@ async def test_a_stream_that_was_left_gives_nothing_any_more() -> None:
             pass
         with pytest.raises(ClosedError, match="the stream was left"):
             await stream.read()
+
+
+async def test_the_limit_on_silence_can_be_that_of_one_request() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+    async with http_peer(dripping(head + b"ab", asyncio.Semaphore(len(head) + 2))) as peer:
+        async with HTTPClient(HTTPConfig(retries=0, read_timeout=60)) as client:
+            async with client.stream("GET", peer.url, timeout=60, read_timeout=0.05) as stream:
+                with pytest.raises(NetworkTimeoutError, match="read_timeout"):
+                    await stream.read()
+            with pytest.raises(InvalidRequestError, match="read_timeout must be"):
+                await client.get(peer.url, read_timeout=0)
+
+
+async def test_one_request_may_be_silent_for_longer_than_the_client_allows() -> None:
+    steps = asyncio.Semaphore(0)
+    async with http_peer(dripping(response(b"late"), steps)) as peer:
+        async with HTTPClient(HTTPConfig(retries=0, read_timeout=0.05)) as client:
+            asking = asyncio.ensure_future(client.get(peer.url, read_timeout=None))
+            with pytest.raises(NetworkTimeoutError, match="read_timeout"):
+                await client.get(peer.url)
+            for _ in range(200):
+                steps.release()
+            assert await asking == "late"

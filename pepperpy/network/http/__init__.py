@@ -4,6 +4,7 @@
       lifetime.py, stats.py       how a client is opened and closed; what it counts
       options.py, prepare.py      from arguments to a Call; all that can be refused is refused here
         body.py, upload.py, sources.py    what a request carries, for as many attempts as it takes
+        conditional.py            a request for a change since an earlier response
       engine.py                   one attempt after the other: rate limit, token, deadline, redirects
         call.py                   one logical request: a record
         retries.py                whether a call is tried again, and when

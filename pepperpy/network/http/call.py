@@ -21,6 +21,7 @@ from pepperpy.network.json_codec import JSONCodec
 
 if TYPE_CHECKING:
     from pepperpy.network.http.body import Body
+    from pepperpy.network.http.conditional import Condition
 
 Error = TypeVar("Error", bound=NetworkError)
 
@@ -61,6 +62,7 @@ class Call(Trip):
         "auth",
         "body",
         "codec",
+        "condition",
         "config",
         "cookies",
         "deadline_at",
@@ -105,6 +107,7 @@ class Call(Trip):
         self.proxy: str | None = config.proxy
         self.verify: bool = True
         self.decompress: bool = config.decompress
+        self.condition: Condition | None = None  # which version the caller has
         # The limits.
         self.total: float | None = total  # seconds for one attempt
         self.limits: Limits = limits  # the other limits of an attempt
@@ -150,6 +153,8 @@ class Call(Trip):
             request.left_out = request.removed = self.dropped_headers
         if self.cookies:
             request.cookies = self.cookies
+        if self.condition is not None:
+            self.condition.apply(request)
         return request
 
     def forget_body(self) -> None:

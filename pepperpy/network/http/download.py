@@ -85,6 +85,8 @@ class Download:
             if name in headers:
                 text = f"the header {name} cannot be given: a download is the whole file, and resumes by itself"
                 raise call.error(InvalidRequestError, text)
+        if call.condition is not None:
+            raise call.error(InvalidRequestError, "if_changed_since is not for downloads, which are the whole file")
         headers.setdefault("Accept-Encoding", "identity")
         call.headers = self._headers = headers
         self._engine = engine

@@ -172,6 +172,8 @@ class Engine:
                     why = str(error)
                 else:
                     request.forget_body()
+                    if call.condition is not None:
+                        call.condition.apply(following)
                     call.begin()
                     answer = await self._send(call, following)
                     self.jar.update(following.url, answer.headers.getall("Set-Cookie", ()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
+from pepperpy.network.http.response import HTTPResponse
+
 
 class RequestOptions(TypedDict, total=False):
     """Further arguments of every request.
@@ -20,6 +22,9 @@ class RequestOptions(TypedDict, total=False):
         retries: As `HTTPConfig.retries`.
         raise_for_status: As `HTTPConfig.raise_for_status`.
         max_response_size: Bytes, as `HTTPConfig.max_response_size`; None for no limit.
+        if_changed_since: An earlier response to the same URL. If the server still has that version, it answers with
+            status 304 and no body, for GET and HEAD. A server that names no versions answers as ever.
+        read_timeout: Seconds without a byte from the server, as `HTTPConfig.read_timeout`; None for no limit.
         allow_redirects: Whether redirects are followed.
         decompress: As `HTTPConfig.decompress`; for downloads False by default.
         progress: Called with `(bytes sent, total or None)` while the body is sent, from 0 again at a retry; of a
@@ -34,6 +39,8 @@ class RequestOptions(TypedDict, total=False):
     retries: int
     raise_for_status: bool
     max_response_size: int | None
+    if_changed_since: HTTPResponse | None
+    read_timeout: float | None
     allow_redirects: bool
     decompress: bool
     progress: Callable[[int, int | None], object] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -35,6 +36,7 @@ from pepperpy.network.http.checks import (
     plain,
     url_text,
 )
+from pepperpy.network.http.conditional import condition_of
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
 from pepperpy.network.http.options import ARGUMENTS, RequestOptions
@@ -121,6 +123,9 @@ class Prepare:
                 self._set_body(call, json, options)
             if call.headers or call.dropped_headers:
                 _check_framing(call)
+            if (known := options.get("if_changed_since")) is not None:
+                whole_url = call.url if call.params is None else call.url.extend_query(call.params)
+                call.condition = condition_of(known, method, whole_url, call.headers)
             own = call.headers is not None and "Authorization" in call.headers
             if credentials is not None:
                 if own or options.get("auth") is not None:
@@ -190,6 +195,9 @@ class Prepare:
             if (deadline := options["deadline"]) is not None:
                 check_timeout("deadline", deadline, zero=False)
             call.limit_by(deadline)
+        if "read_timeout" in options:
+            check_timeout("read_timeout", options["read_timeout"], zero=False)
+            call.limits = dataclasses.replace(call.limits, read=options["read_timeout"])
         if "auth" in options:
             call.auth = as_auth(options["auth"])
         if "retries" in options:
