@@ -6,7 +6,6 @@ spelling of a host does not matter, nor what a name server says later.
 
 from __future__ import annotations
 
-import errno
 import functools
 import ipaddress
 import socket
@@ -193,10 +192,7 @@ def _error(
     host: str, port: int, what: str, addresses: tuple[str, ...], cause: BaseException | None = None
 ) -> ForbiddenAddressError:
     details = {"host": host, "port": port, "addresses": addresses}
-    error = ForbiddenAddressError(f"{host!r} is forbidden: {what}", details, cause)
-    # backoff.may_pass() decides by the errno: waiting does not help.
-    error.errno = errno.EACCES
-    return error
+    return ForbiddenAddressError(f"{host!r} is forbidden: {what}", details, cause)
 
 
 def _name(policy: AddressPolicy) -> str:

@@ -1,52 +1,12 @@
-"""Retries of TCP and HTTP: whether another attempt can help, how long to wait, how many are allowed."""
+"""Retries of TCP and HTTP: how long to wait before the next one, and how many are allowed."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import random
-import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-# Failures that waiting may cure: nobody listens yet, the route is down, this machine is short of ports. By name,
-# because not every system has all of them.
-_PASSING_NAMES = """
-    ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENETRESET
-    EADDRNOTAVAIL EAGAIN EINTR ENOBUFS
-"""
-_PASSING = frozenset(getattr(errno, name, None) for name in _PASSING_NAMES.split()) - {None}
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether another attempt can help: refused, unreachable, timed out, or the name server does not answer."""
-    if isinstance(error, socket.gaierror):
-        return error.errno == socket.EAI_AGAIN
-    if isinstance(error, TimeoutError):
-        return True
-    # Without errno: aiohappyeyeballs, which aiohttp connects with, has joined different failures of several addresses.
-    # One of them may pass.
-    return isinstance(error, OSError) and (error.errno is None or error.errno in _PASSING)
-
-
-def may_pass_of_unix_socket(error: BaseException) -> bool:
-    """The same for a Unix socket. A server removes its path when it ends, and makes it anew when it starts (redis)."""
-    return may_pass(error) or isinstance(error, FileNotFoundError)
-
-
-def may_pass_again(error: BaseException) -> bool:
-    """The same for a client that has been connected with these settings: any failure of the system, resolver or peer.
-
-    The settings have worked, so the failure can be temporary: a name disappears while its server restarts, descriptors
-    and memory come back, a firewall or proxy is set up again. A refused certificate is the exception: the peer may be
-    somebody else, and waiting does not change that.
-    """
-    if isinstance(error, ssl.SSLCertVerificationError) or isinstance(error.__cause__, ssl.SSLCertVerificationError):
-        return False
-    return isinstance(error, (OSError, MemoryError))
-
 
 _blocks_without_waits = 0
 

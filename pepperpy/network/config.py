@@ -110,12 +110,12 @@ class NetworkConfig(Settings):
             it raises, the attempt fails.
         may_pass: `may_pass(error)` decides whether a failed attempt may succeed later; `error` comes from the
             connection or from `on_connect`. It returns True, False, or None for the default. The default of
-            `connect()`: yes for what `backoff.may_pass` names and for a Unix socket that is not there; of what
-            `on_connect` raises, for ConnectionError (TLSError as without `on_connect`), TimeoutError and EOFError. The
-            default of a reconnecting client that has been connected, so that its settings have worked: yes for all but
-            a refused certificate or pin, also for an unknown name, a lack of descriptors or memory, a proxy that
-            refuses, a file of the `TLSConfig` that cannot be used (ValueError); of what `on_connect` raises, also for
-            each OSError of the system, which has an `errno`.
+            `connect()`: yes for what `transient.may_pass` names; of what `on_connect` raises, for ConnectionError
+            (TLSError as without `on_connect`), TimeoutError and EOFError. The default of a reconnecting client that has
+            been connected, so that its settings have worked: yes for all but a refused certificate or pin, also for an
+            unknown name, a lack of descriptors or memory, a proxy that refuses, a file of the `TLSConfig` that cannot
+            be used (ValueError); of what `on_connect` raises, also for each OSError of the system, which has an
+            `errno`.
         on_state: `on_state(client, state)`, a plain function, which the loop calls soon after each change: "connecting"
             when `connect()` begins; "connected"; "lost", also when the peer has ended its stream and every byte is
             taken; "closed" at the end, after a `connect()` that failed, `disconnect()`, `abort()`, or when a

@@ -3,15 +3,20 @@
 The class says what caused the failure: you (`ClosedError`, `NotConnectedError`, `BusyError`, `UsageError`,
 `InvalidRequestError`, `UploadError`), the peer or the network (`ConnectError`, `ConnectionLostError`,
 `IncompleteReadError`, `HTTPStatusError`, ...), or the clock (`NetworkTimeoutError`). Each is also the built-in
-exception that code written for sockets or asyncio streams already catches. A cancellation is never wrapped:
-`asyncio.CancelledError` passes through.
+exception that code written for sockets or asyncio streams already catches. Where the system, the resolver or OpenSSL
+has raised a more special one, such as `ConnectionRefusedError`, the error is that, too: see `also_as()`. A cancellation
+is never wrapped: `asyncio.CancelledError` passes through.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+
+from pepperpy.network.transient import PASSING_PROXY_STATUSES, PASSING_STATUSES, may_pass
 
 __all__ = [
     "BusyError",
@@ -67,11 +72,24 @@ class NetworkError(Exception):
             self.__cause__: BaseException | None = cause
         if isinstance(self, OSError) and isinstance(cause, OSError):
             # By setattr: mypy takes an assignment for a new attribute of this class.
-            for name in _builtin_fields(self):
+            for name in _builtin_fields(cause):
                 setattr(self, name, getattr(cause, name))
 
     def __str__(self) -> str:
         return self.message
+
+    @functools.cached_property
+    def is_transient(self) -> bool:
+        """Whether another attempt may help: refused, unreachable, lost, too slow, or a server that is busy.
+
+        Retries of both clients go by this. An error of `connect()` and of reconnecting says what these went by, with
+        `NetworkConfig.may_pass`. Whether to send again what may have arrived is another question, which it does not
+        answer.
+        """
+        return self._may_help()
+
+    def _may_help(self) -> bool:
+        return False
 
     def _state(self) -> dict[str, Any]:
         """All attributes, those of the built-in class and `__cause__` included."""
@@ -98,15 +116,26 @@ class NetworkError(Exception):
 
 
 class ConnectError(NetworkError, ConnectionError):
-    """No connection could be made; `__cause__` is the last attempt's error. Nothing was sent."""
+    """No connection could be made; `__cause__` is the last attempt's error. Nothing was sent.
+
+    It is also what that error is: a `ConnectionRefusedError`, `socket.gaierror` (the name has no address),
+    `FileNotFoundError` (no such Unix socket), `PermissionError`, ..., with its `errno`.
+    """
+
+    def _may_help(self) -> bool:
+        return may_pass(self.__cause__)
 
 
 class ConnectionLostError(NetworkError, ConnectionError):
     """The peer or the network ended the connection; `__cause__` is the OSError, if there was one.
 
     What had arrived before can still be received. What was handed over for sending may or may not
-    have reached the peer. `connect()` makes a new connection.
+    have reached the peer. `connect()` makes a new connection. Where the system has said how it was lost, the error is
+    also a `ConnectionResetError`, `BrokenPipeError`, ..., with its `errno`.
     """
+
+    def _may_help(self) -> bool:
+        return True
 
 
 class ClosedError(NetworkError, ConnectionError):
@@ -123,12 +152,17 @@ class NetworkTimeoutError(NetworkError, TimeoutError):
     Nothing was consumed or queued, and the connection stays usable, unless the call says otherwise.
     """
 
+    def _may_help(self) -> bool:
+        # HTTP names the limit. `timeout` and `deadline` were the caller's own; after silence, another peer may answer.
+        return self.details.get("limit") in (None, "connect_timeout", "read_timeout", "write_timeout")
 
-class IncompleteReadError(NetworkError, EOFError):
-    """The peer ended its stream in the middle of what was asked for.
 
-    `details["received"]` and, if it is known, `details["expected"]` count bytes. `partial` has what was received, which
-    is no longer in the receive buffer.
+class IncompleteReadError(NetworkError, asyncio.IncompleteReadError):
+    """The peer ended its stream in the middle of what was asked for. It is also asyncio's error of this name.
+
+    Attributes:
+        partial: What was received, which is no longer in the receive buffer. `details["received"]` counts it.
+        expected: How many bytes were asked for, as `details["expected"]`; None if that is not known.
     """
 
     def __init__(
@@ -139,7 +173,15 @@ class IncompleteReadError(NetworkError, EOFError):
         partial: bytes = b"",
     ) -> None:
         super().__init__(message, details, cause)
-        self.partial = partial
+        self.partial: bytes = partial
+
+    @property
+    def expected(self) -> int | None:  # type: ignore[override]  # asyncio's is a plain attribute
+        found: int | None = self.details.get("expected")
+        return found
+
+    def _may_help(self) -> bool:
+        return True
 
 
 class MessageTooLargeError(NetworkError, ValueError):
@@ -180,6 +222,9 @@ class UploadError(NetworkError):
 class TLSError(ConnectError):
     """No secure connection could be made; the message says which check failed.
 
+    It is also what OpenSSL or the system has raised: an `ssl.SSLError`, `ssl.SSLCertVerificationError` (with its
+    `verify_code`), or a `ConnectionResetError` if the peer hung up.
+
     No application byte was sent, with one exception: a server that refuses the client's certificate says so late with
     TLS 1.3, after the first bytes. It has processed none of them.
     """
@@ -192,6 +237,10 @@ class ProxyError(ConnectError):
     without secrets, for TCP connections and SOCKS proxies.
     """
 
+    def _may_help(self) -> bool:
+        status = self.details.get("status")
+        return super()._may_help() if status is None else status in PASSING_PROXY_STATUSES
+
 
 class ForbiddenAddressError(ConnectError):
     """The `address_policy` allows none of the host's addresses, or not to leave the lookup to a proxy.
@@ -200,6 +249,9 @@ class ForbiddenAddressError(ConnectError):
     by a client that reconnects. `details["addresses"]` has the forbidden ones.
     """
 
+    def _may_help(self) -> bool:
+        return False
+
 
 class PoolTimeoutError(NetworkTimeoutError):
     """The time limit passed while the call waited for a connection of a pool.
@@ -207,6 +259,10 @@ class PoolTimeoutError(NetworkTimeoutError):
     HTTP: for one of `max_connections`; no connection was attempted. `NetworkPool`: `details` counts the connections
     `in_use` and `preparing` (being connected or checked), and the tasks `waiting`.
     """
+
+    def _may_help(self) -> bool:
+        # The time went by here. Another attempt would only lengthen the queue.
+        return False
 
 
 class ProtocolError(NetworkError, ValueError):
@@ -299,6 +355,9 @@ class HTTPStatusError(NetworkError):
     def url(self) -> str:
         return str(self.details.get("url", ""))
 
+    def _may_help(self) -> bool:
+        return self.details.get("status") in PASSING_STATUSES
+
     def _state(self) -> dict[str, Any]:
         # A copy of a multidict's read-only view is a multidict, which pickles.
         headers: Any = self.headers
@@ -311,15 +370,24 @@ Kind = TypeVar("Kind", bound=NetworkError)
 
 
 def also(kind: type[Kind], builtin: type[BaseException]) -> type[Kind]:
-    """A class, named as `kind`, whose errors are of `kind` and of the built-in class that `builtin` is or derives from.
+    """A class, named as `kind`, whose errors are of `kind` and of the built-in class that `builtin` is or derives from;
+    those of the modules socket and ssl count as built in.
 
     For failures that programs know as built-in exceptions: `FileNotFoundError` for a missing file, `ImportError` for a
     missing package.
     """
-    builtin = next(base for base in builtin.__mro__ if base.__module__ == "builtins")
+    builtin = next(base for base in builtin.__mro__ if base.__module__ in ("builtins", "socket", "ssl"))
     made: Any = kind if issubclass(kind, builtin) else _both((kind, builtin))
     both: type[Kind] = made
     return both
+
+
+def also_as(kind: type[Kind], cause: BaseException | None) -> type[Kind]:
+    """A class whose errors are of `kind` and, if `cause` is an `OSError`, of the class of that: what callers catch.
+
+    But for `TimeoutError`: to callers, that is a limit of theirs that has passed, after which they may call again.
+    """
+    return also(kind, type(cause)) if isinstance(cause, OSError) and not isinstance(cause, TimeoutError) else kind
 
 
 @functools.cache
@@ -358,7 +426,8 @@ def _parts(error: NetworkError) -> tuple[type[NetworkError], type[BaseException]
 def _builtin_fields(error: BaseException) -> tuple[str, ...]:
     """The fields that the built-in class of an error stores outside of its `__dict__`."""
     if isinstance(error, OSError):
-        return ("errno", "strerror", "filename")
+        tls = ("library", "reason", "verify_code", "verify_message") if isinstance(error, ssl.SSLError) else ()
+        return ("errno", "strerror", "filename", *(name for name in tls if hasattr(error, name)))
     return ("name",) if isinstance(error, ImportError) else ()
 
 

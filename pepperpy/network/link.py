@@ -14,7 +14,7 @@ from pepperpy.network._core.directions import Receiving, Sending
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import Timeout, seconds_of
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import NetworkError
+from pepperpy.network.errors import ConnectionLostError, NetworkError, also_as
 
 if TYPE_CHECKING:
     from pepperpy.network.requests.exchanges import Exchanges
@@ -160,7 +160,9 @@ def connection_error(
     /,
     **details: object,
 ) -> E:
-    """An error about a connection of this configuration."""
+    """An error about a connection of this configuration; of a lost one, also of the class of its `cause`."""
+    if kind is ConnectionLostError:
+        kind = also_as(kind, cause)
     return kind(f"{config.address}: {what}", config.place | {"phase": phase} | details, cause)
 
 

@@ -23,7 +23,7 @@ from pepperpy.network import (
     NetworkTimeoutError,
     UsageError,
 )
-from pepperpy.network.backoff import may_pass
+from pepperpy.network.transient import may_pass
 
 EXIT = """
 import asyncio, socket, sys

@@ -18,7 +18,10 @@ PACKAGE = "pepperpy.network"
 # From the ground up. A module may import those of its own storey and of the storeys named behind it. "http.*" is
 # all of a folder.
 STOREYS = {
-    "ground": ("errors printable units checks arguments settings last_turns detached timers lazy_types neighbours", ""),
+    "ground": (
+        "errors transient printable units checks arguments settings last_turns detached timers lazy_types neighbours",
+        "",
+    ),
     "core": ("_core _core.*", "ground"),
     "shared": (
         "hosts address_policy proxy_url socket_checks keepalive tls_config tls_files tls tcp_settings"

@@ -22,6 +22,7 @@ from support.http_faults import (
     sending_without_end,
 )
 from support.http_peer import Connection, http_peer
+from support.own_kind import own_kind
 
 from pepperpy.network import (
     ConnectError,
@@ -62,7 +63,7 @@ async def test_a_response_that_breaks_off_is_never_taken_for_whole(place: str, r
     async with http_peer(closing_after(TRUNCATED[place], reset=reset)) as peer:
         error = await failure_of(peer.url)
     in_body = "body" in place or "chunk" in place or "trailers" in place
-    assert type(error) is (IncompleteReadError if in_body else ConnectionLostError)
+    assert own_kind(error) is (IncompleteReadError if in_body else ConnectionLostError)
     assert error.details["phase"] == ("body" if in_body else "response")
     assert error.__cause__ is not None
 
@@ -85,14 +86,14 @@ async def test_a_response_without_end_is_ended(what: str) -> None:
     async with http_peer(sending_without_end(*ENDLESS[what])) as peer:
         error = await failure_of(peer.url, HTTPConfig(retries=0, max_response_size=100_000))
     in_body = what.startswith(("body", "Content", "chunks"))
-    assert type(error) is (ResponseTooLargeError if in_body else ProtocolError)
+    assert own_kind(error) is (ResponseTooLargeError if in_body else ProtocolError)
 
 
 @pytest.mark.parametrize("what", [what for what in MALFORMED if what != "space before the colon"])
 async def test_what_is_not_http_is_a_protocol_error_and_not_quoted(what: str) -> None:
     async with http_peer(answering(MALFORMED[what])) as peer:
         error = await failure_of(peer.url, HTTPConfig(retries=0, read_timeout=5))
-    assert type(error) is ProtocolError
+    assert own_kind(error) is ProtocolError
     assert "\n" not in error.message and "b'" not in error.message
 
 
@@ -106,7 +107,7 @@ async def test_what_came_of_a_malformed_response_is_in_no_traceback() -> None:
 async def test_what_came_of_half_a_head_is_in_no_traceback() -> None:
     async with http_peer(closing_after(b"HTTP/1.1 200 OK\r\nSet-Cookie: id=canary\r\n")) as peer:
         error = await failure_of(peer.url)
-    assert type(error) is ConnectionLostError
+    assert own_kind(error) is ConnectionLostError
     assert "canary" not in "".join(traceback.format_exception(error))
 
 
@@ -132,14 +133,14 @@ async def test_nobody_listens() -> None:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
         error = await failure_of(f"http://127.0.0.1:{port}/x")
-    assert type(error) is ConnectError and isinstance(error, ConnectionError)
+    assert own_kind(error) is ConnectError and isinstance(error, ConnectionError)
     assert (error.details["phase"], error.details["port"]) == ("connect", port)
     assert isinstance(error.__cause__, OSError)
 
 
 async def test_no_such_host() -> None:
     error = await failure_of("http://no-such-host.invalid/")
-    assert type(error) is ConnectError
+    assert own_kind(error) is ConnectError
     assert "cannot look up 'no-such-host.invalid'" in error.message
     assert error.details["phase"] == "dns"
     assert isinstance(error.__cause__, socket.gaierror)
@@ -149,7 +150,7 @@ async def test_closed_and_reset_before_a_request() -> None:
     for reset in (False, True):
         async with http_peer(closing_at_once(reset=reset)) as peer:
             error = await failure_of(peer.url)
-        assert type(error) in (ConnectionLostError, ConnectError)
+        assert own_kind(error) in (ConnectionLostError, ConnectError)
 
 
 async def test_plain_http_behind_an_https_url() -> None:
@@ -159,7 +160,7 @@ async def test_plain_http_behind_an_https_url() -> None:
 
     async with http_peer(plain) as peer:
         error = await failure_of(peer.url.replace("http:", "https:"))
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     assert "TLS" in error.message or "plain HTTP" in error.message
 
 
@@ -169,13 +170,13 @@ async def test_a_proxy_that_is_not_there_is_a_proxy_error() -> None:
         proxy = f"http://user:canary@127.0.0.1:{bound.getsockname()[1]}"
         for scheme in ("http", "https"):
             error = await failure_of(f"{scheme}://127.0.0.1/", proxy=proxy)
-            assert type(error) is ProxyError and isinstance(error, ConnectError)
+            assert own_kind(error) is ProxyError and isinstance(error, ConnectError)
             assert "canary" not in "".join(traceback.format_exception(error))
 
 
 async def test_a_proxy_that_refuses_is_a_proxy_error_with_its_status(web: Any, locked_proxy: Any) -> None:
     error = await failure_of(web.https_url("/text"), proxy=locked_proxy.url)
-    assert type(error) is ProxyError
+    assert own_kind(error) is ProxyError
     assert error.details["status"] == 407
     # To a plain request the answer is the proxy's, and cannot be told from a server's.
     error = await failure_of(web.url("/text"), proxy=locked_proxy.url)
@@ -248,7 +249,7 @@ async def test_a_redirect_to_what_is_no_http_url() -> None:
         moved = response(b"", f"Location: {location}", status="302 x")
         async with http_peer(answering(moved)) as peer:
             error = await failure_of(peer.url, kept=True)
-        assert type(error) is RedirectError
+        assert own_kind(error) is RedirectError
 
 
 async def test_errors_can_be_pickled_with_all_they_hold() -> None:
@@ -291,10 +292,10 @@ async def test_a_refused_connection_is_called_refused_and_with_its_address() -> 
 @pytest.mark.parametrize("host", ["127.1", "2130706433"])
 async def test_an_address_that_is_not_written_as_one_is_named(host: str) -> None:
     error = await failure_of(f"http://joe:canary@{host}/?key=canary")
-    assert type(error) is InvalidRequestError
+    assert own_kind(error) is InvalidRequestError
     assert "its host is not a canonical IPv4 address" in error.message
     assert "canary" not in "".join(traceback.format_exception(error))
     async with http_peer(answering(response(b"", f"Location: http://{host}/", status="302 Found"))) as peer:
         error = await failure_of(peer.url, kept=True)
-    assert type(error) is RedirectError
+    assert own_kind(error) is RedirectError
     assert (error.location, [answer.url for answer in error.history]) == (f"http://{host}/", [peer.url])

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from support.certificates import ca_file, client_cert, expired_cert, server_cert, server_context, unknown_ca_cert
 from support.nginx import TEXT, Nginx
+from support.own_kind import own_kind
 from support.tls_by_hand import TRUSTING, TLSByHand, listening, refusal
 
 from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, TLSConfig, TLSError
@@ -93,7 +94,7 @@ async def test_a_client_certificate_that_the_server_refuses(certificate: Callabl
     async with listening(server.serve) as url:
         tls = TLSConfig(ca_file=ca_file(), client_cert=certificate and certificate())
         error = await refusal(url, TRUSTING.replace(tls=tls))
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     assert words in error.message
     assert server.received == b""
 

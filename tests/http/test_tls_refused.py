@@ -28,6 +28,7 @@ from support.certificates import (
 from support.http_faults import answering, response
 from support.http_peer import http_peer
 from support.nginx import TEXT, Nginx
+from support.own_kind import own_kind
 from support.processes import programs, reserved_ports, server_process, wait_until
 from support.tls_by_hand import TRUSTING, TLSByHand, listening, refusal
 
@@ -58,7 +59,7 @@ async def test_a_bad_certificate_is_refused_in_words_before_a_byte_is_sent(kind:
     server = TLSByHand(context)
     async with listening(server.serve) as url:
         error = await refusal(url, headers={"Authorization": SECRET})
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     assert f": {words}" in error.message
     assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
     assert server.connections == 1
@@ -70,14 +71,14 @@ async def test_an_address_that_the_certificate_does_not_name_is_refused() -> Non
     server = TLSByHand(server_context(wrong_host_cert()))
     async with listening(server.serve) as url:
         error = await refusal(url.replace("localhost", "127.0.0.1"))
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     assert "the certificate is not for '127.0.0.1'" in error.message
     assert server.received == b""
 
 
 async def test_the_systems_authorities_are_trusted_unless_others_are_given(web: Nginx) -> None:
     error = await refusal(web.https_url("/text"), HTTPConfig(retries=2, retry_delay=0))
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     async with HTTPClient(TRUSTING) as client:
         assert await client.get(web.https_url("/text")) == TEXT
         assert await client.get(web.https_url("/text", host="localhost")) == TEXT
@@ -101,7 +102,7 @@ async def test_a_server_of_old_tls_only_is_refused(tmp_path: Path) -> None:
         assert b"Protocol  : TLSv1.1" in done.stdout
         for config in (TRUSTING, HTTPConfig(verify_ssl=False), TRUSTING.replace(verify_ssl=False)):
             error = await refusal(f"https://localhost:{port}/path", config)
-            assert type(error) is TLSError
+            assert own_kind(error) is TLSError
             assert "no TLS version that both sides allow" in error.message
 
 
@@ -112,7 +113,7 @@ async def test_no_common_cipher_is_said() -> None:
     server = TLSByHand(context)
     async with listening(server.serve) as url:
         error = await refusal(url)
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     assert "no common cipher" in error.message
 
 
@@ -127,14 +128,14 @@ async def test_a_server_that_does_not_know_the_host_name_is_told_it_and_its_refu
     context.sni_callback = refuse
     async with listening(TLSByHand(context).serve) as url:
         error = await refusal(url)
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     assert "the server has no certificate for this host name" in error.message
     assert names == ["localhost"]
 
 
 async def test_a_server_that_speaks_plain_http_there_is_said_to(web: Nginx) -> None:
     error = await refusal(f"https://localhost:{web.http_port}/path")
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     assert "the server does not speak TLS on this port" in error.message
 
 
@@ -151,7 +152,7 @@ async def test_a_server_of_another_protocol_is_said_to_be_one_and_learns_nothing
 
     async with listening(serve) as url:
         error = await refusal(url, headers={"X-Secret": SECRET})
-    assert type(error) is TLSError
+    assert own_kind(error) is TLSError
     assert "the server does not speak TLS on this port" in error.message
     assert len(received) == 1
     assert received[0][0] == 22  # a handshake record: the ClientHello

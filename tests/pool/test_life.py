@@ -14,6 +14,7 @@ import pytest
 from support.cancelling import until
 from support.line_server import ask, is_consistent, line_server, pool_of, server_and_pool
 from support.loops import begin_tasks_at_once, needs_eager_tasks
+from support.own_kind import own_kind
 
 from pepperpy.network import (
     ConnectError,
@@ -125,7 +126,7 @@ async def test_each_failure_to_connect_fails_one_who_waits_and_loses_no_slot() -
         await server.stop()
         async with pool_of(server.port, 0, 2) as pool:
             results = await asyncio.gather(*(use(pool) for _ in range(20)), return_exceptions=True)
-            assert [type(result) for result in results] == [ConnectError] * 20
+            assert [own_kind(result) for result in results] == [ConnectError] * 20
             assert len({id(result) for result in results}) == 20
             assert (pool.stats.size, pool.stats.failures) == (0, 20)
             await server.start()

@@ -16,6 +16,7 @@ from pepperpy.network import (
     MessageTooLargeError,
     NetworkClient,
 )
+from support.own_kind import own_kind
 
 # An exact receive that misses this much gets its own memory (receiver.pyx), which the high-water mark does not count.
 OWN_MEMORY_FROM = 128 * 1024
@@ -229,7 +230,7 @@ def check_answer(expected: Answer, value: object, error: BaseException | None, r
     """The outcome of a finished receive is the one that was expected."""
     assert expected is not Wait.NOT_YET, f"{request} ended with {value!r} {error!r}, but had to wait"
     if isinstance(expected, Raises):
-        assert type(error) is expected.kind, f"{request}: {error!r} instead of {expected}, value {value!r}"
+        assert own_kind(error) is expected.kind, f"{request}: {error!r} instead of {expected}, value {value!r}"
         assert expected.partial is None or getattr(error, "partial", None) == expected.partial
         assert expected.limit is None or getattr(error, "details", {})["limit"] == expected.limit
     else:

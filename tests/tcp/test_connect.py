@@ -16,8 +16,8 @@ from support.processes import reserved_ports
 from support.servers import client_of, echo_server, full_listener, peer_and_client
 
 from pepperpy.network import ConnectError, Keepalive, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
-from pepperpy.network.backoff import may_pass
 from pepperpy.network.tcp.connect import LOOKS_AGAIN, connect_socket
+from pepperpy.network.transient import may_pass
 
 
 async def test_the_client_tells_its_addresses_and_nothing_secret() -> None:

@@ -26,6 +26,7 @@ from pepperpy.network import ConnectError, Keepalive, NetworkClient, NetworkConf
 from pepperpy.network.lookup import AddressInfo, look_up
 from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.tcp.race import interleaved, race
+from pepperpy.network.transient import may_pass
 
 FIRST, SECOND, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
@@ -203,14 +204,31 @@ async def test_the_next_address_begins_at_once_when_the_one_before_has_failed() 
                 assert client.remote_address == (FIRST, port)
 
 
-async def test_where_all_fail_the_error_names_each_and_has_the_number_that_may_pass() -> None:
-    failures = iter([OSError(errno.EACCES, "not allowed"), OSError(errno.ECONNREFUSED, "refused"), OSError("odd")])
+async def test_where_all_fail_the_error_names_each_and_is_that_of_the_last_one_tried() -> None:
+    reasons: dict[str, OSError] = {
+        "a": OSError(errno.ECONNREFUSED, "refused"), "b": OSError(errno.EACCES, "not allowed"), "c": OSError("odd"),
+    }  # fmt: skip
 
     async def connect(info: AddressInfo) -> socket.socket:
-        raise next(failures)
+        if info[4][0] == last:
+            # The address that is tried last fails first.
+            failed.set()
+            raise reasons[info[4][0]]
+        await failed.wait()
+        raise reasons[info[4][0]]
 
-    with pytest.raises(ConnectionRefusedError, match=r"every address failed.*not allowed.*refused.*odd"):
-        await race(connect, _addresses("a", "b", "c"), 0.25)
+    failed = asyncio.Event()
+    for last, kind, number in (("b", PermissionError, errno.EACCES), ("a", ConnectionRefusedError, errno.ECONNREFUSED)):
+        order = [name for name in reasons if name != last] + [last]
+        with pytest.raises(kind, match="every address failed") as caught:
+            await race(connect, _addresses(*order), 0)
+        assert caught.value.errno == number
+        assert all(word in str(caught.value) for word in ("refused", "not allowed", "odd"))
+        assert may_pass(caught.value), "one of them may"
+    last, reasons["c"] = "b", OSError(errno.EACCES, "denied")
+    with pytest.raises(PermissionError) as caught:
+        await race(connect, _addresses("c", "b"), 0)
+    assert not may_pass(caught.value), "none of them may"
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from support.cancelling import Mode, cancelled_at, open_sockets, until
 from support.certificates import ca_file, server_cert, server_context
+from support.own_kind import own_kind
 from support.proxies import PROXY_CREDENTIALS, Tinyproxy
 from support.servers import Peer, client_of, echo_server
 from support.tls_peer import TRANSPORTS, accepted, use_transport
@@ -105,7 +106,7 @@ async def test_a_name_is_looked_up_where_the_scheme_says(socks: int) -> None:
         error = await _failure(
             NetworkConfig("no.such.host.invalid", 9, proxy=f"{scheme}://127.0.0.1:{socks}", retries=0)
         )
-        assert type(error) is kind
+        assert own_kind(error) is kind
 
 
 # ---- A proxy by hand ----
@@ -211,7 +212,7 @@ async def test_a_proxy_that_hangs_up_is_tried_again(scheme: str, reset: bool) ->
     async with proxy_by_hand(serve) as port:
         config = NetworkConfig("host.example", 25, proxy=f"{scheme}://127.0.0.1:{port}", retries=2, retry_delay=0)
         error = await _failure(config)
-        assert type(error) is ProxyError
+        assert own_kind(error) is ProxyError
         assert "it closed the connection" in str(error)
         assert "status" not in error.details
         assert error.details["attempt"] == 3
@@ -235,7 +236,7 @@ async def test_a_socks_proxy_that_answers_otherwise_is_an_error_that_stays(answe
     async with proxy_by_hand(serve) as port:
         config = NetworkConfig("host.example", 25, proxy=f"socks5h://127.0.0.1:{port}", retries=2, retry_delay=0)
         error = await _failure(config)
-        assert type(error) is ProxyError
+        assert own_kind(error) is ProxyError
         assert words in str(error)
         assert error.details["attempt"] == 1
 
@@ -246,7 +247,7 @@ async def test_what_is_no_host_name_is_refused_before_the_proxy_is_asked(scheme:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         error = await _failure(NetworkConfig(host, 25, proxy=url, retries=2, retry_delay=0))
-        assert type(error) is ConnectError
+        assert own_kind(error) is ConnectError
         assert "is no host name" in str(error)
         assert isinstance(error.__cause__, socket.gaierror)
         assert error.details["attempt"] == 1

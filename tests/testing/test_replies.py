@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from support.http_faults import answering, response
 from support.http_peer import http_peer
+from support.own_kind import own_kind
 
 from pepperpy.network import (
     ConnectError,
@@ -146,7 +147,7 @@ async def test_a_failure_is_that_of_production(kind: Any) -> None:
             with pytest.raises(NetworkError) as caught:
                 await client.get(API)
             assert client.stats.retries == retries
-    assert type(caught.value) is error
+    assert own_kind(caught.value) is error
     assert caught.value.details.items() >= details.items()
 
 

@@ -35,6 +35,7 @@ from pepperpy.network.keepalive import Keepalive, check_keepalive
 from pepperpy.network.settings import Settings
 from pepperpy.network.socket_checks import check_local_address, check_socket_options, check_unix_path
 from pepperpy.network.tls_config import TLSConfig
+from pepperpy.network.transient import PASSING_STATUSES
 from pepperpy.network.units import MIB
 
 
@@ -146,7 +147,7 @@ class HTTPConfig(Settings):
     retries: int = 2
     retry_delay: float = 0.5
     max_retry_delay: float = 30.0
-    retry_statuses: Iterable[int] = frozenset({429, 502, 503, 504})
+    retry_statuses: Iterable[int] = PASSING_STATUSES
     retry_budget: float = 0.2
     tls: bool | ssl.SSLContext | TLSConfig = True
     verify_ssl: bool = True

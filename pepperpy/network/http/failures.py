@@ -16,6 +16,7 @@ from pepperpy.network.errors import (
     ProxyError,
     TLSError,
     UploadError,
+    also_as,
 )
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.redirects import location_of
@@ -82,4 +83,7 @@ def _of_the_wire(error: WireError, call: Call) -> NetworkError:
         return redirect_error("redirected to a URL that cannot be used", location, call, error.cause)
     if (limit := _LIMITS.get(kind)) is not None:
         details = {"limit": limit, **details}
-    return call.error(_ERRORS[kind], error.text, error.cause, **details)
+    made = _ERRORS[kind]
+    if issubclass(made, (ConnectError, ConnectionLostError)):
+        made = also_as(made, error.cause)
+    return call.error(made, error.text, error.cause, **details)

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from time import monotonic
 
-from pepperpy.network.backoff import Backoff, RetryBudget, may_pass_of_unix_socket
-from pepperpy.network.errors import (
-    ConnectError,
-    ConnectionLostError,
-    ForbiddenAddressError,
-    IncompleteReadError,
-    NetworkError,
-    NetworkTimeoutError,
-    PoolTimeoutError,
-    TLSError,
-)
+from pepperpy.network.backoff import Backoff, RetryBudget
+from pepperpy.network.errors import ConnectionLostError, NetworkError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.dates import retry_after
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.stats import Counters
 from pepperpy.network.http.transport import Answer
-from pepperpy.network.tcp.tunnel import PASSING_STATUSES
 
 
 class Retries:
@@ -61,7 +51,7 @@ class Retries:
 
     def after_failure(self, call: Call, failure: NetworkError) -> float | None:
         """The attempt failed before its answer was complete."""
-        if call.retries == 0 or not may_help(failure) or not _can_send_again(call):
+        if call.retries == 0 or not failure.is_transient or not _can_send_again(call):
             return None
         if (call.request_left or call.history) and not call.repeatable:
             # The request may have arrived, so sending it again might do twice what was asked for once.
@@ -77,7 +67,7 @@ class Retries:
 
     def after_broken_body(self, call: Call, failure: NetworkError) -> float | None:
         """The body broke off while the caller read it."""
-        return self._delay(call, None) if call.retries and may_help(failure) else None
+        return self._delay(call, None) if call.retries and failure.is_transient else None
 
     def _delay(self, call: Call, asked_for: float | None) -> float | None:
         retry = call.attempt - call.extra_attempts
@@ -105,19 +95,3 @@ class Retries:
 
 def _can_send_again(call: Call) -> bool:
     return call.body is None or call.body.can_be_sent
-
-
-def may_help(error: NetworkError) -> bool:
-    """Whether the same request may succeed a little later."""
-    if isinstance(error, (TLSError, PoolTimeoutError, ForbiddenAddressError)):
-        return False
-    if isinstance(error, NetworkTimeoutError):
-        # A `timeout` that has passed was the caller's own limit. After silence, another peer may answer next time.
-        return error.details.get("limit") in ("connect_timeout", "read_timeout", "write_timeout")
-    if isinstance(error, ConnectError):
-        if (status := error.details.get("status")) is not None:  # the proxy's
-            return status in PASSING_STATUSES
-        cause = error.__cause__
-        # No file is missing where the connection is one of TCP.
-        return cause is not None and may_pass_of_unix_socket(cause)
-    return isinstance(error, (ConnectionLostError, IncompleteReadError))

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from pepperpy.network import backoff
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ClosedError, ConnectionLostError, ForbiddenAddressError, TLSError
@@ -18,6 +17,7 @@ from pepperpy.network.tcp.connect import Tried, open_tcp, open_unix
 from pepperpy.network.tcp.handshake import connect_transport
 from pepperpy.network.tcp.tunnel import open_tunnel
 from pepperpy.network.tls import client_context
+from pepperpy.network.transient import may_pass, may_pass_again
 from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
     failures: list[tuple[bool, Exception, str]] = []
     for target in config.for_each_host():
         phase = "no answer"
-        default = backoff.may_pass if target.unix_path is None else backoff.may_pass_of_unix_socket
+        default: Callable[[BaseException], bool] = may_pass
         try:
             with time_limit(limit):
                 protocol = await open_connection(target, tried)
@@ -141,9 +141,9 @@ async def open_connection(
 def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]) -> bool:
     if first is _may_pass_from_on_connect:
         # An error of the system has an errno. Without one, on_connect has raised it or closed the connection.
-        return getattr(error, "errno", None) is not None and backoff.may_pass_again(error)
-    # A ValueError means that a file cannot be used.
-    return isinstance(error, ValueError) or backoff.may_pass_again(error)
+        return getattr(error, "errno", None) is not None and may_pass_again(error)
+    # A ValueError that is no OSError, as a refused certificate is, means that a file cannot be used.
+    return (isinstance(error, ValueError) and not isinstance(error, OSError)) or may_pass_again(error)
 
 
 async def _set_up(protocol: StreamProtocol, on_connect: Callable[..., Any], lend: Lend) -> StreamProtocol:
@@ -183,7 +183,7 @@ async def _prove(protocol: StreamProtocol) -> None:
 def _may_pass_from_on_connect(error: BaseException) -> bool:
     if isinstance(error, TLSError):
         # From start_tls(): a refused certificate will be refused again.
-        return backoff.may_pass(error)
+        return may_pass(error)
     # Failures of the network, such as a server that closes because it is going down. Any other OSError is on_connect's.
     return isinstance(error, (ConnectionError, TimeoutError, EOFError)) and not isinstance(error, ClosedError)
 

@@ -19,6 +19,7 @@ from pepperpy.network.errors import (
     ProxyError,
     TLSError,
     UsageError,
+    also_as,
 )
 from pepperpy.network.tcp.attempt import AttemptFailed, attempt
 
@@ -161,7 +162,7 @@ class Connecting:
 def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:
     """The error that ends `connect()`, or reconnecting, after `number` attempts in `elapsed` seconds."""
     error = failed.error
-    kind = NetworkTimeoutError if isinstance(error, TimeoutError) else ConnectError
+    kind = NetworkTimeoutError if isinstance(error, TimeoutError) else also_as(ConnectError, error)
     cause: BaseException | None = error
     details = config.place | {"phase": "connect"}
     if isinstance(error, (TLSError, ProxyError, ForbiddenAddressError)):
@@ -171,4 +172,6 @@ def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, ela
     tries = "1 attempt" if number == 1 else f"{number} attempts"
     details |= {"attempt": number, "elapsed": round(elapsed, 3)}
     message = f"{config.address}: cannot connect: {failed.reason} ({tries} in {elapsed:.2f} s)"
-    return kind(message, details, cause)
+    made = kind(message, details, cause)
+    made.is_transient = failed.may_pass
+    return made

@@ -97,7 +97,7 @@ async def open_socket(config: NetworkConfig, sock: socket.socket, context: ssl.S
         with time_limit(seconds):
             return await connect_transport(config.bare, sock, context)
     except TLSError as error:
-        raise connection_error(config, TLSError, str(error), "connect", error.__cause__) from error.__cause__
+        raise connection_error(config, type(error), str(error), "connect", error.__cause__) from error.__cause__
     except NetworkError:
         raise
     except TimeoutError as error:

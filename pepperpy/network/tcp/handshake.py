@@ -18,7 +18,7 @@ from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import Timeout
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.detached import detached
-from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError
+from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError, also_as
 from pepperpy.network.tcp.steady_loop import QuietLoop, steady
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
@@ -116,7 +116,7 @@ async def upgrade(
                 raise
     except TLSError as error:
         what, cause = f"{error}; the connection was closed", error.__cause__
-        raise link.error(TLSError, what, "start_tls", cause, **error.details) from cause
+        raise link.error(type(error), what, "start_tls", cause, **error.details) from cause
     except TimeoutError as error:
         what = f"TLS did not start within {seconds} s; the connection was closed"
         raise link.error(NetworkTimeoutError, what, "start_tls", error, elapsed=seconds) from error
@@ -140,7 +140,8 @@ async def start_tls(
         if early and name is not None:
             # Somebody on the way may have inserted them, so that they count as received over TLS (CVE-2021-23222).
             cause = ssl.SSLError(ssl.SSL_ERROR_SSL, "plain bytes before the handshake")
-            raise TLSError(f"the peer sent {early} plain bytes before TLS began", {"received": early}, cause)
+            what = f"the peer sent {early} plain bytes before TLS began"
+            raise also_as(TLSError, cause)(what, {"received": early}, cause)
         # A client speaks first, so its side of the handshake may be here already. What else came fails there.
         hello = protocol.receiver.take(early) if early else None
         # Without a socket (memory_pair()), loop.start_tls() raises a clear error.
@@ -256,7 +257,7 @@ def _as_tls_error(name: str | None) -> Iterator[None]:
         yield
     except OSError as error:
         if isinstance(error, ssl.SSLError) and error.errno is None:
-            # Errors of aiofastnet have no errno, and an error without one would be tried again.
+            # Errors of aiofastnet have no errno.
             error.errno = ssl.SSL_ERROR_SSL
         what = tls.describe_failure_of_client(error) if name is None else tls.describe_failure(error, name)
-        raise TLSError(what, None, error) from error
+        raise also_as(TLSError, error)(what, None, error) from error

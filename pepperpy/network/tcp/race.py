@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
-from pepperpy.network.backoff import may_pass
 from pepperpy.network.lookup import AddressInfo
 
 Connect = Callable[[AddressInfo], Coroutine[Any, Any, socket.socket]]
@@ -24,7 +23,8 @@ async def race(connect: Connect, addresses: Sequence[AddressInfo], delay: float)
     Each address begins `delay` seconds after the one before, or at once when one has failed.
 
     Raises:
-        OSError: Every address failed; one error names them all. Its errno is one that may pass, if there is any.
+        OSError: Every address failed; one error names them all, and is what the last one that was tried has raised. If
+            they failed in different ways, its `__cause__` is an ExceptionGroup of them.
 
     Cancellation: No socket is left open.
     """
@@ -50,11 +50,13 @@ async def race(connect: Connect, addresses: Sequence[AddressInfo], delay: float)
 async def _first(
     connect: Connect, left: list[AddressInfo], delay: float, running: dict[asyncio.Task[socket.socket], AddressInfo]
 ) -> tuple[socket.socket, AddressInfo]:
-    failures: list[OSError] = []
+    began: list[asyncio.Task[socket.socket]] = []
+    failures: dict[asyncio.Task[socket.socket], OSError] = {}
     while left or running:
         if left:
             address = left.pop(0)
-            running[asyncio.create_task(connect(address))] = address
+            began.append(task := asyncio.create_task(connect(address)))
+            running[task] = address
         done, _ = await asyncio.wait(running, timeout=delay if left else None, return_when=asyncio.FIRST_COMPLETED)
         # In the order in which they began.
         for task in [task for task in running if task in done]:
@@ -62,8 +64,8 @@ async def _first(
             try:
                 return task.result(), address
             except OSError as error:
-                failures.append(error)
-    raise _joined(failures)
+                failures[task] = error
+    raise _joined([failures[task] for task in began])
 
 
 def interleaved(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
@@ -80,9 +82,14 @@ def _close(task: asyncio.Task[socket.socket]) -> None:
 
 
 def _joined(failures: list[OSError]) -> OSError:
+    """One error for all; `failures` are in the order in which the addresses were tried."""
     texts = dict.fromkeys(str(error) or type(error).__name__ for error in failures)
+    last = failures[-1]
     if len(texts) == 1:
-        return failures[0]
-    code = next((error for error in failures if may_pass(error)), failures[0]).errno
+        return last
     message = f"every address failed: {', '.join(texts)}"
-    return OSError(message) if code is None else OSError(code, message)
+    kind = type(last) if type(last).__module__ == "builtins" else OSError
+    joined = kind(message) if last.errno is None else kind(last.errno, message)
+    # `transient.may_pass()` looks at each of them, and a traceback shows them.
+    joined.__cause__ = ExceptionGroup("each address", failures)
+    return joined

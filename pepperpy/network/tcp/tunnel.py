@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network.address_policy import target_for_proxy
-from pepperpy.network.errors import ProxyError
+from pepperpy.network.errors import ProxyError, also_as
 from pepperpy.network.lookup import forget, look_up
 from pepperpy.network.printable import printable
 from pepperpy.network.proxy_url import ProxyURL, read_proxy, require_socks
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 # Bytes of the answer to CONNECT; only its first line matters. Arbitrary: nginx and tinyproxy send fewer than 300.
 MAX_ANSWER = 16 * 1024
-
-# Answers of a proxy after which another attempt may help: of SOCKS5 (RFC 1928: failure, network or host unreachable,
-# refused, TTL expired), of SOCKS4 (91: refused or failed), and the statuses of gateways (RFC 9110) for a proxy that
-# cannot get out. Any other answer, such as wrong credentials, is final.
-PASSING_STATUSES = frozenset({1, 3, 4, 5, 6, 91, 502, 503, 504})
 
 
 async def open_tunnel(
@@ -183,8 +178,4 @@ def _error(proxy: ProxyURL, what: str, status: int | None = None, cause: BaseExc
     details: dict[str, object] = {"proxy": proxy.shown}
     if status:
         details["status"] = status
-    error = ProxyError(f"proxy {proxy.shown}: {what}", details, cause)
-    if status is not None:
-        # backoff.may_pass() decides by the errno.
-        error.errno = errno.ECONNREFUSED if status in PASSING_STATUSES else errno.EACCES
-    return error
+    return also_as(ProxyError, cause)(f"proxy {proxy.shown}: {what}", details, cause)

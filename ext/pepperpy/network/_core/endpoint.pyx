@@ -25,7 +25,7 @@ import struct
 from pepperpy.network._core.waiter import reraise
 from pepperpy.network.checks import Default, check_timeout
 from pepperpy.network.errors import (
-    ClosedError, ConnectionLostError, NetworkTimeoutError, NotConnectedError, UsageError,
+    ClosedError, ConnectionLostError, NetworkTimeoutError, NotConnectedError, UsageError, also_as,
 )
 
 cdef object _running_loop = asyncio._get_running_loop
@@ -202,7 +202,7 @@ cdef class Endpoint:
             self.loss_reported = True
             cause = self.cause()
             why = f": {self.config.explained(cause)}" if cause is not None else ""
-            return self.error(ConnectionLostError, "connection lost" + why, "use", None, cause)
+            return self.error(also_as(ConnectionLostError, cause), "connection lost" + why, "use", None, cause)
         return None
 
     cdef object error(self, object kind, str what, str phase, dict more=None, object cause=None):
