@@ -26,6 +26,7 @@ from pepperpy.network.checks import (
 from pepperpy.network.config_url import read_url
 from pepperpy.network.hosts import check_host
 from pepperpy.network.keepalive import Keepalive, check_keepalive, keepalive_of
+from pepperpy.network.lookup import Resolver, check_resolver
 from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.settings import Settings
 from pepperpy.network.socket_checks import check_hosts, check_local_address, check_socket_options, check_unix_path
@@ -48,7 +49,7 @@ State = Literal["connecting", "connected", "lost", "closed"]
 
 # The fields that hold a callable, which the client calls; and the others.
 _CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
-_OTHER_CALLABLES = ("address_policy",)
+_OTHER_CALLABLES = ("address_policy", "resolver")
 
 
 @explains_arguments(functools.partial(unknown_argument, instead=INSTEAD))
@@ -92,6 +93,11 @@ class NetworkConfig(Settings):
             `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy; for `socks5://` and
             `socks4://` this machine looks up. SOCKS needs `pip install python-socks`.
 
+        resolver: Who looks up names in place of the system: `async resolver(host, port)`, or an object with such a
+            method `resolve`. It gives IP addresses as str, the best one first; at most
+            1,000. It is asked for each connection and each proxy, within `connect_timeout`, and its answers are not
+            remembered here; never for what is an address already, nor for `local_address`. What it raises fails the
+            attempt: an OSError decides itself whether it may pass, all else does not.
         address_policy: Which addresses may be connected to, against SSRF: `PublicOnly()`, or `policy(host, ip, port)`
             of yours, a plain function that returns True or False. It is asked after each lookup, for each address and
             for a host that is one in any spelling, and the connection goes to an address that it has allowed. Of a
@@ -143,6 +149,7 @@ class NetworkConfig(Settings):
     max_message_size: int = 16 * MIB
     unix_path: str | None = None
     proxy: str | None = None
+    resolver: Resolver | None = None
     address_policy: AddressPolicy | None = None
     tls: bool | ssl.SSLContext | TLSConfig = False
     verify_ssl: bool = True
@@ -163,6 +170,7 @@ class NetworkConfig(Settings):
             self._check_unix(self.unix_path)
         if self.proxy is not None:
             read_proxy(self.proxy)
+        check_resolver(self.resolver)
         check_address_policy(self.address_policy)
         self._check_tls()
         check_timeout("timeout", self.timeout, zero=False)
@@ -195,8 +203,8 @@ class NetworkConfig(Settings):
 
     def _check_unix(self, path: object) -> None:
         check_unix_path(path)
-        left_out = (("host", ""), ("port", 0), ("proxy", None), ("address_policy", None), ("local_address", None))
-        for name, none in (*left_out, ("hosts", ())):
+        nothings = dict.fromkeys(("proxy", "resolver", "address_policy", "local_address"))
+        for name, none in {"host": "", "port": 0, "hosts": (), **nothings}.items():
             if getattr(self, name) != none:
                 raise ValueError(f"{name} must be left out with unix_path={shown(path)}")
 

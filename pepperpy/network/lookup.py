@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from pepperpy.network.checks import check_callable, name_of
 from pepperpy.network.daemon_threads import DaemonThreads
+from pepperpy.network.printable import printable
 
 AddressInfo = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
 
@@ -36,6 +39,9 @@ JOINED_S = 5.0
 # Names whose addresses are remembered; the oldest answer is dropped first. Arbitrary: some 500 KB.
 MAX_NAMES = 1024
 
+# Addresses that a resolver of the user's may give for one name. Arbitrary: glibc passes on as many as one answer holds.
+MAX_ADDRESSES = 1000
+
 _threads = DaemonThreads("pepperpy.network lookup", MAX_THREADS)
 
 # A name, the flags of getaddrinfo, and that function itself: the answers of a test's stand-in are not the system's.
@@ -53,8 +59,29 @@ class _Names(threading.local):
 _names = _Names()
 
 
-async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
+@runtime_checkable
+class ResolverObject(Protocol):
+    """What has a resolver as its method."""
+
+    async def resolve(self, host: str, port: int, /) -> Iterable[str]: ...
+
+
+Resolver: TypeAlias = Callable[[str, int], Awaitable[Iterable[str]]] | ResolverObject
+"""`await resolver(host, port)`, or `await resolver.resolve(host, port)`: the IP addresses of a name, the best first."""
+
+
+def check_resolver(value: object) -> None:
+    """Accept a value for the setting `resolver`."""
+    if isinstance(value, type):
+        raise TypeError(f"resolver must be an object with resolve(), not the class {value.__name__}")
+    if value is not None and not isinstance(value, ResolverObject):
+        check_callable("resolver", value)
+
+
+async def look_up(host: str, port: int, flags: int = 0, resolver: Resolver | None = None) -> list[AddressInfo]:
     """The addresses of `host`, with `port` in them, in the system's order of preference (RFC 6724).
+
+    A `resolver` is asked in place of the system, each time, and its order is kept.
 
     It has no time limit. An IP address is returned at once, without a thread. If the loop overrides `getaddrinfo`, in a
     subclass or on the object, it asks the loop each time. On any other loop it calls `socket.getaddrinfo`, or what
@@ -67,6 +94,8 @@ async def look_up(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
     """
     if (numeric := _numeric(host, port)) is not None:
         return [numeric]
+    if resolver is not None:
+        return await _ask_resolver(resolver, host, port)
     loop = asyncio.get_running_loop()
     if _has_its_own(loop):
         return await _ask_loop(loop, host, port, flags)
@@ -134,6 +163,31 @@ async def _ask_loop(loop: asyncio.AbstractEventLoop, host: str, port: int, flags
         addresses: list[Any] = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except UnicodeError as error:
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name: {error}") from None
+    if not addresses:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} has no address")
+    return addresses
+
+
+async def _ask_resolver(resolver: Resolver, host: str, port: int) -> list[AddressInfo]:
+    """Raises: OSError: What the resolver raises, or gives, is made one. It may pass if the resolver says so."""
+    asks = resolver.resolve if isinstance(resolver, ResolverObject) else resolver
+    try:
+        # Before it is read to its end: nobody knows who made it.
+        found = list(itertools.islice(await asks(host, port), MAX_ADDRESSES + 1))
+    except OSError:
+        raise
+    except Exception as error:
+        what = f"resolver {name_of(asks)} failed: {type(error).__name__}: {printable(str(error))}"
+        raise socket.gaierror(socket.EAI_FAIL, what) from error
+    if len(found) > MAX_ADDRESSES:
+        raise socket.gaierror(socket.EAI_FAIL, f"resolver {name_of(asks)} gives more than {MAX_ADDRESSES} addresses")
+    addresses = []
+    for item in found:
+        address = _numeric(item, port) if isinstance(item, str) else None
+        if address is None:
+            what = f"resolver {name_of(asks)} gives what is no IP address: {printable(repr(item))}"
+            raise socket.gaierror(socket.EAI_FAIL, what)
+        addresses.append(address)
     if not addresses:
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} has no address")
     return addresses

@@ -69,6 +69,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("socket_options", [(1, 2, 3)], "1, 2, 3"),
     ("limits", 3, "int"),
     ("limits", None, "NoneType"),
+    ("resolver", "8.8.8.8", "not str"),
     ("address_policy", True, "not bool"),
     ("tls", 1, "not int"),
     ("tls", "ca.pem", "not str"),
@@ -177,6 +178,7 @@ def test_every_field_was_looked_at() -> None:
     assert {name for name, _, _ in OUT_OF_RANGE} == FIELDS - {
         *FLAGS,
         "address_policy",
+        "resolver",
         "auth",  # tests/http/test_auth.py
         "limits",
         "secret_headers",

@@ -32,6 +32,7 @@ from pepperpy.network.http.rate_limit import RateLimit
 from pepperpy.network.http.redact import redact_headers, redact_url
 from pepperpy.network.json_codec import JSONCodec
 from pepperpy.network.keepalive import Keepalive, check_keepalive
+from pepperpy.network.lookup import Resolver, check_resolver
 from pepperpy.network.settings import Settings
 from pepperpy.network.socket_checks import check_local_address, check_socket_options, check_unix_path
 from pepperpy.network.tls_config import TLSConfig
@@ -86,6 +87,7 @@ class HTTPConfig(Settings):
             `verify_ssl=False` does the same for itself; it uses nothing of an `ssl.SSLContext` of yours.
         proxy: The URL of a proxy for all requests, credentials included: `http://` or `https://`; or `socks5h://` and
             the other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
+        resolver: Who looks up names in place of the system: as `NetworkConfig.resolver`.
         address_policy: Which addresses may be connected to, against SSRF: as `NetworkConfig.address_policy`, asked for
             each redirect too. A request on a pooled connection goes to the address that was allowed when it was made. A
             `proxy` needs no leave, and what it is asked for does: see `PublicOnly.proxy_lookup`.
@@ -152,6 +154,7 @@ class HTTPConfig(Settings):
     tls: bool | ssl.SSLContext | TLSConfig = True
     verify_ssl: bool = True
     proxy: str | None = None
+    resolver: Resolver | None = None
     address_policy: AddressPolicy | None = None
     unix_path: str | None = None
     local_address: tuple[str, int] | None = None
@@ -212,10 +215,11 @@ class HTTPConfig(Settings):
             check_bool(name, getattr(self, name))
         if self.proxy is not None:
             self._set("proxy", check_proxy(self.proxy))
+        check_resolver(self.resolver)
         check_address_policy(self.address_policy)
         if self.unix_path is not None:
             check_unix_path(self.unix_path)
-            for name in ("proxy", "address_policy", "local_address", "trust_env"):
+            for name in ("proxy", "resolver", "address_policy", "local_address", "trust_env"):
                 if getattr(self, name):
                     raise ValueError(f"{name} must be left out with unix_path={shown(self.unix_path)}")
         check_local_address(self.local_address)
@@ -258,7 +262,7 @@ class HTTPConfig(Settings):
             value = dict(redact_headers(value, self.secret_headers))
         elif name in ("params", "cookies"):
             value = dict.fromkeys(value, "***")
-        elif name == "address_policy" and not isinstance(value, Settings):
+        elif name in ("address_policy", "resolver") and not isinstance(value, Settings):
             return name_of(value)
         elif name == "interceptors":
             # What one signs with may be in its repr.

@@ -134,7 +134,7 @@ async def open_connection(
     else:
         sock = await open_tcp(config, config.host, config.port, tried, addresses)
     # The connection keeps its configuration.
-    kept = config if config.address_policy is None else config.bare
+    kept = config if config.address_policy is None and config.resolver is None else config.bare
     return await connect_transport(kept, sock, context)
 
 

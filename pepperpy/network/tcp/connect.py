@@ -73,7 +73,7 @@ async def addresses_of(config: NetworkConfig, host: str, port: int) -> list[Addr
         ForbiddenAddressError: There are none.
         OSError: As `look_up()`.
     """
-    found = await look_up(host, port)
+    found = await look_up(host, port, 0, config.resolver)
     policy = config.address_policy
     return found if policy is None else permitted(policy, host, port, found)
 

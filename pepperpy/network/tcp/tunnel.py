@@ -54,7 +54,7 @@ async def open_tunnel(
     elif config.address_policy is not None:
         host = target_for_proxy(config.address_policy, host, port, proxy.shown)
     try:
-        addresses = await look_up(proxy.host, proxy.port)
+        addresses = await look_up(proxy.host, proxy.port, 0, config.resolver)
         sock = await open_tcp(config, proxy.host, proxy.port, tried, addresses)
     except OSError as error:
         raise _error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error

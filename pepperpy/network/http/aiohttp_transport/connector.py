@@ -73,7 +73,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         self.max_interim: int = config.limits.max_interim
         self._tls = tls_settings(config.tls, config.verify_ssl)
         self._local: list[AddressInfo] | None = None  # where to connect from
-        self._names = Resolver()
+        self._names = Resolver(config.resolver)
         super().__init__(
             **options,
             # Not aiohttp's default, which is aiodns where that is installed: it knows no mDNS (aiodns#127).

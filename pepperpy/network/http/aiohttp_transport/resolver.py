@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from pepperpy.network import lookup
 from pepperpy.network.lookup import MAX_NAMES, forget, look_up
 
 # As aiohttp's own resolver: no addresses of a family that this machine does not have.
@@ -20,7 +21,9 @@ class Resolver(AbstractResolver):
     that accepts and then says nothing until the time is over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resolver: lookup.Resolver | None) -> None:
+        """Args: resolver: The user's, to be asked in place of the system."""
+        self._resolver = resolver
         self._failures: dict[str, int] = {}  # by host; the host that failed longest ago is first
 
     def failed(self, host: str) -> None:
@@ -32,7 +35,7 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        addresses = await look_up(host, port, _FLAGS)
+        addresses = await look_up(host, port, _FLAGS, self._resolver)
         first = self._failures.get(host, 0) % len(addresses)
         return [
             ResolveResult(

@@ -40,6 +40,7 @@ async def connect_through(
     config = NetworkConfig(
         host,
         port,
+        resolver=settings.resolver,
         address_policy=settings.address_policy,
         keepalive=settings.keepalive,
         local_address=settings.local_address,

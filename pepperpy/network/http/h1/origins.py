@@ -134,6 +134,7 @@ def _network_config(request: Request, config: HTTPConfig) -> NetworkConfig:
             (url.port or 0) if config.unix_path is None else 0,
             timeout=None,
             proxy=request.proxy,
+            resolver=config.resolver,
             address_policy=config.address_policy,
             tls=_tls(config, request.verify, host) if url.scheme == "https" else False,
             unix_path=config.unix_path,
