@@ -396,14 +396,22 @@ def _both(parts: tuple[Any, Any]) -> type:
     return type(kind.__name__, parts, {"__module__": kind.__module__, "__doc__": kind.__doc__, "_parts": parts})
 
 
-def not_installed(what: str, package: str) -> NetworkError:
+def what_is_needed(what: str, package: str, extra: str) -> str:
+    """The text that every missing package has: what it is for, the extra that lists it, the command that installs it.
+
+    The command names the package itself: it works for an installation from an index, from a file and from a checkout.
+    tests/house/test_extras.py compares the extra with pyproject.toml.
+    """
+    return f"{what} needs {package}, which is in the extra {extra!r}: pip install {package}"
+
+
+def not_installed(what: str, package: str, extra: str) -> NetworkError:
     """The error for `what`, which needs a package that is not installed: a `UsageError` and `ModuleNotFoundError`.
 
-    It names the package itself and no extra of this one. This package is on no index yet, so anybody could publish
-    another one under its name.
+    Its details have `package` and `extra`.
     """
-    text = f"{what} needs {package}: pip install {package}"
-    error = also(UsageError, ModuleNotFoundError)(text, {"package": package})
+    text = what_is_needed(what, package, extra)
+    error = also(UsageError, ModuleNotFoundError)(text, {"package": package, "extra": extra})
     setattr(error, "name", package.replace("-", "_"))  # noqa: B010  (mypy knows the class as UsageError only)
     return error
 

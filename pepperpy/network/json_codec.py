@@ -248,7 +248,7 @@ def _make_reader(type: Any) -> _Reader:
         except (TypeError, NameError, RuntimeError) as error:  # RuntimeError: pydantic's complaints about types
             reason = error
     if reason is None:
-        raise not_installed(f"reading JSON as {type!r}", "msgspec")
+        raise not_installed(f"reading JSON as {type!r}", "msgspec", "json")
     raise _unreadable(type, reason) from reason
 
 

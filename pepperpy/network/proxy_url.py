@@ -66,4 +66,4 @@ def require_socks() -> None:
     try:
         importlib.import_module("python_socks.async_.asyncio")
     except ImportError as error:
-        raise not_installed("a SOCKS proxy", "python-socks") from error
+        raise not_installed("a SOCKS proxy", "python-socks", "proxy") from error

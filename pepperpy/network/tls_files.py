@@ -118,7 +118,7 @@ def default_context(authorities: Authorities) -> ssl.SSLContext:
     try:
         truststore: Any = importlib.import_module("truststore")
     except ImportError as error:
-        raise not_installed("system_trust", "truststore") from error
+        raise not_installed("system_trust", "truststore", "truststore") from error
     # Not inject_into_ssl(), which would change every context of the process.
     of_system: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return of_system

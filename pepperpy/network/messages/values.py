@@ -192,7 +192,7 @@ def _msgpack() -> Any:
     try:
         return importlib.import_module("msgspec.msgpack")
     except ImportError:
-        raise not_installed("MsgPack", "msgspec") from None
+        raise not_installed("MsgPack", "msgspec", "msgpack") from None
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pepperpy.network.errors import what_is_needed
 from pepperpy.network.units import KIB, MIB
 
 MAX_PIECE = 256 * KIB
@@ -173,7 +174,7 @@ class _Zstd(_Members):
         super().__init__(most)
         module = _zstd()
         if module is None:
-            raise BadEncoding("the body is compressed by zstd: pip install backports.zstd")
+            raise BadEncoding(what_is_needed("a body compressed by zstd", "backports.zstd", "compression"))
         self._make = module.ZstdDecompressor
         # RFC 9659: a window of 8 MiB is the most that a client has to have memory for.
         self._options = {module.DecompressionParameter.window_log_max: 23}
@@ -197,7 +198,7 @@ class _Brotli:
         self._most = most
         module = _brotli()
         if module is None:
-            raise BadEncoding("the body is compressed by brotli: pip install brotli")
+            raise BadEncoding(what_is_needed("a body compressed by Brotli", "brotli", "compression"))
         self._stream = module.Decompressor()
         self._begun = False
         self.wants_input = True
