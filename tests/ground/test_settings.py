@@ -8,6 +8,7 @@ import pickle
 import re
 import ssl
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,14 +19,17 @@ from pepperpy.network import (
     BufferLimits,
     Default,
     Heartbeat,
+    HTTPConfig,
     Keepalive,
     NetworkConfig,
+    NetworkError,
     Reconnect,
     ResponseLimits,
     TLSConfig,
 )
 from pepperpy.network.keepalive import keepalive_of
 from pepperpy.network.tcp_settings import heartbeat_of, reconnect_of
+from pepperpy.network.testing import memory_pair
 
 
 @pytest.mark.parametrize(
@@ -223,3 +227,50 @@ def test_a_context_makes_no_difference_to_what_is_equal() -> None:
     config = NetworkConfig("h", 1, tls=context)
     assert config == NetworkConfig("h", 1, tls=context) != NetworkConfig("h", 1, tls=True)
     assert hash(config) == hash(NetworkConfig("h", 1, tls=context))
+
+
+# ---- docs/guarantees.md, "Mistakes of the program" ----
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: NetworkConfig("host", 65536), ValueError),
+        (lambda: NetworkConfig("host", "1"), TypeError),  # type: ignore[arg-type]
+        (lambda: NetworkConfig("host", 1, prot=2), TypeError),  # type: ignore[call-arg]
+        (lambda: NetworkConfig.from_url("ftp://host:1"), ValueError),
+        (lambda: HTTPConfig("nonsense"), ValueError),
+        (lambda: HTTPConfig(timeout="1"), TypeError),  # type: ignore[arg-type]
+        (lambda: network.LengthPrefixed(9), ValueError),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_pythons_own_error(make: Callable[[], object], kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught:
+        make()
+    assert not isinstance(caught.value, NetworkError)
+
+
+async def test_a_file_of_a_configuration_is_read_when_it_is_needed_and_named_where_it_cannot_be_used() -> None:
+    tls = TLSConfig(ca_file="/nonexistent/ca.pem")
+    with pytest.raises(ValueError, match=r"ca_file '/nonexistent/ca.pem' cannot be used") as caught:
+        await network.NetworkClient(NetworkConfig("127.0.0.1", 9, tls=tls)).connect()
+    assert not isinstance(caught.value, NetworkError)
+    client = network.HTTPClient(HTTPConfig(tls=tls))
+    with pytest.raises(ValueError, match=r"ca_file '/nonexistent/ca.pem' cannot be used") as caught:
+        await client.initialize()
+    assert not isinstance(caught.value, NetworkError)
+    await client.close()
+
+
+async def test_an_argument_that_a_call_cannot_use_is_pythons_own_error_over_tcp_and_both_over_http() -> None:
+    async with memory_pair() as (one, _):
+        for call, kind in ((one.send(3), TypeError), (one.receive(-1), ValueError)):  # type: ignore[arg-type]
+            with pytest.raises(kind) as plain:
+                await call
+            assert not isinstance(plain.value, NetworkError)
+    async with network.HTTPClient() as client:
+        with pytest.raises(network.InvalidRequestError) as caught:
+            await client.get("nonsense")
+        assert isinstance(caught.value, ValueError)
+        with pytest.raises(TypeError):
+            await client.get(3)  # type: ignore[arg-type]
