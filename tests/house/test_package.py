@@ -125,16 +125,25 @@ def test_a_name_that_is_not_there_is_an_import_error() -> None:
 
 
 @pytest.mark.slow
-def test_an_import_without_the_compiled_core_says_what_to_do(tmp_path: Path) -> None:
+def test_without_the_compiled_core_an_import_and_the_command_line_say_what_to_do(tmp_path: Path) -> None:
     package = tmp_path / "pepperpy" / "network"
     shutil.copytree(Path(pepperpy.network.__file__).parent, package, ignore=shutil.ignore_patterns("*.so", "*.pyd"))
-    command = [sys.executable, "-S", "-c", "import pepperpy.network"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        f"ImportError: {package} has no compiled core for {sys.implementation.cache_tag}: if it is a checkout, run"
+    words = (
+        f"{package} has no compiled core for {sys.implementation.cache_tag}: if it is a checkout, run"
         " Python in another folder to import what pip has installed, or compile it with `pip install -e .`"
     )
+
+    def complaint_of(*arguments: str) -> str:
+        command = [sys.executable, "-S", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1
+        return done.stderr
+
+    assert complaint_of("-c", "import pepperpy.network").endswith(f"\nImportError: {words}\n")
+    # A program of a user's that is started by -m gets the error, as any other.
+    (tmp_path / "program.py").write_text("import pepperpy.network\n")
+    assert complaint_of("-m", "program").endswith(f"\nImportError: {words}\n")
+    assert complaint_of("-m", "pepperpy.network", "doctor") == f"pepperpy-network: {words}\n"
 
 
 @pytest.mark.slow

@@ -36,8 +36,11 @@ from pathlib import Path
 
 if importlib.util.find_spec(f"{__name__}.stream_protocol") is None:
     # Most often the current folder is the checkout, and comes before what pip has installed.
-    raise ImportError(
+    _missing = (
         f"{Path(__file__).parents[1]} has no compiled core for {sys.implementation.cache_tag}: if it is a checkout, run"
-        " Python in another folder to import what pip has installed, or compile it with `pip install -e .`",
-        name=__name__,
+        " Python in another folder to import what pip has installed, or compile it with `pip install -e .`"
     )
+    if sys.argv[:1] == ["-m"] and "pepperpy.network" in sys.orig_argv:
+        # `python -m pepperpy.network doctor`: Python imports the package before its __main__, which could say so.
+        sys.exit(f"pepperpy-network: {_missing}")
+    raise ImportError(_missing, name=__name__)
