@@ -1,9 +1,11 @@
 """Lists the C extensions. Everything else is in pyproject.toml."""
 
 import os
+import re
 import sys
 import sysconfig
 import tempfile
+import tomllib
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -87,12 +89,31 @@ class BuildExtensions(build_ext):
         super().build_extensions()
 
 
+def long_description() -> str:
+    """README.md for an index, where links relative to the repository lead nowhere: they lead to this version's files.
+
+    Source of [project.urls] says where the repository is. Without it the links stay as they are, and .ci/release.py
+    refuses the release.
+    """
+    with open("pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    with open("README.md", encoding="utf-8") as file:
+        text = file.read()
+    source = project.get("urls", {}).get("Source", "").rstrip("/")
+    if source:
+        for start, kind in ((r"(!\[[^]]*\]\()", "raw"), (r"((?<!!)\[[^]]*\]\()", "blob")):
+            text = re.sub(rf"{start}(?![\w+]+:|#)", rf"\1{source}/{kind}/v{project['version']}/", text)
+    return text
+
+
 # Metadata and a source distribution need neither a compiler nor what Cython makes.
 BUILDS = not {"dist_info", "egg_info", "sdist"} & set(sys.argv)
 if BUILDS:
     check_compiler()
 
 setup(
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
     cmdclass={"build_ext": BuildExtensions},
     ext_modules=[]
     if not BUILDS
