@@ -86,12 +86,12 @@ sanitize: build-needs servers
 # Wheels for each CPython found, checked, and a short form of the suite against each of them, installed, away from the
 # source tree; FULL=1: the whole suite. docs/releasing.md says what is checked.
 wheels: build-needs servers
-	$(PYTHON) .ci/wheels.py all $(if $(FULL),--full --twice all) $(ARGS)
+	$(PYTHON) .ci/wheels.py all $(if $(FULL),--form full --twice all) $(ARGS)
 
 # The same on CPython 3.14 and 3.15 of Debian's unstable release, in a folder below ~/.cache: .ci/debian-next.
 test-next: build-needs servers
 	.ci/debian-next make
-	$(PYTHON) .ci/wheels.py all --next $(if $(FULL),--full) $(ARGS)
+	$(PYTHON) .ci/wheels.py all --next $(if $(FULL),--form full) $(ARGS)
 
 # Hours: all tests in their long form (tests/support/tiers.py: thousands of games, every allocation failed once), as they
 # are built for users, with assertions, and under the sanitizers; the whole suite against each wheel, also with eager
@@ -139,11 +139,16 @@ annotate: $(VENV)/installed
 	NET_ANNOTATE=1 $(BIN)/python setup.py --quiet --version
 	cp build/annotate/cython/ext/pepperpy/network/_core/*.html build/annotate
 
+# A line for each package and each file that is translated and compiled; all that pip says only if it fails.
+PROGRESS := s|^ *Collecting \([A-Za-z0-9_.-]*\).*|  getting \1|p; s|.*\(\[[ 0-9/]*\]\) Cythonizing .*/\(.*\)\.pyx$$|  \1 translating \2|p; \
+	s|.*building .*\._core\.\([a-z_]*\). extension$$|  compiling \1|p; s|^Installing collected.*|  installing|p
 $(VENV)/installed: $(SOURCES) | build-needs
 	@echo "Making the environment $(VENV), and compiling the core: about a minute."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	@rm -f $@
+	@{ $(BIN)/pip install --verbose --progress-bar off --disable-pip-version-check --editable . 2>&1 && touch $@; } \
+		| tee $(VENV)/install.log | sed -un '$(PROGRESS)'
+	@test -e $@ || { tail -n 60 $(VENV)/install.log >&2; false; }
 
 $(VENV)/installed-%: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
