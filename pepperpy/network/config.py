@@ -43,12 +43,16 @@ from pepperpy.network.tls_config import TLSConfig, check_tls, tls_settings
 from pepperpy.network.units import MIB
 
 if TYPE_CHECKING:
+    from pepperpy.network.events import Event, Observer
     from pepperpy.network.tcp.client import NetworkClient
+else:
+    # Its module is imported where something is observed.
+    Event = object
 
 State = Literal["connecting", "connected", "lost", "closed"]
 
 # The fields that hold a callable, which the client calls; and the others.
-_CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
+_CALLABLES = ("on_connect", "may_pass", "on_state", "on_event", "heartbeat")
 _OTHER_CALLABLES = ("address_policy", "resolver")
 
 
@@ -127,6 +131,10 @@ class NetworkConfig(Settings):
             taken; "closed" at the end, after a `connect()` that failed, `disconnect()`, `abort()`, or when a
             reconnecting client has given up. The calls come in order, but the client may be further already. If it
             raises, the loop's exception handler is called and nothing else changes.
+        on_event: `on_event(event)`, a plain function, which is called for each lookup, address, handshake, attempt,
+            change of state and heartbeat, at once and wherever that happens: see `Event`. It has to be quick, and only
+            looks: it must not use the client. If it raises, the loop's exception handler is called and nothing else
+            changes.
         reconnect: Make a new connection when one is lost: True, or a `Reconnect` that says when to give up.
         heartbeat: Ask a silent peer for a sign of life: a `Heartbeat`, or its `probe` alone.
     """
@@ -157,6 +165,7 @@ class NetworkConfig(Settings):
     on_connect: Callable[[NetworkClient], Awaitable[object] | object] | None = None
     may_pass: Callable[[Exception], bool | None] | None = None
     on_state: Callable[[NetworkClient, State], object] | None = None
+    on_event: Callable[[Event], object] | None = None
     reconnect: bool | Reconnect = False
     heartbeat: Heartbeat | Callable[[NetworkClient], Awaitable[object] | object] | None = None
 
@@ -189,7 +198,7 @@ class NetworkConfig(Settings):
             raise TypeError(f"buffers must be a BufferLimits, not {shown(self.buffers)}")
         check_size("max_message_size", self.max_message_size)
         check_hosts(self.hosts)
-        for name in ("on_connect", "may_pass", "on_state"):
+        for name in ("on_connect", "may_pass", "on_state", "on_event"):
             if (value := getattr(self, name)) is not None:
                 check_callable(name, value, plain=name != "on_connect")
         check_reconnect(self.reconnect)
@@ -292,7 +301,8 @@ class NetworkConfig(Settings):
     @property
     def is_supervised(self) -> bool:
         """Whether the client has anything to do when a connection comes or goes."""
-        return bool(self.reconnect) or self.on_state is not None or self.heartbeat is not None
+        told = self.on_state is not None or self.on_event is not None
+        return bool(self.reconnect) or told or self.heartbeat is not None
 
     @classmethod
     def from_url(cls, url: str) -> NetworkConfig:
@@ -311,6 +321,15 @@ class NetworkConfig(Settings):
             ValueError: It is no such URL, or has an unknown or repeated field or a value out of range.
         """
         return cls(**read_url(url, {field.name: str(field.type) for field in fields(cls)}))
+
+
+def observer_of(config: NetworkConfig, id: int | None = None, attempt: int = 0) -> Observer | None:
+    """What tells `on_event` of `config`, see `Observer`; None without one."""
+    if config.on_event is None:
+        return None
+    from pepperpy.network.events import Observer
+
+    return Observer(config.on_event, config.unix_path or config.host, config.port, id, attempt)
 
 
 def check_config(owner: str, config: object, more: bool = False) -> None:

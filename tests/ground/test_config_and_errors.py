@@ -186,7 +186,7 @@ class LogIn:
         pass
 
 
-CALLABLES = ("on_connect", "may_pass", "on_state", "heartbeat")
+CALLABLES = ("on_connect", "may_pass", "on_state", "on_event", "heartbeat")
 
 
 @pytest.mark.parametrize("field", CALLABLES)

@@ -19,7 +19,8 @@ PACKAGE = "pepperpy.network"
 # all of a folder.
 STOREYS = {
     "ground": (
-        "errors transient printable units checks arguments settings last_turns detached timers lazy_types neighbours",
+        "errors transient events printable units checks arguments settings last_turns detached timers lazy_types"
+        " neighbours",
         "",
     ),
     "core": ("_core _core.*", "ground"),

@@ -6,6 +6,7 @@
         body.py, upload.py, sources.py    what a request carries, for as many attempts as it takes
         conditional.py            a request for a change since an earlier response
       engine.py                   one attempt after the other: rate limit, token, deadline, redirects
+        observing.py              only with on_event: the same, and tells of it
         call.py                   one logical request: a record
         retries.py                whether a call is tried again, and when
         failures.py               what a failed exchange becomes: an error

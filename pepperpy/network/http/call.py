@@ -22,6 +22,7 @@ from pepperpy.network.json_codec import JSONCodec
 if TYPE_CHECKING:
     from pepperpy.network.http.body import Body
     from pepperpy.network.http.conditional import Condition
+    from pepperpy.network.http.observing import CallObserver
 
 Error = TypeVar("Error", bound=NetworkError)
 
@@ -57,6 +58,7 @@ class Call(Trip):
     """
 
     attempt: int
+    observer: CallObserver | None
     __slots__ = (
         "attempt_at",
         "auth",
@@ -162,6 +164,11 @@ class Call(Trip):
         self.body = None
         if hasattr(self, "request"):  # an attempt may end before it has a request
             self.request.forget_body()
+
+    def note_end(self, error: BaseException | None = None) -> None:
+        """Its body is read, or given up, by whoever reads it; `error` says why."""
+        if self.observer is not None:
+            self.observer.ended(self, error)
 
     # ---- What is known about it ----
 

@@ -394,7 +394,8 @@ class HTTPClient:
                 answer, _ = await engine.run(call, whole=False)
                 if answer.status >= 400 and call.raise_for_status:
                     raise status_error(answer, await engine.read_error(answer), call)
-            except BaseException:
+            except BaseException as error:
+                call.note_end(error)
                 if call.body is not None:
                     await call.body.close()
                 raise

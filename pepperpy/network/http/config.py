@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aiohttp import ClientTimeout
 
 from pepperpy.network.address_policy import AddressPolicy, check_address_policy
 from pepperpy.network.arguments import explains_arguments
-from pepperpy.network.checks import check_bool, check_int, check_seconds, check_size, check_timeout, name_of, shown
+from pepperpy.network.checks import (
+    check_bool,
+    check_callable,
+    check_int,
+    check_seconds,
+    check_size,
+    check_timeout,
+    name_of,
+    shown,
+)
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
@@ -38,6 +47,12 @@ from pepperpy.network.socket_checks import check_local_address, check_socket_opt
 from pepperpy.network.tls_config import TLSConfig
 from pepperpy.network.transient import PASSING_STATUSES
 from pepperpy.network.units import MIB
+
+if TYPE_CHECKING:
+    from pepperpy.network.events import Event
+else:
+    # Its module is imported where something is observed.
+    Event = object
 
 
 @explains_arguments(unknown_argument)
@@ -128,6 +143,9 @@ class HTTPConfig(Settings):
         text_errors: What `HTTPResponse.text` and `get()` make of bytes that are no character: the name of an error
             handler of `codecs`. "replace": each becomes U+FFFD, as in browsers, and `content` has the bytes. "strict":
             `DecodeError`. JSON is read strictly, always.
+        on_event: `on_event(event)`, a plain function, which is called for each call, lookup, address, handshake,
+            attempt and answer, at once and wherever that happens: see `Event`. It has to be quick, and only looks. If
+            it raises, the loop's exception handler is called and nothing else changes.
         json_codec: Writes and reads JSON; by default the fastest of msgspec, orjson and the standard library that is
             installed.
         strict_content_type: Refuse to decode JSON from a response that is not declared as JSON.
@@ -175,6 +193,7 @@ class HTTPConfig(Settings):
     rate_limit: float | RateLimit | None = None
     interceptors: Iterable[Any] = ()
     text_errors: str = "replace"
+    on_event: Callable[[Event], object] | None = None
     json_codec: JSONCodec | None = None
     strict_content_type: bool = False
 
@@ -249,6 +268,8 @@ class HTTPConfig(Settings):
                 kind = type(interceptor).__name__
                 raise TypeError(f"interceptors must have pre_request or post_response, which this {kind} has not")
         check_text_errors(self.text_errors)
+        if self.on_event is not None:
+            check_callable("on_event", self.on_event, plain=True)
         if self.json_codec is not None and not isinstance(self.json_codec, JSONCodec):
             raise TypeError(f"json_codec must be a JSONCodec, not {type(self.json_codec).__name__}")
 
@@ -262,7 +283,7 @@ class HTTPConfig(Settings):
             value = dict(redact_headers(value, self.secret_headers))
         elif name in ("params", "cookies"):
             value = dict.fromkeys(value, "***")
-        elif name in ("address_policy", "resolver") and not isinstance(value, Settings):
+        elif name == "on_event" or (name in ("address_policy", "resolver") and not isinstance(value, Settings)):
             return name_of(value)
         elif name == "interceptors":
             # What one signs with may be in its repr.

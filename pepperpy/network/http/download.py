@@ -119,9 +119,11 @@ class Download:
                 raise call.error(IntegrityError, text, expected=file.expected, actual=file.digest)
             with self._on_disk():
                 file.put_in_place()
-        except BaseException:
+        except BaseException as error:
+            call.note_end(error)
             await file.discard()
             raise
+        call.note_end()
         return DownloadResult(
             file.path,
             self._size,

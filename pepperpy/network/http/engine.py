@@ -104,7 +104,7 @@ class Engine:
                 # Not inside the except block: the failure's __context__ would hold what __cause__ was cleaned of.
                 assert failure is not None
                 raise failure
-            await self._wait(call, delay, why)
+            await self._wait(call, delay, why, failure)
 
     async def read_error(self, answer: Answer) -> bytes:
         """The start of a body that explains an error, of a call whose body is not read by `run()`.
@@ -203,9 +203,9 @@ class Engine:
         delay = self._retries.after_broken_body(call, failure)
         if delay is None:
             raise failure
-        await self._wait(call, delay, failure.message)
+        await self._wait(call, delay, failure.message, failure)
 
-    async def _wait(self, call: Call, delay: float, why: str) -> None:
+    async def _wait(self, call: Call, delay: float, why: str, failure: NetworkError | None) -> None:
         logger.debug("%s %s: attempt %d again in %.3f s: %s", call.method, call.host, call.attempt, delay, why)
         call.phase = "retry"
         try:

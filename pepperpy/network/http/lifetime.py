@@ -58,7 +58,10 @@ class Lifetime:
         if self.engine is None:
             if self._closed:
                 raise ClosedError("the client was closed; initialize() or `async with` opens it again")
-            self.engine = Engine(self._config, transports.make_transport, self.counters)
+            kind = Engine
+            if self._config.on_event is not None:
+                from pepperpy.network.http.observing import ObservedEngine as kind
+            self.engine = kind(self._config, transports.make_transport, self.counters)
             self.loop = loop
             self._pid = os.getpid()
         elif self.loop is not loop:

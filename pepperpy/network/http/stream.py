@@ -79,6 +79,7 @@ class HTTPStream(ResponseHead):
                     await answer.read_some()
         finally:
             answer.abort()  # does nothing if the answer has ended
+            self._call.note_end(error)
             if self._call.body is not None:
                 await self._call.body.close()
 

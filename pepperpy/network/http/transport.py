@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Mapping
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from multidict import CIMultiDictProxy
 
 from pepperpy.network.http.request import Request
+
+if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
 
 # Why an exchange failed. The policy makes an error of this package from it, and decides whether to try again.
 #   dns              no address for the host, or for the proxy
@@ -103,6 +106,7 @@ class Trip:
         connected_at: When it had a connection; 0 before.
         dns_s: Seconds that the lookup took.
 
+        observer: Is told how the connection is made; None: nobody is. The policy's.
         attempt: The number of the call's attempt that this exchange belongs to, from 1; 0 before. The policy's.
         ends_at: When the policy will end the exchange, its body included; infinity: never. The policy's: a transport
             does not look at it.
@@ -115,6 +119,7 @@ class Trip:
         "connected_at",
         "dns_s",
         "ends_at",
+        "observer",
         "phase",
         "request_left",
         "reused",
@@ -122,6 +127,7 @@ class Trip:
     )
 
     def __init__(self) -> None:
+        self.observer: Observer | None = None
         self.attempt: int = 0
         self.ends_at: float = math.inf
         self.skipped_s: float = 0.0

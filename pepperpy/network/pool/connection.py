@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from pepperpy.network._core.waiter import Waiter
-from pepperpy.network.config import NetworkConfig
+from pepperpy.network.config import NetworkConfig, observer_of
 from pepperpy.network.errors import NetworkError, UsageError
 from pepperpy.network.tcp.client import NetworkClient, link_of, passed_on
 from pepperpy.network.watchdog import time_limit
@@ -129,7 +129,9 @@ class Maker:
         check_after: float,
         check_timeout: float,
     ) -> None:
-        self._config = config
+        self._observed = config
+        # A connection outlives its clients, so the pool tells of it, not they.
+        self._config = config if config.on_event is None else config.replace(on_event=None)
         self._max_age = math.inf if max_age is None else max_age
         self._check = check
         self._check_after = check_after
@@ -138,7 +140,7 @@ class Maker:
     async def make(self) -> PooledConnection:
         """A new connection. Raises what `connect()` raises; a cancellation or an error leaves no connection open."""
         client = NetworkClient(self._config)
-        await client.connect()
+        await link_of(client).connect(observer_of(self._observed))
         now = monotonic()
         return PooledConnection(client, now + self._max_age * (1 - random.uniform(0, AGE_JITTER)))
 

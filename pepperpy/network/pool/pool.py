@@ -92,8 +92,9 @@ class NetworkPool:
 
         Args:
             config: The configuration of every connection. Its `on_connect` runs on each one before anybody gets it, to
-                read a greeting or to log in. `reconnect`, `on_state` and `heartbeat` are refused: a pool replaces lost
-                connections itself.
+                read a greeting or to log in. Its `on_event` is told of attempts to connect, of waits and of connections
+                that are dropped, not of states. `reconnect`, `on_state` and `heartbeat` are refused: a pool replaces
+                lost connections itself.
             min_size: Connections to open at the start and to keep, 0 or more. Lost ones are replaced in the background,
                 with the waits of `retry_delay` and `max_retry_delay` after failures.
             max_size: The largest number of connections, 1 or more. 10: as asyncpg and HikariCP.

@@ -14,14 +14,18 @@ import math
 import threading
 from collections import Counter
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from pepperpy.network.backoff import Backoff
-from pepperpy.network.config import NetworkConfig
+from pepperpy.network.config import NetworkConfig, observer_of
 from pepperpy.network.detached import detached_task
 from pepperpy.network.errors import ClosedError, ConnectError, PoolTimeoutError, UsageError
 from pepperpy.network.pool.connection import Maker, PooledConnection
 from pepperpy.network.pool.queue import Queue, Turn
 from pepperpy.network.timers import Timer
+
+if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
 
 logger = logging.getLogger("pepperpy.network.pool")
 
@@ -42,6 +46,7 @@ class Slots:
         self._max_size = max_size
         self._max_idle = math.inf if max_idle is None else max_idle
         self._maker = maker
+        self._observer = observer_of(config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self.closed: bool = False
@@ -93,7 +98,7 @@ class Slots:
         self._arm(until)
         self.fill()
         try:
-            outcome = await turn
+            outcome = await (turn if self._observer is None else self._observed(turn, self._observer))
         except BaseException:
             self.waiting.leave(turn)
             if turn.done() and not turn.cancelled() and isinstance(connection := turn.result(), PooledConnection):
@@ -108,6 +113,19 @@ class Slots:
             raise outcome
         finally:
             del outcome, turn  # otherwise the error's traceback would refer to the error
+
+    async def _observed(self, turn: Turn, observer: Observer) -> PooledConnection | BaseException:
+        from pepperpy.network.events import PoolWaitDone
+
+        began = monotonic()
+        try:
+            outcome = await turn
+        except BaseException as error:
+            observer.tell(PoolWaitDone, seconds=monotonic() - began, error=error)
+            raise
+        failure = outcome if isinstance(outcome, BaseException) else None
+        observer.tell(PoolWaitDone, seconds=monotonic() - began, error=failure)
+        return outcome
 
     def put(self, connection: PooledConnection, failure: str | None = None) -> None:
         """Take back what `get` returned. Never waits, so it cannot be cancelled."""
@@ -195,7 +213,7 @@ class Slots:
         if idle is not None:
             if not self._maker.needs_check(idle) or await self._maker.passes(idle):
                 return idle
-            self.dropped["check"] += 1
+            self._note_dropped("check")
             if not self.waiting:
                 return None
             # A new one, not the next idle one: on a dead network one check after the other would run out of time.
@@ -246,7 +264,7 @@ class Slots:
 
     def _drop(self, connection: PooledConnection, flaw: str) -> None:
         """Close a connection at once, because it cannot be lent again."""
-        self.dropped[flaw] += 1
+        self._note_dropped(flaw)
         connection.client.abort()
         if not connection.used:
             # The server may accept each connection and end it: do not ask it again and again.
@@ -254,8 +272,15 @@ class Slots:
 
     def _retire(self, connection: PooledConnection, reason: str) -> None:
         """Close a good connection in order."""
-        self.dropped[reason] += 1
+        self._note_dropped(reason)
         self.disconnect(connection)
+
+    def _note_dropped(self, reason: str) -> None:
+        self.dropped[reason] += 1
+        if self._observer is not None:
+            from pepperpy.network.events import ConnectionDropped
+
+            self._observer.tell(ConnectionDropped, reason=reason)
 
     def disconnect(self, connection: PooledConnection) -> None:
         connection.unwatch()

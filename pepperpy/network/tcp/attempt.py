@@ -21,6 +21,7 @@ from pepperpy.network.transient import may_pass, may_pass_again
 from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
     from pepperpy.network.link import Link
     from pepperpy.network.tcp.client import NetworkClient
 
@@ -53,13 +54,16 @@ class _SetUpFailed(Exception):
     """Marks an exception as one of `on_connect`, not of the connection."""
 
 
-async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: bool) -> StreamProtocol:
+async def attempt(
+    config: NetworkConfig, tried: Tried, lend: Lend, observer: Observer | None, *, again: bool
+) -> StreamProtocol:
     """Connect to the first host that can be reached and on which `on_connect` succeeds.
 
     Args:
         config: Where and how to connect.
         tried: The same object for each attempt, until a connection has proved itself: see `open_tcp()`.
         lend: Lends the connection to `on_connect`.
+        observer: Is told of its steps; None: nobody is.
         again: Whether this client has been connected before. Then its settings have worked, so more failures may pass.
             And the server that accepts may be the one that was just lost, on its way down: a connection that ends at
             once counts as a failed attempt.
@@ -76,9 +80,11 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
     for target in config.for_each_host():
         phase = "no answer"
         default: Callable[[BaseException], bool] = may_pass
+        if observer is not None:
+            observer.host, observer.port = target.unix_path or target.host, target.port
         try:
             with time_limit(limit):
-                protocol = await open_connection(target, tried)
+                protocol = await open_connection(target, tried, None, observer)
                 if config.on_connect is not None:
                     phase = "on_connect not done"
                     protocol = await _set_up(protocol, config.on_connect, lend)
@@ -112,7 +118,10 @@ async def attempt(config: NetworkConfig, tried: Tried, lend: Lend, *, again: boo
 
 
 async def open_connection(
-    config: NetworkConfig, tried: Tried, addresses: list[AddressInfo] | None = None
+    config: NetworkConfig,
+    tried: Tried,
+    addresses: list[AddressInfo] | None = None,
+    observer: Observer | None = None,
 ) -> StreamProtocol:
     """Set up one connection, without a time limit. `tried` and `addresses` are as for `open_tcp()`.
 
@@ -128,14 +137,24 @@ async def open_connection(
     """
     context = client_context(config.tls_settings) if config.tls else None
     if config.unix_path is not None:
-        sock = await open_unix(config, config.unix_path)
+        sock = await open_unix(config, config.unix_path, observer)
     elif config.proxy is not None:
-        sock = await open_tunnel(config, config.proxy, config.host, config.port, tried)
+        sock = await open_tunnel(config, config.proxy, config.host, config.port, tried, observer)
     else:
-        sock = await open_tcp(config, config.host, config.port, tried, addresses)
+        sock = await open_tcp(config, config.host, config.port, tried, addresses, observer)
     # The connection keeps its configuration.
     kept = config if config.address_policy is None and config.resolver is None else config.bare
-    return await connect_transport(kept, sock, context)
+    making = connect_transport(kept, sock, context)
+    if observer is None or context is None:
+        return await making
+    from pepperpy.network.events import TLSDone
+
+    return await observer.timed(making, TLSDone, _version_of)
+
+
+def _version_of(protocol: StreamProtocol) -> dict[str, str]:
+    connection = protocol.extra_info("ssl_object")
+    return {} if connection is None else {"version": connection.version() or ""}  # None: it is lost already
 
 
 def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]) -> bool:

@@ -563,7 +563,7 @@ def given(protocol: StreamProtocol, config: NetworkConfig, kind: type[NetworkCli
     return client
 
 
-def link_of(client: NetworkClient) -> Link:
+def link_of(client: NetworkClient) -> ClientLink:
     """The link of a client, for the pool, which makes its clients as users do."""
     return client._link
 

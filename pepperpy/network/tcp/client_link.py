@@ -21,6 +21,7 @@ from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.link import Link
 
 if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
     from pepperpy.network.tcp.client import NetworkClient
     from pepperpy.network.tcp.connecting import Connecting
     from pepperpy.network.tcp.reconnect import Supervisor
@@ -52,7 +53,8 @@ class ClientLink(Link):
 
     # ---- Beginning ----
 
-    async def connect(self) -> None:
+    async def connect(self, observer: Observer | None = None) -> None:
+        """Args: observer: Is told of the attempts. None: what the configuration says."""
         ended = self.protocol
         if ended.is_open:
             ended.check_user()
@@ -71,7 +73,8 @@ class ClientLink(Link):
                 what = "reconnecting already; wait_connected() waits for it"
                 raise self.error(BusyError, what, "connect")
             supervisor.connecting()
-        self.connecting = connecting = _connecting()(self, self.lend)
+            observer = supervisor.state.observer(self.config)
+        self.connecting = connecting = _connecting()(self, self.lend, observer)
         try:
             protocol, latency = await connecting.run()
         except BaseException as error:

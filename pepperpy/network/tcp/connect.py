@@ -8,13 +8,17 @@ import os
 import socket
 import struct
 import sys
-from typing import Any, Protocol
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pepperpy.network.address_policy import permitted
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.keepalive import Keepalive, keepalive_of
 from pepperpy.network.lookup import AddressInfo, forget, look_up
 from pepperpy.network.tcp.race import race
+
+if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
 
 # Whether to call connect() once more instead of waiting at once. Linux hands a packet for this machine over before the
 # call that sent it returns, so a peer on this machine has answered by then; the second call returns 0 or its refusal,
@@ -44,6 +48,7 @@ async def open_tcp(
     port: int,
     tried: Tried | None = None,
     addresses: list[AddressInfo] | None = None,
+    observer: Observer | None = None,
 ) -> socket.socket:
     """Look up, unless `addresses` are given; race all of them, and return the socket that was connected first.
 
@@ -55,25 +60,27 @@ async def open_tcp(
     """
     loop = asyncio.get_running_loop()
     if addresses is None:
-        addresses = await addresses_of(config, host, port)
+        addresses = await addresses_of(config, host, port, observer)
     local = None if config.local_address is None else await look_up_local(config)
     if len(addresses) > 1:
-        return await _race(loop, config, host, port, tried, addresses, local)
+        return await _race(loop, config, host, port, tried, addresses, local, observer)
     try:
-        return await _connect(loop, new_socket(config, addresses[0], local), addresses[0][4])
+        return await _connect(loop, new_socket(config, addresses[0], local), addresses[0][4], observer)
     except BaseException:
         forget(host)
         raise
 
 
-async def addresses_of(config: NetworkConfig, host: str, port: int) -> list[AddressInfo]:
+async def addresses_of(
+    config: NetworkConfig, host: str, port: int, observer: Observer | None = None
+) -> list[AddressInfo]:
     """Where a connection to `host` may lead: its addresses that `address_policy` allows.
 
     Raises:
         ForbiddenAddressError: There are none.
         OSError: As `look_up()`.
     """
-    found = await look_up(host, port, 0, config.resolver)
+    found = await looked_up(config, host, port, observer)
     policy = config.address_policy
     return found if policy is None else permitted(policy, host, port, found)
 
@@ -86,9 +93,10 @@ async def _race(
     tried: Tried | None,
     addresses: list[AddressInfo],
     local: list[AddressInfo] | None,
+    observer: Observer | None,
 ) -> socket.socket:
     async def connect(address: AddressInfo) -> socket.socket:
-        return await _connect(loop, new_socket(config, address, local), address[4])
+        return await _connect(loop, new_socket(config, address, local), address[4], observer)
 
     used = set() if tried is None else tried.setdefault((host, port), set())
     fresh = [address for address in addresses if address[4] not in used]
@@ -108,6 +116,16 @@ async def _race(
     return sock
 
 
+def looked_up(config: NetworkConfig, host: str, port: int, observer: Observer | None) -> Awaitable[list[AddressInfo]]:
+    """As `look_up()`, by the resolver of `config`."""
+    looking = look_up(host, port, 0, config.resolver)
+    if observer is None:
+        return looking
+    from pepperpy.network.events import LookupDone, lookup_facts
+
+    return observer.timed(looking, LookupDone, lookup_facts, host=host, port=port)
+
+
 async def look_up_local(settings: SocketSettings) -> list[AddressInfo] | None:
     """The addresses to connect from; None: any. Raises: OSError, which names the setting."""
     if settings.local_address is None:
@@ -122,7 +140,19 @@ async def look_up_local(settings: SocketSettings) -> list[AddressInfo] | None:
         raise kind(error.errno, f"{error.strerror}: local_address {settings.local_address}") from None
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
+def _connect(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any, observer: Observer | None
+) -> Awaitable[socket.socket]:
+    connecting = _connected(loop, sock, address)
+    if observer is None:
+        return connecting
+    from pepperpy.network.events import ConnectDone
+
+    host, port = address[:2] if isinstance(address, tuple) else (address, 0)
+    return observer.timed(connecting, ConnectDone, address=str(host), port=port)
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
     try:
         sock.setblocking(False)
         if os.name == "posix":
@@ -195,7 +225,7 @@ def _set_done(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def open_unix(settings: SocketSettings, path: str) -> socket.socket:
+async def open_unix(settings: SocketSettings, path: str, observer: Observer | None = None) -> socket.socket:
     """A socket connected to a Unix socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -203,7 +233,7 @@ async def open_unix(settings: SocketSettings, path: str) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-    return await _connect(asyncio.get_running_loop(), sock, path)
+    return await _connect(asyncio.get_running_loop(), sock, path, observer)
 
 
 def new_socket(settings: SocketSettings, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:

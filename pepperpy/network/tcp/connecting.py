@@ -26,6 +26,7 @@ from pepperpy.network.tcp.attempt import AttemptFailed, attempt
 if TYPE_CHECKING:
     from pepperpy.network._core.stream_protocol import StreamProtocol
     from pepperpy.network.config import NetworkConfig
+    from pepperpy.network.events import Observer
     from pepperpy.network.link import Link
     from pepperpy.network.tcp.attempt import Lend
     from pepperpy.network.tcp.connect import Tried
@@ -36,13 +37,14 @@ logger = logging.getLogger("pepperpy.network.tcp")
 class Connecting:
     """One `connect()`. The task that connects makes it; other tasks may close it and wait for its end."""
 
-    def __init__(self, link: Link, lend: Lend) -> None:
+    def __init__(self, link: Link, lend: Lend, observer: Observer | None) -> None:
         self._loop = loop = asyncio.get_running_loop()
         # With the loop given: on CPython 3.11, each look for the running loop is a system call (getpid).
         task = asyncio.current_task(loop)
         assert task is not None
         self._link = link
         self._lend = lend
+        self._observer = observer
         self._config = link.config
         self._owner = (threading.get_ident(), os.getpid())
         self._task: asyncio.Task[object] | None = task  # None after the end
@@ -125,26 +127,39 @@ class Connecting:
             await closed
 
     async def _attempts(self) -> tuple[StreamProtocol, float]:
-        config = self._config
+        config, observer = self._config, self._observer
         started = time.monotonic()
         tried: Tried = {}
         number = 1
         while True:
             attempt_started = time.monotonic()
+            if observer is not None:
+                observer.attempt = number
             try:
-                protocol = await attempt(config, tried, self._lend, again=False)
+                protocol = await attempt(config, tried, self._lend, observer, again=False)
             except AttemptFailed as failed:
                 elapsed = time.monotonic() - started
                 if number > config.retries or not failed.may_pass:
                     failure = connect_error(config, failed, number, elapsed)
+                    if observer is not None:
+                        attempt_done(observer, attempt_started, failure)
                     raise failure from failure.__cause__
                 delay = Backoff(config.retry_delay, config.max_retry_delay).delay(number)
                 logger.info(
                     "connect to %s: attempt %d of %d failed (%s), next in %.2f s",
                     config.address, number, config.retries + 1, failed.reason, delay,
                 )  # fmt: skip
+                if observer is not None:
+                    attempt_done(observer, attempt_started, failed.error, delay)
+            except BaseException as error:
+                # Cancelled, or a file of the configuration cannot be used.
+                if observer is not None:
+                    attempt_done(observer, attempt_started, error)
+                raise
             else:
                 latency = time.monotonic() - attempt_started
+                if observer is not None:
+                    attempt_done(observer, attempt_started)
                 if logger.isEnabledFor(logging.DEBUG):
                     logger.debug("connected to %s, attempt %d, %.3f s", config.address, number, latency)
                 return protocol, latency
@@ -157,6 +172,15 @@ class Connecting:
 
     def _closed_error(self) -> ClosedError:
         return self._link.error(ClosedError, "closed while connecting", "connect")
+
+
+def attempt_done(
+    observer: Observer, began: float, error: BaseException | None = None, retry_in: float | None = None
+) -> None:
+    """Tell of the end of an attempt to connect, which began at `began`."""
+    from pepperpy.network.events import AttemptDone
+
+    observer.tell(AttemptDone, seconds=time.monotonic() - began, error=error, retry_in=retry_in)
 
 
 def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:

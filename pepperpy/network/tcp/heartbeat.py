@@ -19,6 +19,7 @@ from pepperpy.network.timers import Timer
 if TYPE_CHECKING:
     from pepperpy.network.link import Link
     from pepperpy.network.tcp.attempt import Lend
+    from pepperpy.network.tcp.state import ClientState
 
 
 class Heartbeats:
@@ -30,11 +31,13 @@ class Heartbeats:
     also rest while a `request()` waits for its reply: the peer may take its time, and nothing else can be asked.
     """
 
-    def __init__(self, link: Link, protocol: StreamProtocol, lend: Lend) -> None:
+    def __init__(self, link: Link, protocol: StreamProtocol, lend: Lend, state: ClientState) -> None:
         # Weak: this must not keep alive a client that nobody else holds.
         self._link = weakref.ref(link)
         self._protocol = protocol
         self._lend = lend
+        self._state = state
+        self.rtt: float | None = None  # see NetworkStats.heartbeat_rtt
         assert link.heartbeat is not None
         self._interval = link.heartbeat.interval
         self._timeout = link.heartbeat.timeout
@@ -83,6 +86,8 @@ class Heartbeats:
             self._timer.end()
             self._timer.look_by(time.monotonic() + self._interval)
             return
+        began = time.monotonic()
+        failure: BaseException | None = None
         try:
             with self._lend(self._protocol) as (connection, link):
                 # The requests of the callable and those of the client take turns.
@@ -91,8 +96,25 @@ class Heartbeats:
                 if inspect.isawaitable(result):
                     await result
         except Exception as error:
+            failure = error
             if self._protocol.is_open and not self._protocol.peer_ended:
                 self._protocol.lose(error)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            if failure is None and self._protocol.receiver.bytes_received > self._received:
+                self.rtt = seconds
+            if not self._stopped or not isinstance(failure, asyncio.CancelledError):
+                self._tell(seconds, failure)
+
+    def _tell(self, seconds: float, error: BaseException | None) -> None:
+        link = self._link()
+        if link is not None and (observer := self._state.observer(link.config)) is not None:
+            from pepperpy.network.events import HeartbeatDone
+
+            observer.tell(HeartbeatDone, seconds=seconds, error=error)
 
     def _judge(self) -> None:
         if not self._protocol.is_open or self._protocol.peer_ended:

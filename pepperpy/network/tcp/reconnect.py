@@ -69,6 +69,7 @@ class Supervisor:
         self._connected_at = 0.0  # seconds of time.monotonic()
         self._retry = 0  # attempts since a connection last proved itself
         self._tried: Tried = {}  # addresses used in these attempts
+        self._delay = 0.0  # seconds until the next attempt
         self._task: asyncio.Task[None] | None = None
         self._heartbeats: Heartbeats | None = None
         self._receiving = PendingReceiver(self)
@@ -116,7 +117,7 @@ class Supervisor:
         self._stop_heartbeats()
         link.heartbeat = heartbeat_of(link.config.heartbeat)
         if link.heartbeat is not None:
-            self._heartbeats = Heartbeats(link, protocol, self._lend)
+            self._heartbeats = Heartbeats(link, protocol, self._lend, self.state)
         self.state.become("connected")
         protocol.watch(self._ended, self._policy is not None)
 
@@ -153,6 +154,10 @@ class Supervisor:
             # RuntimeError: the loop is closed, or is closing in its own thread.
             with contextlib.suppress(RuntimeError):
                 task.get_loop().call_soon_threadsafe(task.cancel)
+
+    @property
+    def heartbeat_rtt(self) -> float | None:
+        return None if self._heartbeats is None else self._heartbeats.rtt
 
     @property
     def is_reconnecting(self) -> bool:
@@ -215,10 +220,11 @@ class Supervisor:
             if time.monotonic() - self._connected_at >= self._backoff.ceiling(max(1, self._retry)):
                 self._retry = 0
                 self._tried = {}
+            self._delay = self._backoff.delay(self._retry + 1)
             assert self._loop is not None
             self._task = detached_task(self._loop, self._reconnect())
             self._task.add_done_callback(self._reconnect_ended)
-        self.state.become("lost")
+        self.state.become("lost", protocol.loss)
 
     # ---- Reconnecting ----
 
@@ -259,35 +265,45 @@ class Supervisor:
             self._give_up(self.state.error(ConnectError, what, "connect", self.last.loss))
             return False
         self._retry += 1
-        backoff = self._backoff
-        await asyncio.sleep(backoff.delay(self._retry))
+        await asyncio.sleep(self._delay)
         while not _outages.may_try(host, time.monotonic()):
-            await asyncio.sleep(max(_outages.pause(), backoff.delay(self._retry)))
+            await asyncio.sleep(max(_outages.pause(), self._backoff.delay(self._retry)))
         return True
 
     async def _try(self, host: str, started: float) -> bool:
         """Make one attempt. Returns whether it was the last one."""
         from pepperpy.network.tcp.attempt import AttemptFailed, attempt
-        from pepperpy.network.tcp.connecting import connect_error
+        from pepperpy.network.tcp.connecting import attempt_done, connect_error
 
         link = self._link()
         if link is None:
             return True
         config = link.config
         del link
+        observer = self.state.observer(config, self._retry)
         began = time.monotonic()
         try:
-            protocol = await attempt(config, self._tried, self._lend, again=True)
+            protocol = await attempt(config, self._tried, self._lend, observer, again=True)
         except AttemptFailed as failed:
             link = self._link()
             if link is None or self._task is not asyncio.current_task():
                 return True
             if not failed.may_pass or self._retry == self._attempts:
-                self._give_up(connect_error(config, failed, self._retry, time.monotonic() - started))
+                failure = connect_error(config, failed, self._retry, time.monotonic() - started)
+                if observer is not None:
+                    attempt_done(observer, began, failure)
+                self._give_up(failure)
                 return True
             link.retries += 1
+            self._delay = self._backoff.delay(self._retry + 1)
+            if observer is not None:
+                attempt_done(observer, began, failed.error, self._delay)
             logger.info("reconnect to %s: attempt %d failed (%s)", host, self._retry, failed.reason)
             return False
+        except BaseException as error:
+            if observer is not None:
+                attempt_done(observer, began, error)
+            raise
         link = self._link()
         if link is None or self._task is not asyncio.current_task():
             # The client was closed meanwhile, and on_connect ignored its cancellation.
@@ -295,6 +311,8 @@ class Supervisor:
             return True
         _outages.succeeded(host)
         self._task = None
+        if observer is not None:
+            attempt_done(observer, began)
         logger.info("reconnected to %s, attempt %d", host, self._retry)
         link.take_over(protocol, time.monotonic() - began)
         self.connected(protocol)

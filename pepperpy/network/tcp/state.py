@@ -9,7 +9,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from pepperpy.network.config import NetworkConfig, State
+from pepperpy.network.config import NetworkConfig, State, observer_of
 from pepperpy.network.detached import detached
 from pepperpy.network.errors import (
     ClosedError,
@@ -22,6 +22,7 @@ from pepperpy.network.link import E, connection_error, remaining
 
 if TYPE_CHECKING:
     from pepperpy.network._core.stream_protocol import StreamProtocol
+    from pepperpy.network.events import Observer
     from pepperpy.network.tcp.client import NetworkClient
 
 
@@ -39,6 +40,7 @@ class ClientState:
         self.config = config
         self.now: State = "closed"
         self.end: NetworkError | None = None
+        self._id: int | None = None  # of its events; None before the first one
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Future[None] | None = None  # done at the next change; None if nobody waits
 
@@ -58,10 +60,10 @@ class ClientState:
     def finish(self, error: NetworkError) -> None:
         """There will be no connection any more; each call raises a copy of `error`."""
         self.end = error
-        self.become("closed")
+        self.become("closed", error)
 
-    def become(self, state: State) -> None:
-        """Change the state; wakes the tasks in `wait()`, and has the loop call `on_state`."""
+    def become(self, state: State, error: BaseException | None = None) -> None:
+        """Change the state; wakes the tasks in `wait()`, calls `on_event`, and has the loop call `on_state`."""
         if state == self.now:
             return
         self.now = state
@@ -71,9 +73,20 @@ class ClientState:
         if changed is not None and not changed.done():
             changed.set_result(None)
         client = self._client()
+        if client is not None and (observer := self.observer(client.config)) is not None:
+            from pepperpy.network.events import StateChanged
+
+            observer.tell(StateChanged, state=state, error=error)
         if client is not None and client.config.on_state is not None:
             # Not directly: on_state may call anything, and this may run inside of a transport's callback.
             self._loop.call_soon(_call_on_state, self._client, state, context=contextvars.Context())
+
+    def observer(self, config: NetworkConfig, attempt: int = 0) -> Observer | None:
+        """What tells `on_event` of `config`, the client's own. It is not kept, because it may keep the client alive."""
+        observer = observer_of(config, self._id, attempt)
+        if observer is not None:
+            self._id = observer.id
+        return observer
 
     # ---- Waiting ----
 

@@ -12,25 +12,31 @@ import errno
 import importlib
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network.address_policy import target_for_proxy
 from pepperpy.network.errors import ProxyError, also_as
-from pepperpy.network.lookup import forget, look_up
+from pepperpy.network.lookup import forget
 from pepperpy.network.printable import printable
 from pepperpy.network.proxy_url import ProxyURL, read_proxy, require_socks
-from pepperpy.network.tcp.connect import Tried, addresses_of, open_tcp
+from pepperpy.network.tcp.connect import Tried, addresses_of, looked_up, open_tcp
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
+    from pepperpy.network.events import Observer
 
 # Bytes of the answer to CONNECT; only its first line matters. Arbitrary: nginx and tinyproxy send fewer than 300.
 MAX_ANSWER = 16 * 1024
 
 
 async def open_tunnel(
-    config: NetworkConfig, url: str, host: str, port: int, tried: Tried | None = None
+    config: NetworkConfig,
+    url: str,
+    host: str,
+    port: int,
+    tried: Tried | None = None,
+    observer: Observer | None = None,
 ) -> socket.socket:
     """A socket to `host` through the proxy. `tried` remembers the proxy's own addresses, see `open_tcp()`.
 
@@ -50,21 +56,28 @@ async def open_tunnel(
     if proxy.scheme != "http":
         require_socks()
     if proxy.scheme in ("socks4", "socks5"):
-        host = await _address_of(config, host, port, proxy.scheme)
+        host = await _address_of(config, host, port, proxy.scheme, observer)
     elif config.address_policy is not None:
         host = target_for_proxy(config.address_policy, host, port, proxy.shown)
     try:
-        addresses = await look_up(proxy.host, proxy.port, 0, config.resolver)
-        sock = await open_tcp(config, proxy.host, proxy.port, tried, addresses)
+        addresses = await looked_up(config, proxy.host, proxy.port, observer)
+        sock = await open_tcp(config, proxy.host, proxy.port, tried, addresses, observer)
     except OSError as error:
         raise _error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
     try:
-        await negotiate(sock, proxy, host, port)
+        agreeing = negotiate(sock, proxy, host, port)
+        await (agreeing if observer is None else _observed(agreeing, proxy, observer))
     except BaseException:
         sock.close()
         forget(proxy.host)
         raise
     return sock
+
+
+def _observed(agreeing: Awaitable[None], proxy: ProxyURL, observer: Observer) -> Awaitable[None]:
+    from pepperpy.network.events import ProxyDone
+
+    return observer.timed(agreeing, ProxyDone, proxy=proxy.shown)
 
 
 def _check_name(host: str) -> None:
@@ -109,9 +122,9 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
             raise _error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
 
 
-async def _address_of(config: NetworkConfig, host: str, port: int, scheme: str) -> str:
+async def _address_of(config: NetworkConfig, host: str, port: int, scheme: str, observer: Observer | None) -> str:
     """An address of `host`; an IPv4 one if there is any, because SOCKS4 has no other and more proxies can reach it."""
-    addresses = await addresses_of(config, host, port)
+    addresses = await addresses_of(config, host, port, observer)
     for family, *_, address in addresses:
         if family == socket.AF_INET:
             return str(address[0])

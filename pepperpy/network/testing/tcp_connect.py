@@ -7,7 +7,7 @@ import copy
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import check_int
@@ -15,6 +15,9 @@ from pepperpy.network.config import NetworkConfig
 from pepperpy.network.lookup import AddressInfo
 from pepperpy.network.tcp import attempt
 from pepperpy.network.tcp.connect import Tried
+
+if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
 
 Opener: TypeAlias = Callable[[NetworkConfig], Awaitable[StreamProtocol] | None]
 """Opens one connection in place of the network, or returns None for a configuration that is not its own."""
@@ -25,11 +28,16 @@ _active: list[Opener] = []
 _open_for_real = attempt.open_connection
 
 
-async def _open(config: NetworkConfig, tried: Tried, addresses: list[AddressInfo] | None = None) -> StreamProtocol:
+async def _open(
+    config: NetworkConfig,
+    tried: Tried,
+    addresses: list[AddressInfo] | None = None,
+    observer: Observer | None = None,
+) -> StreamProtocol:
     for opener in reversed(_active):
         if (opening := opener(config)) is not None:
             return await opening
-    return await _open_for_real(config, tried, addresses)
+    return await _open_for_real(config, tried, addresses, observer)
 
 
 @contextlib.contextmanager

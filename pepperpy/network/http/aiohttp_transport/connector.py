@@ -27,9 +27,10 @@ import errno
 import functools
 import socket
 import ssl
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -46,6 +47,9 @@ from pepperpy.network.lookup import AddressInfo
 from pepperpy.network.tcp.connect import look_up_local, new_socket
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
+
+if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
@@ -146,8 +150,13 @@ class GuardedConnector(aiohttp.TCPConnector):
     async def _wait_for_available_connection(self, key: Any, traces: list[Any]) -> None:
         exchange = present_exchange.get()
         try:
+            waiting = super()._wait_for_available_connection(key, traces)
+            if exchange is not None and (observer := exchange[1].observer) is not None:
+                from pepperpy.network.events import PoolWaitDone
+
+                waiting = observer.timed(waiting, PoolWaitDone)
             with time_limit(None if exchange is None else exchange[0].limits.pool):
-                await super()._wait_for_available_connection(key, traces)
+                await waiting
         except BaseException as error:
             # It may have been woken already. Cancelled in that turn, it passes the free place on to the next one.
             if hasattr(self, "_release_waiter"):
@@ -171,8 +180,11 @@ class GuardedConnector(aiohttp.TCPConnector):
         if self._tls.server_hostname is not None:
             req.server_hostname = self._tls.server_hostname
         try:
+            connecting = self._connected(req, traces)
+            if exchange is not None and (observer := exchange[1].observer) is not None:
+                connecting = _observed(connecting, observer)
             with time_limit(seconds):
-                protocol = await self._connected(req, traces)
+                protocol = await connecting
             if self._tls.pins and req.is_ssl():
                 self._check_pin(req, protocol)
             return protocol
@@ -241,6 +253,24 @@ class GuardedConnector(aiohttp.TCPConnector):
         self._open.pop(handler, None)
         if self._all_closed is not None and not self._all_closed.done() and not self.open_transports():
             self._all_closed.set_result(None)
+
+
+async def _observed(connecting: Awaitable[ResponseHandler], observer: Observer) -> ResponseHandler:
+    from pepperpy.network.events import ConnectDone
+
+    began = monotonic()
+    error: BaseException | None = None
+    try:
+        return await connecting
+    except BaseException as failure:
+        # What aiohttp raises shows the URL of the proxy, and its password.
+        if isinstance(failure, aiohttp.ClientConnectorError):
+            error = failure.os_error
+        else:
+            error = aiohttp.ClientError(type(failure).__name__) if isinstance(failure, aiohttp.ClientError) else failure
+        raise
+    finally:
+        observer.tell(ConnectDone, seconds=monotonic() - began, error=error, address="")
 
 
 class _LookupTrace:

@@ -77,10 +77,10 @@ class Origin(HTTPOrigin):
             with time_limit(limit):
                 if config.proxy is None and config.unix_path is None:
                     trip.phase = "dns"
-                    addresses = await addresses_of(config, config.host, config.port)
+                    addresses = await addresses_of(config, config.host, config.port, trip.observer)
                     trip.dns_s = monotonic() - trip.connect_at
                 trip.phase = "connect"
-                protocol = await open_connection(config, tried, addresses)
+                protocol = await open_connection(config, tried, addresses, trip.observer)
                 self._remember(tried, protocol.extra_info("peername"))
                 return protocol
         except (OSError, ValueError) as error:

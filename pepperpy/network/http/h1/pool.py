@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Collection, Iterator
+from typing import TYPE_CHECKING
 
 from pepperpy.network._core.http_exchange import HTTPPool, key_of
 from pepperpy.network.http.config import HTTPConfig
@@ -21,6 +22,9 @@ from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.timers import Timer
 from pepperpy.network.watchdog import time_limit
+
+if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
 
 
 class _Place:
@@ -104,7 +108,7 @@ class Pool(HTTPPool):
         while not has_slot:
             try:
                 with time_limit(request.limits.pool):
-                    connection = await self._wait(origin)
+                    connection = await self._wait(origin, trip.observer)
             except TimeoutError as error:
                 raise WireError("queue_timeout", cause=error, limit="pool_timeout") from None
             if connection is None:
@@ -163,7 +167,14 @@ class Pool(HTTPPool):
         self._free_slot(origin)
         self.serve()
 
-    async def _wait(self, origin: Origin) -> Connection | None:
+    def _wait(self, origin: Origin, observer: Observer | None) -> Awaitable[Connection | None]:
+        if observer is None:
+            return self._wait_in_queue(origin)
+        from pepperpy.network.events import PoolWaitDone
+
+        return observer.timed(self._wait_in_queue(origin), PoolWaitDone)
+
+    async def _wait_in_queue(self, origin: Origin) -> Connection | None:
         place = _Place(origin, self._loop)
         self.queue[place] = None
         origin.waiting += 1
