@@ -38,7 +38,7 @@ async def test_text_and_json_over_tcp_and_tls(web: Any) -> None:
 
 async def test_nginx_sends_a_file_again_only_if_it_has_changed(web: Any) -> None:
     async with HTTPClient(TRUSTING) as client:
-        for url in (web.url("/big.bin"), web.https_url("/big.bin")):
+        for url in (web.url("/files/big.bin"), web.https_url("/files/big.bin")):
             known = await client.request("GET", url)
             again = await client.request("GET", url, if_changed_since=known)
             assert (len(known.content), again.status, again.content) == (BIG_SIZE, 304, b"")
