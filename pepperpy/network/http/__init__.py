@@ -24,6 +24,7 @@
       delivery.py                 whether a server takes the body that is sent to it
       response.py                 what came back, and the one place that reads a body
       stream.py, lines.py, sse.py the body as it comes
+        event_source.py           events of one stream after the other
       download.py, part_file.py   the body as a file
       mapping.py                  many URLs
     for_httpx.py                  httpx and httpx2 on a transport of ours

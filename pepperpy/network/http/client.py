@@ -15,7 +15,8 @@ from aiohttp import ClientTimeout
 from yarl import URL
 
 from pepperpy.network.arguments import explains_arguments
-from pepperpy.network.checks import check_int
+from pepperpy.network.backoff import Backoff
+from pepperpy.network.checks import check_int, check_timeout
 from pepperpy.network.errors import InvalidRequestError, NotConnectedError
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.call import Call
@@ -23,6 +24,7 @@ from pepperpy.network.http.checks import Params
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.cookie_store import Cookies
 from pepperpy.network.http.download import Download, DownloadResult
+from pepperpy.network.http.event_source import follow_events
 from pepperpy.network.http.interceptors import after_response, before_request
 from pepperpy.network.http.lifetime import Lifetime
 from pepperpy.network.http.mapping import MapResult, map_bounded
@@ -30,6 +32,7 @@ from pepperpy.network.http.options import RequestOptions
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare
 from pepperpy.network.http.response import HTTPResponse, status_error
+from pepperpy.network.http.sse import ServerSentEvent
 from pepperpy.network.http.stats import HTTPStats, stats_of
 from pepperpy.network.http.stream import HTTPStream
 from pepperpy.network.http.transport import Answer
@@ -405,6 +408,51 @@ class HTTPClient:
 
         limit = options.get("max_response_size")
         return HTTPStream(open, config.limits.max_line_size, limit)
+
+    def events(
+        self,
+        url: str | URL,
+        params: Params | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: str | None = None,
+        timeout: ClientTimeout | float | None = None,
+        verify_ssl: bool = True,
+        json: RequestData | None = None,
+        *,
+        method: str = "GET",
+        last_event_id: str = "",
+        **options: Unpack[RequestOptions],
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        """Server-sent events, of a stream that is opened again when it ends: `async for event in client.events(url):`.
+
+        When a stream ends, breaks off, or is silent for `read_timeout`, it waits for the time that the server has named
+        (`retry`; 3 s if it has not), and asks for what comes behind the last event (`Last-Event-ID`). After streams in
+        a row that brought no event, it waits longer, by `retry_delay` and `max_retry_delay`. It ends when the server
+        answers 204, or when you leave the loop; if you may leave it early, use `contextlib.aclosing`.
+
+        Making a connection is tried `retries` times, as for every request; when that fails, it raises. Also a status of
+        400 or above ends it, and an answer that is no event stream.
+
+        Args:
+            last_event_id: The `ServerSentEvent.id` behind which to begin.
+            options: See `RequestOptions`. `deadline` is that of the whole; then NetworkTimeoutError.
+
+        Raises:
+            DecodeError, MessageTooLargeError: As `HTTPStream.events()`.
+        """
+        deadline = options.pop("deadline", self.config.deadline)
+        if deadline is not None:
+            check_timeout("deadline", deadline, zero=False)
+
+        def stream(headers: Mapping[str, str | None], **limit: Any) -> HTTPStream:
+            own: Any = {**options, "deadline": None, **limit}
+            return self.stream(method, url, params, headers, proxy, timeout, verify_ssl, json, **own)
+
+        async def wait(seconds: float) -> None:
+            await self._life.open().pause(seconds)
+
+        backoff = Backoff(self.config.retry_delay, self.config.max_retry_delay)
+        return follow_events(stream, headers, last_event_id, deadline, backoff, wait)
 
     async def download(
         self,

@@ -209,10 +209,17 @@ class Engine:
         logger.debug("%s %s: attempt %d again in %.3f s: %s", call.method, call.host, call.attempt, delay, why)
         call.phase = "retry"
         try:
+            await self.pause(delay)
+        except ClosedError as error:
+            raise call.error(ClosedError, error.message) from None
+
+    async def pause(self, seconds: float) -> None:
+        """Wait; `ClosedError` if the client is closed meanwhile."""
+        try:
             with self._watchdog.limit(math.inf):
-                await asyncio.sleep(delay)
+                await asyncio.sleep(seconds)
         except TimeoutError:
-            raise call.error(ClosedError, "the client was closed") from None
+            raise ClosedError("the client was closed") from None
 
     async def _get_leave(self, call: Call) -> None:
         """Wait for the rate limit, which no `timeout` ends, and for a token, which may take as long as an attempt."""

@@ -41,7 +41,7 @@ class HTTPStream(ResponseHead):
     If the block is left before the end of the body, or a call is cancelled, the connection is closed.
     """
 
-    __slots__ = ("_entered", "_limit", "_max_line_size", "_open", "_reading", "_size")
+    __slots__ = ("_entered", "_events", "_limit", "_max_line_size", "_open", "_reading", "_size")
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class HTTPStream(ResponseHead):
         self._limit = limit
         self._reading = False
         self._size = 0
+        self._events: EventParser[ServerSentEvent] | None = None
 
     def __repr__(self) -> str:
         return "<HTTPStream new>" if not self._entered else f"<HTTPStream {self.status} {self.reason!r}>"
@@ -165,8 +166,21 @@ class HTTPStream(ResponseHead):
                         raise self._decode_error(f"line {number} is not the expected JSON", line, error) from error
                     yield value
 
-    async def events(self) -> AsyncGenerator[ServerSentEvent, None]:
-        """Server-sent events.
+    @property
+    def last_event_id(self) -> str:
+        """The last event ID so far, of `events()`; also one that came without an event."""
+        return "" if self._events is None else self._events.last_event_id
+
+    @property
+    def reconnection_time(self) -> float | None:
+        """Seconds to wait before reconnecting, as the server last said in `events()`; None if it has not."""
+        return None if self._events is None or self._events.retry is None else self._events.retry / 1000
+
+    async def events(self, *, last_event_id: str = "") -> AsyncGenerator[ServerSentEvent, None]:
+        """Server-sent events of this answer. `HTTPClient.events()` opens further ones when it ends.
+
+        Args:
+            last_event_id: The ID of the stream that this one goes on with; events without an ID have it.
 
         Raises:
             DecodeError: The Content-Type is another one than text/event-stream: the server may have sent an error as
@@ -177,7 +191,7 @@ class HTTPStream(ResponseHead):
         kind = "" if not self._entered else parse_content_type(self._answer.header("content-type") or "")[0]
         if kind not in ("", "text/event-stream"):
             raise await self._no_events(kind)
-        parser = EventParser(self._max_line_size, ServerSentEvent)
+        self._events = parser = EventParser(self._max_line_size, ServerSentEvent, last_event_id)
         async with contextlib.aclosing(self.chunks()) as chunks:
             try:
                 async for chunk in chunks:

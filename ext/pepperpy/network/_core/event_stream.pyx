@@ -38,6 +38,7 @@ cdef class EventParser:
         max_size: Bytes of the lines of the largest event; 1 or more. Terminators and comments do not count, because
             comments alone may keep a stream alive for ever. But no comment line may be larger either.
         kind: The class of the events. They are made by `kind.__new__`, and get `data`, `event`, `id` and `retry`.
+        last_event_id: The last event ID of the stream that this one goes on with.
 
     Attributes:
         last_event_id: The last event ID as of the last empty line; an event without data counts too.
@@ -68,12 +69,12 @@ cdef class EventParser:
         str _event                   # None: none was given
         str _id
 
-    def __init__(self, max_size, kind):
+    def __init__(self, max_size, kind, str last_event_id not None=""):
         check_int("max_size", max_size, 1)
         self._max_size = max_size
         self._kind = kind
         self._new = kind.__new__
-        self.last_event_id = ""
+        self.last_event_id = last_event_id
         self._begin()
 
     cdef Status _begin(self) except Status.ERROR:
