@@ -14,6 +14,7 @@ import pytest
 from pepperpy.network import HTTPConfig, MsgPack, TLSConfig, UsageError, tls, tls_files
 from pepperpy.network.http.h1 import decoding
 from pepperpy.network.json_codec import decode_as, default_codec
+from pepperpy.network.otel import OpenTelemetry
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +35,10 @@ def trust_the_system() -> None:
     tls.client_context(TLSConfig(system_trust=True))
 
 
+def trace() -> None:
+    OpenTelemetry()
+
+
 def decode_brotli() -> None:
     decoding.decoder_of(b"br")
 
@@ -49,6 +54,7 @@ CASES: dict[tuple[str, str], tuple[tuple[str, ...], Callable[[], object], str]] 
     ("msgspec", "msgpack"): (("msgspec.msgpack",), MsgPack, "MsgPack"),
     ("msgspec", "json"): (("msgspec", "pydantic"), read_as_type, f"reading JSON as {OwnType!r}"),
     ("truststore", "truststore"): (("truststore",), trust_the_system, "system_trust"),
+    ("opentelemetry-api", "otel"): (("opentelemetry.trace",), trace, "OpenTelemetry"),
     ("brotli", "compression"): (("brotli",), decode_brotli, "a body compressed by Brotli"),
     ("backports.zstd", "compression"): ((ZSTD,), decode_zstd, "a body compressed by zstd"),
 }

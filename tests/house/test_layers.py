@@ -35,7 +35,7 @@ STOREYS = {
     "tcp": ("tcp tcp.*", "ground core shared link messages requests"),
     "pool": ("pool pool.*", "ground core shared link tcp"),
     "http": ("http http.*", "ground core shared tcp"),
-    "adapters": ("httpx httpx2", "http"),
+    "adapters": ("httpx httpx2 otel", "ground http"),
     "testing": ("testing testing.*", "ground core shared tcp http"),
     "command": ("command command.* __main__", "ground core shared link messages requests tcp pool http"),
     "package": ("(package)", "ground core shared link messages requests tcp pool http testing"),
