@@ -48,6 +48,7 @@ from pepperpy.network.errors import (
 from pepperpy.network.keepalive import Keepalive
 from pepperpy.network.tcp.client import NetworkClient
 from pepperpy.network.tcp.stats import NetworkStats
+from pepperpy.network.tcp.tcp_info import TCPInfo
 from pepperpy.network.tcp_settings import BufferLimits, Heartbeat, Reconnect
 from pepperpy.network.tls import TLSInfo
 from pepperpy.network.tls_config import TLSConfig
@@ -270,6 +271,7 @@ __all__ = [
     "ServerSentEvent",
     "State",
     "StateChanged",
+    "TCPInfo",
     "TLSConfig",
     "TLSDone",
     "TLSError",

@@ -3,6 +3,7 @@
 client.py           NetworkClient: the documented API; one object for the life of the program
   receiving.py      its methods that receive raw bytes
 stats.py            its counters
+tcp_info.py         what the kernel knows of a connection
 client_link.py      what connect(), disconnect() and abort() do
   connecting.py     one connect(): its attempts, the waits between them, and how another task ends it
     attempt.py      one attempt: the hosts in their order, then on_connect

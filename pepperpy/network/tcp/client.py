@@ -25,6 +25,7 @@ from pepperpy.network.link import Link
 from pepperpy.network.tcp.client_link import ClientLink
 from pepperpy.network.tcp.receiving import ReceivingMethods
 from pepperpy.network.tcp.stats import NetworkStats, stats_of
+from pepperpy.network.tcp.tcp_info import TCPInfo, tcp_info_of
 from pepperpy.network.tls import TLSInfo
 from pepperpy.network.tls_config import TLSConfig
 
@@ -189,6 +190,13 @@ class NetworkClient(ReceivingMethods):
         None if there is none of that name, or no connection.
         """
         return self._link.protocol.extra_info(name)
+
+    def tcp_info(self) -> TCPInfo | None:
+        """What the kernel knows of the connection now: round-trip time, retransmissions, window. One system call.
+
+        None where nobody knows: not on Linux, on a Unix socket, without a connection.
+        """
+        return tcp_info_of(self._link.protocol.extra_info("socket"))
 
     @property
     def tls(self) -> TLSInfo | None:
