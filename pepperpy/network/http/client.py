@@ -28,7 +28,7 @@ from pepperpy.network.http.event_source import follow_events
 from pepperpy.network.http.interceptors import after_response, before_request
 from pepperpy.network.http.lifetime import Lifetime
 from pepperpy.network.http.mapping import MapResult, map_bounded
-from pepperpy.network.http.options import RequestOptions
+from pepperpy.network.http.options import Arguments, RequestOptions
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare
 from pepperpy.network.http.response import HTTPResponse, status_error
@@ -190,9 +190,8 @@ class HTTPClient:
             engine = life.open()
         config = self.config
         if config.interceptors:
-            params, headers = await before_request(
-                config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, options
-            )
+            given = Arguments(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
+            params, headers = await before_request(config.interceptors, given)
         call = self._prepare.call(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
         counters = life.counters
         counters.in_flight += 1
@@ -388,9 +387,10 @@ class HTTPClient:
 
         async def open() -> tuple[Answer, Call]:
             engine = self._life.open()
-            seen = await before_request(
-                config.interceptors, method, url, params, headers, proxy, timeout, verify_ssl, json, options
-            )
+            seen = params, headers
+            if config.interceptors:
+                given = Arguments(method, url, params, headers, proxy, timeout, verify_ssl, json, options)
+                seen = await before_request(config.interceptors, given)
             call = self._prepare.call(method, url, *seen, proxy, timeout, verify_ssl, json, options, whole=False)
             self._life.counters.in_flight += 1
             try:
@@ -508,10 +508,10 @@ class HTTPClient:
         progress = options.pop("progress", None)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        seen = await before_request(
-            self.config.interceptors, "GET", url, params, headers, proxy, timeout, verify_ssl, None, options
-        )
-        call = self._prepare.call("GET", url, *seen, proxy, timeout, verify_ssl, None, options, whole=False)
+        if self.config.interceptors:
+            given = Arguments("GET", url, params, headers, proxy, timeout, verify_ssl, None, options)
+            params, headers = await before_request(self.config.interceptors, given)
+        call = self._prepare.call("GET", url, params, headers, proxy, timeout, verify_ssl, None, options, whole=False)
         download = Download(engine, call, file, progress, options.get("max_response_size"))
         self._life.counters.in_flight += 1
         try:

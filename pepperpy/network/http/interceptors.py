@@ -6,12 +6,10 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from aiohttp import ClientTimeout
 from multidict import MultiDict, MultiDictProxy
-from yarl import URL
 
 from pepperpy.network.http.checks import Params, param_pairs, url_text
-from pepperpy.network.http.options import RequestOptions
+from pepperpy.network.http.options import Arguments
 from pepperpy.network.http.response import HTTPResponse
 
 
@@ -40,34 +38,21 @@ class Interceptor(Protocol):
         """
 
 
-async def before_request(
-    interceptors: Iterable[Any],
-    method: str,
-    url: str | URL,
-    params: Params | None,
-    headers: Mapping[str, str | None] | None,
-    proxy: str | None,
-    timeout: ClientTimeout | float | None,
-    verify_ssl: bool,
-    json: Any,
-    options: RequestOptions,
-) -> tuple[Params | None, Mapping[str, str | None] | None]:
+async def before_request(interceptors: Iterable[Any], given: Arguments) -> tuple[Any, Any]:
     """Show a call to the interceptors. Returns its `params` and `headers`, which they may have changed."""
-    if not interceptors:
-        return params, headers
-    params, headers = _own_params(params), _own(headers)
+    params, headers = _own_params(given.params), _own(given.headers)
     for interceptor in interceptors:
         if (function := getattr(interceptor, "pre_request", None)) is not None:
             result = function(
-                method,
-                url_text(url),
+                given.method,
+                url_text(given.url),
                 params=params,
                 headers=headers,
-                proxy=proxy,
-                timeout=timeout,
-                verify_ssl=verify_ssl,
-                json=json,
-                data=options.get("data"),
+                proxy=given.proxy,
+                timeout=given.timeout,
+                verify_ssl=given.verify_ssl,
+                json=given.json,
+                data=given.options.get("data"),
             )
             if inspect.isawaitable(result):
                 await result

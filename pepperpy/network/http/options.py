@@ -1,10 +1,15 @@
-"""`RequestOptions`: the further arguments of every request."""
+"""`RequestOptions`: the further arguments of every request. `Arguments`: all of them, as interceptors see them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from aiohttp import ClientTimeout
+from yarl import URL
+
+from pepperpy.network.http.checks import Params
 from pepperpy.network.http.response import HTTPResponse
 
 
@@ -44,6 +49,21 @@ class RequestOptions(TypedDict, total=False):
     allow_redirects: bool
     decompress: bool
     progress: Callable[[int, int | None], object] | None
+
+
+@dataclass(slots=True)
+class Arguments:
+    """The arguments of one request, as the caller gave them; nothing is checked yet."""
+
+    method: str
+    url: str | URL
+    params: Params | None
+    headers: Mapping[str, str | None] | None
+    proxy: str | None
+    timeout: ClientTimeout | float | None
+    verify_ssl: bool
+    json: Any
+    options: RequestOptions
 
 
 # The other arguments of a request.
