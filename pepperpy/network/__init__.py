@@ -81,6 +81,8 @@ if TYPE_CHECKING:
     from pepperpy.network.http.interceptors import Interceptor
     from pepperpy.network.http.limits import ResponseLimits
     from pepperpy.network.http.mapping import MapResult
+    from pepperpy.network.http.middleware import Middleware, Send, each_exchange
+    from pepperpy.network.http.middleware_request import HTTPRequest
     from pepperpy.network.http.options import RequestOptions
     from pepperpy.network.http.rate_limit import RateLimit
     from pepperpy.network.http.response import HTTPResponse
@@ -133,6 +135,7 @@ _LAZY_MODULES = {
     "Framed": "messages.framed",
     "HTTPClient": "http.client",
     "HTTPConfig": "http.config",
+    "HTTPRequest": "http.middleware_request",
     "HTTPResponse": "http.response",
     "HTTPStats": "http.stats",
     "HTTPStream": "http.stream",
@@ -145,6 +148,7 @@ _LAZY_MODULES = {
     "LookupDone": "events",
     "MapResult": "http.mapping",
     "Mapped": "messages.values",
+    "Middleware": "http.middleware",
     "MsgPack": "messages.values",
     "NO_MESSAGE": "messages.codecs",
     "Netstring": "messages.codecs",
@@ -160,11 +164,13 @@ _LAZY_MODULES = {
     "ResponseLimits": "http.limits",
     "ResponseStarted": "events",
     "SLIP": "messages.codecs",
+    "Send": "http.middleware",
     "Server": "tcp.serve",
     "ServerSentEvent": "http.sse",
     "StateChanged": "events",
     "TLSDone": "events",
     "Timings": "http.call",
+    "each_exchange": "http.middleware",
     "serve": "tcp.serve",
 }
 
@@ -222,6 +228,7 @@ __all__ = [
     "Framed",
     "HTTPClient",
     "HTTPConfig",
+    "HTTPRequest",
     "HTTPResponse",
     "HTTPStats",
     "HTTPStatusError",
@@ -241,6 +248,7 @@ __all__ = [
     "MapResult",
     "Mapped",
     "MessageTooLargeError",
+    "Middleware",
     "MsgPack",
     "Netstring",
     "NetworkClient",
@@ -267,6 +275,7 @@ __all__ = [
     "ResponseLimits",
     "ResponseStarted",
     "ResponseTooLargeError",
+    "Send",
     "Server",
     "ServerSentEvent",
     "State",
@@ -281,5 +290,6 @@ __all__ = [
     "UploadError",
     "UsageError",
     "__version__",
+    "each_exchange",
     "serve",
 ]

@@ -32,6 +32,11 @@ COUNTS = {
     "max_connections_per_host": 1,
 }
 
+
+class Interceptor:
+    async def pre_request(self, *arguments: Any, **options: Any) -> None: ...
+
+
 WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("transport", None, "None"),
     ("text_errors", None, "NoneType"),
@@ -83,6 +88,10 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("rate_limit", True, "True"),
     ("interceptors", 1, "int"),
     ("interceptors", [object()], "object"),
+    ("middlewares", 1, "int"),
+    ("middlewares", "a", "str"),
+    ("middlewares", [object()], "object"),
+    ("middlewares", [Interceptor], "the class Interceptor"),
     ("json_codec", "orjson", "str"),
     *((name, value, repr(value)) for name in SECONDS for value in ("1", True, None, 1j)),
     *((name, value, repr(value)) for name in TIMEOUTS for value in ("1", True, b"1")),
@@ -184,12 +193,9 @@ def test_every_field_was_looked_at() -> None:
         "secret_headers",
         "socket_options",
         "interceptors",
+        "middlewares",
         "json_codec",
     }
-
-
-class Interceptor:
-    async def pre_request(self, *arguments: Any, **options: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -221,6 +227,7 @@ class Interceptor:
         ("rate_limit", 0.5),
         ("rate_limit", RateLimit(10)),
         ("interceptors", [Interceptor()]),
+        ("middlewares", [print]),
         ("json_codec", default_codec()),
         ("timeout", ClientTimeout(total=0)),
         ("timeout", ClientTimeout(total=5, connect=1, sock_connect=0.1, sock_read=60)),

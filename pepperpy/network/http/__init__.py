@@ -8,6 +8,9 @@
       engine.py                   one attempt after the other: rate limit, token, deadline, redirects
         observing.py              only with on_event: the same, and tells of it
         call.py                   one logical request: a record
+        middleware.py             code of the user around a call, or around each exchange
+          middleware_request.py, middleware_response.py    what that code sees, changes and makes
+          interceptors.py         the older form of it
         retries.py                whether a call is tried again, and when
         failures.py               what a failed exchange becomes: an error
         ../watchdog.py            one timer for the limits of all attempts
@@ -29,7 +32,7 @@
       mapping.py                  many URLs
     for_httpx.py                  httpx and httpx2 on a transport of ours
     content.py, dates.py          what headers say of a body, and of time: rules of HTTP, for any transport
-    config.py, limits.py, checks.py, arguments.py, auth.py, rate_limit.py, redact.py, interceptors.py, threads.py
+    config.py, limits.py, checks.py, arguments.py, auth.py, rate_limit.py, redact.py, threads.py
 
 The public names are those of `pepperpy.network`.
 """

@@ -49,10 +49,9 @@ INSTEAD = {
     "decode_content": "decompress=...",
     "connector": _CONNECTIONS,
     "limit": _CONNECTIONS,
-    "hooks": "HTTPConfig(interceptors=[...])",
-    "event_hooks": "HTTPConfig(interceptors=[...])",
-    "middlewares": "HTTPConfig(interceptors=[...])",
-    "trace_configs": "HTTPConfig(interceptors=[...])",
+    "hooks": "HTTPConfig(middlewares=[...])",
+    "event_hooks": "HTTPConfig(middlewares=[...])",
+    "trace_configs": "HTTPConfig(middlewares=[...])",
     "json_serialize": "HTTPConfig(json_codec=JSONCodec(...))",
 }
 

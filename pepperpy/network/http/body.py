@@ -12,10 +12,11 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http.checks import number_text, plain
@@ -99,6 +100,15 @@ class Body:
             raise InvalidRequestError("the body cannot be sent again: its source can be read only once")
         return UploadPayload(self, self._unsent, self._progress)
 
+    async def feed(self, take: Callable[[bytes], object]) -> None:
+        """Give `take` all of the body, as the next attempt would send it. Only of a body that is `replayable`.
+
+        Raises:
+            OSError, BodyFailed, ...: What its source raises.
+        """
+        await self.close()
+        await self._make().write(cast(AbstractStreamWriter, _Taker(take)))
+
     async def close(self) -> None:
         """Stop sending; wait until this package's files are closed, and the caller's files are no longer in use.
 
@@ -108,6 +118,18 @@ class Body:
             for task in writers:
                 task.cancel()
             await asyncio.wait(writers)
+
+
+class _Taker:
+    """What a source needs of a transport's writer."""
+
+    transport = None
+
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        self._take = take
+
+    async def write(self, chunk: bytes) -> None:
+        self._take(chunk)
 
 
 class BytesBody(Body):

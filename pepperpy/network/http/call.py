@@ -22,6 +22,7 @@ from pepperpy.network.json_codec import JSONCodec
 if TYPE_CHECKING:
     from pepperpy.network.http.body import Body
     from pepperpy.network.http.conditional import Condition
+    from pepperpy.network.http.middleware import Middleware
     from pepperpy.network.http.observing import CallObserver
 
 Error = TypeVar("Error", bound=NetworkError)
@@ -71,6 +72,7 @@ class Call(Trip):
         "decompress",
         "done_at",
         "dropped_headers",
+        "exchange_middlewares",
         "extra_attempts",
         "follow_redirects",
         "head_at",
@@ -80,6 +82,7 @@ class Call(Trip):
         "limits",
         "max_size",
         "method",
+        "middlewares",
         "params",
         "proxy",
         "raise_for_status",
@@ -118,6 +121,9 @@ class Call(Trip):
         self.retries: int = config.retries
         self.follow_redirects: bool = config.max_redirects > 0
         self.raise_for_status: bool = config.raise_for_status
+        # Code of the user: around the call, and around each exchange.
+        self.middlewares: Sequence[Middleware] = ()
+        self.exchange_middlewares: Sequence[Middleware] = ()
         # What happened.
         self.request: Request  # the present request of the present attempt
         self.started_at: float
@@ -139,6 +145,21 @@ class Call(Trip):
         self.attempt_at: float = monotonic() + self.skipped_s
         self.head_at: float = 0.0
         self.history: Sequence[tuple[Request, Answer]] = ()  # the redirects so far
+
+    def show(self, request: Request) -> None:
+        """Middlewares see the call, and the first `request` that it would send."""
+        self.request = request
+        if not self.attempt:
+            # As long as nothing is sent.
+            self.attempt_at, self.head_at, self.history = self.started_at, 0.0, ()
+
+    def renew(self, failure: NetworkError | None) -> None:
+        """A middleware sends the call once more, which has as many attempts as the first time; `failure` ended that."""
+        if self.observer is not None:
+            self.observer.attempt_done(self, failure)
+        self.done_at = 0.0
+        self.extra_attempts = self.attempt
+        self.reauthorized = False
 
     def first_request(self, blank: Request) -> Request:
         """The request that an attempt begins with, a copy of `blank`. Its headers are complete, except for cookies."""

@@ -264,6 +264,18 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+def check_middlewares(name: str, middlewares: object) -> tuple[Any, ...]:
+    """A checked copy of `middlewares`, a collection of callables."""
+    if isinstance(middlewares, (str, bytes)) or not isinstance(middlewares, Iterable):
+        raise TypeError(f"{name} must be a collection of callables, not {type(middlewares).__name__}")
+    copy = tuple(middlewares)
+    for middleware in copy:
+        if isinstance(middleware, type) or not callable(middleware):
+            what = f"the class {middleware.__name__}" if isinstance(middleware, type) else type(middleware).__name__
+            raise TypeError(f"{name} must hold callables of (request, send), not {what}")
+    return copy
+
+
 def check_method(method: object) -> str:
     if not isinstance(method, str):
         raise TypeError(f"method must be a str, not {type(method).__name__}")

@@ -25,7 +25,7 @@ from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.cookie_store import Cookies
 from pepperpy.network.http.download import Download, DownloadResult
 from pepperpy.network.http.event_source import follow_events
-from pepperpy.network.http.interceptors import after_response, before_request
+from pepperpy.network.http.interceptors import before_request
 from pepperpy.network.http.lifetime import Lifetime
 from pepperpy.network.http.mapping import MapResult, map_bounded
 from pepperpy.network.http.options import Arguments, RequestOptions
@@ -203,8 +203,6 @@ class HTTPClient:
                 await call.body.close()
                 call.forget_body()
         response = HTTPResponse(call.request, answer, content, call)
-        if config.interceptors:
-            await after_response(config.interceptors, response)
         if answer.status >= 400 and call.raise_for_status:
             response.raise_for_status()
         return response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -31,6 +31,7 @@ from pepperpy.network.http.checks import (
     check_headers,
     check_http_tls,
     check_limits,
+    check_middlewares,
     check_params,
     check_proxy,
     check_text_errors,
@@ -139,6 +140,8 @@ class HTTPConfig(Settings):
             noticed even if `read_timeout` is long or None. True, or a `Keepalive` with times of your own; False leaves
             the system's settings, with which it hardly ever asks.
         rate_limit: Requests per second, or a `RateLimit`. Each attempt counts.
+        middlewares: Callables `async def mw(request, send)` around each call, the first one outermost (see
+            `Middleware`).
         interceptors: Objects with `pre_request` and/or `post_response` (see `Interceptor`), called in this order.
         text_errors: What `HTTPResponse.text` and `get()` make of bytes that are no character: the name of an error
             handler of `codecs`. "replace": each becomes U+FFFD, as in browsers, and `content` has the bytes. "strict":
@@ -191,6 +194,7 @@ class HTTPConfig(Settings):
     keepalive_timeout: float = 15.0
     keepalive: bool | Keepalive = True
     rate_limit: float | RateLimit | None = None
+    middlewares: Iterable[Callable[..., Awaitable[Any]]] = ()
     interceptors: Iterable[Any] = ()
     text_errors: str = "replace"
     on_event: Callable[[Event], object] | None = None
@@ -260,6 +264,7 @@ class HTTPConfig(Settings):
                 self._set("rate_limit", RateLimit(self.rate_limit))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"rate_limit: {error}") from None
+        self._set("middlewares", check_middlewares("middlewares", self.middlewares))
         if not isinstance(self.interceptors, Iterable):
             raise TypeError(f"interceptors must be a collection, not {type(self.interceptors).__name__}")
         self._set("interceptors", _items("interceptors", self.interceptors))
@@ -285,9 +290,9 @@ class HTTPConfig(Settings):
             value = dict.fromkeys(value, "***")
         elif name == "on_event" or (name in ("address_policy", "resolver") and not isinstance(value, Settings)):
             return name_of(value)
-        elif name == "interceptors":
+        elif name in ("interceptors", "middlewares"):
             # What one signs with may be in its repr.
-            value = tuple(type(interceptor).__name__ for interceptor in value)
+            value = tuple(getattr(item, "__name__", type(item).__name__) for item in value)
         return repr(value)
 
     def client_timeout(self, timeout: float | ClientTimeout | None) -> ClientTimeout:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 
 from multidict import CIMultiDict
@@ -24,6 +25,7 @@ from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.failures import failure_of
+from pepperpy.network.http.middleware import around_call, around_exchange
 from pepperpy.network.http.public_suffix import is_public_suffix
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.redirects import NotFollowed, location_of, next_request
@@ -62,11 +64,14 @@ class Engine:
         self.closing = True
         self._watchdog.close()
 
-    async def run(self, call: Call, *, whole: bool) -> tuple[Answer, bytes]:
+    async def run(self, call: Call, *, whole: bool, inside: bool = False) -> tuple[Answer, bytes]:
         """The answer, and its body if `whole`; otherwise the caller reads the body, or aborts the answer.
 
-        May be called once more for a call whose body broke off, after `wait_to_retry()`.
+        May be called once more for a call whose body broke off, after `wait_to_retry()`. What is `inside` of the
+        middlewares does not go through them.
         """
+        if call.middlewares and not inside:
+            return await around_call(partial(Engine.run, self), call, self._first_request(call), whole)
         if not call.attempt:
             self.counters.calls += 1
             self._retries.budget.note_call(call.host, call.started_at)
@@ -137,6 +142,14 @@ class Engine:
         """Complete one request, and begin its exchange."""
         # No coroutine of its own: that would cost each request 0.1 us.
         call.request = request
+        if request.body is not None or self.jar.in_use or request.cookies:
+            self._complete(call, request)
+        if call.exchange_middlewares:
+            return around_exchange(self.transport, call, request, self._complete)
+        return self.transport.exchange(request, call)
+
+    def _complete(self, call: Call, request: Request) -> None:
+        """Add the body to send now, and the cookies."""
         if request.body is not None:
             try:
                 request.payload = request.body.payload()
@@ -144,7 +157,13 @@ class Engine:
                 raise call.error(UploadError, f"the body's file cannot be opened: {error.strerror}", error) from error
         if self.jar.in_use or request.cookies:
             self._add_cookies(call, request)
-        return self.transport.exchange(request, call)
+
+    def _first_request(self, call: Call) -> Request:
+        """What the call would send now."""
+        request = call.first_request(self._blank)
+        if request.body is None or request.body.can_be_sent:
+            self._complete(call, request)
+        return request
 
     def _add_cookies(self, call: Call, request: Request) -> None:
         if any(name.lower() == "cookie" for name in call.dropped_headers):

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from multidict import MultiDict, MultiDictProxy
 
 from pepperpy.network.http.checks import Params, param_pairs, url_text
+from pepperpy.network.http.middleware import Middleware, Send
+from pepperpy.network.http.middleware_request import HTTPRequest
 from pepperpy.network.http.options import Arguments
 from pepperpy.network.http.response import HTTPResponse
 
@@ -72,9 +74,17 @@ def _own_params(params: Params | None) -> Any:
     return MultiDict(param_pairs(params))
 
 
-async def after_response(interceptors: Iterable[Any], response: HTTPResponse) -> None:
-    for interceptor in interceptors:
-        if (function := getattr(interceptor, "post_response", None)) is not None:
-            result = function(response)
-            if inspect.isawaitable(result):
-                await result
+def show_responses(interceptors: Iterable[Any]) -> list[Middleware]:
+    """The middleware that shows responses to the interceptors, if one of them wants to see any."""
+    functions = [interceptor.post_response for interceptor in interceptors if hasattr(interceptor, "post_response")]
+
+    async def show(request: HTTPRequest, send: Send) -> HTTPResponse:
+        response = await send(request)
+        if not request.streamed:
+            for function in functions:
+                result = function(response)
+                if inspect.isawaitable(result):
+                    await result
+        return response
+
+    return [show] if functions else []

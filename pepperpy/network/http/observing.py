@@ -99,13 +99,13 @@ class CallObserver(Observer):
 class ObservedEngine(Engine):
     """Carries calls as its base does, and tells of them."""
 
-    async def run(self, call: Call, *, whole: bool) -> tuple[Answer, bytes]:
+    async def run(self, call: Call, *, whole: bool, inside: bool = False) -> tuple[Answer, bytes]:
         observer = call.observer
         if observer is None:
             observer = call.observer = CallObserver(call)
             observer.started(call)
         try:
-            outcome = await super().run(call, whole=whole)
+            outcome = await super().run(call, whole=whole, inside=inside)
         except BaseException as error:
             observer.ended(call, error)
             raise

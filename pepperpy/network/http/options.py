@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -10,6 +10,7 @@ from aiohttp import ClientTimeout
 from yarl import URL
 
 from pepperpy.network.http.checks import Params
+from pepperpy.network.http.middleware import Middleware
 from pepperpy.network.http.response import HTTPResponse
 
 
@@ -34,6 +35,7 @@ class RequestOptions(TypedDict, total=False):
         decompress: As `HTTPConfig.decompress`; for downloads False by default.
         progress: Called with `(bytes sent, total or None)` while the body is sent, from 0 again at a retry; of a
             download, with the bytes received. It may be a coroutine function.
+        middlewares: As `HTTPConfig.middlewares`, for this request, inside of those.
     """
 
     data: Any
@@ -49,6 +51,7 @@ class RequestOptions(TypedDict, total=False):
     allow_redirects: bool
     decompress: bool
     progress: Callable[[int, int | None], object] | None
+    middlewares: Iterable[Middleware]
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from pepperpy.network.http.checks import (
     check_headers,
     check_limits,
     check_method,
+    check_middlewares,
     check_proxy,
     check_url,
     check_verify,
@@ -39,6 +40,8 @@ from pepperpy.network.http.checks import (
 from pepperpy.network.http.conditional import condition_of
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
+from pepperpy.network.http.interceptors import show_responses
+from pepperpy.network.http.middleware import split
 from pepperpy.network.http.options import ARGUMENTS, RequestOptions
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.request import Limits
@@ -56,6 +59,8 @@ class Prepare:
         # The engine looks after the total, the transport after the rest.
         codec = config.json_codec or default_codec()
         self._usual = Call(config, codec, limits.total, _limits(config, limits))
+        middlewares = [*show_responses(config.interceptors), *config.middlewares]
+        self._usual.middlewares, self._usual.exchange_middlewares = split(middlewares)
         self._base_url = config.base_url
         self._origin = None
         if config.base_url is not None:
@@ -215,6 +220,10 @@ class Prepare:
             if (max_size := options["max_response_size"]) is not None:
                 check_size("max_response_size", max_size)
             call.max_size = max_size
+        if "middlewares" in options:
+            around, inside = split(check_middlewares("middlewares", options["middlewares"]))
+            call.middlewares = (*call.middlewares, *around)
+            call.exchange_middlewares = (*call.exchange_middlewares, *inside)
         if (cookies := options.get("cookies")) is not None:
             call.cookies = check_cookies(cookies)
 

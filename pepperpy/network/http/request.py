@@ -116,6 +116,7 @@ class Request:
         body: The source of `payload`, or None.
         cookies: The caller's cookies, which are in `cookie` beside the jar's.
         removed: Names of headers that the caller removed; they are in `left_out` too.
+        shown: Whether code of the user has seen `headers`, and may have changed them.
         lent_credentials: Whether Authorization comes from the user info of a Location.
     """
 
@@ -134,6 +135,7 @@ class Request:
         "payload",
         "proxy",
         "removed",
+        "shown",
         "url",
         "verify",
     )
@@ -161,13 +163,15 @@ class Request:
         self.cookie: str | None = None
         self.cookies: Mapping[str, str] | None = None
         self.removed: Collection[str] = ()
+        self.shown: bool = False
         self.lent_credentials: bool = False
         self._headers: CIMultiDict[str] | None = None
 
     @property
     def only_defaults(self) -> bool:
         """Whether `headers` depend on `defaults`, the method and the URL's host only, so that they can be made once."""
-        return not self.own and self.cookie is None and self.payload is None and not self.left_out
+        plain = not self.own and self.cookie is None and self.payload is None and not self.left_out
+        return plain and not self.shown
 
     @property
     def headers(self) -> CIMultiDict[str]:

@@ -135,6 +135,15 @@ class HTTPResponse(ResponseHead):
     def __repr__(self) -> str:
         return f"<HTTPResponse {self.status} {self.reason!r}, {len(self.content)} bytes>"
 
+    async def read(self) -> bytes:
+        """The body. A middleware may have a response whose `content` is not there before this.
+
+        Raises:
+            ResponseTooLargeError: The body exceeds `max_response_size`.
+            ConnectionLostError, IncompleteReadError, ProtocolError, NetworkTimeoutError: The body broke off.
+        """
+        return self.content
+
     @property
     def text(self) -> str:
         """The body as text, in the declared encoding. What is broken is replaced, as `HTTPConfig.text_errors` says.
@@ -178,6 +187,16 @@ class HTTPResponse(ResponseHead):
         """Raise `HTTPStatusError` if the status is 400 or above."""
         if not self.ok:
             raise status_error(self._answer, self.content[: self._call.config.limits.max_error_body], self._call)
+
+
+def answer_of(response: ResponseHead) -> Answer:
+    """What the response is made from."""
+    return response._answer
+
+
+def request_of(response: ResponseHead) -> Request:
+    """The request that was answered."""
+    return response._request
 
 
 def status_error(answer: Answer, body: bytes, call: Call) -> HTTPStatusError:
