@@ -31,10 +31,11 @@ class Floor:
     ratio: Callable[[Figures, Figures], float]  # the larger, the better for this package
     measured: float  # on CPython 3.11.7, stock asyncio
     least: float
+    ours: str = ""  # empty: what OURS has for its family
 
     @property
     def peers(self) -> tuple[Peer, Peer]:
-        return Peer(OURS[self.peer.partition(".")[0]], "asyncio"), Peer(self.peer, "asyncio")
+        return Peer(self.ours or OURS[self.peer.partition(".")[0]], "asyncio"), Peer(self.peer, "asyncio")
 
 
 def rate(ours: Figures, peer: Figures) -> float:
@@ -51,6 +52,9 @@ FLOORS = [
     Floor("receive_large_record", "tcp.network_client_exactly", "processor time", processor, 1.0, 0.7),
     # 30 to 37 where the machine is fast, 19 to 23 where it is slow (2026-11-29, two versions side by side).
     Floor("send_small", "tcp.streams", "rate", rate, 30, 15),
+    Floor("receive_line", "tcp.streams", "rate", rate, 4.6, 2.3, "tcp.streams_on_core"),
+    Floor("receive_record", "tcp.streams", "rate", rate, 2.2, 1.4, "tcp.streams_on_core"),
+    Floor("send_small", "tcp.streams", "rate", rate, 3.7, 1.8, "tcp.streams_on_core"),
     Floor("echo_64_64B", "tcp.streams", "processor time", processor, 2.9, 1.4),
     Floor("http_get_32", "http.aiohttp_session", "processor time", processor, 4.5, 2.5),
     Floor("http_get_32", "http.aiohttp_warm", "processor time", processor, 3.6, 2.0),
@@ -74,8 +78,9 @@ def main() -> int:
         for (workload, peer), of_peer in figures.items():
             of_peer.reports.append(run(peer, WORKLOADS[workload], SECONDS))
     for floor in FLOORS:
+        ours, theirs = floor.peers
         print(
-            f"{floor.workload:14} {floor.words} against {floor.peer}: {value(floor):6.2f} times as good"
+            f"{floor.workload:14} {floor.words} of {ours.name} against {theirs.name}: {value(floor):6.2f} times as good"
             f"  (at least {floor.least:g}; measured {floor.measured:g})  {'LOST' if is_lost(floor) else 'ok'}"
         )
     return 1 if any(map(is_lost, FLOORS)) else 0

@@ -36,6 +36,7 @@ STOREYS = {
     "pool": ("pool pool.*", "ground core shared link tcp"),
     "http": ("http http.*", "ground core shared tcp"),
     "adapters": ("httpx httpx2 otel", "ground http"),
+    "streams": ("streams", "core"),
     "testing": ("testing testing.*", "ground core shared tcp http"),
     "command": ("command command.* __main__", "ground core shared link messages requests tcp pool http"),
     "package": ("(package)", "ground core shared link messages requests tcp pool http testing"),

@@ -15,6 +15,7 @@ FOLDERS = {
     "tcp": "The TCP client: connecting, TLS, proxies, reconnecting, the heartbeat.",
     "pool": "The pool of TCP connections.",
     "http": "The HTTP client.",
+    "streams": "asyncio's streams over the core: CPython's own tests, random scripts on both.",
     "testing": "What the package offers for tests of users: mocks, scripted peers, faults.",
     "command": "The command line, run as a program.",
     "house": "The repository: storeys, documentation, examples, the package, this map.",

@@ -20,6 +20,8 @@
           platform.h          that system call, one that looks for input, and a clock
       waiter.pyx              what a task that waits awaits
         running.h             which task and context the interpreter runs now
+    reader_core.pyx           the receiving side of asyncio's streams: the same memory, asyncio's rules
+    writer_core.pyx           their sending side: gathers small writes for the transport
     limit.pyx                 a block with a time limit
     record.pyx                copies an object that has slots and nothing else
       record.h                how that is done

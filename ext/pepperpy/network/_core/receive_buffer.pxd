@@ -44,6 +44,7 @@ cdef class ReceiveBuffer:
     # Bytes in.
     cdef Status accept(self, ReceiveScratch scratch, Py_ssize_t n) except Status.ERROR
     cdef Status settle(self) except Status.ERROR
+    cdef Status append(self, const char* data, Py_ssize_t n) except Status.ERROR
     cdef Status prepend(self, const char* data, Py_ssize_t n) except Status.ERROR
     # Searching. Both functions may drop the searcher before, which may run Python code. So read `head` after the call.
     cdef Py_ssize_t find_end(self, bytes separator) noexcept

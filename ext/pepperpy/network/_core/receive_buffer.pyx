@@ -90,9 +90,15 @@ cdef class ReceiveBuffer:
             self.head = scratch.area - self.length
             self._lender = scratch
             scratch.borrower = self
+            self.length += n
         else:
-            self.reserve(n)
-            memcpy(self.head + self.length, scratch.area, n)
+            self.append(scratch.area, n)
+        return Status.OK
+
+    cdef Status append(self, const char* data, Py_ssize_t n) except Status.ERROR:
+        # Puts bytes behind the unread ones, into storage of the buffer's own.
+        self.reserve(n)
+        memcpy(self.head + self.length, data, n)
         self.length += n
         return Status.OK
 
