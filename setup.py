@@ -30,7 +30,7 @@ SHARED = (
 )
 MODULES = (
     *SHARED,
-    *("builtin_framers", "event_stream", "frame_reader", "http_exchange", "limit", "python_framers"),
+    *("builtin_framers", "event_stream", "frame_reader", "http_exchange", "lending", "limit", "python_framers"),
     *("reader_core", "record", "stream_protocol", "stuffing", "writer_core"),
 )
 SOURCES = "ext/pepperpy/network/_core"

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 
-from pepperpy.network import HTTPClient, HTTPConfig, LengthPrefixed, NetworkClient, NetworkConfig
+from pepperpy.network import HTTPClient, HTTPConfig, LengthPrefixed, NetworkClient, NetworkConfig, NetworkPool
 
 LINE = b"x" * 63 + b"\n"
 ROUND = 500  # operations between two looks at the peer: 32 KB fit into the buffers of any socket
@@ -105,6 +105,16 @@ async def connect(count: int) -> None:
                 await client.disconnect()
 
 
+async def pool_block(count: int) -> None:
+    """An idle connection of a pool, lent for a block without input or output."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = NetworkConfig("127.0.0.1", listener.getsockname()[1])
+        async with NetworkPool(config, 1, 1) as pool:
+            for _ in range(count):
+                async with pool.acquire():
+                    pass
+
+
 class _Server(asyncio.Protocol):
     ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -142,6 +152,7 @@ WORKLOADS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
     "receive_frames": (receive_frames, 100_000),
     "send": (send, 20_000),
     "connect": (connect, 200),
+    "pool_block": (pool_block, 5_000),
     "http_get": (http_get, 200),
     "http_get_aiohttp": (http_get_aiohttp, 200),
 }

@@ -44,7 +44,6 @@ class Link:
     """
 
     __slots__ = (
-        "__weakref__",
         "config",
         "connects",
         "exchanges",
@@ -114,10 +113,10 @@ class Link:
     def give_to(self, other: Link) -> None:
         """Move the connection and the counts to a new link; this one gets the unconnected protocol of the other.
 
-        The caller updates what `swap()` would. A pool calls this for each loan, so no method is called here.
+        The caller updates what `swap()` would. A pool calls this for each loan, so no method of Python is called here.
         """
         other.connects, other.retries, other.latency = self.connects, self.retries, self.latency
-        other.past, self.past = self.past, self.totals()
+        other.past, self.past = self.past, self.protocol.totals(self.past)
         other.protocol, self.protocol = self.protocol, other.protocol
         other.receiver, self.receiver = self.receiver, other.receiver
         other.sender, self.sender = self.sender, other.sender
@@ -125,13 +124,7 @@ class Link:
 
     def totals(self) -> tuple[int, int, int, int]:
         """bytes_received, bytes_sent, receives, sends of all connections."""
-        receiver, sender, past = self.protocol.receiver, self.protocol.sender, self.past
-        return (
-            past[0] + receiver.bytes_received,
-            past[1] + sender.bytes_sent,
-            past[2] + receiver.receives,
-            past[3] + sender.sends,
-        )
+        return self.protocol.totals(self.past)
 
     # ---- Timeouts and errors ----
 

@@ -101,7 +101,7 @@ async def test_a_server_that_restarts_costs_no_error_once_it_is_back() -> None:
             await use(pool)
         await server.start()
         await use(pool)
-        assert pool._slots._refill_failures == 0, "the next outage begins with a short wait"
+        assert pool._slots.refill_failures == 0, "the next outage begins with a short wait"
         await until(lambda: pool.stats.idle >= 2, "the pool is refilled")
         assert is_consistent(pool)
 
@@ -368,7 +368,7 @@ async def test_surplus_connections_are_closed_when_they_have_been_idle_for_too_l
         assert pool.stats.dropped == {"idle": 2}
         assert server.accepted == 3
         await until(lambda: len(server.open) == 1, "the server has seen it")
-        assert pool._slots._timer is not None and pool._slots._timer.at == math.inf, "nothing will fall due"
+        assert pool._slots.timer is not None and pool._slots.timer.at == math.inf, "nothing will fall due"
 
 
 async def test_a_connection_that_is_used_is_never_idle_for_too_long() -> None:

@@ -49,7 +49,8 @@ async def test_a_connection_that_is_passed_on_leaves_its_client_unconnected_and_
     async with peer_and_client() as (peer, client):
         await client.send(b"12345")
         link_of(client).retries = 7
-        new = passed_on(client, client.config)
+        new, link = passed_on(client, NetworkClient(client.config))
+        assert link is link_of(new)
         assert new.is_connected and not client.is_connected
         with pytest.raises(NotConnectedError):
             await client.send(b"x")

@@ -15,9 +15,10 @@
           http_head.pyx       its head and trailers: limits, what is refused
           http_exchange.pyx   the way of a request and its answer over a pooled connection, where nothing goes wrong
       event_stream.pyx        the server-sent events of a body, whoever carries it
+      lending.pyx             the way of a pooled connection to its user and back, where nothing goes wrong
       sender.pyx              the sending side: accepts bytes, gathers them, holds senders back, flushes, closes
         send_queue.pyx        bytes that wait to leave, and the system call that sends them
-          platform.h          that system call, one that looks for input, and a clock
+          platform.h          that system call, two that look for input, and a clock
       waiter.pyx              what a task that waits awaits
         running.h             which task and context the interpreter runs now
     reader_core.pyx           the receiving side of asyncio's streams: the same memory, asyncio's rules

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
+from pepperpy.network._core.lending import Loan
 from pepperpy.network.checks import Default, Timeout, check_int, check_seconds, seconds_of
 from pepperpy.network.checks import check_timeout as check_limit
 from pepperpy.network.config import NetworkConfig, check_config
-from pepperpy.network.errors import UsageError
-from pepperpy.network.pool.connection import Check, Maker, PooledConnection
+from pepperpy.network.pool.connection import Check, Maker
 from pepperpy.network.pool.slots import Slots
-from pepperpy.network.tcp.client import NetworkClient
+from pepperpy.network.tcp.client import NetworkClient, link_of
+
+_DEFAULT = Default.TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class PoolStats:
             "unfinished": a receive was still waiting, or was given up (its answer may still come); a send was waiting;
             `send_eof()` or `start_tls()` was called.
             "unsent": the kernel has not taken all accepted bytes; they are sent before the connection closes.
+            "unreleased": whoever had it has lost it; see `acquire()`.
             "check": `check` failed. "idle", "age": `max_idle` or `max_age` passed.
     """
 
@@ -129,8 +132,8 @@ class NetworkPool:
         self.config = config
         self.min_size = min_size
         self.max_size = max_size
-        maker = Maker(config, max_age, check, check_after, check_timeout)
-        self._slots = Slots(config, min_size, max_size, max_idle, maker)
+        maker = Maker(config, max_age, check, check_timeout)
+        self._slots = Slots(config, min_size, max_size, max_idle, None if check is None else check_after, maker)
 
     def __repr__(self) -> str:
         return f"NetworkPool({self.config.address!r}, max_size={self.max_size!r})"
@@ -154,14 +157,17 @@ class NetworkPool:
             dropped=dict(slots.dropped),
         )
 
-    def acquire(self, timeout: Timeout = Default.TIMEOUT) -> AbstractAsyncContextManager[NetworkClient]:
-        """Borrow a connection for a block: `async with pool.acquire() as client`.
+    def acquire(self, timeout: Timeout = Default.TIMEOUT) -> Acquire:
+        """Borrow a connection for a block, `async with pool.acquire() as client`, or until `release(client)`.
+
+        Without a block: `client = await pool.acquire()`. In both forms the client is for one use: the connection goes
+        on in a new client.
 
         Args:
             timeout: Seconds to wait for a connection, connecting included; a number from 0, None for no limit, by
                 default `config.timeout`.
 
-        Raises, on entering the block:
+        Raises, on entering the block or on `await`:
             PoolTimeoutError: No connection became free or could be made in time. `details` has `elapsed` (seconds), the
                 number of connections `in_use` and `preparing`, and of tasks `waiting`.
             ConnectError, NetworkTimeoutError: A new connection, begun for this task or for one before it in the queue,
@@ -170,8 +176,28 @@ class NetworkPool:
             UsageError: Called in another event loop, thread or process than the first time.
 
         Cancellation: Nothing is taken. A connection begun for this task serves the next. Leaving the block never waits.
+
+        A client that is neither released nor in use any more, because whoever had it has lost it, costs its connection
+        and a `ResourceWarning`. Its place goes to the next.
         """
-        return _Loan(self._slots, seconds_of(timeout, self.config.timeout))
+        seconds = self.config.timeout
+        return Acquire(self._slots, seconds if timeout is _DEFAULT else seconds_of(timeout, seconds))
+
+    def release(self, client: NetworkClient) -> None:
+        """Give back what `await acquire()` has returned; never waits. The client has no connection afterwards.
+
+        The connection is lent again if its next user can begin on it as on a new one. The pool cannot know whether the
+        rest of an answer may still come. If an exchange broke off, call `client.abort()` before this. The end of a
+        block of `acquire()`, which sees the exception, does so by itself.
+
+        Raises:
+            UsageError: The client is not lent by this pool: it was released before, belongs to another one or to none.
+                Or this is called in another event loop, thread or process than the first time.
+            TypeError: `client` is not a `NetworkClient`.
+        """
+        if not isinstance(client, NetworkClient):
+            raise TypeError(f"client must be a NetworkClient, not {type(client).__name__}")
+        self._slots.put(client, link_of(client))
 
     async def __aenter__(self) -> NetworkPool:
         """Open `min_size` connections. If one fails, close the pool and raise what `acquire` raises."""
@@ -210,28 +236,22 @@ class NetworkPool:
         self._slots.abort()
 
 
-class _Loan:
-    """The block of one `acquire()`."""
+class Acquire(Loan):
+    """What `NetworkPool.acquire()` returns: `async with` lends a connection for a block, `await` until `release()`."""
 
-    __slots__ = ("_connection", "_slots", "_timeout")
+    lending: Slots
 
-    def __init__(self, slots: Slots, timeout: float | None) -> None:
-        self._slots = slots
-        self._timeout = timeout
-        self._connection: PooledConnection | None = None
+    def __await__(self) -> Generator[Any, None, NetworkClient]:
+        if (client := self.take()) is None:
+            client = (yield from self.lending.get(self.timeout).__await__()).hand_over()
+        return client
 
     async def __aenter__(self) -> NetworkClient:
-        if self._connection is not None:
-            raise UsageError("acquire() gives one connection: call it for each block")
-        self._connection = await self._slots.get(self._timeout)
-        return self._connection.client
+        if (client := self.enter()) is None:
+            client = self.begin(await self.lending.get(self.timeout))
+        return client
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        connection, self._connection = self._connection, None
-        assert connection is not None
-        failure = None
-        if kind is not None:
-            failure = "cancelled" if issubclass(kind, asyncio.CancelledError) else "failed"
-        self._slots.put(connection, failure)
+        self.leave(kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import math
 import threading
@@ -16,12 +17,14 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from pepperpy.network._core.lending import Lending, PooledConnection
 from pepperpy.network.backoff import Backoff
 from pepperpy.network.config import NetworkConfig, observer_of
 from pepperpy.network.detached import detached_task
 from pepperpy.network.errors import ClosedError, ConnectError, PoolTimeoutError, UsageError
-from pepperpy.network.pool.connection import Maker, PooledConnection
+from pepperpy.network.pool.connection import Maker
 from pepperpy.network.pool.queue import Queue, Turn
+from pepperpy.network.tcp.client import NetworkClient, passed_on
 from pepperpy.network.timers import Timer
 
 if TYPE_CHECKING:
@@ -34,34 +37,48 @@ logger = logging.getLogger("pepperpy.network.pool")
 MIN_REFILL_DELAY_S = 0.1
 
 
-class Slots:
-    """Lends each connection to one user at a time, in the order of the calls; makes and closes them as needed."""
+class Slots(Lending):
+    """Lends each connection to one user at a time, in the order of the calls; makes and closes them as needed.
+
+    Its base lends idle connections and takes them back.
+    """
+
+    waiting: Queue
+    idle: list[PooledConnection]
+    lent: set[PooledConnection]
+    preparing: dict[asyncio.Task[PooledConnection | None], PooledConnection | None]
+    timer: Timer | None
 
     def __init__(
-        self, config: NetworkConfig, min_size: int, max_size: int, max_idle: float | None, maker: Maker
+        self,
+        config: NetworkConfig,
+        min_size: int,
+        max_size: int,
+        max_idle: float | None,
+        check_after: float | None,
+        maker: Maker,
     ) -> None:
+        """Args: check_after: Seconds for which a connection may be idle without a check; None: none is checked."""
         self._where = config.address
         self._details = config.place
-        self._min_size = min_size
         self._max_size = max_size
         self._max_idle = math.inf if max_idle is None else max_idle
+        super().__init__(
+            Queue(),
+            min_size,
+            self._max_idle,
+            math.inf if check_after is None else check_after,
+            NetworkClient(maker.config),
+            passed_on,
+        )
         self._maker = maker
         self._observer = observer_of(config)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self.closed: bool = False
         self._all_returned = asyncio.Event()
-        self.lent: set[PooledConnection] = set()
-        self.idle: list[PooledConnection] = []  # the one used last is at the end
-        self.preparing: dict[asyncio.Task[PooledConnection | None], PooledConnection | None] = {}
         self.closing: dict[asyncio.Task[None], PooledConnection] = {}
-        self.waiting: Queue = Queue()
-        self._timer: Timer | None = None  # made with the first call, which knows the loop
         self._refill_at = -math.inf  # no refill before this time, because a connection failed
-        self._refill_failures = 0
         self._refill_backoff = Backoff(config.retry_delay, config.max_retry_delay)
         self.created: int = 0
-        self.reused: int = 0
         self.timeouts: int = 0
         self.failures: int = 0
         self.max_wait: float = 0.0
@@ -76,21 +93,18 @@ class Slots:
     def enter(self) -> asyncio.AbstractEventLoop:
         """Check that this loop is the pool's, and the pool open. The first call decides which loop that is."""
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None:
+        if self.loop is not loop:
+            if self.loop is not None:
                 raise UsageError(f"{self._where}: the pool belongs to another event loop", self._details)
-            self._loop, self._timer = loop, Timer(loop, self._look)
+            self.loop, self.timer = loop, Timer(loop, self._look)
             self._thread = threading.get_ident()
         if self.closed:
             raise self._closed_error()
         return loop
 
     async def get(self, timeout: float | None) -> PooledConnection:
+        """Wait for a connection, where none can be lent at once."""
         loop = self.enter()
-        while self.idle and not self.waiting and not self._maker.needs_check(self.idle[-1]):
-            if (idle := self._wake_last()) is not None:
-                return self._lend(idle)
-            self.fill()
         turn: Turn = loop.create_future()
         now = monotonic()
         until = math.inf if timeout is None else now + timeout
@@ -101,9 +115,9 @@ class Slots:
             outcome = await (turn if self._observer is None else self._observed(turn, self._observer))
         except BaseException:
             self.waiting.leave(turn)
-            if turn.done() and not turn.cancelled() and isinstance(connection := turn.result(), PooledConnection):
+            if turn.done() and not turn.cancelled() and (connection := turn.result()) in self.lent:
                 # The connection came in the turn of the cancellation.
-                self.put(connection)
+                self.put(connection.hand_over(), connection.link)
             raise
         if isinstance(outcome, PooledConnection):
             if outcome in self.lent:
@@ -127,49 +141,53 @@ class Slots:
         observer.tell(PoolWaitDone, seconds=monotonic() - began, error=failure)
         return outcome
 
-    def put(self, connection: PooledConnection, failure: str | None = None) -> None:
-        """Take back what `get` returned. Never waits, so it cannot be cancelled."""
-        if connection not in self.lent:
-            return  # aborted meanwhile
-        flaw = failure or connection.flaw()
-        if flaw is None and connection.expires_at <= monotonic():
-            flaw = "age"
-        self.lent.remove(connection)
+    def serve(self, connection: PooledConnection) -> bool:
+        """Lend the connection to the task that has waited longest; False if nobody waits any more."""
+        if (first := self.waiting.pop_first()) is None:
+            return False
+        turn, since = first
+        self.max_wait = max(self.max_wait, monotonic() - since)
+        self.lend(connection)
+        turn.set_result(connection)
+        return True
+
+    def end(self, connection: PooledConnection, flaw: str | None) -> None:
+        """Close a connection that its user has given back, in order if it is good."""
+        self._returned()
+        if flaw in (None, "unsent", "age"):
+            if flaw is not None:
+                self._note_dropped(flaw)
+            self.disconnect(connection)
+        else:
+            assert flaw is not None
+            self.discard(connection, flaw)
+
+    def _returned(self) -> None:
         if self.closed and not self.lent:
             self._all_returned.set()
-        if flaw in (None, "unsent", "age"):
-            connection.pass_on()
-            if flaw is not None:
-                self._retire(connection, flaw)
-            elif self.closed:
-                self.disconnect(connection)
-            else:
-                self._offer(connection)
-        else:
-            self._drop(connection, flaw)
-            self.fill()
 
-    def _lend(self, connection: PooledConnection) -> PooledConnection:
-        self.lent.add(connection)
-        self.reused += connection.used
-        connection.used = True
-        self._refill_failures = 0
-        return connection
-
-    def _offer(self, connection: PooledConnection) -> None:
-        """Lend the connection to the task that has waited longest, or add it to the idle ones."""
-        if (first := self.waiting.pop_first()) is not None:
-            turn, since = first
-            self.max_wait = max(self.max_wait, monotonic() - since)
-            turn.set_result(self._lend(connection))
+    def refuse(self, loan: object) -> None:
+        """Raise `UsageError` for a client that is not lent, unless `abort()` has taken it from its user."""
+        if isinstance(loan, PooledConnection) and loan.lending is self:
             return
-        connection.idle_since = monotonic()
-        connection.watch(self._disturbed)
-        self.idle.append(connection)
-        due = connection.expires_at
-        if self._surplus() > 0:
-            due = min(due, self.idle[0].idle_since + self._max_idle)
-        self._arm(due)
+        what = "the client is not lent: it was released before, or is of no pool"
+        if loan is not None:
+            what = "the client is lent by another pool; release it there"
+        raise UsageError(f"{self._where}: {what}", self._details | {"phase": "release"})
+
+    def forsake(self, connection: PooledConnection) -> bool:
+        """See `client_link.Loan`."""
+        if connection not in self.lent:
+            return False
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._forsaken, connection, context=contextvars.Context())
+        return True
+
+    def _forsaken(self, connection: PooledConnection) -> None:
+        if connection in self.lent:
+            self.lent.remove(connection)
+            self._returned()
+            self.discard(connection, "unreleased")
 
     # ---- Making and closing ----
 
@@ -185,7 +203,7 @@ class Slots:
                 checks += 1
         while len(self.waiting) > len(self.preparing) and self.size < self._max_size:
             self._begin(None)
-        while self._surplus() < 0 and self.size < self._max_size and self._refill_at <= monotonic():
+        while self.surplus() < 0 and self.size < self._max_size and self._refill_at <= monotonic():
             self._begin(None)
 
     def _wake_last(self) -> PooledConnection | None:
@@ -195,10 +213,6 @@ class Slots:
             return connection
         self._drop(connection, flaw)
         return None
-
-    def _surplus(self) -> int:
-        # Connections beyond `min_size`, those that are closing not counted; negative if some are missing.
-        return len(self.lent) + len(self.idle) + len(self.preparing) - self._min_size
 
     def _begin(self, idle: PooledConnection | None) -> None:
         # In nobody's context: the connection may be lent to anybody, again and again.
@@ -211,13 +225,13 @@ class Slots:
             # An eager task, which runs before its maker knows it. `check` may ask the pool, which has not counted it.
             await asyncio.sleep(0)
         if idle is not None:
-            if not self._maker.needs_check(idle) or await self._maker.passes(idle):
+            if not self.needs_check(idle) or await self._maker.passes(idle):
                 return idle
             self._note_dropped("check")
             if not self.waiting:
                 return None
             # A new one, not the next idle one: on a dead network one check after the other would run out of time.
-        connection = await self._maker.make()
+        connection = await self._maker.make(self)
         self.created += 1
         return connection
 
@@ -227,18 +241,18 @@ class Slots:
         error = self._cancelled_error() if task.cancelled() else task.exception()
         if error is not None:
             if idle is not None:
-                idle.client.abort()
+                idle.link.abort()
             if not self.closed:
                 self._failed(error)
         elif (connection := task.result()) is not None:
             if self.closed:
-                connection.client.abort()
+                connection.link.abort()
             # A waiting task gets the connection as it is. An idle one is looked at first, because its watch would not
             # notice what has come already.
             elif not self.waiting and (flaw := connection.flaw()) is not None:
                 self._drop(connection, flaw)
             else:
-                self._offer(connection)
+                self.offer(connection)
         self.fill()
 
     def _failed(self, error: BaseException) -> None:
@@ -250,22 +264,25 @@ class Slots:
             logger.warning("%s: the pool cannot make a connection: %s", self._where, error)
 
     def _put_off_refill(self) -> None:
-        if self._surplus() < 0 and self._refill_at <= monotonic():
-            self._refill_failures += 1
-            delay = max(MIN_REFILL_DELAY_S, self._refill_backoff.delay(self._refill_failures))
+        if self.surplus() < 0 and self._refill_at <= monotonic():
+            self.refill_failures += 1
+            delay = max(MIN_REFILL_DELAY_S, self._refill_backoff.delay(self.refill_failures))
             self._refill_at = monotonic() + delay
             self._arm(self._refill_at)
 
-    def _disturbed(self, connection: PooledConnection, flaw: str) -> None:
-        # Something happened on an idle connection.
+    def disturbed(self, connection: PooledConnection, flaw: str) -> None:
+        """Something has happened on an idle connection."""
         self.idle.remove(connection)
+        self.discard(connection, flaw)
+
+    def discard(self, connection: PooledConnection, flaw: str) -> None:
+        """Close a connection at once, because it cannot be lent again, and make another where one is missing."""
         self._drop(connection, flaw)
         self.fill()
 
     def _drop(self, connection: PooledConnection, flaw: str) -> None:
-        """Close a connection at once, because it cannot be lent again."""
         self._note_dropped(flaw)
-        connection.client.abort()
+        connection.link.abort()
         if not connection.used:
             # The server may accept each connection and end it: do not ask it again and again.
             self._put_off_refill()
@@ -284,15 +301,13 @@ class Slots:
 
     def disconnect(self, connection: PooledConnection) -> None:
         connection.unwatch()
-        task = detached_task(
-            asyncio.get_running_loop(), connection.client.disconnect(), f"pool of {self._where}: close"
-        )
+        task = detached_task(asyncio.get_running_loop(), connection.link.disconnect(), f"pool of {self._where}: close")
         self.closing[task] = connection
         task.add_done_callback(self._disconnected)
 
     def _disconnected(self, task: asyncio.Task[None]) -> None:
         # If the task was cancelled before it began, nothing has closed the client yet.
-        self.closing.pop(task).client.abort()
+        self.closing.pop(task).link.abort()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("%s", error)
         self.fill()
@@ -302,8 +317,8 @@ class Slots:
     def _arm(self, when: float) -> None:
         """See to it that `_look` is called at that time or before."""
         if not self.closed:
-            assert self._timer is not None
-            self._timer.look_by(when)
+            assert self.timer is not None
+            self.timer.look_by(when)
 
     def _look(self, now: float) -> float:
         for turn, since in self.waiting.overdue(now):
@@ -314,7 +329,7 @@ class Slots:
         for connection in list(self.idle):  # those that have been idle longest come first
             if connection.expires_at <= now:
                 reason = "age"
-            elif self._surplus() > 0 and connection.idle_since + self._max_idle <= now:
+            elif self.surplus() > 0 and connection.idle_since + self._max_idle <= now:
                 reason = "idle"
             else:
                 continue
@@ -323,9 +338,9 @@ class Slots:
         self.fill()
         for connection in self.idle:
             due = min(due, connection.expires_at)
-        if self.idle and self._surplus() > 0:
+        if self.idle and self.surplus() > 0:
             due = min(due, self.idle[0].idle_since + self._max_idle)
-        if self._surplus() < 0:
+        if self.surplus() < 0:
             due = min(due, self._refill_at)
         return math.inf if self.closed else due
 
@@ -345,10 +360,10 @@ class Slots:
             raise
 
     async def close(self, timeout: float | None) -> None:
-        if self._loop is None or self._loop.is_closed():
+        if self.loop is None or self.loop.is_closed():
             self.abort()
             return
-        if self._loop is not asyncio.get_running_loop():
+        if self.loop is not asyncio.get_running_loop():
             raise UsageError(f"{self._where}: the pool belongs to another event loop; close it there", self._details)
         self._refuse()
         for connection in self.idle:
@@ -360,7 +375,7 @@ class Slots:
                     async with asyncio.timeout(timeout):
                         await self._all_returned.wait()
             for connection in self.lent:
-                connection.client.abort()
+                connection.link.abort()
                 self.disconnect(connection)
             self.lent.clear()
             while tasks := [*self.preparing, *self.closing]:
@@ -372,26 +387,26 @@ class Slots:
         await asyncio.sleep(0)
 
     def abort(self) -> None:
-        if self._loop is not None and self._thread != threading.get_ident():
+        if self.loop is not None and self._thread != threading.get_ident():
             raise UsageError(f"{self._where}: the pool belongs to another thread; close it there", self._details)
         self._refuse()
         checked = [connection for connection in self.preparing.values() if connection is not None]
         for connection in (*self.lent, *self.idle, *checked, *self.closing.values()):
             connection.unwatch()
-            connection.client.abort()
+            connection.link.abort()
         self.lent.clear()
         self.idle.clear()
         self._all_returned.set()
-        if self._loop is not None and not self._loop.is_closed():
+        if self.loop is not None and not self.loop.is_closed():
             for task in (*self.preparing, *self.closing):
                 task.cancel()
 
     def _refuse(self) -> None:
         """Lend nothing more. Idle and lent connections stay as they are."""
         self.closed = True
-        if self._timer is not None:
-            self._timer.end()
-        if self._loop is not None and self._loop.is_closed():
+        if self.timer is not None:
+            self.timer.end()
+        if self.loop is not None and self.loop.is_closed():
             return
         while (first := self.waiting.pop_first()) is not None:
             first[0].set_result(self._closed_error())

@@ -11,7 +11,7 @@ import functools
 import time
 import weakref
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import Timeout
@@ -27,22 +27,31 @@ if TYPE_CHECKING:
     from pepperpy.network.tcp.reconnect import Supervisor
 
 
+class Loan(Protocol):
+    """A client that a pool has lent."""
+
+    def forsake(self) -> bool:
+        """Its user is gone, and has not given it back. False: the pool had taken it back itself. For any thread."""
+
+
 class ClientLink(Link):
     """The link of a `NetworkClient`, with the making and the ending of its connections.
 
     Attributes:
         client: Held weakly: a cycle would put off the warning about an unclosed client.
         connecting: The `connect()` that is under way, or None.
+        loan: What the pool that has lent the client keeps of it; None for every other client.
         supervisor: What reconnects and tells of changes; None while the configuration asks for neither.
         is_given: Whether others have made the connection, so that there will be no further one.
     """
 
-    __slots__ = ("client", "connecting", "is_given", "supervisor")
+    __slots__ = ("client", "connecting", "is_given", "loan", "supervisor")
 
     def __init__(self, config: NetworkConfig, client: NetworkClient) -> None:
         super().__init__(config)
         self.client: weakref.ref[NetworkClient] = weakref.ref(client)
         self.connecting: Connecting | None = None
+        self.loan: Loan | None = None
         self.supervisor: Supervisor | None = None
         self.is_given: bool = False
 
@@ -217,7 +226,7 @@ class ClientLink(Link):
         """The client is gone: stop reconnecting. Returns the connection that is still to be closed, or None."""
         if self.supervisor is not None and self.supervisor.is_reconnecting:
             self.supervisor.abandon()
-        elif self.protocol.state != "open":
+        elif (self.loan is None or not self.loan.forsake()) and self.protocol.state != "open":
             # An aborted connection is gone as soon as the loop runs, and needs its client no more.
             return None
         return self.protocol

@@ -1,9 +1,14 @@
-/* What the core needs of the operating system: a clock and two system calls. */
+/* What the core needs of the operating system: a clock and three system calls. */
 #ifndef PEPPERPY_NETWORK_PLATFORM_H
 #define PEPPERPY_NETWORK_PLATFORM_H
 
 #include <Python.h>
 #include <time.h>
+
+/* What input_state() returns. */
+#define NO_INPUT 0
+#define INPUT_WAITS 1
+#define STREAM_ENDED 2
 
 #define DIRECT_SEND_MAX_PIECES 64 /* well under IOV_MAX, 1024 on Linux, macOS and the BSDs */
 
@@ -45,6 +50,11 @@ static inline int direct_send_error(void) { return 0; }
 static inline int has_input(int fd) {
     (void)fd;
     return 0;
+}
+
+static inline int input_state(int fd) {
+    (void)fd;
+    return NO_INPUT;
 }
 
 #else
@@ -102,6 +112,20 @@ static inline int has_input(int fd) {
     struct pollfd one = {fd, POLLIN, 0};
 
     return fd >= 0 && poll(&one, 1, 0) != 0;
+}
+
+/* Linux says by an event of its own that the peer has ended its stream. Elsewhere its end counts as input that waits. */
+#ifndef POLLRDHUP
+#define POLLRDHUP 0
+#endif
+
+/* As has_input(), and whether the peer has ended its stream. */
+static inline int input_state(int fd) {
+    struct pollfd one = {fd, POLLIN | POLLRDHUP, 0};
+
+    if (fd < 0 || poll(&one, 1, 0) == 0)
+        return NO_INPUT;
+    return one.revents & (POLLHUP | POLLERR | POLLRDHUP) ? STREAM_ENDED : INPUT_WAITS;
 }
 
 #endif

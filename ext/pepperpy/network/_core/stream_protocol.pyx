@@ -286,6 +286,15 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             or self.endpoint.loop.is_closed()
         )
 
+    def totals(self, tuple past not None):
+        """bytes_received, bytes_sent, receives, sends of this connection and, as `past`, of those before it."""
+        return (
+            <long long>past[0] + self.receiver.bytes_received,
+            <long long>past[1] + self.sender.bytes_sent,
+            <long long>past[2] + self.receiver.receives,
+            <long long>past[3] + self.sender.sends,
+        )
+
     @property
     def config(self):
         """The config of this connection. Of several hosts it names the one that accepted."""
