@@ -44,6 +44,7 @@ class Link:
     """
 
     __slots__ = (
+        "__weakref__",
         "config",
         "connects",
         "exchanges",

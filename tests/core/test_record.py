@@ -62,12 +62,25 @@ def test_a_copy_in_a_circle_is_collected() -> None:
     assert gone() is None
 
 
+class WithWeakref(Record):
+    __slots__ = ("__weakref__",)
+
+
+def test_weak_references_lead_to_a_record_or_to_its_copy() -> None:
+    record = WithWeakref(1, 2)
+    to_record = weakref.ref(record)
+    copy = copy_of(record)
+    assert weakref.getweakrefcount(copy) == 0
+    to_copy = weakref.ref(copy)
+    del record
+    assert to_record() is None and to_copy() is copy
+    assert (copy.first, copy.last) == (1, 2)
+    del copy
+    assert to_copy() is None
+
+
 class WithDict(Base):
     pass
-
-
-class WithWeakref(Base):
-    __slots__ = ("__weakref__",)
 
 
 class Number(int):
@@ -78,7 +91,7 @@ class Failure(Exception):
     __slots__ = ("more",)
 
 
-@pytest.mark.parametrize("other", [WithDict(), WithWeakref(), Number(1), Failure(), 1, "text", [], Value()])
+@pytest.mark.parametrize("other", [WithDict(), Number(1), Failure(), 1, "text", [], Value()])
 def test_what_has_more_than_slots_is_refused(other: object) -> None:
     with pytest.raises(TypeError, match=f"{type(other).__name__} must have __slots__"):
         copy_of(other)

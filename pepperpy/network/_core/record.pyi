@@ -6,5 +6,5 @@ def copy_of(record: _Record) -> _Record:
     """A new object with the same values. They are shared: a list, say, is not to be changed in place.
 
     Raises:
-        TypeError: Its class, or one of the bases, is written without `__slots__`, or has `__weakref__`.
+        TypeError: Its class, or one of the bases, is written without `__slots__`.
     """

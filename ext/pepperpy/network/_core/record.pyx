@@ -11,5 +11,5 @@ cdef extern from "record.h":
 
 def copy_of(record):
     if not is_record(record):
-        raise TypeError(f"{type(record).__name__} must have __slots__, as all of its bases, and no __weakref__")
+        raise TypeError(f"{type(record).__name__} must have __slots__, as all of its bases")
     return copy_record(record)
