@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -29,7 +30,14 @@ from pepperpy.network.keepalive import Keepalive, check_keepalive, keepalive_of
 from pepperpy.network.lookup import Resolver, check_resolver
 from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.settings import Settings
-from pepperpy.network.socket_checks import check_hosts, check_local_address, check_socket_options, check_unix_path
+from pepperpy.network.socket_checks import (
+    SocketFactory,
+    check_hosts,
+    check_local_address,
+    check_port,
+    check_socket_options,
+    check_unix_path,
+)
 from pepperpy.network.tcp_settings import (
     DEFAULT_BUFFERS,
     INSTEAD,
@@ -53,7 +61,7 @@ State = Literal["connecting", "connected", "lost", "closed"]
 
 # The fields that hold a callable, which the client calls; and the others.
 _CALLABLES = ("on_connect", "may_pass", "on_state", "on_event", "heartbeat")
-_OTHER_CALLABLES = ("address_policy", "resolver")
+_OTHER_CALLABLES = ("address_policy", "resolver", "socket_factory")
 
 
 @explains_arguments(functools.partial(unknown_argument, instead=INSTEAD))
@@ -91,8 +99,14 @@ class NetworkConfig(Settings):
             `receive_lines()` and `receive_until()` collect. It also limits the messages of a codec without `max_size`,
             there without length or separator. asyncio's limit of 64 KiB is the best known trap of its streams.
 
-        unix_path: The path of a Unix socket to connect to instead of `host` and `port`, at most 107 bytes (Linux; 103
-            elsewhere). Settings about TCP or addresses (`nodelay`, `keepalive`, `local_address`, ...) do not apply.
+        unix_path: The path of a Unix socket to connect to instead of `host` and `port`, a str or a Path, at most 107
+            bytes (Linux; 103 elsewhere). Settings about TCP or addresses (`nodelay`, `keepalive`, `local_address`, ...)
+            do not apply.
+        socket_factory: `socket_factory(address)`, async or not, makes the socket for each address that is tried (of the
+            proxy, if there is one). `address` is what `socket.getaddrinfo` gives: `(family, type, proto, name,
+            sockaddr)`. The client sets `keepalive` and `socket_options`, and connects the socket. One that is connected
+            already, such as the end of a tunnel, is used as it is. An `OSError` means that this address cannot be
+            reached; any other exception ends `connect()`.
         proxy: The URL of a proxy to connect through, with user and password if it wants them (percent-encoded).
             `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy; for `socks5://` and
             `socks4://` this machine looks up. SOCKS needs `pip install python-socks`.
@@ -155,7 +169,8 @@ class NetworkConfig(Settings):
     socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
     buffers: BufferLimits = DEFAULT_BUFFERS
     max_message_size: int = 16 * MIB
-    unix_path: str | None = None
+    unix_path: str | os.PathLike[str] | None = None
+    socket_factory: SocketFactory | None = None
     proxy: str | None = None
     resolver: Resolver | None = None
     address_policy: AddressPolicy | None = None
@@ -174,7 +189,7 @@ class NetworkConfig(Settings):
             check_host("host", self.host)
             if self.port == 0 and self.port is not False:
                 raise ValueError(f"port must be given, from 1 to 65535: NetworkConfig({self.host!r}, 6379)")
-            check_int("port", self.port, 1, 65535)
+            check_port("port", self.port)
         else:
             self._check_unix(self.unix_path)
         if self.proxy is not None:
@@ -198,9 +213,9 @@ class NetworkConfig(Settings):
             raise TypeError(f"buffers must be a BufferLimits, not {shown(self.buffers)}")
         check_size("max_message_size", self.max_message_size)
         check_hosts(self.hosts)
-        for name in ("on_connect", "may_pass", "on_state", "on_event"):
+        for name in ("on_connect", "may_pass", "on_state", "on_event", "socket_factory"):
             if (value := getattr(self, name)) is not None:
-                check_callable(name, value, plain=name != "on_connect")
+                check_callable(name, value, plain=name not in ("on_connect", "socket_factory"))
         check_reconnect(self.reconnect)
         check_heartbeat(self.heartbeat)
 
@@ -211,8 +226,9 @@ class NetworkConfig(Settings):
             raise ValueError("server_hostname must name whom the certificate is for, unless verify_ssl is False")
 
     def _check_unix(self, path: object) -> None:
-        check_unix_path(path)
-        nothings = dict.fromkeys(("proxy", "resolver", "address_policy", "local_address"))
+        # As text from now on. By this call, because the class is frozen.
+        object.__setattr__(self, "unix_path", check_unix_path(path))
+        nothings = dict.fromkeys(("proxy", "resolver", "address_policy", "local_address", "socket_factory"))
         for name, none in {"host": "", "port": 0, "hosts": (), **nothings}.items():
             if getattr(self, name) != none:
                 raise ValueError(f"{name} must be left out with unix_path={shown(path)}")
@@ -244,7 +260,7 @@ class NetworkConfig(Settings):
     @property
     def address(self) -> str:
         """Where to connect, as text: `host:port`, or the path of the Unix socket."""
-        return self.unix_path or f"{self.host}:{self.port}"
+        return f"{self.host}:{self.port}" if self.unix_path is None else os.fspath(self.unix_path)
 
     @property
     def place(self) -> dict[str, Any]:

@@ -1,19 +1,35 @@
-"""Checks of the settings about sockets: `hosts`, `local_address`, `socket_options`, `unix_path`."""
+"""Checks of the settings about sockets: `port`, `hosts`, `local_address`, `socket_options`, `unix_path`."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from pepperpy.network.checks import check_int, shown
 from pepperpy.network.hosts import check_host
 
+# `socket_factory(address)`, async or not, with an address as getaddrinfo gives it.
+SocketFactory: TypeAlias = Callable[[tuple[int, int, int, str, Any]], socket.socket | Awaitable[socket.socket]]
 
-def check_unix_path(path: object) -> None:
-    """Accept a path that a Unix socket can have. `connect()` finds out whether it is there."""
+
+def check_port(name: str, value: object) -> None:
+    """Accept a port to connect to."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        text = str(value)
+        instead = f": write {text.removesuffix('.0')}" if re.fullmatch(r"[1-9][0-9]{0,4}(\.0)?", text) else ""
+        raise TypeError(f"{name} must be an int from 1 to 65535, not {shown(value)}{instead}")
+    check_int(name, value, 1, 65535)
+
+
+def check_unix_path(given: object) -> str:
+    """The path, which is one that a Unix socket can have. `connect()` finds out whether it is there."""
+    path = os.fspath(given) if isinstance(given, os.PathLike) else given
     if not isinstance(path, str):
-        raise TypeError(f"unix_path must be a str, not {shown(path)}")
+        raise TypeError(f"unix_path must be a str or a Path, not {shown(given)}")
     if not hasattr(socket, "AF_UNIX"):
         raise ValueError(f"unix_path={shown(path)} needs Unix sockets; Python has none on this system ({sys.platform})")
     if not path or "\0" in path[1:]:
@@ -26,6 +42,7 @@ def check_unix_path(path: object) -> None:
     limit = (108 if sys.platform == "linux" else 104) - (path[0] != "\0")
     if size > limit:
         raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {shown(path)}")
+    return path
 
 
 def check_local_address(value: object) -> None:
@@ -63,4 +80,4 @@ def check_hosts(hosts: object) -> None:
         raise TypeError(f'hosts must be a tuple of pairs, such as (("b.example", 6379),), not {shown(hosts)}')
     for host, port in hosts:
         check_host("hosts: host", host)
-        check_int("hosts: port", port, 1, 65535)
+        check_port("hosts: port", port)

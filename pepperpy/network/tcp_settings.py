@@ -131,6 +131,7 @@ INSTEAD = {
     **{f"keepalive_{name}": f"keepalive=Keepalive({name}=...)" for name in ("idle", "interval", "count")},
     "user_timeout": "keepalive=Keepalive(user_timeout=...)",
     "verify": "verify_ssl=False, or tls=TLSConfig(verify=False)",
+    "sock": "NetworkClient.from_socket(sock), or socket_factory=...",
     "ssl": "tls=True, tls=TLSConfig(...) or tls=ssl_context",
     "ssl_context": "tls=ssl_context",
     "tls_minimum_version": "tls=TLSConfig(minimum_version=...)",

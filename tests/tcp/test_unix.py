@@ -23,6 +23,7 @@ from pepperpy.network import (
     NetworkConfig,
     NetworkTimeoutError,
     TLSConfig,
+    serve,
 )
 
 SUN_PATH = 108 if sys.platform == "linux" else 104  # bytes; unix(7) and the BSDs' <sys/un.h>
@@ -155,3 +156,17 @@ async def test_tls_over_a_unix_socket_names_whom_it_expects(tmp_path: Path) -> N
         async with accepted(client, listener, server_context(server_cert())) as peer:
             await client.send(b"x")
             assert await peer.receive(1) == b"x"
+
+
+async def test_a_path_may_be_a_path_object(tmp_path: Path) -> None:
+    config = NetworkConfig(unix_path=tmp_path / "x.sock", retries=0)
+    assert config == NetworkConfig(unix_path=str(tmp_path / "x.sock"), retries=0)
+    assert config.address == str(tmp_path / "x.sock") and hash(config) == hash(config.replace(retries=0))
+    async with serve(_leave_open, unix_path=tmp_path / "x.sock"), NetworkClient(config) as client:
+        assert client.is_connected
+    with pytest.raises(TypeError, match="unix_path must be a str or a Path, not b'/x'"):
+        NetworkConfig(unix_path=b"/x")  # type: ignore[arg-type]
+
+
+async def _leave_open(client: NetworkClient) -> None:
+    await client.receive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -44,7 +45,7 @@ from pepperpy.network.json_codec import JSONCodec
 from pepperpy.network.keepalive import Keepalive, check_keepalive
 from pepperpy.network.lookup import Resolver, check_resolver
 from pepperpy.network.settings import Settings
-from pepperpy.network.socket_checks import check_local_address, check_socket_options, check_unix_path
+from pepperpy.network.socket_checks import SocketFactory, check_local_address, check_socket_options, check_unix_path
 from pepperpy.network.tls_config import TLSConfig
 from pepperpy.network.transient import PASSING_STATUSES
 from pepperpy.network.units import MIB
@@ -110,6 +111,8 @@ class HTTPConfig(Settings):
         unix_path: The path of a Unix socket to which every request and redirect goes, whatever host its URL names (as
             `http://localhost/info`). At most 107 bytes (Linux; 103 elsewhere). There is no proxy then, and settings
             about TCP or addresses do not apply.
+        socket_factory: Makes the sockets, as `NetworkConfig.socket_factory`. Where aiohttp carries a request, it must
+            be a plain function, and the socket not connected yet.
         local_address: `(host, port)` to connect from; port 0 lets the system choose. A fixed port allows one connection
             to a server at a time.
         socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last. One
@@ -177,7 +180,8 @@ class HTTPConfig(Settings):
     proxy: str | None = None
     resolver: Resolver | None = None
     address_policy: AddressPolicy | None = None
-    unix_path: str | None = None
+    unix_path: str | os.PathLike[str] | None = None
+    socket_factory: SocketFactory | None = None
     local_address: tuple[str, int] | None = None
     socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
     transport: Literal["auto", "aiohttp"] = "auto"
@@ -241,10 +245,12 @@ class HTTPConfig(Settings):
         check_resolver(self.resolver)
         check_address_policy(self.address_policy)
         if self.unix_path is not None:
-            check_unix_path(self.unix_path)
-            for name in ("proxy", "resolver", "address_policy", "local_address", "trust_env"):
+            self._set("unix_path", check_unix_path(self.unix_path))
+            for name in ("proxy", "resolver", "address_policy", "local_address", "trust_env", "socket_factory"):
                 if getattr(self, name):
                     raise ValueError(f"{name} must be left out with unix_path={shown(self.unix_path)}")
+        if self.socket_factory is not None:
+            check_callable("socket_factory", self.socket_factory)
         check_local_address(self.local_address)
         check_socket_options(self.socket_options)
         check_int("max_redirects", self.max_redirects, 0)
@@ -288,7 +294,9 @@ class HTTPConfig(Settings):
             value = dict(redact_headers(value, self.secret_headers))
         elif name in ("params", "cookies"):
             value = dict.fromkeys(value, "***")
-        elif name == "on_event" or (name in ("address_policy", "resolver") and not isinstance(value, Settings)):
+        elif name == "on_event" or (
+            name in ("address_policy", "resolver", "socket_factory") and not isinstance(value, Settings)
+        ):
             return name_of(value)
         elif name in ("interceptors", "middlewares"):
             # What one signs with may be in its repr.

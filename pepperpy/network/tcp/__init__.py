@@ -8,6 +8,7 @@ client_link.py      what connect(), disconnect() and abort() do
   connecting.py     one connect(): its attempts, the waits between them, and how another task ends it
     attempt.py      one attempt: the hosts in their order, then on_connect
       connect.py    from a name or a path to a connected socket, with its options
+        made_socket.py    what socket_factory gives
         race.py     the race of the addresses of one name
       tunnel.py     a socket through a SOCKS or HTTP proxy
       handshake.py  from a socket to a connection: TLS, the pin, STARTTLS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -137,13 +138,14 @@ async def open_connection(
     """
     context = client_context(config.tls_settings) if config.tls else None
     if config.unix_path is not None:
-        sock = await open_unix(config, config.unix_path, observer)
+        sock = await open_unix(config, os.fspath(config.unix_path), observer)
     elif config.proxy is not None:
         sock = await open_tunnel(config, config.proxy, config.host, config.port, tried, observer)
     else:
         sock = await open_tcp(config, config.host, config.port, tried, addresses, observer)
     # The connection keeps its configuration.
-    kept = config if config.address_policy is None and config.resolver is None else config.bare
+    callables = (config.address_policy, config.resolver, config.socket_factory)
+    kept = config if callables == (None, None, None) else config.bare
     making = connect_transport(kept, sock, context)
     if observer is None or context is None:
         return await making

@@ -8,13 +8,15 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pepperpy.network.address_policy import permitted
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.keepalive import Keepalive, keepalive_of
 from pepperpy.network.lookup import AddressInfo, forget, look_up
+from pepperpy.network.socket_checks import SocketFactory
+from pepperpy.network.tcp.made_socket import socket_from
 from pepperpy.network.tcp.race import race
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ async def open_tcp(
     if len(addresses) > 1:
         return await _race(loop, config, host, port, tried, addresses, local, observer)
     try:
-        return await _connect(loop, new_socket(config, addresses[0], local), addresses[0][4], observer)
+        return await _open(loop, config, addresses[0], local, observer)
     except BaseException:
         forget(host)
         raise
@@ -96,7 +98,7 @@ async def _race(
     observer: Observer | None,
 ) -> socket.socket:
     async def connect(address: AddressInfo) -> socket.socket:
-        return await _connect(loop, new_socket(config, address, local), address[4], observer)
+        return await _open(loop, config, address, local, observer)
 
     used = set() if tried is None else tried.setdefault((host, port), set())
     fresh = [address for address in addresses if address[4] not in used]
@@ -140,16 +142,46 @@ async def look_up_local(settings: SocketSettings) -> list[AddressInfo] | None:
         raise kind(error.errno, f"{error.strerror}: local_address {settings.local_address}") from None
 
 
-def _connect(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any, observer: Observer | None
+def _open(
+    loop: asyncio.AbstractEventLoop,
+    config: NetworkConfig,
+    address: AddressInfo,
+    local: list[AddressInfo] | None,
+    observer: Observer | None,
 ) -> Awaitable[socket.socket]:
-    connecting = _connected(loop, sock, address)
+    if config.socket_factory is None:
+        connecting = _connected(loop, new_socket(config, address, local), address[4])
+    else:
+        connecting = _connected_by_factory(loop, config, config.socket_factory, address, local)
+    return _observed(connecting, address[4], observer)
+
+
+def _observed(
+    connecting: Coroutine[Any, Any, socket.socket], address: Any, observer: Observer | None
+) -> Awaitable[socket.socket]:
     if observer is None:
         return connecting
     from pepperpy.network.events import ConnectDone
 
     host, port = address[:2] if isinstance(address, tuple) else (address, 0)
     return observer.timed(connecting, ConnectDone, address=str(host), port=port)
+
+
+async def _connected_by_factory(
+    loop: asyncio.AbstractEventLoop,
+    config: NetworkConfig,
+    factory: SocketFactory,
+    address: AddressInfo,
+    local: list[AddressInfo] | None,
+) -> socket.socket:
+    sock, is_connected = await socket_from(factory, address)
+    try:
+        prepare(sock, config, None if is_connected else local)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock if is_connected else await _connected(loop, sock, address[4])
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
@@ -233,7 +265,7 @@ async def open_unix(settings: SocketSettings, path: str, observer: Observer | No
     except BaseException:
         sock.close()
         raise
-    return await _connect(asyncio.get_running_loop(), sock, path, observer)
+    return await _observed(_connected(asyncio.get_running_loop(), sock, path), path, observer)
 
 
 def new_socket(settings: SocketSettings, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:
@@ -241,13 +273,18 @@ def new_socket(settings: SocketSettings, address: AddressInfo, local: list[Addre
     family, kind, proto, _, _ = address
     sock = socket.socket(family, kind, proto)
     try:
-        set_options(sock, family, settings)
-        if local is not None:
-            _bind(sock, local)
+        prepare(sock, settings, local)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def prepare(sock: socket.socket, settings: SocketSettings, local: list[AddressInfo] | None) -> None:
+    """Set the configured options, and bind the socket to an address of `local` of its family; None: to none."""
+    set_options(sock, sock.family, settings)
+    if local is not None:
+        _bind(sock, local)
 
 
 _TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from typing import Any
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
-from pepperpy.network.checks import shown
 from pepperpy.network.config import NetworkConfig, check_config
 from pepperpy.network.errors import ConnectionLostError, NetworkError, NetworkTimeoutError, TLSError
 from pepperpy.network.link import connection_error
 from pepperpy.network.printable import printable
 from pepperpy.network.tcp.connect import set_options
 from pepperpy.network.tcp.handshake import connect_transport
+from pepperpy.network.tcp.made_socket import stream_socket
 from pepperpy.network.tls import client_context
 from pepperpy.network.watchdog import time_limit
 
 # Settings that say how a connection is made.
 _ABOUT_CONNECTING = (
     *("retries", "retry_delay", "max_retry_delay", "happy_eyeballs_delay", "local_address", "proxy", "hosts"),
-    *("resolver", "address_policy", "on_connect", "may_pass", "reconnect"),
+    *("resolver", "address_policy", "socket_factory", "on_connect", "may_pass", "reconnect"),
 )
 _DEFAULT = NetworkConfig("localhost", 1)
 
@@ -45,12 +46,12 @@ def settings_for(name: Any, config: NetworkConfig | None = None) -> NetworkConfi
     path = name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
     # Most clients of a Unix socket have no name of their own.
     # The others choose theirs, and messages show it.
-    return config.for_peer("", 0, printable(path) or config.unix_path or "unnamed socket")
+    return config.for_peer("", 0, printable(path) or os.fspath(config.unix_path or "unnamed socket"))
 
 
 async def adopt_socket(given: object, config: NetworkConfig | None) -> tuple[StreamProtocol, NetworkConfig]:
     """What `NetworkClient.from_socket()` documents; also returns the settings of the client."""
-    sock = _checked(given)
+    sock = stream_socket("sock", given)
     try:
         name = sock.getpeername()
     except OSError as error:
@@ -65,18 +66,6 @@ async def adopt_socket(given: object, config: NetworkConfig | None) -> tuple[Str
     except OSError as error:
         raise ValueError(f"an option cannot be set on sock: {error.strerror}") from error
     return await open_socket(config, sock, context), config
-
-
-def _checked(sock: object) -> socket.socket:
-    if not isinstance(sock, socket.socket):
-        raise TypeError(f"sock must be a socket.socket, not {shown(sock)}")
-    if isinstance(sock, ssl.SSLSocket):
-        raise TypeError("sock must be a plain socket, not an ssl.SSLSocket: NetworkConfig(tls=...) speaks TLS over it")
-    if sock.fileno() < 0:
-        raise ValueError("sock must be open, and is closed")
-    if sock.type != socket.SOCK_STREAM:
-        raise ValueError(f"sock must be a stream socket (SOCK_STREAM), not {sock.type!r}")
-    return sock
 
 
 async def open_socket(config: NetworkConfig, sock: socket.socket, context: ssl.SSLContext | None) -> StreamProtocol:

@@ -318,8 +318,7 @@ def _place(
     if unix_path is not None:
         if host is not None or port is not None:
             raise ValueError("host and port must be left out with unix_path")
-        path = os.fspath(unix_path)
-        check_unix_path(path)
+        path = check_unix_path(unix_path)
         if not hasattr(socket, "AF_UNIX"):
             raise ValueError("unix_path must be left out: this system's Python has no Unix sockets")
         return "", 0, path

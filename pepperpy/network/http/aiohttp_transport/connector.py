@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import os
 import socket
 import ssl
 from collections.abc import Awaitable
@@ -44,7 +45,8 @@ from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.lookup import AddressInfo
-from pepperpy.network.tcp.connect import look_up_local, new_socket
+from pepperpy.network.tcp.connect import look_up_local, new_socket, prepare
+from pepperpy.network.tcp.made_socket import unconnected_socket_from
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
 
@@ -201,7 +203,7 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     async def _connected(self, req: aiohttp.ClientRequest, traces: list[Any]) -> ResponseHandler:
         if self._config.unix_path is not None and req.proxy is None:
-            return await connect_unix(self, self._config, self._config.unix_path, req)
+            return await connect_unix(self, self._config, os.fspath(self._config.unix_path), req)
         try:
             self._local = await look_up_local(self._config)
         except OSError as error:
@@ -225,7 +227,11 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def _new_socket(self, address: AddressInfo) -> socket.socket:
         check_address(address)
-        return new_socket(self._config, address, self._local)
+        if (factory := self._config.socket_factory) is None:
+            return new_socket(self._config, address, self._local)
+        sock = unconnected_socket_from(factory, address)
+        prepare(sock, self._config, self._local)
+        return sock
 
     def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
         context = super()._get_ssl_context(req)

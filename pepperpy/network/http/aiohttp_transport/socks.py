@@ -42,6 +42,7 @@ async def connect_through(
         port,
         resolver=settings.resolver,
         address_policy=settings.address_policy,
+        socket_factory=settings.socket_factory,
         keepalive=settings.keepalive,
         local_address=settings.local_address,
         socket_options=settings.socket_options,

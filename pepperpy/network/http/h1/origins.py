@@ -136,6 +136,7 @@ def _network_config(request: Request, config: HTTPConfig) -> NetworkConfig:
             proxy=request.proxy,
             resolver=config.resolver,
             address_policy=config.address_policy,
+            socket_factory=config.socket_factory,
             tls=_tls(config, request.verify, host) if url.scheme == "https" else False,
             unix_path=config.unix_path,
             local_address=config.local_address,
