@@ -416,6 +416,19 @@ def not_installed(what: str, package: str, extra: str) -> NetworkError:
     return error
 
 
+def without_tracebacks(error: Kind) -> Kind:
+    """The same error. Neither it nor what it was raised from has a traceback, which would keep frames alive."""
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        if (each := left.pop()) is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = None
+        left += (each.__cause__, each.__context__, *(each.exceptions if isinstance(each, BaseExceptionGroup) else ()))
+    return error
+
+
 # ---- Copies ----
 
 

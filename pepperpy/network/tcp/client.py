@@ -244,8 +244,13 @@ class NetworkClient(ReceivingMethods):
         """
         await self._link.connect()
 
-    async def wait_connected(self, timeout: Timeout = Default.TIMEOUT) -> None:
+    async def wait_connected(self, timeout: Timeout = Default.TIMEOUT, *, fail_after: int | None = None) -> None:
         """Wait until the client is connected: for `connect()` of another task, or for reconnecting after a loss.
+
+        Args:
+            timeout: Seconds for the whole call.
+            fail_after: Attempts to reconnect, counted from the loss, after whose failure to wait no longer; None waits
+                until `timeout`.
 
         Raises:
             NetworkTimeoutError: There was no connection in time; connecting goes on. Or `connect()` or reconnecting
@@ -253,11 +258,12 @@ class NetworkClient(ReceivingMethods):
             NotConnectedError: Nobody connects the client, or `connect()` was cancelled.
             ClosedError: `disconnect()` or `abort()` came first.
             ConnectionLostError: The connection was lost, and the client does not reconnect.
-            ConnectError: `connect()` failed, or reconnecting has given up.
+            ConnectError: `connect()` failed, or reconnecting has given up. Or `fail_after` attempts to reconnect have
+                failed: this is the last one's error (it may be a `NetworkTimeoutError`), and reconnecting goes on.
 
         Cancellation: Connecting goes on.
         """
-        await self._link.wait_connected(timeout)
+        await self._link.wait_connected(timeout, fail_after)
 
     async def start_tls(
         self,

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
-from pepperpy.network.checks import Timeout
+from pepperpy.network.checks import Timeout, check_int
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import BusyError, ConnectionLostError, NetworkError, NetworkTimeoutError, UsageError
 from pepperpy.network.last_turns import after_last_turns
@@ -123,7 +123,9 @@ class ClientLink(Link):
             )
             raise self.error(UsageError, what, "connect", unread=unread, unsent=unsent)
 
-    async def wait_connected(self, timeout: Timeout) -> None:
+    async def wait_connected(self, timeout: Timeout, fail_after: int | None) -> None:
+        if fail_after is not None:
+            check_int("fail_after", fail_after, 1)
         if self.protocol.is_connected:
             self.protocol.check_user()
             return
@@ -131,7 +133,7 @@ class ClientLink(Link):
             supervisor = self._supervised()
             if self.connecting is not None:
                 supervisor.connecting()
-        await self._supervised().wait_connected(self, timeout)
+        await self._supervised().wait_connected(self, timeout, fail_after)
 
     def _supervised(self) -> Supervisor:
         if self.supervisor is None:

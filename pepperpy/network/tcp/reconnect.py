@@ -163,7 +163,7 @@ class Supervisor:
     def is_reconnecting(self) -> bool:
         return self._task is not None
 
-    async def wait_connected(self, link: Link, timeout: Timeout) -> None:
+    async def wait_connected(self, link: Link, timeout: Timeout, fail_after: int | None) -> None:
         deadline = deadline_of(timeout, self.config)
         while not link.protocol.is_connected:
             # Sending may have failed on a connection whose end has not come yet.
@@ -176,7 +176,7 @@ class Supervisor:
                 raise self.state.why_unconnected(link.protocol)
             if self._task is not None:
                 self.check_user()
-            await self.state.wait(deadline, "wait_connected")
+            await self.state.wait(deadline, "wait_connected", fail_after)
         link.protocol.check_user()
 
     # ---- What the pending directions call ----
@@ -288,16 +288,17 @@ class Supervisor:
             link = self._link()
             if link is None or self._task is not asyncio.current_task():
                 return True
+            error = connect_error(config, failed, self._retry, time.monotonic() - started)
             if not failed.may_pass or self._retry == self._attempts:
-                failure = connect_error(config, failed, self._retry, time.monotonic() - started)
                 if observer is not None:
-                    attempt_done(observer, began, failure)
-                self._give_up(failure)
+                    attempt_done(observer, began, error)
+                self._give_up(error)
                 return True
             link.retries += 1
             self._delay = self._backoff.delay(self._retry + 1)
             if observer is not None:
                 attempt_done(observer, began, failed.error, self._delay)
+            self.state.attempt_failed(error)
             logger.info("reconnect to %s: attempt %d failed (%s)", host, self._retry, failed.reason)
             return False
         except BaseException as error:

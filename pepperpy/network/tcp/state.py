@@ -17,6 +17,7 @@ from pepperpy.network.errors import (
     NetworkError,
     NetworkTimeoutError,
     NotConnectedError,
+    without_tracebacks,
 )
 from pepperpy.network.link import E, connection_error, remaining
 
@@ -32,6 +33,7 @@ class ClientState:
     Attributes:
         now: The state. It begins as "closed".
         end: Why there will be no connection any more; None while there is or may be one.
+        failures: How many attempts to reconnect have failed since the last connection was lost.
         config: The client's configuration, without its callables.
     """
 
@@ -41,8 +43,11 @@ class ClientState:
         self.now: State = "closed"
         self.end: NetworkError | None = None
         self._id: int | None = None  # of its events; None before the first one
+        self.failures: int = 0
+        self._failure: NetworkError | None = None  # of the last of them
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Future[None] | None = None  # done at the next change; None if nobody waits
+        self._failed: asyncio.Future[None] | None = None  # the same for the next failed attempt
 
     @property
     def is_closed(self) -> bool:
@@ -55,6 +60,7 @@ class ClientState:
         """`connect()` begins."""
         self._loop = loop
         self.end = None
+        self.failures, self._failure = 0, None
         self.become("connecting")
 
     def finish(self, error: NetworkError) -> None:
@@ -67,6 +73,8 @@ class ClientState:
         if state == self.now:
             return
         self.now = state
+        if state == "lost":
+            self.failures, self._failure = 0, None
         changed, self._changed = self._changed, None
         if self._loop is None or self._loop.is_closed():
             return
@@ -88,17 +96,40 @@ class ClientState:
             self._id = observer.id
         return observer
 
+    def attempt_failed(self, error: NetworkError) -> None:
+        """An attempt to reconnect has failed, and there will be another one."""
+        self.failures += 1
+        # Its tracebacks would keep alive what the configuration's callables belong to: often the client.
+        self._failure = without_tracebacks(error)
+        failed, self._failed = self._failed, None
+        if failed is not None and not failed.done():
+            failed.set_result(None)
+
     # ---- Waiting ----
 
-    async def wait(self, deadline: float, phase: str) -> None:
-        """Wait until the state changes. Raises NetworkTimeoutError. A cancellation disturbs no other task."""
+    async def wait(self, deadline: float, phase: str, fail_after: int | None = None) -> None:
+        """Wait until the state changes. A cancellation disturbs no other task.
+
+        Raises:
+            NetworkTimeoutError: It has not changed in time.
+            NetworkError: `fail_after` attempts to reconnect have failed; None: nobody counts them.
+        """
         started = time.monotonic()
+        loop = asyncio.get_running_loop()
         if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
+            self._changed = loop.create_future()
         changed = self._changed
         while True:
-            # Unlike `await`, this leaves the future alone when the task is cancelled.
-            await detached(asyncio.wait([changed], timeout=remaining(deadline)))
+            futures = [changed]
+            if fail_after is not None:
+                if self._failure is not None and self.failures >= fail_after:
+                    raise copy.copy(self._failure)
+                if self._failed is None:
+                    self._failed = loop.create_future()
+                futures.append(self._failed)
+            # Unlike `await`, this leaves the futures alone when the task is cancelled.
+            waiting = asyncio.wait(futures, timeout=remaining(deadline), return_when=asyncio.FIRST_COMPLETED)
+            await detached(waiting)
             if changed.done():
                 return
             # uvloop's timers may come a millisecond early.
