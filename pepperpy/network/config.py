@@ -345,7 +345,7 @@ def observer_of(config: NetworkConfig, id: int | None = None, attempt: int = 0) 
         return None
     from pepperpy.network.events import Observer
 
-    return Observer(config.on_event, config.unix_path or config.host, config.port, id, attempt)
+    return Observer(config.on_event, os.fspath(config.unix_path or config.host), config.port, id, attempt)
 
 
 def check_config(owner: str, config: object, more: bool = False) -> None:

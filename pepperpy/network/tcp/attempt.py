@@ -82,7 +82,7 @@ async def attempt(
         phase = "no answer"
         default: Callable[[BaseException], bool] = may_pass
         if observer is not None:
-            observer.host, observer.port = target.unix_path or target.host, target.port
+            observer.host, observer.port = os.fspath(target.unix_path or target.host), target.port
         try:
             with time_limit(limit):
                 protocol = await open_connection(target, tried, None, observer)
