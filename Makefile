@@ -162,11 +162,12 @@ build-needs:
 		|| missing="$$missing python3-venv python3-dev"; \
 	test -z "$$missing" || $(MAKE) --no-print-directory debian PACKAGES="$$missing"
 
-# The other end of the tests. Debian has nginx where only root's PATH looks.
+# The other end of the tests. Debian has nginx where only root's PATH looks, and PostgreSQL in a folder for each version.
 .PHONY: servers debian
 servers:
-	@PATH="$$PATH:/usr/sbin"; missing=; \
-	for pair in redis-server:redis-server nginx:nginx-light tinyproxy:tinyproxy microsocks:microsocks openssl:openssl; do \
+	@PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; missing=; \
+	for pair in redis-server:redis-server nginx:nginx-light tinyproxy:tinyproxy microsocks:microsocks openssl:openssl \
+		memcached:memcached nats-server:nats-server initdb:postgresql; do \
 		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	test -z "$$missing" || $(MAKE) --no-print-directory debian PACKAGES="$$missing"

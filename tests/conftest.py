@@ -231,13 +231,28 @@ def distance(request: pytest.FixtureRequest) -> str:
 
 # ---- Servers from Debian, started when the first test asks for one ----
 
+BACKENDS = ("memcached_port", "nats_port", "postgres_port")
 # A test that has one of these fixtures is marked needs_server.
-SERVERS = {"_nginx", "proxy", "locked_proxy", "socks", "locked_socks", "redis_port", "redis_path"}
+SERVERS = {"_nginx", "proxy", "locked_proxy", "socks", "locked_socks", "redis_port", "redis_path", *BACKENDS}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     if SERVERS.intersection(getattr(item, "fixturenames", ())):
         item.add_marker("needs_server")
+
+
+def _backend(name: str) -> Any:
+    @pytest.fixture(scope="session", name=name)
+    def port() -> Iterator[int]:
+        from support import backends
+
+        with getattr(backends, name.replace("_port", "_server"))() as port:
+            yield port
+
+    return port
+
+
+memcached_port, nats_port, postgres_port = map(_backend, BACKENDS)
 
 
 @pytest.fixture(scope="session")

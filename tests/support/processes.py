@@ -23,8 +23,9 @@ class Programs:
 
     def path(self, name: str) -> str:
         assert self.allowed, f"this test runs {name}: mark it needs_server, as `make fast` leaves such tests out"
-        # Debian has nginx where only root's PATH looks.
-        found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+        # Debian has nginx where only root's PATH looks, and PostgreSQL in a folder for each version.
+        places = [os.environ["PATH"], "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+        found = shutil.which(name, path=":".join(places))
         assert found, f"{name} is not installed; `make test` installs it"
         return found
 
@@ -33,14 +34,15 @@ programs = Programs()
 
 
 @contextlib.contextmanager
-def server_process(command: Sequence[str | Path], output: Path) -> Iterator[None]:
-    """Run `command` until the end of the block, what it prints in the file `output`."""
+def server_process(command: Sequence[str | Path], output: Path, user: str | None = None) -> Iterator[None]:
+    """Run `command` until the end of the block, what it prints in the file `output`; as that user, if one is given."""
     with open(output, "ab") as printed:
         process = subprocess.Popen(
             ["/bin/sh", "-c", KEEPER, "sh", *command],
             stdin=subprocess.PIPE,
             stdout=printed,
             stderr=printed,
+            user=user,
             start_new_session=True,  # Ctrl-C ends the test run in its own order, not its servers first
         )
     # Leaving Popen's block closes the pipe and waits.
