@@ -4,15 +4,16 @@ real server."""
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 from support.backends import nats_server
 from support.cancelling import until
-from support.examples import example, output
+from support.examples import EXAMPLES, example, output
 from support.processes import reserved_ports
 
-from pepperpy.network import ConnectError, ConnectionLostError, NetworkConfig, ProtocolError
+from pepperpy.network import ConnectError, ConnectionLostError, NetworkClient, NetworkConfig, ProtocolError
 from pepperpy.network.testing import Peer, scripted_peer
 
 # ---- memcached ----
@@ -69,6 +70,23 @@ async def test_a_cancelled_get_costs_its_connection_and_no_other_answer(memcache
         await asyncio.sleep(0)
         getting.cancel()
         assert await cache.get("second") == b"2"
+
+
+async def test_the_steps_of_the_story_work_as_they_are_shown(memcached_port: int) -> None:
+    text = (EXAMPLES.parent / "docs" / "porting.md").read_text()
+    steps: list[dict[str, Any]] = []
+    for code in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        steps.append({})
+        exec(code, steps[-1])
+    settings, of_streams, of_client, pool = steps
+    async with pool["connected"]("127.0.0.1", memcached_port) as cache:
+        await cache.set("story", b"told\r\n")
+    reader, writer = await asyncio.open_connection("127.0.0.1", memcached_port)
+    assert await of_streams["get"](reader, writer, "story") == b"told\r\n"
+    writer.close()
+    async with NetworkClient(settings["config_of"]("127.0.0.1", memcached_port, 10)) as client:
+        assert await of_client["get"](client, "story") == b"told\r\n"
+        assert await of_client["get"](client, "missing") is None
 
 
 # ---- NATS ----
