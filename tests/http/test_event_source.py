@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from pepperpy.network import (
     HTTPConfig,
     HTTPStatusError,
     NetworkTimeoutError,
+    ServerSentEvent,
 )
 from pepperpy.network.http import engine
 
@@ -190,3 +192,19 @@ async def test_a_stream_alone_says_where_to_go_on(waits: list[float]) -> None:
             assert (stream.last_event_id, stream.reconnection_time) == ("", None)
             assert [event async for event in stream.events()] == []
             assert (stream.last_event_id, stream.reconnection_time) == ("5", 0.1)
+
+
+@dataclasses.dataclass
+class Token:
+    text: str
+
+
+def test_the_data_of_an_event_is_decoded_into_a_type() -> None:
+    event = ServerSentEvent('{"text": "Hi"}', event="token")
+    assert (event.json(), event.json(Token), event.json(type=dict[str, str])) == (
+        *({"text": "Hi"}, Token("Hi"), {"text": "Hi"}),
+    )
+    for data, kind in (("[DONE]", None), ('{"text": 1}', Token)):
+        with pytest.raises(DecodeError, match=r"the event's data is not the expected JSON: .") as caught:
+            ServerSentEvent(data, event="token\n").json(kind)
+        assert (caught.value.content, caught.value.details["event"]) == (data.encode(), "token\\n")

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     body.add_argument("--json", metavar="TEXT", help="a JSON value to send")
     body.add_argument("-d", "--data", metavar="TEXT", help="text to send, or @FILE")
     add("-o", "--output", metavar="FILE", help="put the body there when it is complete")
+    add("--resume", action="store_true", help="keep what came if it breaks off, and go on the next time; with --output")
     add("--checksum", metavar="sha256:HEX", help="refuse a file with another one; with --output")
     add("-i", "--include", action="store_true", help="write the head of the answer, too")
     add("-L", "--location", action="store_true", help="follow redirects")
@@ -59,8 +60,8 @@ async def run(options: argparse.Namespace) -> int:
 
 async def show(client: Any, options: argparse.Namespace) -> int:
     """Write the answer to standard output."""
-    if options.checksum is not None:
-        raise ValueError("--checksum goes with --output")
+    if options.checksum is not None or options.resume:
+        raise ValueError("--checksum and --resume go with --output")
     output = Output()
     async with client.stream(method_of(options), options.url, **arguments_of(options)) as stream:
         if options.include:
@@ -87,6 +88,7 @@ async def download(client: Any, options: argparse.Namespace) -> int:
             options.url,
             options.output,
             checksum=options.checksum,
+            resume=options.resume,
             progress=bar,
             timeout=None,
             **arguments_of(options),

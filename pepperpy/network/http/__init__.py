@@ -29,6 +29,7 @@
       stream.py, lines.py, sse.py the body as it comes
         event_source.py           events of one stream after the other
       download.py, part_file.py   the body as a file
+        kept_file.py              one that a later program goes on with
       mapping.py                  many URLs
     for_httpx.py                  httpx and httpx2 on a transport of ours
     content.py, dates.py          what headers say of a body, and of time: rules of HTTP, for any transport

@@ -16,7 +16,7 @@ from yarl import URL
 
 from pepperpy.network.arguments import explains_arguments
 from pepperpy.network.backoff import Backoff
-from pepperpy.network.checks import check_int, check_timeout
+from pepperpy.network.checks import check_bool, check_int, check_timeout
 from pepperpy.network.errors import InvalidRequestError, NotConnectedError
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.call import Call
@@ -26,6 +26,7 @@ from pepperpy.network.http.cookie_store import Cookies
 from pepperpy.network.http.download import Download, DownloadResult
 from pepperpy.network.http.event_source import follow_events
 from pepperpy.network.http.interceptors import before_request
+from pepperpy.network.http.kept_file import KeptFile
 from pepperpy.network.http.lifetime import Lifetime
 from pepperpy.network.http.mapping import MapResult, map_bounded
 from pepperpy.network.http.options import Arguments, RequestOptions
@@ -463,6 +464,7 @@ class HTTPClient:
         verify_ssl: bool = True,
         *,
         checksum: str | None = None,
+        resume: bool = False,
         **options: Unpack[RequestOptions],
     ) -> DownloadResult:
         """GET a file, and put it at `path` when it is complete. Until then, readers of `path` see the old file.
@@ -484,6 +486,10 @@ class HTTPClient:
 
         Args:
             path: Where to put the file. A symbolic link is followed.
+            resume: Go on where an earlier call with `resume=True` broke off, also one of a program that was killed, if
+                the server still has that version. Until then, what has come stays beside `path` as `.NAME.*.part`, with
+                notes as JSON, unless the server has named no version, or the file was wrong. After a failure of the
+                power, only what was on the disk for certain counts. One call at a time may do this for `path`.
             timeout: Seconds for one attempt, its part of the body included; None: no limit. `deadline` limits it all.
             checksum: The checksum of the file: `"sha256:<hex>"`, or with another of `hashlib.algorithms_guaranteed`.
             options: See `RequestOptions`. `progress` is called with `(bytes received, total or None)`, from 0 again if
@@ -497,11 +503,12 @@ class HTTPClient:
                 IsADirectoryError, no space left, ... If that is known before the request is sent, it is raised then, as
                 InvalidRequestError.
 
-        After an error or a cancellation, `path` is unchanged and no other file is left. A cancellation waits for a
-        write to the disk that is under way.
+        After an error or a cancellation, `path` is unchanged, and without `resume` no other file is left. A
+        cancellation waits for a write to the disk that is under way.
         """
         engine = self._life.open()
-        file = PartFile(path, checksum)
+        check_bool("resume", resume)
+        file = KeptFile(path, checksum) if resume else PartFile(path, checksum)
         options.setdefault("decompress", False)
         progress = options.pop("progress", None)
         if progress is not None and not callable(progress):

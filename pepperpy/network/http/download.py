@@ -7,6 +7,7 @@ the file until it is complete.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from pepperpy.network.errors import (
     InvalidRequestError,
     NetworkError,
     ProtocolError,
+    ResponseTooLargeError,
     also,
 )
 from pepperpy.network.http.call import Call
@@ -28,6 +30,7 @@ from pepperpy.network.http.content import content_length, readable_headers
 from pepperpy.network.http.dates import parse_date
 from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.failures import failure_of
+from pepperpy.network.http.kept_file import KeptFile, Notes
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.response import check_announced, is_bomb, status_error, too_large
 from pepperpy.network.http.sources import path_and_reason
@@ -42,6 +45,9 @@ BATCH = MIB
 # Bytes. An attempt that has received so many more does not count against `retries`. Arbitrary; so the number of
 # attempts is bounded by the size of the file.
 PROGRESS = MIB
+
+# Headers that a later program goes on with: what the version is called, and what it is.
+KEPT = ("ETag", "Last-Modified", "Date", "Content-Encoding", "Content-Type", "Content-Disposition")
 
 # RFC 9110, section 14.4, for the unit bytes. No file has a size of more than 19 digits.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
@@ -94,8 +100,8 @@ class Download:
         self._file = file
         self._progress = progress
         self._limit = limit
-        self._start: Answer  # the answer that the file began with
-        self._url = ""  # the URL of that answer
+        self._head: CIMultiDictProxy[str]  # the headers of the answer that the file began with
+        self._url = ""  # the URL of that answer; if an earlier program had that, the one that this program goes on with
         self._validator: str | None = None  # names that version of the file
         self._total: int | None = None
         self._size = 0  # bytes of the file received so far
@@ -111,6 +117,8 @@ class Download:
         try:
             with self._on_disk():
                 await file.create()
+                if isinstance(file, KeptFile):
+                    await self._go_on(file)
             await self._receive()
             with self._on_disk():
                 await file.finish(self._pieces)
@@ -121,14 +129,20 @@ class Download:
                 file.put_in_place()
         except BaseException as error:
             call.note_end(error)
-            await file.discard()
+            kept = False
+            try:
+                if isinstance(file, KeptFile) and not isinstance(error, (IntegrityError, ResponseTooLargeError)):
+                    kept = await file.keep(self._pieces)
+            finally:
+                if not kept:
+                    await file.discard()
             raise
         call.note_end()
         return DownloadResult(
             file.path,
             self._size,
             self._url,
-            readable_headers(self._start.headers),
+            readable_headers(self._head),
             call.attempt,
             self._resumed,
             call.elapsed,
@@ -142,6 +156,22 @@ class Download:
         except (OSError, ValueError) as error:  # ValueError: a null character in the path
             kind = also(NetworkError if self._call.attempt else InvalidRequestError, type(error))
             raise self._call.error(kind, f"cannot write {path_and_reason(error, self._file.path)}", error) from error
+
+    async def _go_on(self, file: KeptFile) -> None:
+        """Ask for the rest of what an earlier program left."""
+        found = await file.go_on(self._resource)
+        if found is not None:
+            notes, size = found
+            self._head = CIMultiDictProxy(CIMultiDict(notes.headers))
+            self._validator = strong_validator(self._head)
+            self._total = notes.total
+            self._size = self._furthest = size
+            self._ask_for_rest()
+
+    @property
+    def _resource(self) -> str:
+        url = self._call.url if self._call.params is None else self._call.url.extend_query(self._call.params)
+        return hashlib.sha256(str(url).encode()).hexdigest()
 
     async def _receive(self) -> None:
         """Receive the whole file, in as many attempts as that takes."""
@@ -161,14 +191,17 @@ class Download:
                     self._furthest = self._size
                     call.extra_attempts += 1
                 await self._engine.wait_to_retry(call, failure)
-                if self._validator is not None and self._size:
-                    self._headers["Range"] = f"bytes={self._size}-"
-                    self._headers["If-Range"] = self._validator
-                else:
-                    self._ask_for_all()
+                self._ask_for_rest()
         finally:
             if call.body is not None:
                 await call.body.close()
+
+    def _ask_for_rest(self) -> None:
+        if self._validator is not None and self._size:
+            self._headers["Range"] = f"bytes={self._size}-"
+            self._headers["If-Range"] = self._validator
+        else:
+            self._ask_for_all()
 
     def _ask_for_all(self) -> None:
         self._headers.popall("Range", None)
@@ -183,6 +216,7 @@ class Download:
         resuming = "Range" in self._headers
         if status == 206 and resuming and self._continues(answer):
             self._resumed += 1
+            self._url = self._url or str(self._call.request.url)
             return True
         if status not in (206, 416) or not resuming or self._started_over:
             if status == 206:
@@ -200,7 +234,7 @@ class Download:
     async def _start_with(self, answer: Answer) -> None:
         """Begin the file with this answer, or begin it again."""
         headers = answer.headers
-        self._start = answer
+        self._head = headers
         self._url = str(self._call.request.url)
         self._validator = self._total = None
         # The server's lengths and ranges are those of what it sends.
@@ -214,17 +248,26 @@ class Download:
                 await self._file.empty()
             self._size = self._waiting = 0
             self._pieces = []
+        if isinstance(self._file, KeptFile):
+            with self._on_disk():
+                await self._file.note(self._notes())
         if self._progress is not None:
             await self._report(self._progress)
+
+    def _notes(self) -> Notes | None:
+        """What a later program has to know to go on with the file; None if it cannot."""
+        if self._validator is None:
+            return None
+        return Notes(self._resource, self._total, [(name, self._head[name]) for name in KEPT if name in self._head])
 
     def _continues(self, answer: Answer) -> bool:
         """Whether a 206 is the rest of the file that was begun."""
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-        if match is None or answer.headers.get("Content-Encoding") != self._start.headers.get("Content-Encoding"):
+        if match is None or answer.headers.get("Content-Encoding") != self._head.get("Content-Encoding"):
             return False
         # A server that does not know If-Range sends a part of the present version. RFC 9110, section 15.3.7, requires
         # that it names the version.
-        name = "Last-Modified" if self._validator != self._start.headers.get("ETag") else "ETag"
+        name = "Last-Modified" if self._validator != self._head.get("ETag") else "ETag"
         if answer.headers.get(name) != self._validator:
             return False
         first, last = int(match[1]), int(match[2])

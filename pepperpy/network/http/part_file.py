@@ -101,6 +101,12 @@ class PartFile:
                 raise OSError(errno.EINVAL, "not a regular file, so it is not replaced", str(self.path))
             mode = stat.S_IMODE(mode) & 0o777
         folder, name = os.path.split(self._target)
+        self._file = self._open(folder, name, mode)
+        if mode is not None and hasattr(os, "fchmod"):
+            os.fchmod(self._file.fileno(), mode)
+
+    def _open(self, folder: str, name: str, mode: int | None) -> io.FileIO:
+        """Open the file for a target of this name, and set `_name`."""
         # 40 characters of the name, so that the whole name has at most 255 bytes.
         self._name = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.part")
 
@@ -108,9 +114,7 @@ class PartFile:
             return os.open(name, flags, 0o666 if mode is None else mode)
 
         # "x" is O_EXCL: it opens nothing that exists, not even through a link.
-        self._file = io.FileIO(self._name, "xb", opener=opener)
-        if mode is not None and hasattr(os, "fchmod"):
-            os.fchmod(self._file.fileno(), mode)
+        return io.FileIO(self._name, "xb", opener=opener)
 
     def _write(self, pieces: list[bytes]) -> None:
         for piece in pieces:
@@ -128,6 +132,9 @@ class PartFile:
     def _finish(self, pieces: list[bytes]) -> None:
         self._write(pieces)
         self._opened.close()
+        self._set_digest()
+
+    def _set_digest(self) -> None:
         if self._hash is not None:
             self.digest = self._hash.hexdigest()
 

@@ -1,0 +1,286 @@
+"""Downloads with `resume=True`: a later call, also of another program, goes on where an earlier one broke off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cancelling import until
+from support.file_server import DATA, OLD, Answer, FileServer, Served, answer, rest, untouched, whole
+from support.http_peer import http_peer
+
+from pepperpy.network import (
+    HTTPClient,
+    HTTPConfig,
+    HTTPStatusError,
+    IncompleteReadError,
+    IntegrityError,
+    NetworkError,
+    ResponseTooLargeError,
+)
+from pepperpy.network.backoff import no_retry_waits
+from pepperpy.network.http import kept_file
+
+CUT = 3000
+CHECKSUM = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+WHOLE, HALF = whole(), whole(cut=CUT)
+
+
+@pytest.fixture(autouse=True)
+def no_waits() -> Iterator[None]:
+    with no_retry_waits():
+        yield
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A file that a download replaces."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(OLD)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def site(*answers: Answer) -> AsyncIterator[Served]:
+    server = FileServer(*answers)
+    async with http_peer(server.handle) as peer, HTTPClient(HTTPConfig(peer.url, retries=0)) as client:
+        yield Served(peer, client, server)
+
+
+async def break_off(it: Served, target: Path, **options: Any) -> None:
+    """A download of which the first bytes come."""
+    with pytest.raises(IncompleteReadError):
+        await it.download(target, resume=True, **options)
+    assert target.read_bytes() == OLD
+
+
+def left_of(target: Path) -> list[Path]:
+    return sorted((path for path in target.parent.iterdir() if path != target), key=lambda path: len(path.name))
+
+
+def on_disk(target: Path) -> int:
+    """How many bytes of an unfinished download are in its file."""
+    return sum(path.stat().st_size for path in target.parent.glob(".*.part"))
+
+
+@pytest.mark.parametrize("checksum", [None, CHECKSUM])
+async def test_a_later_download_goes_on_behind_what_came(target: Path, checksum: str | None) -> None:
+    async with site(HALF, rest(CUT, cut=1000), rest(CUT + 1000)) as it:
+        await break_off(it, target, checksum=checksum)
+        part, notes = left_of(target)
+        assert part.read_bytes() == DATA[:CUT] and notes.name == f"{part.name}.json"
+        assert "/file" not in notes.read_text()  # a URL may hold secrets
+        await break_off(it, target, checksum=checksum)
+        result = await it.download(target, checksum=checksum, resume=True)
+        assert target.read_bytes() == DATA and left_of(target) == []
+        assert it.asked("Range") == [None, "bytes=3000-", "bytes=4000-"]
+        assert it.asked("If-Range") == [None, '"1"', '"1"']
+        assert (result.size, result.resumed, result.attempts, result.headers["ETag"]) == (len(DATA), 1, 1, '"1"')
+        assert result.url == f"{it.peer.url}/file"
+
+
+PROGRAM = """
+import asyncio, sys
+from pepperpy.network import HTTPClient
+
+async def main():
+    async with HTTPClient() as client:
+        await client.download(sys.argv[1], sys.argv[2], resume=True)
+
+asyncio.run(main())
+"""
+
+
+async def killed(it: Served, target: Path) -> None:
+    """A program that is killed while it downloads."""
+    command = (sys.executable, "-c", PROGRAM, f"{it.peer.url}/file", str(target))
+    program = await asyncio.create_subprocess_exec(*command)
+    try:
+        await until(lambda: on_disk(target) >= CUT, "a part is on the disk")
+    finally:
+        program.send_signal(signal.SIGKILL)
+        await program.wait()
+
+
+# More than what is given to a thread at once.
+LARGE = os.urandom(3 << 20)
+
+
+def large(cut: int | None = None) -> Answer:
+    return whole(LARGE, cut=cut)
+
+
+@pytest.mark.needs_server
+async def test_a_program_goes_on_where_another_one_was_killed(target: Path) -> None:
+    async with hanging_site() as it:
+        await killed(it, target)
+        size = left_of(target)[0].stat().st_size
+        assert CUT <= size < len(LARGE)
+        result = await it.download(target, resume=True)
+        assert target.read_bytes() == LARGE and left_of(target) == []
+        assert (it.asked("Range"), result.resumed) == ([None, f"bytes={size}-"], 1)
+
+
+@pytest.mark.needs_server
+async def test_after_a_start_of_the_system_only_what_was_surely_on_the_disk_counts(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hanging_site() as it:
+        await killed(it, target)
+        monkeypatch.setattr(kept_file, "_boot_id", lambda: "another")
+        await it.download(target, resume=True)
+        assert it.asked("Range") == [None, None] and target.read_bytes() == LARGE
+    target.write_bytes(OLD)
+    async with site(HALF, rest(CUT)) as it:
+        await break_off(it, target)
+        monkeypatch.setattr(kept_file, "_boot_id", lambda: "a third one")
+        await it.download(target, resume=True)
+        assert it.asked("Range") == [None, "bytes=3000-"] and target.read_bytes() == DATA
+
+
+@contextlib.asynccontextmanager
+async def hanging_site() -> AsyncIterator[Served]:
+    """Sends two thirds of LARGE to the first connection, then nothing; to further ones what they ask for."""
+
+    async def handle(connection: Any) -> None:
+        request = await connection.read_request()
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        if connection.number == 1:
+            await connection.send(large().sent[: 2 << 20])
+            await connection.wait_closed()
+        else:
+            await connection.send(rest(start, LARGE).sent if start else large().sent)
+
+    async with http_peer(handle) as peer, HTTPClient(HTTPConfig(peer.url, retries=0)) as client:
+        yield Served(peer, client, FileServer(WHOLE))
+
+
+async def test_a_file_that_came_whole_but_was_not_put_in_place_needs_its_last_byte(target: Path) -> None:
+    async with site(WHOLE, rest(len(DATA) - 1)) as it:
+
+        def stops(size: int, total: int | None) -> None:
+            if size == total:
+                raise RuntimeError("stop")
+
+        with pytest.raises(RuntimeError):
+            await it.client.download("/file", target, progress=stops, resume=True)
+        await it.download(target, checksum=CHECKSUM, resume=True)
+        assert it.asked("Range") == [None, f"bytes={len(DATA) - 1}-"]
+        assert target.read_bytes() == DATA and left_of(target) == []
+
+
+async def test_a_cancelled_download_is_gone_on_with(target: Path) -> None:
+    async with hanging_site() as it:
+        task = asyncio.ensure_future(it.download(target, resume=True))
+        await until(lambda: on_disk(target) >= CUT, "a part is on the disk")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await it.download(target, resume=True)
+        assert target.read_bytes() == LARGE and left_of(target) == []
+
+
+OTHERS = [
+    (whole(DATA[::-1], etag='"2"'), "/file", [None, "bytes=3000-"]),  # the file has changed
+    (whole(DATA[::-1]), "/other", [None, None]),  # another file
+]
+
+
+@pytest.mark.parametrize(("second", "path", "asked"), OTHERS)
+async def test_another_version_or_another_file_begins_anew(
+    target: Path, second: Answer, path: str, asked: list[str | None]
+) -> None:
+    async with site(HALF, second) as it:
+        await break_off(it, target)
+        await it.client.download(path, target, resume=True)
+        assert (it.asked("Range"), target.read_bytes()) == (asked, DATA[::-1])
+        assert left_of(target) == []
+
+
+BROKEN = [b"", b"{", b"[]", b"[" * 100_000, b'{"resource": 1}', b"\xff", b'{"headers": [["ETag"]]}']
+
+
+@pytest.mark.parametrize("notes", BROKEN)
+async def test_notes_that_nobody_can_read_are_left_out(target: Path, notes: bytes) -> None:
+    async with site(HALF, WHOLE) as it:
+        await break_off(it, target)
+        left_of(target)[1].write_bytes(notes)
+        await it.download(target, resume=True)
+        assert it.asked("Range") == [None, None] and target.read_bytes() == DATA
+
+
+async def test_a_version_without_a_name_is_not_kept(target: Path) -> None:
+    async with site(answer(DATA, cut=CUT)) as it:
+        await break_off(it, target)
+        assert untouched(target)
+
+
+async def test_a_file_that_is_wrong_is_not_kept(target: Path) -> None:
+    async with site(WHOLE) as it:
+        with pytest.raises(IntegrityError):
+            await it.download(target, checksum=f"sha256:{'0' * 64}", resume=True)
+        assert untouched(target)
+        with pytest.raises(ResponseTooLargeError):
+            await it.download(target, max_response_size=100, resume=True)
+        assert untouched(target)
+
+
+async def test_a_server_that_fails_for_a_while_costs_nothing_of_what_came(target: Path) -> None:
+    async with site(HALF, answer(b"", status="503 Busy"), rest(CUT)) as it:
+        await break_off(it, target)
+        with pytest.raises(HTTPStatusError):
+            await it.download(target, resume=True)
+        await it.download(target, resume=True)
+        assert it.asked("Range") == [None, "bytes=3000-", "bytes=3000-"] and target.read_bytes() == DATA
+
+
+async def test_only_one_download_at_a_time_uses_what_came(target: Path) -> None:
+    async with hanging_site() as it:
+        first = asyncio.ensure_future(it.download(target, resume=True))
+        await until(lambda: bool(it.peer.requests), "the first download has begun")
+        with pytest.raises(NetworkError, match=r"cannot write .*file\.bin': another download of it is under way"):
+            await it.download(target, resume=True)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await it.download(target, resume=True)
+        assert target.read_bytes() == LARGE and left_of(target) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are files there")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+async def test_a_link_that_somebody_else_has_put_there_is_not_written_to(target: Path, link: Any) -> None:
+    async with site(HALF, WHOLE) as it:
+        await break_off(it, target)
+        part, notes = left_of(target)
+        victim = target.parent / "victim"
+        victim.write_bytes(b"mine")
+        part.unlink()
+        link(victim, part)
+        with pytest.raises(NetworkError, match="cannot write"):
+            await it.download(target, resume=True)
+        assert victim.read_bytes() == b"mine" and target.read_bytes() == OLD
+        part.unlink()
+        notes.unlink()
+        (target.parent / f"{notes.name}.new").symlink_to(victim)
+        await it.download(target, resume=True)
+        assert victim.read_bytes() == b"mine" and target.read_bytes() == DATA
+
+
+def test_notes_are_of_the_owner_only(target: Path) -> None:
+    async def main() -> None:
+        async with site(HALF) as it:
+            await break_off(it, target)
+
+    asyncio.run(main())
+    notes = left_of(target)[1]
+    assert notes.stat().st_mode & 0o777 == 0o600
+    assert json.loads(notes.read_text())["written"] == CUT
