@@ -219,6 +219,17 @@ async def test_what_comes_for_a_reader_that_is_gone_is_dropped_up_to_the_end() -
     await turns()
 
 
+async def test_a_limit_may_be_any_number_as_asyncios() -> None:
+    for limit in (10.5, float("inf"), 2**100):
+        reader = streams.StreamReader(limit)  # type: ignore[arg-type]
+        reader.feed_data(b"x" * 11 + b"\n")
+        if limit == 10.5:
+            with pytest.raises(ValueError, match="longer than limit"):
+                await reader.readline()
+        else:
+            assert await reader.readline() == b"x" * 11 + b"\n"
+
+
 # ---- What they are ----
 
 

@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Iterable
-from typing import Any, final
+from typing import Any, Self, final
 
 from pepperpy.network.checks import BytesLike
 
@@ -8,7 +8,7 @@ from pepperpy.network.checks import BytesLike
 class WriterCore:
     """Gathers the small writes of one `StreamWriter`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Any) -> None: ...
+    def __new__(cls, loop: asyncio.AbstractEventLoop, transport: Any) -> Self: ...
     def write(self, data: BytesLike) -> None: ...
     def writelines(self, data: Iterable[BytesLike]) -> None: ...
     def flush(self) -> None: ...

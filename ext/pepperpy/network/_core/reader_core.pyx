@@ -53,8 +53,8 @@ cdef class ReaderCore:
 
     def __cinit__(self, loop, limit):
         # asyncio takes any number for a limit, infinity included.
-        self._limit = self._low = <Py_ssize_t>min(limit, PY_SSIZE_T_MAX)
-        self._high = <Py_ssize_t>min(2 * limit, PY_SSIZE_T_MAX)
+        self._limit = self._low = <Py_ssize_t>int(min(limit, PY_SSIZE_T_MAX))
+        self._high = <Py_ssize_t>int(min(2 * limit, PY_SSIZE_T_MAX))
         self._loop = loop
         self._buffer = ReceiveBuffer()
 
