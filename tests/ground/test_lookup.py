@@ -127,7 +127,6 @@ def test_a_lookup_of_a_loop_that_has_ended_is_not_waited_for(names: HangingNames
     asyncio.run(ask_again())
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # since CPython 3.12
 def test_a_forked_process_looks_up_with_threads_of_its_own(names: HangingNames) -> None:
     async def main() -> int:
         async with waiting("hanging.test"):

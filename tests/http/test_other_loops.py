@@ -44,7 +44,6 @@ def test_a_forked_child_that_closes_does_not_disturb_its_parent() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # since CPython 3.12
 async def test_a_forked_process_is_told_to_open_the_client_anew_and_can() -> None:
     async with http_peer(answering(response())) as peer, HTTPClient() as client:
 
