@@ -16,6 +16,7 @@ import gc
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,7 @@ def run(
     async def checked() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(
-            lambda _, context: None if is_of_a_closed_server(context) else loop_errors.append(context)
+            lambda _, context: end_half_made(context) if is_of_a_closed_server(context) else loop_errors.append(context)
         )
         # Debug mode logs what held the loop up. That a machine is busy is no finding, and some tests look at the log.
         loop.slow_callback_duration = 1e9
@@ -183,10 +184,20 @@ def run(
 def is_of_a_closed_server(context: dict[str, Any]) -> bool:
     """Whether asyncio tells that a server of a test was closed between accepting a connection and beginning it.
 
-    `Server._attach()` asserts then that the server is open (CPython 3.12 to 3.14). The connection is closed.
+    `Server._attach()` asserts then that the server is open (CPython 3.12 to 3.15). The connection is closed.
     """
     message = "Error on transport creation for incoming connection"
     return context["message"] == message and isinstance(context.get("exception"), AssertionError)
+
+
+def end_half_made(context: dict[str, Any]) -> None:
+    """Close the socket of the transport whose constructor failed so: otherwise asyncio warns of both as unclosed."""
+    for frame, _ in traceback.walk_tb(context["exception"].__traceback__):
+        transport = frame.f_locals.get("self")
+        if isinstance(transport, asyncio.Transport):
+            # The attributes of asyncio's transport; there is no other way to one that nobody got.
+            transport._sock.close()  # type: ignore[attr-defined]
+            transport._sock = None  # type: ignore[attr-defined]
 
 
 def open_descriptors() -> set[tuple[str, str]]:
