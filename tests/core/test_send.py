@@ -240,7 +240,9 @@ async def test_senders_held_back_are_told_of_a_loss() -> None:
         await asyncio.sleep(0)
         peer.reset()
         results = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(result) for result in results] == [ConnectionLostError] * 3
+        # The first is also the system's error that was met, which the loop decides.
+        assert all(isinstance(result, ConnectionLostError) for result in results)
+        assert {type(result).__name__ for result in results} == {"ConnectionLostError"}
 
 
 async def test_senders_held_back_are_told_of_a_disconnect() -> None:

@@ -76,6 +76,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("limits", None, "NoneType"),
     ("resolver", "8.8.8.8", "not str"),
     ("address_policy", True, "not bool"),
+    ("on_event", 3, "not int"),
     ("tls", 1, "not int"),
     ("tls", "ca.pem", "not str"),
     ("tls", None, "None"),
@@ -187,6 +188,7 @@ def test_every_field_was_looked_at() -> None:
     assert {name for name, _, _ in OUT_OF_RANGE} == FIELDS - {
         *FLAGS,
         "address_policy",
+        "on_event",
         "resolver",
         "auth",  # tests/http/test_auth.py
         "limits",
