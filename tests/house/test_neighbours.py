@@ -154,3 +154,12 @@ def test_where_the_name_leads_can_be_asked_without_importing_it(site: Site) -> N
     assert run(code, site.add_ours()) == "None"
     site.add("pepperpy", "1.8.0", "from structlog_that_is_missing import get_logger")
     assert run(code, site) == str(site.path / "pepperpy" / "__init__.py")
+
+
+def test_every_neighbour_can_be_named_without_importing_it_in_whichever_folder_it_is(
+    site: Site, tmp_path: Path
+) -> None:
+    site.add_ours().add("pepperpy", "1.8.0", "from structlog_that_is_missing import get_logger")
+    core = Site(tmp_path / "core").add("pepperpy-core", "0.5.7", network="NetworkManager = 1")
+    code = "import importlib.metadata as m; print(*sorted(set(m.packages_distributions()['pepperpy'])))"
+    assert run(code, site, core) == "pepperpy pepperpy-core"
