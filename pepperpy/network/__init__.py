@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         StateChanged,
         TLSDone,
     )
-    from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, RefreshingAuth
+    from pepperpy.network.http.auth import Auth, BasicAuth, BearerAuth, DigestAuth, RefreshingAuth
     from pepperpy.network.http.call import Timings
     from pepperpy.network.http.client import HTTPClient
     from pepperpy.network.http.config import HTTPConfig
@@ -129,6 +129,7 @@ _LAZY_MODULES = {
     "Done": "events",
     "Decoder": "messages.codecs",
     "Delimited": "messages.codecs",
+    "DigestAuth": "http.auth",
     "DownloadResult": "http.download",
     "Event": "events",
     "Fixed": "messages.codecs",
@@ -220,6 +221,7 @@ __all__ = [
     "Decoder",
     "Default",
     "Delimited",
+    "DigestAuth",
     "Done",
     "DownloadResult",
     "Event",

@@ -33,7 +33,7 @@
       mapping.py                  many URLs
     for_httpx.py                  httpx and httpx2 on a transport of ours
     content.py, dates.py          what headers say of a body, and of time: rules of HTTP, for any transport
-    config.py, limits.py, checks.py, arguments.py, auth.py, rate_limit.py, redact.py, threads.py
+    config.py, limits.py, checks.py, arguments.py, auth.py, digest.py, rate_limit.py, redact.py, threads.py
 
 The public names are those of `pepperpy.network`.
 """

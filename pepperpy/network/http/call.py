@@ -172,6 +172,8 @@ class Call(Trip):
         request.proxy = self.proxy
         request.verify = self.verify
         request.decompress = self.decompress
+        if self.auth is not None and self.auth.fixed is None:
+            request.auth = self.auth
         if self.dropped_headers:
             request.left_out = request.removed = self.dropped_headers
         if self.cookies:

@@ -21,11 +21,10 @@ from pepperpy.network.errors import (
     UploadError,
 )
 from pepperpy.network.http.call import Call
-from pepperpy.network.http.checks import check_headers
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.failures import failure_of
-from pepperpy.network.http.middleware import around_call, around_exchange
+from pepperpy.network.http.middleware import around_call, around_exchange, authorize
 from pepperpy.network.http.public_suffix import is_public_suffix
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.redirects import NotFollowed, location_of, next_request
@@ -78,12 +77,13 @@ class Engine:
         while True:
             self.counters.attempts += 1
             call.begin_attempt()
+            request = call.first_request(self._blank)
             if self._limiter is not None or call.auth is not None:
-                await self._get_leave(call)
+                await self._get_leave(call, request)
             failure: NetworkError | None = None
             try:
                 with self._limit_attempt(call, whole):
-                    answer = await self._send(call, call.first_request(self._blank))
+                    answer = await self._send(call, request)
                     if answer.header("set-cookie") is not None:
                         self.jar.update(call.request.url, answer.headers.getall("Set-Cookie"))
                     if 300 < answer.status < 309 and call.follow_redirects:
@@ -142,7 +142,7 @@ class Engine:
         """Complete one request, and begin its exchange."""
         # No coroutine of its own: that would cost each request 0.1 us.
         call.request = request
-        if request.body is not None or self.jar.in_use or request.cookies:
+        if (request.body is not None or self.jar.in_use or request.cookies) and not request.shown:
             self._complete(call, request)
         if call.exchange_middlewares:
             return around_exchange(self.transport, call, request, self._complete)
@@ -194,6 +194,8 @@ class Engine:
                     if call.condition is not None:
                         call.condition.apply(following)
                     call.begin()
+                    if following.auth is not None:
+                        await self._authorize(call, following)
                     answer = await self._send(call, following)
                     self.jar.update(following.url, answer.headers.getall("Set-Cookie", ()))
                     continue
@@ -240,39 +242,54 @@ class Engine:
         except TimeoutError:
             raise ClosedError("the client was closed") from None
 
-    async def _get_leave(self, call: Call) -> None:
+    async def _get_leave(self, call: Call, request: Request) -> None:
         """Wait for the rate limit, which no `timeout` ends, and for a token, which may take as long as an attempt."""
-        auth = call.auth
         try:
             if self._limiter is not None:
                 call.phase = "rate limit"
                 with self._watchdog.limit(math.inf):
-                    deadline = call.deadline_at
-                    if deadline is not None:
-                        deadline -= call.skipped_s
-                    await self._limiter.acquire(call.host, deadline)
-            if auth is not None:
-                call.phase = "auth"
-                value = auth.fixed
-                if value is None:
-                    left = call.time_left
-                    total = self._total if call.total is None else call.total
-                    with self._watchdog.limit(min(math.inf if limit is None else limit for limit in (left, total))):
-                        value = await auth.header()
-                    if not isinstance(value, str):
-                        raise TypeError(f"auth must give a str as the header, not {type(value).__name__}")
-                    check_headers("auth", {"Authorization": value}, none=False)
+                    await self._wait_for_rate(call, self._limiter)
+            if request.auth is not None:
+                left = call.time_left
+                total = self._total if call.total is None else call.total
+                with self._watchdog.limit(min(math.inf if limit is None else limit for limit in (left, total))):
+                    await self._authorize(call, request)
+            elif call.auth is not None:
                 if call.headers is None:
                     call.headers = CIMultiDict()
-                call.headers["Authorization"] = value
-        except NetworkError as error:
-            details = {"limit": "deadline", **error.details} if isinstance(error, TimeoutError) else error.details
-            raise call.error(type(error), error.message, error.__cause__, **details) from error.__cause__
+                call.headers["Authorization"] = call.auth.fixed or ""
+                request.own = call.headers
+        except NetworkError:
+            raise
         except TimeoutError as error:
             if self.closing:
                 raise call.error(ClosedError, "the client was closed") from None
             left = call.time_left
             limit = "deadline" if left is not None and left <= 0.01 else "timeout"
             raise call.error(NetworkTimeoutError, f"no token in time ({limit})", error, limit=limit) from error
+
+    async def _wait_for_rate(self, call: Call, limiter: RateLimiter) -> None:
+        deadline = call.deadline_at
+        if deadline is not None:
+            deadline -= call.skipped_s
+        try:
+            await limiter.acquire(call.host, deadline)
+        except NetworkError as error:
+            raise _of_this_call(error, call) from error.__cause__
+
+    async def _authorize(self, call: Call, request: Request) -> None:
+        """Let the `Auth` of the request, which is not a fixed value, authorize it."""
+        call.phase = "auth"
+        self._complete(call, request)
+        try:
+            await authorize(call, request)
+        except NetworkError as error:
+            raise _of_this_call(error, call) from error.__cause__
         except ValueError as error:
             raise call.error(InvalidRequestError, str(error), error) from error
+
+
+def _of_this_call(error: NetworkError, call: Call) -> NetworkError:
+    """What was raised below the call, which it knows nothing of."""
+    details = {"limit": "deadline", **error.details} if isinstance(error, TimeoutError) else error.details
+    return call.error(type(error), error.message, error.__cause__, **details)

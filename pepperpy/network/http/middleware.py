@@ -6,11 +6,12 @@ is none. Whatever a middleware does with the responses that it gets, each is giv
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pepperpy.network.errors import NetworkError
+from pepperpy.network.errors import InvalidRequestError, NetworkError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.middleware_request import HTTPRequest
@@ -74,7 +75,8 @@ async def around_call(
     async def send(view: HTTPRequest) -> HTTPResponse:
         nonlocal begun, failure
         await _give_up_last(sent, call)
-        replaced = view.to_call()
+        with _refusals(call):
+            replaced = view.to_call()
         if replaced is not None:
             await replaced.close()
         if begun:
@@ -116,7 +118,8 @@ async def around_exchange(
             call.begin()
             complete(call, request)
         begun = True
-        view.to_exchange()
+        with _refusals(call):
+            view.to_exchange()
         failure: NetworkError | None = None
         try:
             answer = await transport.exchange(request, call)
@@ -133,6 +136,19 @@ async def around_exchange(
 
     response = await _through(call.exchange_middlewares, send, HTTPRequest(call, request), sent)
     return _unread(response)
+
+
+async def authorize(call: Call, request: Request) -> None:
+    """Let the `Auth` of the request authorize it.
+
+    Raises:
+        ValueError: What it has made of the request cannot be sent.
+        Exception: What its `apply()` raises.
+    """
+    assert request.auth is not None
+    view = HTTPRequest(call, request)
+    await request.auth.apply(view)
+    view.to_exchange()
 
 
 async def _through(
@@ -163,6 +179,15 @@ async def _through(
             if other is not response:
                 answer_of(other).abort()  # does nothing if it has been read
     return response
+
+
+@contextlib.contextmanager
+def _refusals(call: Call) -> Iterator[None]:
+    """What a middleware has made of a request cannot be sent."""
+    try:
+        yield
+    except ValueError as error:
+        raise call.error(InvalidRequestError, f"a middleware's {error}", error) from error
 
 
 async def _give_up_last(sent: list[HTTPResponse], call: Call) -> None:

@@ -10,7 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from pepperpy.network.checks import check_int
-from pepperpy.network.errors import InvalidRequestError, UploadError, UsageError
+from pepperpy.network.errors import UploadError, UsageError
 from pepperpy.network.http.body import Body, BytesBody
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import check_headers, check_url
@@ -124,14 +124,14 @@ class HTTPRequest:
     # ---- For those who send it ----
 
     def to_exchange(self) -> None:
-        """Let the exchange send what this says. Raises `InvalidRequestError` if that cannot be sent."""
+        """Let the exchange send what this says. Raises `ValueError` if that cannot be sent."""
         self._check()
         request, headers = self._request, self.headers
         if self.url != request.url and headers.get("Host") == self._given.get("Host"):
             headers["Host"] = self.url.host_port_subcomponent or ""
         request.url = self.url
         if gone := [name for name in self._given if name not in headers]:
-            request.left_out = {*request.left_out, *gone}
+            request.taken_out = (*request.taken_out, *gone)
         if self._content is not None:
             request.payload = self._content or None
         self._given = headers.copy()
@@ -140,7 +140,7 @@ class HTTPRequest:
         """Let the call send what this says, from its first attempt on. Returns a body that is replaced.
 
         Raises:
-            InvalidRequestError: It cannot be sent.
+            ValueError: It cannot be sent.
         """
         self._check()
         call, given, replaced = self._call, self._given, None
@@ -177,18 +177,15 @@ class HTTPRequest:
         call.host, call.params = url.raw_host or "", None
 
     def _check(self) -> None:
-        try:
-            if not isinstance(self.url, URL):
-                raise TypeError(f"url must be a yarl.URL, not {type(self.url).__name__}")
-            if self.url is not self._request.url:
-                self.url = check_url("url", self.url).with_user(None).with_fragment(None)
-            check_headers("headers", self.headers, none=False)
-            if self._content is not None:
-                self.headers.popall("Transfer-Encoding", None)
-                self.headers["Content-Length"] = str(len(self._content))
-                return
-            for name in _FRAMING:
-                if self.headers.getall(name, []) != self._given.getall(name, []):
-                    raise ValueError(f"headers must keep {name}, which follows from the body; `content` changes both")
-        except ValueError as error:
-            raise self._call.error(InvalidRequestError, f"a middleware's {error}", error) from error
+        if not isinstance(self.url, URL):
+            raise TypeError(f"url must be a yarl.URL, not {type(self.url).__name__}")
+        if self.url is not self._request.url:
+            self.url = check_url("url", self.url).with_user(None).with_fragment(None)
+        check_headers("headers", self.headers, none=False)
+        if self._content is not None:
+            self.headers.popall("Transfer-Encoding", None)
+            self.headers["Content-Length"] = str(len(self._content))
+            return
+        for name in _FRAMING:
+            if self.headers.getall(name, []) != self._given.getall(name, []):
+                raise ValueError(f"headers must keep {name}, which follows from the body; `content` changes both")

@@ -61,13 +61,14 @@ def next_request(request: Request, status: int, location: str, policy: Policy) -
     follower.left_out = request.left_out
     follower.removed = request.removed
     follower.lent_credentials = request.lent_credentials
+    follower.auth = request.auth
     if (status == 303 and request.method != "HEAD") or (status in (301, 302) and request.method == "POST"):
         follower.method, follower.body = "GET", None
         _leave_out(follower, own, policy, lambda name: _OF_BODY.fullmatch(name) is not None)
     elif request.body is not None and not request.body.can_be_sent:
         raise NotFollowed("redirected with a body that can be read only once, and was")
     if url.origin() != request.url.origin():
-        follower.cookies = None
+        follower.cookies = follower.auth = None
         _leave_out(follower, own, policy, lambda name: is_secret_header(name, policy.secret_headers))
         _name_host(follower, own, policy)
     if url.raw_user is not None or url.raw_password is not None:
@@ -91,7 +92,7 @@ def _take_credentials(request: Request, own: CIMultiDict[str], policy: Policy) -
     """Make a header of the user info in a Location: the server asks the client to send it there."""
     of_all = any(name.lower() == "authorization" for name in policy.headers)
     of_all = of_all and not request.leaves_out("authorization")
-    if (of_all or "Authorization" in own) and not request.lent_credentials:
+    if (of_all or "Authorization" in own or request.auth is not None) and not request.lent_credentials:
         raise NotFollowed("redirected to a URL with user or password, and the request has other credentials")
     try:
         own["Authorization"] = str(BasicAuth(request.url.user or "", request.url.password or "").fixed)
@@ -100,6 +101,7 @@ def _take_credentials(request: Request, own: CIMultiDict[str], policy: Policy) -
     if not any(name.lower() == "authorization" for name in request.removed):
         request.left_out = {name for name in request.left_out if name.lower() != "authorization"}
     request.url = request.url.with_user(None)
+    request.auth = None
     request.lent_credentials = True
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from multidict import CIMultiDict, istr
 from yarl import URL
+
+if TYPE_CHECKING:
+    from pepperpy.network.http.auth import Auth
 
 # RFC 9110, section 8.6: a request without a body has `Content-Length: 0` unless its method expects none.
 _WITHOUT_LENGTH = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -115,13 +118,16 @@ class Request:
 
         body: The source of `payload`, or None.
         cookies: The caller's cookies, which are in `cookie` beside the jar's.
+        auth: Applied before the request is sent, if it is not a fixed value; None: nothing is.
         removed: Names of headers that the caller removed; they are in `left_out` too.
+        taken_out: Names of headers that code of the user has removed from this request only.
         shown: Whether code of the user has seen `headers`, and may have changed them.
         lent_credentials: Whether Authorization comes from the user info of a Location.
     """
 
     __slots__ = (
         "_headers",
+        "auth",
         "body",
         "cookie",
         "cookies",
@@ -136,6 +142,7 @@ class Request:
         "proxy",
         "removed",
         "shown",
+        "taken_out",
         "url",
         "verify",
     )
@@ -163,7 +170,9 @@ class Request:
         self.cookie: str | None = None
         self.cookies: Mapping[str, str] | None = None
         self.removed: Collection[str] = ()
+        self.taken_out: Collection[str] = ()
         self.shown: bool = False
+        self.auth: Auth | None = None
         self.lent_credentials: bool = False
         self._headers: CIMultiDict[str] | None = None
 

@@ -9,6 +9,8 @@ from pepperpy.network.errors import ConnectionLostError, NetworkError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.dates import retry_after
+from pepperpy.network.http.middleware_request import HTTPRequest
+from pepperpy.network.http.middleware_response import UnreadResponse
 from pepperpy.network.http.rate_limit import RateLimiter
 from pepperpy.network.http.stats import Counters
 from pepperpy.network.http.transport import Answer
@@ -31,12 +33,14 @@ class Retries:
 
     def after_status(self, call: Call, answer: Answer) -> float | None:
         """The server answered with a status of 400 or above."""
-        status, auth = answer.status, call.auth
-        if status == 401 and auth is not None and auth.fixed is None and not call.reauthorized and not call.history:
-            sent = "" if call.headers is None else call.headers.get("Authorization", "")
-            # For any method: the server did not carry out a request whose token it refused. Not after a redirect: there
-            # another request was refused, perhaps because the token was left out on purpose.
-            if auth.refused(sent) and _can_send_again(call):
+        status = answer.status
+        request = call.request
+        if status == 401 and request.auth is not None and not call.reauthorized:
+            response = UnreadResponse(request, answer, call)
+            # For any method: the server did not carry out a request whose token it refused. After a redirect, the
+            # first request was carried out, and another one was refused: this begins with the first one again.
+            again = (not call.history or call.repeatable) and _can_send_again(call)
+            if request.auth.challenged(HTTPRequest(call, request), response) and again:
                 call.reauthorized = True
                 call.extra_attempts += 1
                 return 0.0

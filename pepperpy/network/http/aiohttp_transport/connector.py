@@ -103,7 +103,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         if exchange is None:
             return await self._connect_for_user(req, traces, timeout)
         request, trip = exchange
-        for name in request.left_out:
+        for name in (*request.left_out, *request.taken_out):
             if name not in request.headers:
                 req.headers.popall(name, None)  # a default, or from ~/.netrc
                 if name.lower() == "expect":
