@@ -26,6 +26,9 @@ from pepperpy.network.http.digest import Challenge, challenge_of
 if TYPE_CHECKING:
     from pepperpy.network.http.middleware_request import HTTPRequest
     from pepperpy.network.http.response import HTTPResponse
+else:
+    # These modules import this one. So typing.get_type_hints() knows no more of them.
+    HTTPRequest = HTTPResponse = Any
 
 Token = str | tuple[str, float | None]
 Fetch = Callable[[], Token | Awaitable[Token]]
