@@ -24,7 +24,7 @@ from pepperpy.network.checks import (
     name_of,
     shown,
 )
-from pepperpy.network.config_url import read_url
+from pepperpy.network.config_url import read_url, read_variables
 from pepperpy.network.hosts import check_host
 from pepperpy.network.keepalive import Keepalive, check_keepalive, keepalive_of
 from pepperpy.network.lookup import Resolver, check_resolver
@@ -111,6 +111,8 @@ class NetworkConfig(Settings):
             `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy; for `socks5://` and
             `socks4://` this machine looks up. SOCKS needs `pip install python-socks`.
 
+        trust_env: Heed ALL_PROXY and NO_PROXY, unless there is a `proxy`, at each connection (docs/environment.md).
+            Off: the environment is not configuration.
         resolver: Who looks up names in place of the system: `async resolver(host, port)`, or an object with such a
             method `resolve`. It gives IP addresses as str, the best one first; at most
             1,000. It is asked for each connection and each proxy, within `connect_timeout`, and its answers are not
@@ -172,6 +174,7 @@ class NetworkConfig(Settings):
     unix_path: str | os.PathLike[str] | None = None
     socket_factory: SocketFactory | None = None
     proxy: str | None = None
+    trust_env: bool = False
     resolver: Resolver | None = None
     address_policy: AddressPolicy | None = None
     tls: bool | ssl.SSLContext | TLSConfig = False
@@ -194,6 +197,7 @@ class NetworkConfig(Settings):
             self._check_unix(self.unix_path)
         if self.proxy is not None:
             read_proxy(self.proxy)
+        check_bool("trust_env", self.trust_env)
         check_resolver(self.resolver)
         check_address_policy(self.address_policy)
         self._check_tls()
@@ -229,7 +233,7 @@ class NetworkConfig(Settings):
         # As text from now on. By this call, because the class is frozen.
         object.__setattr__(self, "unix_path", check_unix_path(path))
         nothings = dict.fromkeys(("proxy", "resolver", "address_policy", "local_address", "socket_factory"))
-        for name, none in {"host": "", "port": 0, "hosts": (), **nothings}.items():
+        for name, none in {"host": "", "port": 0, "hosts": (), "trust_env": False, **nothings}.items():
             if getattr(self, name) != none:
                 raise ValueError(f"{name} must be left out with unix_path={shown(path)}")
 
@@ -337,6 +341,21 @@ class NetworkConfig(Settings):
             ValueError: It is no such URL, or has an unknown or repeated field or a value out of range.
         """
         return cls(**read_url(url, {field.name: str(field.type) for field in fields(cls)}))
+
+    @classmethod
+    def from_env(cls, prefix: str) -> NetworkConfig:
+        """Read variables of the environment: `from_env("APP_REDIS_")` reads APP_REDIS_HOST, APP_REDIS_PORT, ...
+
+        The names are those of the fields that `from_url()` reads, in upper case; also `HOST`, `PORT`, `UNIX_PATH`,
+        `PROXY` and `TLS`. `APP_REDIS_URL` is read by `from_url()` first, and the other variables come on top. One
+        that is named like no field is left alone, unless it looks like a misspelt one.
+
+        Raises:
+            TypeError: `prefix` is not a string.
+            ValueError: It is empty, or a variable has no such value; or a value is out of range. No message shows what
+                may be a password.
+        """
+        return cls(**read_variables(prefix, {field.name: str(field.type) for field in fields(cls)}, read_url))
 
 
 def observer_of(config: NetworkConfig, id: int | None = None, attempt: int = 0) -> Observer | None:

@@ -74,6 +74,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("socket_options", [(1, 2, 3)], "1, 2, 3"),
     ("limits", 3, "int"),
     ("limits", None, "NoneType"),
+    ("no_proxy", ("localhost",), "not \\('localhost"),
     ("resolver", "8.8.8.8", "not str"),
     ("address_policy", True, "not bool"),
     ("on_event", 3, "not int"),
@@ -190,6 +191,7 @@ def test_every_field_was_looked_at() -> None:
         "address_policy",
         "on_event",
         "resolver",
+        "no_proxy",
         "auth",  # tests/http/test_auth.py
         "limits",
         "secret_headers",

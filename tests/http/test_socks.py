@@ -35,7 +35,7 @@ async def test_a_proxy_of_the_environment_is_heeded_with_its_credentials(
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{locked_socks}")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    async with HTTPClient(TRUSTING.replace(trust_env=True)) as client:
+    async with HTTPClient(TRUSTING.replace(trust_env=True, transport="aiohttp")) as client:
         for url in (web.url("/text"), web.https_url("/text")):
             assert await client.get(url) == TEXT
             assert await client.get(url.replace("127.0.0.1", "localhost")) == TEXT
@@ -44,7 +44,7 @@ async def test_a_proxy_of_the_environment_is_heeded_with_its_credentials(
         assert sorted(direct) == sorted([web.http_port, web.https_port, locked_socks, locked_socks])
     monkeypatch.setenv("http_proxy", f"{scheme}://{USER}:canary@127.0.0.1:{locked_socks}")
     monkeypatch.delenv("no_proxy")
-    async with HTTPClient(TRUSTING.replace(trust_env=True)) as client:
+    async with HTTPClient(TRUSTING.replace(trust_env=True, transport="aiohttp")) as client:
         with pytest.raises(ProxyError, match="authentication failure") as caught:
             await client.get(web.url("/text"))
         assert "canary" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"

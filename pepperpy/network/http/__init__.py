@@ -14,6 +14,7 @@
         retries.py                whether a call is tried again, and when
         failures.py               what a failed exchange becomes: an error
         ../watchdog.py            one timer for the limits of all attempts
+        routes.py                 which proxy a request goes through; what ~/.netrc says
         redirects.py, urls.py     what a redirect asks for next; URLs as they were given
         cookies.py                what servers set, and what is sent back
           public_suffix.py        domains that belong to nobody

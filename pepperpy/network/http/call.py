@@ -89,6 +89,7 @@ class Call(Trip):
         "reauthorized",
         "request",
         "retries",
+        "routed",
         "started_at",
         "total",
         "url",
@@ -110,6 +111,7 @@ class Call(Trip):
         self.cookies: Mapping[str, str] | None = None
         self.body: Body | None = None
         self.proxy: str | None = config.proxy
+        self.routed: bool = True  # whether the client's `Routes`, if it has any, choose the proxy
         self.verify: bool = True
         self.decompress: bool = config.decompress
         self.condition: Condition | None = None  # which version the caller has

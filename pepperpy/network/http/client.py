@@ -29,7 +29,7 @@ from pepperpy.network.http.interceptors import before_request
 from pepperpy.network.http.kept_file import KeptFile
 from pepperpy.network.http.lifetime import Lifetime
 from pepperpy.network.http.mapping import MapResult, map_bounded
-from pepperpy.network.http.options import Arguments, RequestOptions
+from pepperpy.network.http.options import Arguments, Proxy, RequestOptions
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare
 from pepperpy.network.http.response import HTTPResponse, status_error
@@ -163,7 +163,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
@@ -179,7 +179,8 @@ class HTTPClient:
             params: Query parameters, beside those in `url`: a mapping (a multidict, the query of a `yarl.URL`) or pairs
                 of name and value. A list repeats the name, None leaves it out.
             headers: Headers of this request; None removes one that would be sent by default.
-            proxy: The URL of the proxy for this request, see `HTTPConfig.proxy`.
+            proxy: The URL of the proxy for this request, see `HTTPConfig.proxy`. False: none, whatever the
+                configuration and the environment say.
             timeout: Seconds for one attempt, or an `aiohttp.ClientTimeout`; None: as configured.
             verify_ssl: False: do not check the certificate.
             json: Any JSON value to send as the body; None: no body.
@@ -213,7 +214,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         **options: Unpack[RequestOptions],
@@ -233,7 +234,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
@@ -248,7 +249,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
@@ -263,7 +264,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
@@ -278,7 +279,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
@@ -293,7 +294,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         **options: Unpack[RequestOptions],
@@ -309,7 +310,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         **options: Unpack[RequestOptions],
@@ -326,7 +327,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         *,
@@ -339,7 +340,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         *,
@@ -351,7 +352,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         *,
@@ -370,7 +371,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
@@ -413,7 +414,7 @@ class HTTPClient:
         url: str | URL,
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
@@ -459,7 +460,7 @@ class HTTPClient:
         path: str | os.PathLike[str],
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
-        proxy: str | None = None,
+        proxy: Proxy = None,
         timeout: ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         *,

@@ -23,6 +23,7 @@ from pepperpy.network.checks import (
     name_of,
     shown,
 )
+from pepperpy.network.config_url import read_http_url, read_variables
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
@@ -104,6 +105,9 @@ class HTTPConfig(Settings):
             `verify_ssl=False` does the same for itself; it uses nothing of an `ssl.SSLContext` of yours.
         proxy: The URL of a proxy for all requests, credentials included: `http://` or `https://`; or `socks5h://` and
             the other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
+        no_proxy: Hosts that are reached without `proxy`, and without one of the environment: text in the form of
+            NO_PROXY, such as `".internal, 10.0.0.0/8, localhost:8080"` (docs/environment.md). A request's own `proxy`
+            is used for all.
         resolver: Who looks up names in place of the system: as `NetworkConfig.resolver`.
         address_policy: Which addresses may be connected to, against SSRF: as `NetworkConfig.address_policy`, asked for
             each redirect too. A request on a pooled connection goes to the address that was allowed when it was made. A
@@ -118,9 +122,10 @@ class HTTPConfig(Settings):
         socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last. One
             of IPPROTO_IP is for IPv4 sockets, one of IPPROTO_IPV6 for IPv6 sockets; the other sockets go without it.
         transport: Who carries the requests. `aiohttp`, or `auto`: this package's own core, in a fraction of the CPU
-            time, and aiohttp what the core does not: proxies of plain `http://` URLs, proxies over TLS, `trust_env`.
+            time, and aiohttp what the core does not: proxies of plain `http://` URLs, proxies over TLS.
             Each has up to `max_connections` of its own. `HTTPResponse.transport` tells who it was.
-        trust_env: Heed HTTP_PROXY, HTTPS_PROXY, NO_PROXY and ~/.netrc. Off: the environment is not configuration.
+        trust_env: Heed HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, unless there is a `proxy`, and ~/.netrc, as
+            they are when the client opens (docs/environment.md). Off: the environment is not configuration.
 
         raise_for_status: A status of 400 or above raises `HTTPStatusError`.
         max_redirects: How many redirects are followed; 0 returns the redirect itself. 10: as aiohttp, and the usual
@@ -178,6 +183,7 @@ class HTTPConfig(Settings):
     tls: bool | ssl.SSLContext | TLSConfig = True
     verify_ssl: bool = True
     proxy: str | None = None
+    no_proxy: str = ""
     resolver: Resolver | None = None
     address_policy: AddressPolicy | None = None
     unix_path: str | os.PathLike[str] | None = None
@@ -242,6 +248,8 @@ class HTTPConfig(Settings):
             check_bool(name, getattr(self, name))
         if self.proxy is not None:
             self._set("proxy", check_proxy(self.proxy))
+        if not isinstance(self.no_proxy, str):
+            raise TypeError(f"no_proxy must be a str in the form of NO_PROXY, not {shown(self.no_proxy)}")
         check_resolver(self.resolver)
         check_address_policy(self.address_policy)
         if self.unix_path is not None:
@@ -284,6 +292,37 @@ class HTTPConfig(Settings):
         if self.json_codec is not None and not isinstance(self.json_codec, JSONCodec):
             raise TypeError(f"json_codec must be a JSONCodec, not {type(self.json_codec).__name__}")
 
+    @classmethod
+    def from_url(cls, url: str) -> HTTPConfig:
+        """Read `https://user:password@host/path?field=value&...`: the base URL, `auth`, and any scalar field.
+
+        Write booleans as `true` or `false`, no limit as `none`, statuses with commas between them. Fields of its parts
+        go by these names: `server_hostname`, `ca_file`, `client_cert`, `certificate_pin`, `system_trust` (in
+        `https://` URLs only); `keepalive_idle`, `keepalive_interval`, `keepalive_count`, `user_timeout`. `proxy` is no
+        field, because it may hold a password.
+
+        Raises:
+            TypeError: `url` is not a string.
+            ValueError: It is no such URL, or has an unknown or repeated field or a value out of range. The message
+                shows no password.
+        """
+        return cls(**read_http_url(url, _TYPES))
+
+    @classmethod
+    def from_env(cls, prefix: str) -> HTTPConfig:
+        """Read variables of the environment: `from_env("APP_API_")` reads APP_API_BASE_URL, APP_API_TIMEOUT, ...
+
+        The names are those of the fields that `from_url()` reads, in upper case; also `BASE_URL`, `UNIX_PATH` and
+        `PROXY`. `APP_API_URL` is read by `from_url()` first, and the other variables come on top. One that is named
+        like no field is left alone, unless it looks like a misspelt one.
+
+        Raises:
+            TypeError: `prefix` is not a string.
+            ValueError: It is empty, or a variable has no such value; or a value is out of range. No message shows what
+                may be a password.
+        """
+        return cls(**read_variables(prefix, _TYPES, read_http_url))
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
@@ -317,6 +356,7 @@ class HTTPConfig(Settings):
         )
 
 
+_TYPES = {item.name: str(item.type) for item in dataclasses.fields(HTTPConfig)}
 SETTINGS = tuple(item.name for item in dataclasses.fields(HTTPConfig))
 
 

@@ -31,6 +31,7 @@ from pepperpy.network.http.redirects import NotFollowed, location_of, next_reque
 from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start, redirect_error
 from pepperpy.network.http.retries import Retries
+from pepperpy.network.http.routes import Credentials, routes_of
 from pepperpy.network.http.stats import Counters
 from pepperpy.network.http.transport import Answer, Transport, WireError
 from pepperpy.network.watchdog import Watchdog
@@ -57,6 +58,8 @@ class Engine:
         self._total = config.client_timeout(config.timeout).total
         self._limiter = None if config.rate_limit is None else RateLimiter(config.rate_limit)  # type: ignore[arg-type]
         self._retries = Retries(config, counters, self._limiter)
+        self._routes = routes_of(config)
+        self._credentials = Credentials() if config.trust_env else None
 
     def close(self) -> None:
         """End the calls under way, with `ClosedError`. In the loop that they run in."""
@@ -74,6 +77,8 @@ class Engine:
         if not call.attempt:
             self.counters.calls += 1
             self._retries.budget.note_call(call.host, call.started_at)
+            if self._credentials is not None and call.auth is None:
+                self._credentials.give(call)
         while True:
             self.counters.attempts += 1
             call.begin_attempt()
@@ -145,7 +150,18 @@ class Engine:
         if (request.body is not None or self.jar.in_use or request.cookies) and not request.shown:
             self._complete(call, request)
         if call.exchange_middlewares:
-            return around_exchange(self.transport, call, request, self._complete)
+            return around_exchange(self._exchange, call, request, self._complete)
+        if self._routes is not None:
+            return self._exchange(request, call)
+        return self.transport.exchange(request, call)
+
+    def _exchange(self, request: Request, call: Call) -> Awaitable[Answer]:
+        """Begin an exchange by way of the proxy that its URL has; a middleware may have changed that."""
+        if self._routes is not None and call.routed:
+            try:
+                request.proxy = self._routes.proxy_for(request.url)
+            except ValueError as error:
+                raise call.error(InvalidRequestError, str(error)) from None
         return self.transport.exchange(request, call)
 
     def _complete(self, call: Call, request: Request) -> None:

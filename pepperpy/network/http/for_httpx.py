@@ -22,6 +22,7 @@ from pepperpy.network.http.checks import is_token
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.cookies import CookieJar
 from pepperpy.network.http.request import Defaults, Limits, Request
+from pepperpy.network.http.routes import routes_of
 from pepperpy.network.http.transport import Answer, Kind, Transport, Trip, WireError
 from pepperpy.network.http.upload import BodyFailed, Source
 
@@ -165,6 +166,7 @@ class Exchanges:
                 "config has the settings of connections: verify, cert, limits, uds and others must be left out"
             )
         self._config = config
+        self._routes = None if self._proxy is not None else routes_of(config)
         self._proxy = self._proxy or config.proxy
         self._defaults = Defaults({}, {})
         self._transport: Transport | None = None
@@ -238,7 +240,7 @@ class Exchanges:
         )
         sent = _Sent(request.method, url, headers, None, self._defaults, limits)
         sent.decompress = False
-        sent.proxy = self._proxy
+        sent.proxy = self._proxy if self._routes is None else self._routes.proxy_for(url)
         try:
             sent.payload = self._payload(request.stream, headers)
         except ValueError as error:

@@ -18,7 +18,7 @@ from pepperpy.network.http.middleware_request import HTTPRequest
 from pepperpy.network.http.middleware_response import MadeAnswer, UnreadResponse
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.response import HTTPResponse, answer_of, read_start, request_of
-from pepperpy.network.http.transport import Answer, Transport, WireError
+from pepperpy.network.http.transport import Answer, WireError
 
 Send = Callable[[HTTPRequest], Awaitable[HTTPResponse]]
 """Sends a request, through the further middlewares; see `Middleware`."""
@@ -104,9 +104,12 @@ async def around_call(
 
 
 async def around_exchange(
-    transport: Transport, call: Call, request: Request, complete: Callable[[Call, Request], object]
+    exchange: Callable[[Request, Call], Awaitable[Answer]],
+    call: Call,
+    request: Request,
+    complete: Callable[[Call, Request], object],
 ) -> Answer:
-    """Make one exchange through the middlewares around it. Returns what `Transport.exchange()` would."""
+    """Make one exchange through the middlewares around it. Returns what `exchange` would."""
     sent: list[HTTPResponse] = []
     begun = earlier_left = False
 
@@ -122,7 +125,7 @@ async def around_exchange(
             view.to_exchange()
         failure: NetworkError | None = None
         try:
-            answer = await transport.exchange(request, call)
+            answer = await exchange(request, call)
         except WireError as error:
             failure = failure_of(error, call)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from aiohttp import ClientTimeout
 from yarl import URL
@@ -12,6 +12,9 @@ from yarl import URL
 from pepperpy.network.http.checks import Params
 from pepperpy.network.http.middleware import Middleware
 from pepperpy.network.http.response import HTTPResponse
+
+Proxy: TypeAlias = str | Literal[False] | None
+"""The URL of a proxy; False: none, whatever the configuration and the environment say; None: as these say."""
 
 
 class RequestOptions(TypedDict, total=False):
@@ -62,7 +65,7 @@ class Arguments:
     url: str | URL
     params: Params | None
     headers: Mapping[str, str | None] | None
-    proxy: str | None
+    proxy: Proxy
     timeout: ClientTimeout | float | None
     verify_ssl: bool
     json: Any

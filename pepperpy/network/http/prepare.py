@@ -42,7 +42,7 @@ from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.engine import logger
 from pepperpy.network.http.interceptors import show_responses
 from pepperpy.network.http.middleware import split
-from pepperpy.network.http.options import ARGUMENTS, RequestOptions
+from pepperpy.network.http.options import ARGUMENTS, Proxy, RequestOptions
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.request import Limits
 from pepperpy.network.http.sources import path_and_reason
@@ -79,7 +79,7 @@ class Prepare:
         url: str | URL,
         params: Params | None,
         headers: Mapping[str, str | None] | None,
-        proxy: str | None,
+        proxy: Proxy,
         timeout: ClientTimeout | float | None,
         verify_ssl: bool,
         json: Any,
@@ -115,9 +115,10 @@ class Prepare:
             if headers is not None:
                 self._set_headers(call, headers)
             if proxy is not None:
-                if config.unix_path is not None:
+                if config.unix_path is not None and proxy is not False:
                     raise ValueError("proxy must be left out: HTTPConfig.unix_path says where every request goes")
-                call.proxy = check_proxy(proxy)
+                call.proxy = None if proxy is False else check_proxy(proxy)
+                call.routed = False
             if timeout is not None:
                 self._set_timeout(call, timeout)
             if verify_ssl is not True:

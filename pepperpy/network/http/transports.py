@@ -20,10 +20,10 @@ Carrier = Literal["core", "aiohttp"]
 def carrier_of(config: HTTPConfig, scheme: str, proxy: str | None) -> Carrier:
     """Who carries a request to a URL of this scheme: our own core, or aiohttp.
 
-    aiohttp does what the core does not: proxies that are asked for each URL (`http://`) or over TLS, what the
-    environment says of proxies and credentials, and URLs of proxies that a tunnel of TCP does not take.
+    aiohttp does what the core does not: proxies that are asked for each URL (`http://`) or over TLS, and URLs of
+    proxies that a tunnel of TCP does not take.
     """
-    if config.transport == "aiohttp" or config.trust_env:
+    if config.transport == "aiohttp":
         return "aiohttp"
     if proxy is None or proxy.startswith("socks") or (scheme == "https" and _is_for_tunnels(proxy)):
         return "core"
@@ -89,7 +89,7 @@ class Transports:
 
 
 def _open(config: HTTPConfig, jar: CookieJar) -> Transport:
-    if config.transport == "aiohttp" or config.trust_env:
+    if config.transport == "aiohttp":
         return AiohttpTransport(config, jar)
     return Transports(config, jar)
 

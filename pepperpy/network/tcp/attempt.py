@@ -14,6 +14,7 @@ from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ClosedError, ConnectionLostError, ForbiddenAddressError, TLSError
 from pepperpy.network.lookup import AddressInfo, forget
+from pepperpy.network.proxy_rules import read_environment
 from pepperpy.network.tcp.connect import Tried, open_tcp, open_unix
 from pepperpy.network.tcp.handshake import connect_transport
 from pepperpy.network.tcp.tunnel import open_tunnel
@@ -132,15 +133,15 @@ async def open_connection(
         ProxyError: The proxy could not be reached, or refused.
         TLSError: The handshake failed, or the certificate was refused.
         UsageError: The configuration needs a package that is not installed.
-        ValueError: A file of the configuration cannot be used.
+        ValueError: A file of the configuration cannot be used; or a variable of the environment, with `trust_env`.
 
     Cancellation: No socket is left open.
     """
     context = client_context(config.tls_settings) if config.tls else None
     if config.unix_path is not None:
         sock = await open_unix(config, os.fspath(config.unix_path), observer)
-    elif config.proxy is not None:
-        sock = await open_tunnel(config, config.proxy, config.host, config.port, tried, observer)
+    elif (proxy := _proxy_of(config)) is not None:
+        sock = await open_tunnel(config, proxy, config.host, config.port, tried, observer)
     else:
         sock = await open_tcp(config, config.host, config.port, tried, addresses, observer)
     # The connection keeps its configuration.
@@ -157,6 +158,12 @@ async def open_connection(
 def _version_of(protocol: StreamProtocol) -> dict[str, str]:
     connection = protocol.extra_info("ssl_object")
     return {} if connection is None else {"version": connection.version() or ""}  # None: it is lost already
+
+
+def _proxy_of(config: NetworkConfig) -> str | None:
+    if config.proxy is None and config.trust_env:
+        return read_environment().proxy_for("all", config.host, config.port)
+    return config.proxy
 
 
 def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]) -> bool:

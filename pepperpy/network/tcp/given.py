@@ -21,7 +21,7 @@ from pepperpy.network.watchdog import time_limit
 # Settings that say how a connection is made.
 _ABOUT_CONNECTING = (
     *("retries", "retry_delay", "max_retry_delay", "happy_eyeballs_delay", "local_address", "proxy", "hosts"),
-    *("resolver", "address_policy", "socket_factory", "on_connect", "may_pass", "reconnect"),
+    *("resolver", "address_policy", "trust_env", "socket_factory", "on_connect", "may_pass", "reconnect"),
 )
 _DEFAULT = NetworkConfig("localhost", 1)
 

@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network.address_policy import target_for_proxy
-from pepperpy.network.errors import ProxyError, also_as
+from pepperpy.network.errors import ForbiddenAddressError, ProxyError, also_as
 from pepperpy.network.lookup import forget
 from pepperpy.network.printable import printable
+from pepperpy.network.proxy_rules import EnvironmentProxy
 from pepperpy.network.proxy_url import ProxyURL, read_proxy, require_socks
 from pepperpy.network.tcp.connect import Tried, addresses_of, looked_up, open_tcp
 
@@ -40,10 +41,10 @@ async def open_tunnel(
 ) -> socket.socket:
     """A socket to `host` through the proxy. `tried` remembers the proxy's own addresses, see `open_tcp()`.
 
-    `config.address_policy` is asked about `host`, not about the proxy, which is set in code.
+    `config.address_policy` is asked about `host`, and about the proxy only if the environment names it.
 
     Raises:
-        ForbiddenAddressError: The policy forbids `host`, or to leave its lookup to this proxy.
+        ForbiddenAddressError: The policy forbids `host`, or to leave its lookup to this proxy, or the proxy itself.
         ProxyError: The proxy cannot be reached, does not answer as one, or refuses; `details["status"]` is its code.
         UsageError: SOCKS needs a package that is not installed; an `ImportError` as well.
         OSError: `host` is no host name; or, for socks4 and socks5, which look up here, it has no address.
@@ -60,8 +61,12 @@ async def open_tunnel(
     elif config.address_policy is not None:
         host = target_for_proxy(config.address_policy, host, port, proxy.shown)
     try:
-        addresses = await looked_up(config, proxy.host, proxy.port, observer)
+        # Only what the environment names needs leave.
+        find = addresses_of if isinstance(url, EnvironmentProxy) else looked_up
+        addresses = await find(config, proxy.host, proxy.port, observer)
         sock = await open_tcp(config, proxy.host, proxy.port, tried, addresses, observer)
+    except ForbiddenAddressError:
+        raise
     except OSError as error:
         raise _error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
     try:

@@ -45,6 +45,7 @@ from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.lookup import AddressInfo
+from pepperpy.network.proxy_rules import EnvironmentProxy
 from pepperpy.network.tcp.connect import look_up_local, new_socket, prepare
 from pepperpy.network.tcp.made_socket import unconnected_socket_from
 from pepperpy.network.tls_config import TLSConfig, tls_settings
@@ -135,6 +136,12 @@ class GuardedConnector(aiohttp.TCPConnector):
         # The source of a body runs in the context of its exchange, and may use the user's session.
         return present_exchange.get() if req.session is self.policy_session else None
 
+    def _is_of_environment(self, req: aiohttp.ClientRequest) -> bool:
+        """Whether the proxy of this request, if it has one, may come from the environment."""
+        exchange = self._exchange_of(req)
+        # The user's own session reads the environment by itself.
+        return self._config.trust_env if exchange is None else isinstance(exchange[0].proxy, EnvironmentProxy)
+
     async def _connect_for_user(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
@@ -198,7 +205,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> Any:
         if is_socks(req.proxy):
-            return await connect_through(self, self._config, req, timeout)
+            return await connect_through(self, self._config, req, timeout, of_environment=self._is_of_environment(req))
         return await super()._create_proxy_connection(req, traces, timeout)
 
     async def _connected(self, req: aiohttp.ClientRequest, traces: list[Any]) -> ResponseHandler:
@@ -210,9 +217,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             raise aiohttp.ClientConnectorError(req.connection_key, error) from error
         if is_socks(req.proxy):
             return await super()._create_connection(req, traces, aiohttp.ClientTimeout())
-        # In the user's own session, a proxy may be one of the environment.
-        checks_proxy = self._exchange_of(req) is None and self._config.trust_env
-        with guarded(self._config.address_policy, req, checks_proxy=checks_proxy):
+        with guarded(self._config.address_policy, req, checks_proxy=self._is_of_environment(req)):
             return await super()._create_connection(req, traces, aiohttp.ClientTimeout())
 
     def _check_pin(self, req: aiohttp.ClientRequest, protocol: ResponseHandler) -> None:

@@ -13,6 +13,7 @@ from yarl import URL
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ForbiddenAddressError, ProxyError
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.proxy_rules import EnvironmentProxy
 from pepperpy.network.tcp.connect import open_unix
 from pepperpy.network.tcp.tunnel import open_tunnel
 
@@ -31,9 +32,17 @@ def _with_credentials(request: aiohttp.ClientRequest) -> str:
 
 
 async def connect_through(
-    connector: Any, settings: HTTPConfig, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
+    connector: Any,
+    settings: HTTPConfig,
+    request: aiohttp.ClientRequest,
+    timeout: aiohttp.ClientTimeout,
+    *,
+    of_environment: bool,
 ) -> tuple[asyncio.Transport, ResponseHandler]:
-    """Connect through the request's proxy. Returns and raises what `TCPConnector._create_direct_connection()` does."""
+    """Connect through the request's proxy, which may be one `of_environment`.
+
+    Returns and raises what `TCPConnector._create_direct_connection()` does.
+    """
     host, port = request.url.raw_host, request.port
     assert host is not None and port is not None
     # Only the fields about sockets matter here. The connector limits the time.
@@ -48,7 +57,8 @@ async def connect_through(
         socket_options=settings.socket_options,
     )
     try:
-        sock = await open_tunnel(config, _with_credentials(request), host, port)
+        proxy = _with_credentials(request)
+        sock = await open_tunnel(config, EnvironmentProxy(proxy) if of_environment else proxy, host, port)
     except ProxyError as error:
         raise aiohttp.ClientProxyConnectionError(request.connection_key, error) from error
     except ForbiddenAddressError as error:

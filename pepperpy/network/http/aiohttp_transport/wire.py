@@ -84,7 +84,6 @@ class AiohttpTransport:
             # A request of nothing but defaults has these and aiohttp's own, which are `default_headers`.
             headers=config.headers,
             cookie_jar=_NoCookies(),
-            trust_env=config.trust_env,
         )
         self.connector.policy_session = self._session
         for session in (self.session, self._session):
