@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support.rate_limits import HOUR, ONE_AN_HOUR, cancel, start, wait_of
 
+from pepperpy.network import HTTPConfig, NetworkTimeoutError
 from pepperpy.network.http.rate_limit import RateLimit, RateLimiter
 
 # ---- Order and rate ----
@@ -114,3 +115,25 @@ async def test_a_host_whose_requests_are_due_but_not_served_yet_is_not_forgotten
     await limiter.acquire("a", None)
     assert left == [("a", 0)]
     await asyncio.gather(*waiting)
+
+
+async def test_a_table_has_a_rate_for_each_host_and_no_limit_for_those_that_it_does_not_name() -> None:
+    limiter = RateLimiter(HTTPConfig(rate_limit={"Slow.test": 1, "::1": RateLimit(2)}).rate_limit)  # type: ignore[arg-type]
+    for _ in range(1000):
+        await limiter.acquire("other.test", monotonic() + 0.5)
+    await limiter.acquire("slow.test", monotonic() + 0.5)
+    with pytest.raises(NetworkTimeoutError, match=r"slow\.test"):
+        await limiter.acquire("slow.test", monotonic() + 0.5)
+    limiter.pause("other.test", 10)
+    with pytest.raises(NetworkTimeoutError):
+        await limiter.acquire("other.test", monotonic() + 0.5)
+    rest = RateLimiter(HTTPConfig(rate_limit={"slow.test": 1, "*": RateLimit(1)}).rate_limit)  # type: ignore[arg-type]
+    await rest.acquire("a.test", monotonic() + 0.5)
+    await rest.acquire("slow.test", monotonic() + 0.5)
+    with pytest.raises(NetworkTimeoutError):
+        await rest.acquire("b.test", monotonic() + 0.5)
+    for table, words in (({"http://a": 1}, "without scheme"), ({"a": 0}, r"rate_limit\['a'\]: rate must")):
+        with pytest.raises(ValueError, match=words):
+            HTTPConfig(rate_limit=table)
+    with pytest.raises(TypeError, match="must have hosts"):
+        HTTPConfig(rate_limit={1: 1})  # type: ignore[dict-item]

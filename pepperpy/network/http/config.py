@@ -40,7 +40,7 @@ from pepperpy.network.http.checks import (
     check_verify,
 )
 from pepperpy.network.http.limits import DEFAULT_LIMITS, ResponseLimits, check_response_limits
-from pepperpy.network.http.rate_limit import RateLimit
+from pepperpy.network.http.rate_limit import RateLimit, rate_limits
 from pepperpy.network.http.redact import redact_headers, redact_url
 from pepperpy.network.json_codec import JSONCodec
 from pepperpy.network.keepalive import Keepalive, check_keepalive
@@ -147,7 +147,8 @@ class HTTPConfig(Settings):
             keeps a connection whose answer takes long (some forget a silent one after 60 s), and a dead server is
             noticed even if `read_timeout` is long or None. True, or a `Keepalive` with times of your own; False leaves
             the system's settings, with which it hardly ever asks.
-        rate_limit: Requests per second, or a `RateLimit`. Each attempt counts.
+        rate_limit: Requests per second, a `RateLimit`, or a table of these by host, with `*` for all others; hosts that
+            it does not name have no limit. Each attempt counts.
         middlewares: Callables `async def mw(request, send)` around each call, the first one outermost (see
             `Middleware`).
         interceptors: Objects with `pre_request` and/or `post_response` (see `Interceptor`), called in this order.
@@ -203,7 +204,7 @@ class HTTPConfig(Settings):
     max_connections_per_host: int | None = None
     keepalive_timeout: float = 15.0
     keepalive: bool | Keepalive = True
-    rate_limit: float | RateLimit | None = None
+    rate_limit: float | RateLimit | Mapping[str, float | RateLimit] | None = None
     middlewares: Iterable[Callable[..., Awaitable[Any]]] = ()
     interceptors: Iterable[Any] = ()
     text_errors: str = "replace"
@@ -273,11 +274,8 @@ class HTTPConfig(Settings):
             check_int("max_connections_per_host", self.max_connections_per_host, 1)
         check_int("max_connections", self.max_connections, 1)
         check_response_limits(self.limits)
-        if self.rate_limit is not None and not isinstance(self.rate_limit, RateLimit):
-            try:
-                self._set("rate_limit", RateLimit(self.rate_limit))
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"rate_limit: {error}") from None
+        if self.rate_limit is not None:
+            self._set("rate_limit", rate_limits(self.rate_limit))
         self._set("middlewares", check_middlewares("middlewares", self.middlewares))
         if not isinstance(self.interceptors, Iterable):
             raise TypeError(f"interceptors must be a collection, not {type(self.interceptors).__name__}")

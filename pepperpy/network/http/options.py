@@ -38,6 +38,9 @@ class RequestOptions(TypedDict, total=False):
         decompress: As `HTTPConfig.decompress`; for downloads False by default.
         progress: Called with `(bytes sent, total or None)` while the body is sent, from 0 again at a retry; of a
             download, with the bytes received. It may be a coroutine function.
+        idempotency_key: The header Idempotency-Key, one for all attempts of this call, so that they may be repeated
+            whatever the method is. True: a new random UUID. A str, or what a callable returns, is sent as it is. The
+            server has to know the header, or a repeated POST is carried out twice.
         middlewares: As `HTTPConfig.middlewares`, for this request, inside of those.
     """
 
@@ -55,6 +58,7 @@ class RequestOptions(TypedDict, total=False):
     decompress: bool
     progress: Callable[[int, int | None], object] | None
     middlewares: Iterable[Middleware]
+    idempotency_key: bool | str | Callable[[], str] | None
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import uuid
 from collections.abc import Mapping
 from functools import lru_cache
 from time import monotonic
@@ -35,6 +36,7 @@ from pepperpy.network.http.checks import (
     param_text,
     parse_url,
     plain,
+    token_text,
     url_text,
 )
 from pepperpy.network.http.conditional import condition_of
@@ -221,12 +223,27 @@ class Prepare:
             if (max_size := options["max_response_size"]) is not None:
                 check_size("max_response_size", max_size)
             call.max_size = max_size
+        if (key := options.get("idempotency_key")) is not None and key is not False:
+            self._set_idempotency_key(call, key)
         if "middlewares" in options:
             around, inside = split(check_middlewares("middlewares", options["middlewares"]))
             call.middlewares = (*call.middlewares, *around)
             call.exchange_middlewares = (*call.exchange_middlewares, *inside)
         if (cookies := options.get("cookies")) is not None:
             call.cookies = check_cookies(cookies)
+
+    def _set_idempotency_key(self, call: Call, key: object) -> None:
+        if call.headers is not None and "Idempotency-Key" in call.headers:
+            raise ValueError("headers has Idempotency-Key, and idempotency_key is given as well")
+        if key is True:
+            # Without the quotation marks of draft-ietf-httpapi-idempotency-key-header-07, as Stripe and others have it.
+            key = str(uuid.uuid4())
+        elif callable(key):
+            key = key()
+        text = token_text("idempotency_key", key)
+        if call.headers is None:
+            call.headers = CIMultiDict()
+        call.headers["Idempotency-Key"] = text
 
     def _set_body(self, call: Call, json: Any, options: RequestOptions) -> None:
         body = make_body(options.get("data"), json, options.get("files"), call.codec, options.get("progress"))

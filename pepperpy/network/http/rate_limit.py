@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import ipaddress
 import math
 import sys
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
 
 from pepperpy.network.checks import check_int
 from pepperpy.network.errors import NetworkTimeoutError
@@ -58,6 +60,45 @@ class RateLimit:
             raise TypeError(f"per must be 'client' or 'host', not {self.per!r}")
         if self.per not in ("client", "host"):
             raise ValueError(f"per must be 'client' or 'host', not {self.per!r}")
+
+
+# For hosts that a table does not name: so many a second that none ever waits, except for a Retry-After.
+UNLIMITED = RateLimit(1e9, burst=sys.maxsize, per="host")
+
+
+def rate_limits(value: Any) -> RateLimit | Mapping[str, RateLimit]:
+    """A checked copy of the setting `rate_limit`: a number, a `RateLimit`, or a table of these by host.
+
+    Raises:
+        TypeError, ValueError: It is anything else; the message names the setting.
+    """
+    if not isinstance(value, Mapping):
+        return _as_limit("rate_limit", value)
+    table = {}
+    for host, limit in value.items():
+        if not isinstance(host, str):
+            raise TypeError(f"rate_limit must have hosts (str) as keys, not {host!r}")
+        if host != "*" and (not host or (any(mark in host for mark in "/:@* ") and not _is_address(host))):
+            raise ValueError(f"rate_limit must have hosts without scheme and port as keys, or '*', not {host!r}")
+        table[host.lower()] = _as_limit(f"rate_limit[{host!r}]", limit)
+    return table
+
+
+def _as_limit(name: str, value: Any) -> RateLimit:
+    if isinstance(value, RateLimit):
+        return value
+    try:
+        return RateLimit(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class Pace:
@@ -101,8 +142,13 @@ class RateLimiter:
     are paused, or whose burst is not whole again (for up to `burst / rate` seconds), and about as many others.
     """
 
-    def __init__(self, limit: RateLimit) -> None:
-        """Args: limit: The limit to keep."""
+    def __init__(self, limit: RateLimit | Mapping[str, RateLimit]) -> None:
+        """Args: limit: The limit to keep; or one for each host, `*` for all others."""
+        if isinstance(limit, Mapping):
+            self._of_host = dict(limit)
+            limit = self._of_host.pop("*", UNLIMITED)
+        else:
+            self._of_host = {}
         if not isinstance(limit, RateLimit):
             raise TypeError(f"limit must be a RateLimit, not {limit!r}")
         self.limit = limit
@@ -169,11 +215,12 @@ class RateLimiter:
         return gate if gate is not None and (gate.waiting or gate.opens > now) else None
 
     def _line(self, host: str, now: float) -> _Queue:
-        name = host if self.limit.per == "host" else ""
+        own = self._of_host.get(host) if self._of_host else None
+        name = host if own is not None or self.limit.per == "host" else ""
         line = self._lines.get(name)
         if line is None:
             self._forget(now)
-            line = self._lines[name] = _Queue(Pace(self.limit), -math.inf)
+            line = self._lines[name] = _Queue(Pace(own or self.limit), -math.inf)
         return line
 
     def _enter(self, queue: _Queue, waiter: _Waiter, now: float) -> None:
