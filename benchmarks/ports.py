@@ -123,7 +123,7 @@ async def main(port: int, frames_port: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--user", default="nobody" if os.geteuid() == 0 else None)
+    parser.add_argument("--user", default="nobody" if hasattr(os, "geteuid") and os.geteuid() == 0 else None)
     arguments = parser.parse_args()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = multiprocessing.Process(target=serve_frames, args=(listening,), daemon=True)

@@ -17,7 +17,7 @@ from support.processes import programs, reserved_ports, server_process, wait_unt
 from support.proxies import listens
 
 # PostgreSQL and memcached refuse to run as root, as which the tests may run.
-USER = "nobody" if os.geteuid() == 0 else None
+USER = "nobody" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
 
 
 @contextlib.contextmanager

@@ -130,6 +130,24 @@ async def test_an_oserror_is_a_failure_of_that_address_and_the_next_one_is_tried
     assert isinstance(caught.value, PermissionError) and caught.value.details["attempt"] == 1
 
 
+async def test_a_socket_on_which_an_option_cannot_be_set_is_closed() -> None:
+    made: list[socket.socket] = []
+
+    def make(address: Address) -> socket.socket:
+        made.append(socket.socket(*address[:3]))
+        return made[-1]
+
+    options = ((socket.SOL_SOCKET, 9999, 1),)
+    with pytest.raises(ConnectError, match="socket_options"):
+        await client_of(1, socket_factory=make, socket_options=options).connect()
+    for transport in ("auto", "aiohttp"):
+        config = HTTPConfig(socket_factory=make, socket_options=options, transport=transport, retries=0)
+        async with HTTPClient(config) as http:
+            with pytest.raises(ConnectError, match="socket_options"):
+                await http.get("http://127.0.0.1:1/")
+    assert [sock.fileno() for sock in made] == [-1, -1, -1]
+
+
 def closed(address: Address) -> socket.socket:
     sock = socket.socket()
     sock.close()

@@ -175,13 +175,11 @@ async def _connected_by_factory(
     local: list[AddressInfo] | None,
 ) -> socket.socket:
     sock, is_connected = await socket_from(factory, address)
-    try:
-        prepare(sock, config, None if is_connected else local)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock if is_connected else await _connected(loop, sock, address[4])
+    prepare(sock, config, None if is_connected else local)
+    if not is_connected:
+        return await _connected(loop, sock, address[4])
+    sock.setblocking(False)
+    return sock
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
@@ -271,20 +269,22 @@ async def open_unix(settings: SocketSettings, path: str, observer: Observer | No
 def new_socket(settings: SocketSettings, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:
     """An unconnected socket with the configured options, which some systems heed only before the connection."""
     family, kind, proto, _, _ = address
-    sock = socket.socket(family, kind, proto)
+    return prepare(socket.socket(family, kind, proto), settings, local)
+
+
+def prepare(sock: socket.socket, settings: SocketSettings, local: list[AddressInfo] | None) -> socket.socket:
+    """The same socket with the configured options, bound to an address of `local` of its family; None: to none.
+
+    Failure: It is closed.
+    """
     try:
-        prepare(sock, settings, local)
+        set_options(sock, sock.family, settings)
+        if local is not None:
+            _bind(sock, local)
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def prepare(sock: socket.socket, settings: SocketSettings, local: list[AddressInfo] | None) -> None:
-    """Set the configured options, and bind the socket to an address of `local` of its family; None: to none."""
-    set_options(sock, sock.family, settings)
-    if local is not None:
-        _bind(sock, local)
 
 
 _TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)

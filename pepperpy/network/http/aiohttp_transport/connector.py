@@ -234,9 +234,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         check_address(address)
         if (factory := self._config.socket_factory) is None:
             return new_socket(self._config, address, self._local)
-        sock = unconnected_socket_from(factory, address)
-        prepare(sock, self._config, self._local)
-        return sock
+        return prepare(unconnected_socket_from(factory, address), self._config, self._local)
 
     def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
         context = super()._get_ssl_context(req)
