@@ -77,6 +77,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("no_proxy", ("localhost",), "not \\('localhost"),
     ("resolver", "8.8.8.8", "not str"),
     ("address_policy", True, "not bool"),
+    ("socket_factory", True, "not bool"),
     ("on_event", 3, "not int"),
     ("tls", 1, "not int"),
     ("tls", "ca.pem", "not str"),
@@ -189,6 +190,7 @@ def test_every_field_was_looked_at() -> None:
     assert {name for name, _, _ in OUT_OF_RANGE} == FIELDS - {
         *FLAGS,
         "address_policy",
+        "socket_factory",
         "on_event",
         "resolver",
         "no_proxy",
