@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -68,6 +70,69 @@ async def test_a_limit_per_host_holds_nobody_else_up() -> None:
             assert await task == (200, b"/x")
             assert [body for _, body in [await task for task in tasks]] == [b"/0", b"/1", b"/2"]
             assert len(first.connections) == 1
+
+
+async def test_those_who_wait_for_several_hosts_come_in_their_order_at_each_and_cancelled_ones_hold_nobody_up() -> None:
+    choose = random.Random(7)
+    gates = [Gate() for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(http_peer(gate.handle)) for gate in gates]
+        one = await stack.enter_async_context(exchanges(max_connections=4, max_connections_per_host=2))
+        asked: list[tuple[int, asyncio.Task[Any]]] = []
+        for number in range(60):
+            host = choose.randrange(3)
+            asked.append((host, asyncio.create_task(one.get(f"{peers[host].url}/{number}"))))
+        await until(lambda: sum(len(gate.arrived) for gate in gates) == 4 and one.pool.waiting == 56, "56 wait")
+        left = {number for number in range(60) if choose.random() < 0.3}
+        for number in left:
+            asked[number][1].cancel()
+        for gate in gates:
+            gate.let_go(60)
+        results = await asyncio.gather(*(task for _, task in asked), return_exceptions=True)
+        for number, result in enumerate(results):
+            if number in left:
+                assert isinstance(result, asyncio.CancelledError)
+            else:
+                assert result == (200, f"/{number}".encode())
+        for gate in gates:
+            # Two at a time: the second of them may be the first that arrives.
+            arrived = [int(target[1:]) for target in gate.arrived]
+            assert all(abs(arrived.index(number) - place) <= 2 for place, number in enumerate(sorted(arrived)))
+        assert one.pool.waiting == 0
+        assert one.pool.slots_taken == one.pool.open_connections <= 4
+
+
+@pytest.mark.parametrize("limit", [{"max_connections": 1}, {"max_connections_per_host": 1}], ids=["all", "each host"])
+async def test_what_is_looked_at_to_serve_the_next_does_not_grow_with_those_who_wait(limit: dict[str, int]) -> None:
+    async with gated(**limit) as (gate, peer, one):
+        tasks = []
+        lines = []
+        for count in (10, 300):
+            while len(tasks) < count:
+                tasks.append(asyncio.create_task(one.get(f"{peer.url}/{len(tasks)}")))
+            await until(lambda count=count: one.pool.waiting == count - 1, "all but one wait")  # type: ignore[misc]
+            await until(lambda: len(gate.arrived) == 1, "and that one is under way")
+            lines.append(lines_run_by(one.pool.serve))
+        assert lines[0] == lines[1] > 0
+        gate.let_go(300)
+        await asyncio.gather(*tasks)
+
+
+def lines_run_by(call: Callable[[], object]) -> int:
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
 
 
 async def test_an_idle_connection_elsewhere_gives_way() -> None:

@@ -2,7 +2,8 @@
 
 transport.py          sends one request: `H1Transport`
 heads.py              a request's head as bytes
-pool.py               who gets which connection, who waits, what is closed
+pool.py               who gets which connection, what is closed
+  queue.py            who waits, and who comes next
   origins.py          whom a connection leads to, and how it is made
 connection.py         one connection and the exchange that it carries; the silence of the server
   upload.py           a request's body, sent beside the reading of the answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
     from pepperpy.network.http.h1.connection import Connection
+    from pepperpy.network.http.h1.queue import Place
 
 # What all contexts of HTTP offer: gateways refuse or misroute a client that offers nothing (aiohttp#10152).
 ALPN = ("http/1.1",)
@@ -42,7 +44,7 @@ class Origin(HTTPOrigin):
         key: Its own; see `key_of()`.
         idle: Connections that wait for a request, the one used last at the end. Of the base.
         count: Of those, the busy ones, and those that are being made.
-        waiting: Exchanges in the queue for one.
+        places: Of exchanges in the queue for one, in the order of their arrival.
     """
 
     idle: list[Connection]
@@ -54,9 +56,14 @@ class Origin(HTTPOrigin):
         """
         self.key = key
         self.count = 0
-        self.waiting = 0
+        self.places: OrderedDict[Place, None] = OrderedDict()
         self._failed = failed
         self._config = _network_config(request, config)
+
+    @property
+    def first_number(self) -> int:
+        """Of the first of `places`; 0: nobody waits."""
+        return next(iter(self.places)).number if self.places else 0
 
     async def connect(self, limit: float | None, trip: Trip) -> StreamProtocol:
         """A new connection, made within so many seconds.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict
 from collections.abc import Awaitable, Collection, Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from pepperpy.network._core.http_exchange import HTTPPool, key_of
 from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.h1.connection import Connection
 from pepperpy.network.http.h1.origins import Failed, Key, Origin
+from pepperpy.network.http.h1.queue import Place, Queue
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.last_turns import after_last_turns
@@ -27,29 +27,18 @@ if TYPE_CHECKING:
     from pepperpy.network.events import Observer
 
 
-class _Place:
-    """A place in the queue; `future` brings a connection, or None: a slot to make one."""
-
-    __slots__ = ("future", "origin")
-
-    def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
-        self.origin = origin
-        self.future: asyncio.Future[Connection | None] = loop.create_future()
-
-
 class Pool(HTTPPool):
     """Made and used inside one running loop. Its base takes idle connections and puts them back."""
 
     discarded: int
-    # In the order of their arrival. Of a dict, the places that are gone from its front are passed again each time.
-    queue: OrderedDict[_Place, None]
+    queue: Queue
     origins: dict[Key, Origin]
     # One for the silence of all servers, and for connections that have been idle for too long.
     timer: Timer
 
     def __init__(self, config: HTTPConfig) -> None:
         self._loop = asyncio.get_running_loop()
-        super().__init__(OrderedDict(), Timer(self._loop, self._look), config.keepalive_timeout)
+        super().__init__(Queue(self._loop), Timer(self._loop, self._look), config.keepalive_timeout)
         self._config = config
         self._limit = config.max_connections
         self._limit_per_host = config.max_connections_per_host or config.max_connections
@@ -160,7 +149,7 @@ class Pool(HTTPPool):
 
     def _forget_unused(self, origin: Origin) -> None:
         # A client that visits many hosts keeps nothing of them.
-        if not origin.count and not origin.waiting:
+        if not origin.count and not origin.places:
             self.origins.pop(origin.key, None)
 
     def _give_slot(self, origin: Origin) -> None:
@@ -175,24 +164,21 @@ class Pool(HTTPPool):
         return observer.timed(self._wait_in_queue(origin), PoolWaitDone)
 
     async def _wait_in_queue(self, origin: Origin) -> Connection | None:
-        place = _Place(origin, self._loop)
-        self.queue[place] = None
-        origin.waiting += 1
+        place = self.queue.join(origin)
         # It may be served before all that are in front: each origin has a limit of its own.
         self.serve()
         try:
             return await place.future
         except BaseException:
             if place in self.queue:
-                del self.queue[place]
+                self.queue.leave(place)
             else:
                 self._take_back(place)
             raise
         finally:
-            origin.waiting -= 1
             self._forget_unused(origin)
 
-    def _take_back(self, place: _Place) -> None:
+    def _take_back(self, place: Place) -> None:
         """Whoever had it is cancelled in the same turn of the loop in which it was served; or the pool was closed."""
         if place.future.cancelled() or place.future.exception() is not None:
             return
@@ -204,29 +190,23 @@ class Pool(HTTPPool):
 
     def serve(self) -> None:
         """Give what is free to those who wait, in the order in which they came."""
-        while self._serve_first():
-            pass
-
-    def _serve_first(self) -> bool:
-        """Serve the first one that can be served; False if none can. Of thousands that wait, it looks at no others."""
-        for place in self.queue:
+        self.queue.look_again(self._limit_per_host)
+        while (place := self.queue.first()) is not None:
             origin = place.origin
             connection = self.take_idle(origin) if origin.idle else None
             if connection is None and not self._take_slot(origin):
-                if self._slots_taken >= self._limit and not any(True for _ in self._idle()):
-                    return False
+                if origin.count < self._limit_per_host:
+                    return  # it is the limit of all, and nothing is idle
+                self.queue.put_off(place)
                 continue
-            del self.queue[place]
-            if place.future.done():
-                # Cancelled, and about to find out.
-                if connection is None:
-                    self._free_slot(origin)
-                else:
-                    self.put(connection)
-            else:
+            self.queue.leave(place)
+            if not place.future.done():
                 place.future.set_result(connection)
-            return True
-        return False
+            # Else it was cancelled, and is about to find out.
+            elif connection is None:
+                self._free_slot(origin)
+            else:
+                self.put(connection)
 
     # ---- What connections and the base call ----
 
