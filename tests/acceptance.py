@@ -28,7 +28,7 @@ DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in ("quickstart", "tcp", 
 # The rest needs no order.
 OTHERS = tuple(sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
 # What programs of the documents use beside the base.
-EXTRAS = "json,msgpack,httpx"
+EXTRAS = "json,msgpack,httpx,otel"
 # Ends a program that hangs; the demos take a minute on a machine that is busy.
 LIMIT_S = 180.0
 # For programs that run until they are stopped.
