@@ -49,6 +49,7 @@ from pepperpy.network.tcp_settings import (
 )
 from pepperpy.network.tls_config import TLSConfig, check_tls, tls_settings
 from pepperpy.network.units import MIB
+from pepperpy.network.wire_log import Logger, check_wire_log
 
 if TYPE_CHECKING:
     from pepperpy.network.events import Event, Observer
@@ -151,6 +152,10 @@ class NetworkConfig(Settings):
             change of state and heartbeat, at once and wherever that happens: see `Event`. It has to be quick, and only
             looks: it must not use the client. If it raises, the loop's exception handler is called and nothing else
             changes.
+        wire_log: A `logging.Logger` (or `LoggerAdapter`), to which all bytes that come and go are written, at DEBUG:
+            the start of each piece, 500 characters at most, without control characters. Over TLS, in clear text. Only
+            for debugging: passwords and keys are in it, because nobody can leave them out who does not know your
+            protocol.
         reconnect: Make a new connection when one is lost: True, or a `Reconnect` that says when to give up.
         heartbeat: Ask a silent peer for a sign of life: a `Heartbeat`, or its `probe` alone.
     """
@@ -184,6 +189,7 @@ class NetworkConfig(Settings):
     may_pass: Callable[[Exception], bool | None] | None = None
     on_state: Callable[[NetworkClient, State], object] | None = None
     on_event: Callable[[Event], object] | None = None
+    wire_log: Logger | None = None
     reconnect: bool | Reconnect = False
     heartbeat: Heartbeat | Callable[[NetworkClient], Awaitable[object] | object] | None = None
 
@@ -220,6 +226,7 @@ class NetworkConfig(Settings):
         for name in ("on_connect", "may_pass", "on_state", "on_event", "socket_factory"):
             if (value := getattr(self, name)) is not None:
                 check_callable(name, value, plain=name not in ("on_connect", "socket_factory"))
+        check_wire_log(self.wire_log)
         check_reconnect(self.reconnect)
         check_heartbeat(self.heartbeat)
 

@@ -26,7 +26,7 @@ STOREYS = {
     "core": ("_core _core.*", "ground"),
     "shared": (
         "hosts address_policy proxy_rules proxy_url socket_checks keepalive tls_config tls_files tls tcp_settings"
-        " config config_url json_codec backoff watchdog daemon_threads lookup",
+        " config config_url json_codec backoff watchdog daemon_threads lookup wire_log",
         "ground core",
     ),
     "link": ("link", "ground core shared"),

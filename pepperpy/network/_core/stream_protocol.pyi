@@ -10,6 +10,7 @@ from pepperpy.network.config import NetworkConfig
 class StreamProtocol(asyncio.BufferedProtocol):
     """asyncio's callbacks of one TCP connection."""
 
+    endpoint: Any
     receiver: Receiver
     sender: Sender
     def __new__(cls, config: NetworkConfig) -> Self: ...

@@ -25,6 +25,7 @@
           h1/                     the exchange on our own core
           aiohttp_transport/      the exchange by way of aiohttp
           system_text.py          what a system's error says
+        wire_log.py               only with a wire log: writes the heads
       delivery.py                 whether a server takes the body that is sent to it
       response.py                 what came back, and the one place that reads a body
       stream.py, lines.py, sse.py the body as it comes

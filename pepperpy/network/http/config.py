@@ -50,6 +50,7 @@ from pepperpy.network.socket_checks import SocketFactory, check_local_address, c
 from pepperpy.network.tls_config import TLSConfig
 from pepperpy.network.transient import PASSING_STATUSES
 from pepperpy.network.units import MIB
+from pepperpy.network.wire_log import Logger, check_wire_log
 
 if TYPE_CHECKING:
     from pepperpy.network.events import Event
@@ -158,6 +159,10 @@ class HTTPConfig(Settings):
         on_event: `on_event(event)`, a plain function, which is called for each call, lookup, address, handshake,
             attempt and answer, at once and wherever that happens: see `Event`. It has to be quick, and only looks. If
             it raises, the loop's exception handler is called and nothing else changes.
+        wire_log: A `logging.Logger` (or `LoggerAdapter`), to which the heads of requests and answers are written, at
+            DEBUG, a line for each header, 500 characters at most. Secret headers are `***`, as in errors, and URLs are
+            without their secrets; bodies are left out. The environment variable PEPPERPY_NETWORK_WIRE_LOG=1 switches
+            it on for all clients that are opened then, with the logger `pepperpy.network.wire`.
         json_codec: Writes and reads JSON; by default the fastest of msgspec, orjson and the standard library that is
             installed.
         strict_content_type: Refuse to decode JSON from a response that is not declared as JSON.
@@ -209,6 +214,7 @@ class HTTPConfig(Settings):
     interceptors: Iterable[Any] = ()
     text_errors: str = "replace"
     on_event: Callable[[Event], object] | None = None
+    wire_log: Logger | None = None
     json_codec: JSONCodec | None = None
     strict_content_type: bool = False
 
@@ -287,6 +293,7 @@ class HTTPConfig(Settings):
         check_text_errors(self.text_errors)
         if self.on_event is not None:
             check_callable("on_event", self.on_event, plain=True)
+        check_wire_log(self.wire_log)
         if self.json_codec is not None and not isinstance(self.json_codec, JSONCodec):
             raise TypeError(f"json_codec must be a JSONCodec, not {type(self.json_codec).__name__}")
 

@@ -25,6 +25,7 @@ from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.routes import routes_of
 from pepperpy.network.http.transport import Answer, Kind, Transport, Trip, WireError
 from pepperpy.network.http.upload import BodyFailed, Source
+from pepperpy.network.http.wire_log import logged
 
 # The names of httpx's exceptions. What belongs to reading or writing is decided by what the exchange was doing.
 _ERRORS: dict[Kind, str] = {
@@ -175,7 +176,7 @@ class Exchanges:
     def _open(self) -> Transport:
         loop = asyncio.get_running_loop()
         if self._transport is None:
-            self._transport = transports.make_transport(self._config, CookieJar({}))
+            self._transport = logged(transports.make_transport, self._config)(self._config, CookieJar({}))
             self._loop = loop
         elif self._loop is not loop:
             raise UsageError("this transport is used in another event loop than at first; each loop needs its own")

@@ -15,6 +15,7 @@ from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.stats import Counters
 from pepperpy.network.http.transport import Transport
+from pepperpy.network.http.wire_log import logged
 
 # Objects that a forked process must neither use nor collect.
 _of_the_parent: list[Engine] = []
@@ -61,7 +62,7 @@ class Lifetime:
             kind = Engine
             if self._config.on_event is not None:
                 from pepperpy.network.http.observing import ObservedEngine as kind
-            self.engine = kind(self._config, transports.make_transport, self.counters)
+            self.engine = kind(self._config, logged(transports.make_transport, self._config), self.counters)
             self.loop = loop
             self._pid = os.getpid()
         elif self.loop is not loop:

@@ -22,6 +22,7 @@ from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutErr
 from pepperpy.network.tcp.steady_loop import QuietLoop, steady
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.watchdog import time_limit
+from pepperpy.network.wire_log import tap
 
 if TYPE_CHECKING:
     from pepperpy.network.link import Link
@@ -46,6 +47,8 @@ async def connect_transport(
     """
     loop = asyncio.get_running_loop()
     protocol = StreamProtocol(config)
+    if config.wire_log is not None:
+        tap(protocol, config.wire_log)
     try:
         if context is not None and (fast := fast_transports(context)) is not None:
             limits = {"ssl_handshake_timeout": _NO_LIMIT, "ssl_shutdown_timeout": _shutdown_timeout(config)}

@@ -32,6 +32,7 @@ cdef class Endpoint:
         bint loss_reported           # some call has raised the loss, or nobody wants to know
         Py_ssize_t undelivered       # bytes accepted for sending that did not reach the kernel, as far as is known
         bint closing_failed          # the transport's close() or abort() raised, so it may never call connection_lost()
+        public object tap            # callable("<" or ">", the first bytes, how many), told of what comes and goes; or None
         double last_activity         # seconds of time.monotonic() when bytes last came or left, exact to a timer tick; 0: never
         # One timer serves all waits. It fires at the earliest deadline or before, and then arms itself again.
         double _timeout              # config.timeout in seconds; 0: none

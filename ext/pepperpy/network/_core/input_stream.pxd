@@ -132,3 +132,4 @@ cdef class InputStream:
     cdef Status _end_wait(self, Searcher searcher) except Status.ERROR
     cdef bint _is_satisfied(self) noexcept
     cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1
+    cdef Status _show(self, Py_ssize_t n) except Status.ERROR

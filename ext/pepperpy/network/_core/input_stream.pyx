@@ -29,6 +29,13 @@ cdef extern from "platform.h":
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
 
+cdef extern from *:
+    """
+    /* Bytes of one read that a wire log gets: more than it shows of the longest line, whatever the encoding. */
+    #define MOST_SHOWN 2048
+    """
+    const Py_ssize_t MOST_SHOWN
+
 cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
 
 
@@ -98,6 +105,8 @@ cdef class InputStream:
 
     cdef Status received(self, Py_ssize_t n) except Status.ERROR:
         # `n` bytes have landed in what next_buffer() gave.
+        if self.endpoint.tap is not None:
+            self._show(n)
         self.bytes_received += n
         self.endpoint.last_activity = coarse_monotonic()
         if self._offered is not NULL or self._destination is not None:
@@ -119,6 +128,16 @@ cdef class InputStream:
         ):
             # Again each time: a TLS transport resumes the one below when it sees fit.
             self.endpoint.pause_reading()
+        return Status.OK
+
+    cdef Status _show(self, Py_ssize_t n) except Status.ERROR:
+        # For the wire log, the first of the bytes that have just landed.
+        area = self._area
+        if self._offered is not NULL:
+            if self._offered != <PyObject*>self._destination:
+                return Status.OK
+            area = self._destination.view()
+        self.endpoint.tap("<", bytes(area[:min(n, MOST_SHOWN)]), n)
         return Status.OK
 
     cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1:
