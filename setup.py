@@ -26,7 +26,7 @@ BUILD = "build/annotate" if ANNOTATE else "build/sanitize" if SANITIZE else "bui
 # Those with a .pxd, which others are compiled against; and those that are only imported.
 SHARED = (
     *("destination", "endpoint", "framer", "http_head", "http_reader", "input_stream", "receive_buffer", "receiver"),
-    *("send_queue", "sender", "waiter"),
+    *("send_queue", "sender", "separators", "waiter"),
 )
 MODULES = (
     *SHARED,

@@ -27,6 +27,7 @@ from pepperpy.network.errors import (
     ConnectError,
     ConnectionLostError,
     DecodeError,
+    EndOfStreamError,
     ForbiddenAddressError,
     HTTPStatusError,
     IncompleteReadError,
@@ -103,7 +104,7 @@ if TYPE_CHECKING:
         Netstring,
     )
     from pepperpy.network.messages.framed import Framed
-    from pepperpy.network.messages.values import JSONLines, Mapped, MsgPack
+    from pepperpy.network.messages.values import JSONLines, Mapped, MsgPack, TextLines
     from pepperpy.network.pool.pool import NetworkPool, PoolStats
     from pepperpy.network.requests.pipeline import Pipeline
     from pepperpy.network.tcp.serve import Server, serve
@@ -170,6 +171,7 @@ _LAZY_MODULES = {
     "ServerSentEvent": "http.sse",
     "StateChanged": "events",
     "TLSDone": "events",
+    "TextLines": "messages.values",
     "Timings": "http.call",
     "each_exchange": "http.middleware",
     "serve": "tcp.serve",
@@ -224,6 +226,7 @@ __all__ = [
     "DigestAuth",
     "Done",
     "DownloadResult",
+    "EndOfStreamError",
     "Event",
     "Fixed",
     "ForbiddenAddressError",
@@ -287,6 +290,7 @@ __all__ = [
     "TLSDone",
     "TLSError",
     "TLSInfo",
+    "TextLines",
     "Timeout",
     "Timings",
     "UploadError",

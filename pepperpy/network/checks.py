@@ -82,6 +82,21 @@ def seconds_of(timeout: Timeout, configured: float | None) -> float | None:
     return timeout
 
 
+def check_separators(separators: tuple[object, ...], *, contained: bool = False) -> None:
+    """Accept a tuple of 1 or more separators, of bytes; none contains another except at its end, unless `contained`."""
+    if not separators:
+        raise ValueError("separator must hold 1 separator or more, not 0")
+    for separator in separators:
+        if type(separator) is not bytes:
+            raise TypeError(f"separator must be bytes or a tuple of bytes, not {shown(separator)}")
+        if not separator:
+            raise ValueError("separator must have 1 byte or more, not 0")
+    for separator in () if contained else separators:
+        for other in separators:
+            if other in separator[:-1]:  # type: ignore[index]
+                raise ValueError(f"separator {separator!r} would never be found: {other!r} ends before it does")
+
+
 def shown(value: object) -> str:
     """The value as an error message may show it: text with an "@" may be a URL with a password, so only its type."""
     text = repr(value)

@@ -99,6 +99,12 @@ class NetworkConfig(Settings):
         max_message_size: Bytes of the longest line or message, terminator included, that `receive_line()`,
             `receive_lines()` and `receive_until()` collect. It also limits the messages of a codec without `max_size`,
             there without length or separator. asyncio's limit of 64 KiB is the best known trap of its streams.
+        idle_timeout: Seconds of silence after which a receive that waits fails: no byte came for so long, since the
+            last one or since the call. For long messages, with `timeout=None` or a long one, which limits the whole
+            call. Exact to about 10 ms. It does not limit pipelines, whose requests have a `timeout` each. None: no
+            limit.
+        eof: What a receive does at the end of the peer's stream, when every byte is taken: "return" `b""`, 0, `[]` or
+            None, as its method says; or "raise" `EndOfStreamError`. Iterations end in both cases.
 
         unix_path: The path of a Unix socket to connect to instead of `host` and `port`, a str or a Path, at most 107
             bytes (Linux; 103 elsewhere). Settings about TCP or addresses (`nodelay`, `keepalive`, `local_address`, ...)
@@ -176,6 +182,8 @@ class NetworkConfig(Settings):
     socket_options: tuple[tuple[int, int, int | bytes], ...] = ()
     buffers: BufferLimits = DEFAULT_BUFFERS
     max_message_size: int = 16 * MIB
+    idle_timeout: float | None = None
+    eof: Literal["return", "raise"] = "return"
     unix_path: str | os.PathLike[str] | None = None
     socket_factory: SocketFactory | None = None
     proxy: str | None = None
@@ -222,6 +230,9 @@ class NetworkConfig(Settings):
         if not isinstance(self.buffers, BufferLimits):
             raise TypeError(f"buffers must be a BufferLimits, not {shown(self.buffers)}")
         check_size("max_message_size", self.max_message_size)
+        check_timeout("idle_timeout", self.idle_timeout, zero=False)
+        if self.eof not in ("return", "raise"):
+            raise ValueError(f'eof must be "return" or "raise", not {shown(self.eof)}')
         check_hosts(self.hosts)
         for name in ("on_connect", "may_pass", "on_state", "on_event", "socket_factory"):
             if (value := getattr(self, name)) is not None:

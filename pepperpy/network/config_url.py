@@ -236,6 +236,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "str | os.PathLike[str] | None": str,
     "Literal['auto', 'aiohttp']": str,
     "Iterable[int]": _statuses,
+    "Literal['return', 'raise']": str,
 }
 # The place stands before the query. A proxy may have a password, and no URL of TCP may contain one.
 _ELSEWHERE = ("host", "port", "unix_path", "proxy")

@@ -24,6 +24,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLostError",
     "DecodeError",
+    "EndOfStreamError",
     "ForbiddenAddressError",
     "HTTPStatusError",
     "IncompleteReadError",
@@ -179,6 +180,13 @@ class IncompleteReadError(NetworkError, asyncio.IncompleteReadError):
     def expected(self) -> int | None:  # type: ignore[override]  # asyncio's is a plain attribute
         found: int | None = self.details.get("expected")
         return found
+
+    def _may_help(self) -> bool:
+        return True
+
+
+class EndOfStreamError(NetworkError, EOFError):
+    """The peer has ended its stream, and every byte before that is taken. Only with `NetworkConfig(eof="raise")`."""
 
     def _may_help(self) -> bool:
         return True

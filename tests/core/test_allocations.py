@@ -21,6 +21,7 @@ from pepperpy.network import (
     NetworkError,
 )
 from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
+from pepperpy.network._core.receiver import Skip
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.messages.codecs import framer_of
 
@@ -34,6 +35,9 @@ LARGE = b"".join(b"%08d\n" % i for i in range(45_000))
 PREFIXED = LengthPrefixed(4)
 CRLF = Delimited(b"\r\n")
 SMALL_FRAMES = [b"%05d" % i + b"y" * (i * 53 % 600) for i in range(40)]
+PAIRS = LengthPrefixed(4, offset=1, adjust=2, header=3)
+SMALL_PAIRS = [(b"abc", frame) for frame in SMALL_FRAMES]
+LARGE_PAIRS = [(b"abc", bytes([65 + i]) * (190_000 + i)) for i in range(3)]
 LARGE_FRAMES = [bytes([65 + i]) * (190_000 + i) for i in range(3)]
 
 
@@ -97,6 +101,56 @@ class Until(Some):
         return self.receiver.wait_until(b"\n", None, None)
 
 
+class UntilOneOf(Some):
+    def take(self) -> Any:
+        return self.receiver.take_until((b"\r\n", b"\n", b"xx5"))
+
+    def wait(self) -> Any:
+        return self.receiver.wait_until((b"\r\n", b"\n", b"xx5"), None, None)
+
+
+class Skipped(Some):
+    def open(self, protocol: StreamProtocol) -> None:
+        super().open(protocol)
+        self._skip, self._at = Skip(b"\n"), 0
+
+    def take(self) -> Any:
+        return self.receiver.take_skipped(self._skip)
+
+    def wait(self) -> Any:
+        return self.receiver.wait_skipped(self._skip, None)
+
+    def raw(self, result: Any) -> bytes:
+        # What is dropped counts as taken.
+        self._skip, at = Skip(b"\n"), self._at
+        self._at += result
+        return self.stream[at : self._at]
+
+
+class Peeked(Some):
+    def take(self) -> Any:
+        seen = self.receiver.peek(900)
+        return self.receiver.take(1000) if seen else seen
+
+    def wait(self) -> Any:
+        return self.receiver.wait_peek(900, None)
+
+
+class PutBack(Some):
+    """Keeps 300 bytes of what comes, and puts back the others; all of them where there is no memory."""
+
+    def take(self) -> Any:
+        data = self.receiver.take(1000)
+        try:
+            if data is None or len(data) < 600:
+                return data
+            first, rest = data[:300], data[300:]
+            self.receiver.put_back(rest)
+        except MemoryError:
+            return data
+        return first
+
+
 class Line(Some):
     def take(self) -> Any:
         return self.receiver.take_line()
@@ -113,7 +167,7 @@ class Lines(Line):
         return b"".join(result)
 
 
-def encoded(codec: Any, messages: list[bytes]) -> bytes:
+def encoded(codec: Any, messages: list[Any]) -> bytes:
     return b"".join(b"".join(codec.encode(message)) for message in messages)
 
 
@@ -122,10 +176,17 @@ READINGS: dict[str, Callable[[], Reading]] = {
     "exactly": lambda: Exactly(LINES[:7000], [100, 900, 3500]),
     "large": lambda: ExactlyLarge(LARGE, [10, 100_000, 150_000, 260_000, 399_999]),
     "until": lambda: Until(LINES, [3, 400, 2500]),
+    "until one of": lambda: UntilOneOf(LINES, [3, 400, 2500]),
+    "skipped": lambda: Skipped(LINES, [3, 400, 2500]),
+    "peeked": lambda: Peeked(LINES, [3, 400, 2500]),
+    "put back": lambda: PutBack(LINES, [3, 400, 2500]),
     "line": lambda: Line(LINES, [3, 400, 2500, 2502]),
     "lines": lambda: Lines(LINES, [3, 400, 2500]),
     "message": lambda: Reading(encoded(PREFIXED, SMALL_FRAMES), [2, 5, 700, 3000], PREFIXED, "take"),
     "messages": lambda: Reading(encoded(PREFIXED, SMALL_FRAMES), [2, 5, 700, 3000], PREFIXED, "take_all"),
+    "pair": lambda: Reading(encoded(PAIRS, SMALL_PAIRS), [2, 5, 700, 3000], PAIRS, "take"),
+    "pairs": lambda: Reading(encoded(PAIRS, SMALL_PAIRS), [2, 5, 700, 3000], PAIRS, "take_all"),
+    "large pair": lambda: Reading(encoded(PAIRS, LARGE_PAIRS), [3, 50_000, 190_003, 300_000], PAIRS, "take"),
     "separated": lambda: Reading(encoded(CRLF, SMALL_FRAMES), [2, 5, 700, 3000], CRLF, "take"),
     "separated batch": lambda: Reading(encoded(CRLF, SMALL_FRAMES), [2, 5, 700, 3000], CRLF, "take_all"),
     "large message": lambda: Reading(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -30,7 +31,14 @@ from support.oracle import (
 )
 from support.tiers import by_tier
 
-from pepperpy.network import BufferLimits, BusyError, NetworkConfig, NetworkTimeoutError
+from pepperpy.network import (
+    BufferLimits,
+    BusyError,
+    ClosedError,
+    IncompleteReadError,
+    NetworkConfig,
+    NetworkTimeoutError,
+)
 from pepperpy.network.last_turns import LAST_TURNS
 
 KIB = 1024
@@ -66,7 +74,9 @@ words = st.lists(st.sampled_from([b"a", b"b", b"ab", b"\r", b"\n", b"\r\n", b";"
 few = st.builds(Data, tail=words)
 many = st.builds(Data, st.sampled_from(sorted(BULK)), st.integers(0, 100_000), borders, words)
 chunks = st.lists(st.one_of(st.integers(1, 5), borders), max_size=8)
-separators = st.sampled_from([b"\n", b";", b"\r\n", b"ab", b"a;b", b"abab"])
+separators = st.sampled_from(
+    [b"\n", b";", b"\r\n", b"ab", b"a;b", b"abab", (b"\r\n", b"\n"), (b";", b"ab"), (b"b", b"a;b", b"\r\n"), (b"abab",)]
+)
 sizes = st.one_of(st.integers(1, 20), borders)
 requests = st.one_of(
     st.builds(Request, st.just("receive"), sizes),
@@ -80,10 +90,15 @@ requests = st.one_of(
     ),
     st.builds(Request, st.just("receive_line")),
     st.builds(Request, st.just("receive_lines")),
+    st.builds(Request, st.just("peek"), sizes),
+    st.builds(Request, st.just("skip_until"), separator=separators),
 )
 # What the reader does right after a receive, before it lets anybody else run.
 sequels = st.lists(
-    st.one_of(st.tuples(requests, st.sampled_from(["stay", "throw", "close"])), st.sampled_from(["hang up", "abort"])),
+    st.one_of(
+        st.tuples(requests, st.sampled_from(["stay", "throw", "close"])),
+        st.sampled_from(["hang up", "abort", "put back", "put back"]),
+    ),
     max_size=3,
 )
 
@@ -118,6 +133,7 @@ class Receiving(RuleBasedStateMachine):
         self.timed = False
         self.given_up = False
         self.lets_loop_run = False  # the reader met the end of the stream not for the first time
+        self.skip: Request | None = None  # one that waits, or was given up since the last look at it
 
     # ---- The reader ----
 
@@ -126,6 +142,8 @@ class Receiving(RuleBasedStateMachine):
             assert not self.bench.transport.breaches
             self.expect_busy(request)
             return
+        self.look_at_skip()
+        self.skip, self.stream.skipped = None, 0
         call = getattr(self.client, request.method)(*request.arguments(), timeout=timeout)
         self.reader = HandTask(self.bench.loop, call, self.ended)
         self.request, self.sequel, self.timed, self.given_up = request, sequel, timeout is not None, False
@@ -140,6 +158,7 @@ class Receiving(RuleBasedStateMachine):
                 f"{request} waits for what is on hand"
             )
             self.stream.waits(request)
+            self.skip = request if request.method == "skip_until" else None
             if then != "stay":
                 self.given_up = True
                 reader.give_up(then)
@@ -154,8 +173,11 @@ class Receiving(RuleBasedStateMachine):
 
     def ended(self, task: HandTask, value: object, error: BaseException | None) -> None:
         assert self.reader is task
-        assert task.waits <= 1, f"{self.request} was woken for nothing"
+        assert task.waits <= 1 or self.request.method == "skip_until", f"{self.request} was woken for nothing"
         self.reader = None
+        if error is not None and not isinstance(error, IncompleteReadError):
+            self.look_at_skip()
+        self.skip = None
         if isinstance(error, asyncio.CancelledError):
             assert self.given_up
             return
@@ -172,10 +194,38 @@ class Receiving(RuleBasedStateMachine):
                 self.hang_up()
             elif action == "abort":
                 self.abort()
+            elif action == "put back":
+                if isinstance(value, bytes) and self.request.method != "peek":
+                    self.put_back(value)
             else:
                 self.start(action[0], action[1], sequel[number + 1 :])
                 if self.reader is not None or self.sequel:
                     break
+
+    def look_at_skip(self) -> None:
+        if self.skip is not None:
+            self.stream.skips(self.skip, self.client.stats.bytes_buffered)
+
+    def put_back(self, data: bytes) -> None:
+        if self.reader is not None:
+            with pytest.raises(BusyError):
+                self.client.unread(data)
+            return
+        self.look_at_skip()
+        self.skip = None
+        if self.stream.closed:
+            with pytest.raises(ClosedError):
+                self.client.unread(data)
+        elif not self.stream.unread_again(data):
+            with pytest.raises(ValueError, match="data must have"):
+                self.client.unread(data)
+        else:
+            self.client.unread(data)
+
+    @rule(data=words)
+    def unread(self, data: bytes) -> None:
+        with self.bench.inside():
+            self.put_back(data)
 
     @rule(request=requests, then=st.sampled_from(["stay", "stay", "cancel", "throw", "close"]), sequel=sequels)
     def receive(self, request: Request, then: str, sequel: list[Any]) -> None:
@@ -274,6 +324,7 @@ class Receiving(RuleBasedStateMachine):
     def nothing_is_lost_doubled_or_reordered(self) -> None:
         if hasattr(self, "bench"):
             self.bench.check()
+            self.look_at_skip()
             check_counters(self.client, self.stream, SentStream(1, 0))
             came = len(self.stream.came) + self.stream.dropped
             assert len(self.sent) == came + len(self.transport.inbox)

@@ -41,22 +41,33 @@ class Raises:
 
 @dataclass(frozen=True)
 class Request:
-    """One receive: `receive`, `receive_into`, `receive_exactly`, `receive_until`, `receive_line` or `receive_lines`."""
+    """One receive: `receive`, `receive_into`, `receive_exactly`, `receive_until`, `receive_line` or `receive_lines`.
+
+    Or `peek` or `skip_until`.
+    """
 
     method: str
     size: int = 0
-    separator: bytes = b""
+    separator: bytes | tuple[bytes, ...] = b""
     max_size: int | None = None
 
     def arguments(self) -> tuple[object, ...]:
-        if self.method in ("receive", "receive_exactly"):
+        if self.method in ("receive", "receive_exactly", "peek"):
             return (self.size,)
         if self.method == "receive_into":
             return (bytearray(self.size),)
+        if self.method == "skip_until":
+            return (self.separator,)
         return (self.separator, self.max_size) if self.method == "receive_until" else ()
 
 
-Answer = bytes | list[bytes] | Raises | Wait
+Answer = bytes | list[bytes] | int | Raises | Wait
+
+
+def end_of_first(separator: bytes | tuple[bytes, ...], data: bytes) -> int:
+    """The number of bytes up to the end of the separator that ends first; 0 if there is none."""
+    separators = separator if isinstance(separator, tuple) else (separator,)
+    return min((data.find(one) + len(one) for one in separators if one in data), default=0)
 
 
 @dataclass
@@ -68,6 +79,8 @@ class ReceivedStream:
     max_message_size: int
     came: bytearray = field(default_factory=bytearray)
     taken: int = 0
+    put_back: bytearray = field(default_factory=bytearray)  # in front of the others, and not taken again
+    skipped: int = 0  # bytes that a skip_until() which has not ended has dropped
     receives: int = 0
     ended: bool = False  # by the peer
     end_met: bool = False  # a receive has returned the end, and none has waited since
@@ -79,11 +92,16 @@ class ReceivedStream:
 
     @property
     def unread(self) -> bytes:
-        return bytes(memoryview(self.came)[self.taken :])
+        return bytes(self.put_back) + bytes(memoryview(self.came)[self.taken :])
 
     @property
     def unread_count(self) -> int:
-        return len(self.came) - self.taken
+        return len(self.put_back) + len(self.came) - self.taken
+
+    def _consume(self, count: int) -> None:
+        again = min(count, len(self.put_back))
+        del self.put_back[:again]
+        self.taken += count - again
 
     # ---- What happens to it ----
 
@@ -96,7 +114,7 @@ class ReceivedStream:
     def close(self) -> None:
         """Received bytes that nobody took are dropped."""
         self.closed = True
-        self.taken = len(self.came)
+        self._consume(self.unread_count)
 
     def lose(self) -> None:
         self.lost = not self.closed
@@ -117,6 +135,24 @@ class ReceivedStream:
         if request.method == "receive_exactly" and request.size >= OWN_MEMORY_FROM:
             self.promised = request.size
 
+    def unread_again(self, data: bytes) -> bool:
+        """Bytes are put back. False: they are too many."""
+        if len(self.put_back) + len(data) > max(self.max_message_size, self.high):
+            return False
+        self.put_back[:0] = data
+        return True
+
+    def skips(self, request: Request, buffered: int) -> None:
+        """A skip goes on, and `buffered` bytes are left: it has dropped no separator, nor the beginning of one."""
+        dropped = self.unread_count - buffered
+        separators = request.separator if isinstance(request.separator, tuple) else (request.separator,)
+        longest = max(map(len, separators))
+        assert dropped >= 0
+        assert not end_of_first(separators, self.unread[: dropped + longest - 1])
+        assert buffered >= longest - 1 or not dropped
+        self._consume(dropped)
+        self.skipped += dropped
+
     # ---- What is asked of it ----
 
     def take(self, request: Request) -> Answer:
@@ -130,10 +166,13 @@ class ReceivedStream:
             self.end_met = True
         if isinstance(answer, Raises):
             if answer.partial is not None:
-                self.taken = len(self.came)
+                self._consume(self.unread_count)
             return answer
-        if answer or request.method == "receive_exactly":
-            self.taken += len(answer) if isinstance(answer, bytes) else sum(map(len, answer))
+        if request.method != "peek" and (answer or request.method == "receive_exactly"):
+            if isinstance(answer, int):
+                self._consume(answer - self.skipped)
+            else:
+                self._consume(len(answer) if isinstance(answer, bytes) else sum(map(len, answer)))
             self.receives += 1
             if self.unread_count <= self.low:
                 self.paused = False
@@ -142,7 +181,11 @@ class ReceivedStream:
     def is_at_end(self, request: Request) -> bool:
         """Whether the request meets the end of the stream, with nothing in front of it."""
         asks_for_nothing = request.method == "receive_exactly" and not request.size
-        return self.ended and not self.closed and not self.unread_count and not asks_for_nothing
+        on_hand = self.unread_count
+        if request.method == "peek" and on_hand < request.size:
+            # It leaves what is there, so it could return that again and again.
+            on_hand = 0
+        return self.ended and not self.closed and not on_hand and not asks_for_nothing
 
     def look(self, request: Request) -> Answer:
         """What the request would give; changes nothing."""
@@ -150,6 +193,11 @@ class ReceivedStream:
         match request.method:
             case "receive" | "receive_into":
                 return unread[: request.size] or self._nothing(b"")
+            case "peek":
+                return unread[: request.size] if len(unread) >= request.size else self._nothing(unread)
+            case "skip_until":
+                end = end_of_first(request.separator, unread)
+                return self.skipped + end if end else self._nothing(Raises(IncompleteReadError, partial=b""))
             case "receive_exactly":
                 if len(unread) >= request.size:
                     return unread[: request.size]
@@ -169,10 +217,9 @@ class ReceivedStream:
                 return lines or line or self._nothing([unread] if unread else [])
         raise AssertionError(request.method)
 
-    def _message(self, unread: bytes, separator: bytes, limit: int) -> bytes | Raises | None:
-        before, found, _ = unread.partition(separator)
-        if found and len(before) + len(found) <= limit:
-            return before + found
+    def _message(self, unread: bytes, separator: bytes | tuple[bytes, ...], limit: int) -> bytes | Raises | None:
+        if 0 < (end := end_of_first(separator, unread)) <= limit:
+            return unread[:end]
         return Raises(MessageTooLargeError, limit=limit) if len(unread) >= limit else None
 
     def _nothing(self, at_the_end: Answer) -> Answer:
@@ -234,7 +281,7 @@ def check_answer(expected: Answer, value: object, error: BaseException | None, r
         assert expected.partial is None or getattr(error, "partial", None) == expected.partial
         assert expected.limit is None or getattr(error, "details", {})["limit"] == expected.limit
     else:
-        assert error is None, f"{request} raised {error!r} instead of giving {len(expected)} bytes or lines"
+        assert error is None, f"{request} raised {error!r} instead of giving {expected!r:.200}"
         wrong = difference(value, expected)
         assert wrong is None, f"{request} gave {wrong}"
 

@@ -4,6 +4,7 @@
       endpoint.pyx            the connection's state, who may use it, its one timer
       input_stream.pyx        where a read goes, which task waits for bytes; its .pxd: what readers use
         receive_buffer.pyx    where unread bytes lie, and who owns them; where a line ends
+        separators.pyx        where the first of several separators ends
         destination.pyx       memory of its own for one large receive
         receiver.pyx          takes raw bytes
         frame_reader.pyx      takes one message

@@ -1,8 +1,14 @@
-from typing import final
+from typing import Self, final
 
-from pepperpy.network._core.directions import Receiving
+from pepperpy.network._core.directions import Receiving, Separator
 from pepperpy.network._core.waiter import Waiter
 from pepperpy.network.checks import Timeout
+
+@final
+class Skip:
+    """How far one skip has come."""
+
+    def __new__(cls, separator: Separator) -> Self: ...
 
 # mypy takes what a Protocol declares for abstract; the compiled class has all of it.
 @final
@@ -13,6 +19,7 @@ class Receiver(Receiving):  # type: ignore[misc]
     receives: int
     loss_raised: bool
     limited_elsewhere: bool
+    silence_allowed: bool
     @property
     def bytes_buffered(self) -> int: ...
     @property

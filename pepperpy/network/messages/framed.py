@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pepperpy.network._core.directions import Sending
 from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
 from pepperpy.network._core.framer import Framer
 from pepperpy.network._core.python_framers import FeedFramer, PythonFramer
 from pepperpy.network.checks import BytesLike, Default, Timeout
+from pepperpy.network.errors import EndOfStreamError
 from pepperpy.network.link import Link
 from pepperpy.network.messages.codecs import (
     NO_MESSAGE,
@@ -21,6 +22,8 @@ from pepperpy.network.messages.codecs import (
     framer_of,
 )
 from pepperpy.network.messages.values import MappedCodec, loads_of
+
+T = TypeVar("T")
 
 
 class Framed(Generic[M]):
@@ -112,7 +115,7 @@ class Framed(Generic[M]):
     # ---- Receiving ----
 
     async def receive(self, timeout: Timeout = Default.TIMEOUT) -> M | None:
-        """Receive one message; None at the end of the stream.
+        """Receive one message; at the end of the stream None, or `EndOfStreamError` with `NetworkConfig(eof="raise")`.
 
         A message may be None too, such as JSON's null. `async for` and `receive_batch()` tell it from the end.
         """
@@ -121,10 +124,11 @@ class Framed(Generic[M]):
         while (message := self._take(receiver)) is WAIT:
             waiter = self._reader.wait(receiver, timeout, waiter)
             await waiter
-        return None if message is END else message
+        return self._end(None) if message is END else message
 
     async def receive_batch(self, timeout: Timeout = Default.TIMEOUT) -> list[M]:
-        """Receive all complete messages that have arrived, and wait for the first; `[]` at the end of the stream.
+        """Receive all complete messages that have arrived, and wait for the first; at the end of the stream `[]`, or
+        `EndOfStreamError` as `receive`.
 
         This is several times faster than one by one. An error is raised only when no message stands in front of it.
         """
@@ -133,7 +137,13 @@ class Framed(Generic[M]):
         while (messages := self._reader.take_all(receiver)) is WAIT:
             waiter = self._reader.wait(receiver, timeout, waiter)
             await waiter
-        return [] if messages is END else messages
+        return self._end([]) if messages is END else messages
+
+    def _end(self, nothing: T) -> T:
+        # What a receive gives at the end of the stream.
+        if self._link.protocol.config.eof == "raise":
+            raise self._link.error(EndOfStreamError, "the peer has ended its stream", "receive")
+        return nothing
 
     def __aiter__(self) -> Framed[M]:
         """Iterate over the messages until the end of the stream. Each message is taken when the loop asks for it."""

@@ -14,6 +14,7 @@ from pepperpy.network.errors import (
     ClosedError,
     ConnectionLostError,
     DecodeError,
+    EndOfStreamError,
     IncompleteReadError,
     MessageTooLargeError,
     NetworkError,
@@ -33,7 +34,11 @@ logger = logging.getLogger("pepperpy.network.tcp")
 def is_peers_doing(reason: BaseException) -> bool:
     """Whether the peer or the network caused it; otherwise this side closed the connection."""
     return isinstance(
-        reason, (ConnectionLostError, DecodeError, IncompleteReadError, MessageTooLargeError, ProtocolError)
+        reason,
+        (
+            *(ConnectionLostError, DecodeError, EndOfStreamError, IncompleteReadError, MessageTooLargeError),
+            ProtocolError,
+        ),
     )
 
 

@@ -8,6 +8,7 @@ slots are numbered, and the n-th reply answers the n-th request. One task reads,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Generic, NoReturn
@@ -16,6 +17,7 @@ from pepperpy.network.checks import Default, Timeout, check_int
 from pepperpy.network.errors import (
     ClosedError,
     ConnectionLostError,
+    EndOfStreamError,
     InvalidRequestError,
     NetworkError,
     ProtocolError,
@@ -132,6 +134,8 @@ class Pipeline(Generic[M]):
         self._protocol = self._link.protocol
         self._protocol.check_user()
         self._watchdog = watchdog_of(asyncio.get_running_loop())
+        # While nothing is in flight, nothing is due; and each request has a limit of its own.
+        self._protocol.receiver.silence_allowed = True
         self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._link.config.address}")
         # A task that is cancelled before its first step does not run its own cleanup.
         self._reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
@@ -145,9 +149,11 @@ class Pipeline(Generic[M]):
         self._reader.cancel()
         await asyncio.wait([self._reader])
         receiver = self._protocol.receiver
+        receiver.silence_allowed = False
         if self._protocol.is_open and not (receiver.is_busy or receiver.bytes_buffered):
             # The reader's last receive was given up, and nothing will come for it. End it, for a pool may lend it.
-            receiver.take(1)
+            with contextlib.suppress(EndOfStreamError):
+                receiver.take(1)
         if error is None and isinstance(self._reason, Exception) and not isinstance(self._reason, NetworkError):
             # The reason comes from the caller's own functions. Requests have raised it, but there may have been none.
             raise self._reason
@@ -259,7 +265,7 @@ class Pipeline(Generic[M]):
             await asyncio.sleep(0)
         try:
             self._check_connection()
-            while messages := await self.framed.receive_batch(None):
+            while messages := await self._receive():
                 for message in messages:
                     self._hand_out(message)
             self._end(self._error(ConnectionLostError, "the peer ended its stream"))
@@ -268,6 +274,12 @@ class Pipeline(Generic[M]):
         except BaseException as error:
             self._end(error)
             raise
+
+    async def _receive(self) -> list[M]:
+        try:
+            return await self.framed.receive_batch(None)
+        except EndOfStreamError:
+            return []
 
     def _hand_out(self, message: M) -> None:
         if self._is_push is not None and self._is_push(message):

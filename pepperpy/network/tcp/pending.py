@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from pepperpy.network._core.directions import Separator
 from pepperpy.network._core.frame_reader import WAIT
-from pepperpy.network._core.receiver import Receiver
+from pepperpy.network._core.receiver import Receiver, Skip
 from pepperpy.network._core.sender import Sender
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network._core.waiter import Waiter
@@ -107,7 +108,7 @@ class PendingReceiver(Pending[Receiver]):
     def take_exactly(self, size: int) -> bytes | None:
         return self._take(lambda receiver: receiver.take_exactly(size))
 
-    def take_until(self, separator: BytesLike, max_size: int | None = None) -> bytes | None:
+    def take_until(self, separator: Separator, max_size: int | None = None) -> bytes | None:
         return self._take(lambda receiver: receiver.take_until(separator, max_size))
 
     def take_line(self) -> bytes | None:
@@ -115,6 +116,19 @@ class PendingReceiver(Pending[Receiver]):
 
     def take_lines(self) -> list[bytes] | None:
         return self._take(lambda receiver: receiver.take_lines())
+
+    def take_skipped(self, skip: Skip) -> int | None:
+        return self._take(lambda receiver: receiver.take_skipped(skip))
+
+    def peek(self, size: int) -> bytes | None:
+        return self._take(lambda receiver: receiver.peek(size))
+
+    def put_back(self, data: BytesLike) -> None:
+        receiver = self._current()
+        if receiver is None:
+            what = "not connected now, so there is nothing to put bytes back into"
+            raise self._supervisor.state.error(ConnectionLostError, what, "receive")
+        receiver.put_back(data)
 
     def take_framed(self, take: Callable[[Any], Any]) -> Any:
         """Call a take method of a `FrameReader` with the direction that answers."""
@@ -126,11 +140,17 @@ class PendingReceiver(Pending[Receiver]):
     def wait_exactly(self, size: int, timeout: Timeout) -> Awaitable[None]:
         return self._wait(lambda receiver, left: receiver.wait_exactly(size, left), timeout)
 
-    def wait_until(self, separator: BytesLike, max_size: int | None, timeout: Timeout) -> Awaitable[None]:
+    def wait_until(self, separator: Separator, max_size: int | None, timeout: Timeout) -> Awaitable[None]:
         return self._wait(lambda receiver, left: receiver.wait_until(separator, max_size, left), timeout)
 
     def wait_line(self, timeout: Timeout) -> Awaitable[None]:
         return self._wait(lambda receiver, left: receiver.wait_line(left), timeout)
+
+    def wait_skipped(self, skip: Skip, timeout: Timeout) -> Awaitable[None]:
+        return self._wait(lambda receiver, left: receiver.wait_skipped(skip, left), timeout)
+
+    def wait_peek(self, size: int, timeout: Timeout) -> Awaitable[None]:
+        return self._wait(lambda receiver, left: receiver.wait_peek(size, left), timeout)
 
     def wait_framed(self, wait: Callable[[Any, Timeout, None], Awaitable[None]], timeout: Timeout) -> Awaitable[None]:
         """Call a wait method of a `FrameReader` with the direction that answers."""

@@ -33,9 +33,13 @@ cdef class InputStream:
         # 0: never.
         double _look_at
         Py_ssize_t _looked_at
+        double _idle                 # seconds of silence after which a wait fails; 0: none
+        double _listens_from         # when the present wait began; seconds of time.monotonic()
+        double _last_received        # when bytes last came, exact to a timer tick
         readonly long long bytes_received
         readonly long long receives
         public bint limited_elsewhere    # request() has a timeout for the whole exchange, so its receives have no default one
+        public bint silence_allowed      # the waits are not for something that is due: those of a pool, or of a pipeline
 
     # ---- For readers ----
     #
@@ -87,6 +91,15 @@ cdef class InputStream:
     # False: more may come. True: the peer has ended its stream, in order. Raises ConnectionLostError or ClosedError where no
     # more can come for another reason, and NotConnectedError.
     cdef bint check_end(self) except -1
+    cdef inline bint meet_end(self) noexcept:
+        # Whether to return the end of the stream now. The first take returns it at once, each further one after a turn of the
+        # loop. Otherwise a program that receives again and again would hold up the loop for ever.
+        self._end_met = not self._end_met
+        return self._end_met
+
+    # Puts bytes in front of the unread ones; requires begin_take(). Raises NotConnectedError, and ClosedError where unread bytes
+    # were dropped.
+    cdef Status put_in_front(self, const char* data, Py_ssize_t n) except Status.ERROR
     # Consumes the unread bytes and raises IncompleteReadError with them. It says what they are short of: `expected` bytes, or
     # if that is None, `end`.
     cdef Status raise_incomplete(self, object expected, str end=*) except Status.ERROR
@@ -129,6 +142,7 @@ cdef class InputStream:
     cdef bint is_due(self, double now) noexcept
     cdef double expire(self, double now) except -1
 
+    cdef double _silent_at(self) noexcept
     cdef Status _end_wait(self, Searcher searcher) except Status.ERROR
     cdef bint _is_satisfied(self) noexcept
     cdef Py_ssize_t _fill_destination(self, Py_ssize_t n) except -1

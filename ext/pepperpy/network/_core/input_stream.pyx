@@ -21,7 +21,7 @@ from pepperpy.network._core.status cimport Status
 from pepperpy.network._core.waiter cimport Waiter
 
 from pepperpy.network.checks import Default
-from pepperpy.network.errors import BusyError, IncompleteReadError
+from pepperpy.network.errors import BusyError, IncompleteReadError, NetworkTimeoutError
 
 cdef extern from "platform.h":
     double coarse_monotonic() noexcept
@@ -39,12 +39,18 @@ cdef extern from *:
 cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
 
 
+cdef inline double _earlier(double one, double other) noexcept:
+    # Of two times, where 0 is never.
+    return min(one, other) if one and other else max(one, other)
+
+
 cdef class InputStream:
     def __cinit__(self, Endpoint endpoint not None):
         self.endpoint = endpoint
         self.buffer = ReceiveBuffer()
         self._high = endpoint.config.buffers.receive_high
         self._low = endpoint.config.buffers.receive_low
+        self._idle = endpoint.config.idle_timeout or 0.0
 
     @property
     def bytes_buffered(self):
@@ -108,7 +114,7 @@ cdef class InputStream:
         if self.endpoint.tap is not None:
             self._show(n)
         self.bytes_received += n
-        self.endpoint.last_activity = coarse_monotonic()
+        self._last_received = self.endpoint.last_activity = coarse_monotonic()
         if self._offered is not NULL or self._destination is not None:
             n = self._fill_destination(n)
         if n and self.endpoint.state == State.OPEN:
@@ -214,11 +220,14 @@ cdef class InputStream:
         return Status.OK
 
     cdef bint is_due(self, double now) noexcept:
-        return self.endpoint.is_due(self._waiter, now)
+        cdef double silent_at = self._silent_at()
+
+        return self.endpoint.is_due(self._waiter, now) or (silent_at != 0 and silent_at <= now)
 
     cdef double expire(self, double now) except -1:
         cdef double due
         cdef double look_at = self._look_at
+        cdef double silent_at
 
         if look_at and look_at <= now:
             self._look_at = look_at = 0
@@ -228,7 +237,25 @@ cdef class InputStream:
                 self._waiter.wake(True)
                 return 0.0
         due = self.endpoint.expire(self._waiter, now)
-        return min(due, look_at) if due and look_at else max(due, look_at)
+        silent_at = self._silent_at()
+        if silent_at and silent_at <= now:
+            self._waiter.fail(
+                self.endpoint.error(
+                    NetworkTimeoutError,
+                    f"receive timed out: no byte came for idle_timeout={self._idle:g} s",
+                    "receive",
+                    {"elapsed": round(now - self._listens_from, 3), "idle_timeout": self._idle},
+                ),
+                True,
+            )
+            return 0.0
+        return _earlier(_earlier(due, look_at), silent_at)
+
+    cdef double _silent_at(self) noexcept:
+        # When the wait fails if no byte comes; 0: never.
+        if not self._idle or self.silence_allowed or self._waiter is None or self._waiter.is_done():
+            return 0.0
+        return max(self._listens_from, self._last_received) + self._idle
 
     # ---- For readers, see the .pxd ----
 
@@ -262,14 +289,17 @@ cdef class InputStream:
             if self.buffer.length:
                 return True
             self.tell_at_eof()
-            # The first take returns the end at once, each further one after a turn of the loop. Otherwise a program that
-            # receives again and again would hold up the loop for ever.
-            self._end_met = not self._end_met
-            return self._end_met
+            return self.meet_end()
         if self.endpoint.state != State.OPEN:
             self.loss_raised = self.endpoint.state == State.LOST
             raise self.endpoint.refusal()
         return False
+
+    cdef Status put_in_front(self, const char* data, Py_ssize_t n) except Status.ERROR:
+        if self.endpoint.state != State.OPEN and self.endpoint.state != State.LOST:
+            raise self.endpoint.refusal()
+        self.buffer.prepend(data, n)
+        return Status.OK
 
     cdef Status raise_incomplete(self, object expected, str end="the separator") except Status.ERROR:
         cdef bytes partial = PyBytes_FromStringAndSize(self.buffer.head, self.buffer.length)
@@ -296,6 +326,9 @@ cdef class InputStream:
         if self.eof:
             # Nothing more can come: the wait is one turn of the loop, see check_end().
             self.endpoint.loop.call_soon(self._turn_passed, waiter)
+        if self._idle:
+            self._listens_from = monotonic()
+            self.endpoint.arm_timer(self._listens_from + self._idle, self._listens_from)
         if self.endpoint.reading_paused:
             # The reader may want more than the high-water mark. Its own limit bounds what comes.
             self.endpoint.resume_reading()

@@ -115,6 +115,9 @@ cdef class ReceiveBuffer:
             if self.length:
                 self.reserve(0)
             else:
+                if self._storage is not NULL:
+                    # Bytes were put back in this read callback, and taken again.
+                    self._release()
                 self.head = NULL
         except MemoryError:
             # The bytes are dropped, because the scratch gets those of another connection next. Whoever called ends the
@@ -134,9 +137,13 @@ cdef class ReceiveBuffer:
 
         if not n:
             return Status.OK
-        self.reserve(n)
-        if behind:
-            memmove(self.head + n, self.head, behind)
+        if self._lender is None and self._storage is not NULL and self.head - self._storage >= n:
+            # Bytes were taken from here: there is room in front.
+            self.head -= n
+        else:
+            self.reserve(n)
+            if behind:
+                memmove(self.head + n, self.head, behind)
         memcpy(self.head, data, n)
         self.length = behind + n
         self.scanned = 0

@@ -6,17 +6,25 @@ what the `wait_*` of that name returns, and takes again.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from pepperpy.network._core.endpoint cimport Endpoint
 from pepperpy.network._core.input_stream cimport InputStream
 from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM, Searcher
+from pepperpy.network._core.separators cimport Separators
 from pepperpy.network._core.status cimport Status
+from pepperpy.network._core.waiter cimport Waiter
 
-from pepperpy.network.errors import MessageTooLargeError
+from pepperpy.network.checks import check_separators
+from pepperpy.network.errors import EndOfStreamError, IncompleteReadError, MessageTooLargeError
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     bint PyIndex_Check(object value)
+
+cdef enum:
+    # Unread bytes that come together before a skip drops them. Arbitrary; one read may bring four times as much.
+    SKIPPED_FROM = 64 * 1024
 
 cdef bytes NEWLINE = b"\n"
 # Marks a destination of exact size as one of take_exactly().
@@ -24,9 +32,23 @@ cdef Searcher _EXACTLY = Searcher()
 
 
 @cython.final
+cdef class Skip:
+    """How far one skip has come: up to and including a separator, or one of a tuple."""
+    cdef:
+        object separator
+        long long dropped            # bytes so far
+        Waiter waiter                # of the last wait: all waits of a skip share one deadline
+
+    def __cinit__(self, separator):
+        self.separator = separator
+
+
+@cython.final
 cdef class Receiver(InputStream):
     def __cinit__(self, Endpoint endpoint not None):
         self._max_message_size = endpoint.config.max_message_size
+        self._eof_raises = endpoint.config.eof == "raise"
+        self._put_back_limit = max(self._max_message_size, self._high)
 
     # ---- Taking ----
 
@@ -37,7 +59,7 @@ cdef class Receiver(InputStream):
         self.begin_take(None)
         if self.buffer.length:
             return self.end_take(self.buffer.take(min(n, self.buffer.length)))
-        return b"" if self.check_end() else None
+        return self._end(b"") if self.check_end() else None
 
     def take_into(self, buffer):
         """Move 1 to `len(buffer)` bytes into a writable buffer and return how many; 0 at the end; None if none are on hand."""
@@ -58,7 +80,7 @@ cdef class Receiver(InputStream):
             PyBuffer_Release(&view)
         if n:
             return self.end_take(n)
-        return 0 if self.check_end() else None
+        return self._end(0) if self.check_end() else None
 
     def take_exactly(self, size):
         """Exactly `size` bytes; None if fewer are on hand."""
@@ -76,13 +98,10 @@ cdef class Receiver(InputStream):
         return None
 
     def take_until(self, separator, max_size=None):
-        """Bytes up to and including the first `separator`; None if there is none on hand."""
+        """Bytes up to and including the first `separator`, or one of a tuple; None if there is none on hand."""
         cdef Py_ssize_t limit = self._max_message_size if max_size is None else _as_size(max_size, "max_size", 1)
-        cdef bytes wanted = _as_separator(separator)
-        cdef Py_ssize_t end
+        cdef Py_ssize_t end = self._find_end(separator)
 
-        self.begin_take(None)
-        end = self.buffer.find_end(wanted)
         if 0 < end <= limit:
             return self.end_take(self.buffer.take(end))
         if end or self.buffer.length >= limit:
@@ -102,7 +121,7 @@ cdef class Receiver(InputStream):
         if end or self.buffer.length >= self._max_message_size:
             self._raise_too_large(self._max_message_size)
         if self.check_end():
-            return self.end_take(self.buffer.take(self.buffer.length)) if self.buffer.length else b""
+            return self.end_take(self.buffer.take(self.buffer.length)) if self.buffer.length else self._end(b"")
         return None
 
     def take_lines(self):
@@ -119,8 +138,75 @@ cdef class Receiver(InputStream):
         if end or self.buffer.length >= self._max_message_size:
             self._raise_too_large(self._max_message_size)
         if self.check_end():
-            return self.end_take([self.buffer.take(self.buffer.length)]) if self.buffer.length else []
+            return self.end_take([self.buffer.take(self.buffer.length)]) if self.buffer.length else self._end([])
         return None
+
+    def take_skipped(self, Skip skip not None):
+        """How many bytes were dropped, up to and including a separator; None if there is none on hand.
+
+        Then all but the last bytes, which may be the beginning of a separator, are dropped already.
+        """
+        cdef Py_ssize_t end = self._find_end(skip.separator)
+        cdef Py_ssize_t longest
+
+        if end:
+            dropped = skip.dropped + end
+            self.buffer.discard(end)
+            return self.end_take(dropped)
+        if self.check_end():
+            dropped = skip.dropped + self.buffer.length
+            error = self.endpoint.error(
+                IncompleteReadError,
+                f"the peer ended the stream after {dropped} bytes, before the separator; they were dropped",
+                "receive",
+                {"received": dropped},
+            )
+            self.buffer.discard(self.buffer.length)
+            self.tell_at_eof()
+            raise error
+        longest = self._several.longest if type(skip.separator) is tuple else len(skip.separator)
+        if self.buffer.length >= longest:
+            skip.dropped += self.buffer.length - longest + 1
+            self.buffer.discard(self.buffer.length - longest + 1)
+        return None
+
+    # ---- Looking and putting back ----
+
+    def peek(self, size):
+        """Up to `size` unread bytes, which stay unread; fewer at the end of the stream. None if fewer are on hand."""
+        cdef Py_ssize_t n = _as_size(size, "n", 1)
+
+        self.begin_take(None)
+        if self.buffer.length < n:
+            if not self.check_end() or (self.buffer.length and not self.meet_end()):
+                return None
+            if not self.buffer.length:
+                return self._end(b"")
+        return PyBytes_FromStringAndSize(self.buffer.head, min(n, self.buffer.length))
+
+    def put_back(self, data):
+        """Put bytes in front of the unread ones."""
+        cdef Py_buffer view
+        cdef long long position
+        cdef Py_ssize_t in_front
+
+        try:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        except (TypeError, BufferError) as error:
+            raise TypeError(f"data must be bytes-like and contiguous, not {type(data).__name__}: {error}") from None
+        try:
+            self.begin_take(None)
+            position = self.position()
+            in_front = max(0, self._put_back_until - position)
+            if view.len > self._put_back_limit - in_front:
+                raise ValueError(
+                    f"data must have {self._put_back_limit - in_front} bytes or fewer, not {view.len}: up to"
+                    f" {self._put_back_limit} (max_message_size or receive_high) can be put back, and {in_front} are"
+                )
+            self.put_in_front(<const char*>view.buf, view.len)
+            self._put_back_until = position + in_front
+        finally:
+            PyBuffer_Release(&view)
 
     # ---- Waiting ----
 
@@ -137,11 +223,55 @@ cdef class Receiver(InputStream):
     def wait_until(self, separator, max_size, timeout):
         """As `wait`, for `separator`; `take_until(separator, max_size)` has just returned None."""
         limit = self._max_message_size if max_size is None else max_size
-        return self.wait_for(limit, _as_separator(separator), None, timeout, None)
+        return self._wait_until(separator, limit, timeout, None)
 
     def wait_line(self, timeout):
         """As `wait`, for a newline."""
         return self.wait_for(self._max_message_size, NEWLINE, None, timeout, None)
+
+    def wait_peek(self, size, timeout):
+        """As `wait`, for `size` bytes."""
+        return self.wait_for(size, None, None, timeout, None)
+
+    def wait_skipped(self, Skip skip not None, timeout):
+        """As `wait`, for the separator or so many bytes that they should be dropped."""
+        skip.waiter = self._wait_until(skip.separator, SKIPPED_FROM, timeout, skip.waiter)
+        return skip.waiter
+
+    cdef Waiter _wait_until(self, object separator, Py_ssize_t limit, object timeout, Waiter previous):
+        cdef Separators several
+
+        if type(separator) is not tuple:
+            return self.wait_for(limit, _as_separator(separator), None, timeout, previous)
+        several = self._separators_of(<tuple>separator)
+        several.limit = limit
+        return self.wait_for(self.buffer.length + 1, None, several, timeout, previous)
+
+    cdef object _end(self, object nothing):
+        # What a take gives at the end of the stream, with nothing in front of it.
+        if self._eof_raises:
+            raise self.endpoint.error(EndOfStreamError, "the peer has ended its stream", "receive")
+        return nothing
+
+    cdef Py_ssize_t _find_end(self, object separator) except -1:
+        # Begins a take. The number of bytes up to the end of the first separator; 0 if there is none.
+        cdef Separators several
+        cdef bytes only
+
+        if type(separator) is tuple:
+            several = self._separators_of(<tuple>separator)
+            self.begin_take(None)
+            return several.find_end(self.buffer)
+        only = _as_separator(separator)
+        self.begin_take(None)
+        return self.buffer.find_end(only)
+
+    cdef Separators _separators_of(self, tuple separators):
+        # Kept from call to call, and so is how far it has searched.
+        if self._several is None or (self._several.given is not separators and self._several.given != separators):
+            check_separators(separators)
+            self._several = Separators(separators)
+        return self._several
 
     cdef Status _raise_too_large(self, Py_ssize_t limit) except Status.ERROR:
         raise self.endpoint.error(
@@ -169,7 +299,7 @@ cdef Py_ssize_t _as_size(object value, str name, Py_ssize_t minimum) except -1:
 cdef bytes _as_separator(object separator):
     if type(separator) is not bytes:
         if not isinstance(separator, (bytes, bytearray, memoryview)):
-            raise TypeError(f"separator must be bytes, not {type(separator).__name__}")
+            raise TypeError(f"separator must be bytes or a tuple of bytes, not {type(separator).__name__}")
         separator = bytes(separator)
     if not separator:
         raise ValueError("separator must hold 1 byte or more, not 0")
