@@ -4,7 +4,7 @@ from pepperpy.network._core.framer import Framer
 
 @final
 class LengthFramer(Framer):
-    def __new__(cls, limit: int, width: int, little: bool, offset: int, adjust: int) -> Self: ...
+    def __new__(cls, limit: int, width: int, little: bool, offset: int, adjust: int, header: int = -1) -> Self: ...
 
 @final
 class FixedFramer(Framer):

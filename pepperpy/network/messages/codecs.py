@@ -5,7 +5,7 @@
     Fixed            all have the same size
     Netstring        "5:hello,"
     SLIP, COBS       one byte ends it and does not occur in it
-    Mapped           any of these with a function for each direction; so are JSONLines and MsgPack (values.py)
+    Mapped           any of these with a function for each direction; so are those of values.py
 
 A codec is immutable, comparable and picklable, and serves any number of connections at once. It works without a
 connection too: `codec.encode(message)` and `codec.decode(data, start)`, as `Codec` describes them.
@@ -17,16 +17,23 @@ import enum
 import sys
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar, overload
 
 from pepperpy.network._core.builtin_framers import FixedFramer, LengthFramer, NetstringFramer, SeparatorFramer
 from pepperpy.network._core.framer import Framer
 from pepperpy.network._core.stuffing import COBSFramer, SLIPFramer, cobs_encode
-from pepperpy.network.checks import BytesLike, check_bool, check_int, check_size
+from pepperpy.network.checks import BytesLike, check_bool, check_int, check_separators, check_size
 from pepperpy.network.units import MIB
 
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
+if TYPE_CHECKING:
+    # `LengthPrefixed` without a parameter has messages of bytes. Type checkers know this module without installing it.
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    L = TypeVarWithDefault("L", default=bytes)
+else:
+    L = TypeVar("L")
 
 # Bytes of a message below which its header is joined to it: the copy costs less than one more piece for the kernel. The
 # figure of send_queue.pyx.
@@ -145,17 +152,25 @@ class FrameCodec:
             else:
                 instead = "JSONLines, MsgPack and Mapped send values"
             raise TypeError(f"message must be bytes, not {type(message).__name__}: {instead}") from None
-        if self.max_size is not None and len(content) > self.max_size:
-            raise ValueError(f"message of {len(content)} bytes exceeds max_size={self.max_size}")
+        self._check_size(len(content))
         return content
+
+    def _check_size(self, size: int) -> None:
+        if self.max_size is not None and size > self.max_size:
+            raise ValueError(f"message of {size} bytes exceeds max_size={self.max_size}")
 
 
 @dataclass(frozen=True, slots=True)
-class LengthPrefixed(FrameCodec):
+class LengthPrefixed(FrameCodec, Generic[L]):
     """A number says how many bytes follow; the message is the frame without that number.
 
     With an `offset`, the message begins with the bytes in front of the number, and so does a message to send:
     `LengthPrefixed(4, offset=1, adjust=-4)` are PostgreSQL's messages, `b"Q" + b"select 1\\0"`.
+
+    With a `header`, a message is a pair `(header, payload)`, both when received and to send, and a large payload is not
+    copied to part them or to join them. `LengthPrefixed(4, offset=1, adjust=-4, header=1)` are PostgreSQL's as
+    `(b"Q", b"select 1\\0")`; `LengthPrefixed(3, byteorder="little", adjust=1, header=1)` are MySQL's, whose header is
+    the sequence number behind the length; `LengthPrefixed(3, adjust=6, header=6)` are the frames of HTTP/2.
 
     Attributes:
         size: Bytes of the number, which is unsigned: 1, 2, 3, 4, 8; or "varint" for base 128 as in protobuf and MQTT,
@@ -164,7 +179,11 @@ class LengthPrefixed(FrameCodec):
         offset: Bytes of the message in front of the number, 0 to 65535. The number does not count them.
         adjust: Add it to the number to get the count of bytes behind the number. It is negative if the number counts
             more than these, for example itself, and positive if it counts fewer. From -2**28 to 2**28.
-        max_size: Bytes of the longest message, without the number; default `NetworkConfig.max_message_size`.
+        header: Bytes of a header of fixed size around the number, from `offset` to 65535: `offset` of them in front of
+            the number, the others right behind it. The number counts those behind it, unless `adjust` says otherwise.
+            None: a message is bytes.
+        max_size: Bytes of the longest message (header and payload together), without the number; default
+            `NetworkConfig.max_message_size`.
     """
 
     size: Literal[1, 2, 3, 4, 8, "varint"] = 4
@@ -172,7 +191,45 @@ class LengthPrefixed(FrameCodec):
     byteorder: Literal["big", "little"] = "big"
     offset: int = 0
     adjust: int = 0
+    header: int | None = None
     max_size: int | None = None
+
+    if TYPE_CHECKING:
+        # What a dataclass would have made: the header decides of what type the messages are.
+        @overload
+        def __init__(
+            self: LengthPrefixed[bytes],
+            size: Literal[1, 2, 3, 4, 8, "varint"] = 4,
+            *,
+            byteorder: Literal["big", "little"] = "big",
+            offset: int = 0,
+            adjust: int = 0,
+            header: None = None,
+            max_size: int | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: LengthPrefixed[tuple[bytes, bytes]],
+            size: Literal[1, 2, 3, 4, 8, "varint"] = 4,
+            *,
+            byteorder: Literal["big", "little"] = "big",
+            offset: int = 0,
+            adjust: int = 0,
+            header: int,
+            max_size: int | None = None,
+        ) -> None: ...
+        def __init__(
+            self,
+            size: Literal[1, 2, 3, 4, 8, "varint"] = 4,
+            *,
+            byteorder: Literal["big", "little"] = "big",
+            offset: int = 0,
+            adjust: int = 0,
+            header: int | None = None,
+            max_size: int | None = None,
+        ) -> None: ...
+
+        def decode(self, data: bytes, start: int = 0) -> tuple[L, int] | int: ...  # type: ignore[override]
 
     def __post_init__(self) -> None:
         if self.size not in (1, 2, 3, 4, 8, "varint") or isinstance(self.size, (bool, float)):
@@ -181,29 +238,48 @@ class LengthPrefixed(FrameCodec):
             raise ValueError(f'byteorder must be "big" or "little", not {self.byteorder!r}')
         check_int("offset", self.offset, 0, 65535)
         check_int("adjust", self.adjust, -_LARGEST_ADJUST, _LARGEST_ADJUST)
+        if self.header is not None:
+            check_int("header", self.header, self.offset, 65535)
         check_max_size(self.max_size)
 
-    def encode(self, message: BytesLike) -> list[bytes]:
-        content = self._content(message)
-        number = len(content) - self.offset - self.adjust
+    def encode(self, message: BytesLike | tuple[BytesLike, BytesLike]) -> list[bytes]:
+        if self.header is not None:
+            header, payload = self._pair(message)
+            number = self._number(len(header) + len(payload))
+            return _pieces(header[: self.offset] + number + header[self.offset :], payload)
+        content = self._content(message)  # type: ignore[arg-type]  # it says what is wrong with a tuple
         if len(content) < self.offset:
             raise ValueError(f"message must have offset={self.offset} bytes or more, not {len(content)}")
-        if number < 0:
-            raise ValueError(f"message of {len(content)} bytes is too short for adjust={self.adjust}")
-        if self.size == "varint":
-            header = _varint(number)
-        elif number >> 8 * self.size:
-            most = (1 << 8 * self.size) - 1 + self.offset + self.adjust
-            raise ValueError(f"message of {len(content)} bytes exceeds the {most} that size={self.size} can say")
-        else:
-            header = number.to_bytes(self.size, self.byteorder)
+        number = self._number(len(content))
         if self.offset:
-            return [content[: self.offset] + header + content[self.offset :]]
-        return [header + content] if len(content) < _SMALL else [header, content]
+            return [content[: self.offset] + number + content[self.offset :]]
+        return _pieces(number, content)
+
+    def _pair(self, message: object) -> tuple[bytes, bytes]:
+        if not isinstance(message, tuple) or len(message) != 2:
+            raise TypeError(f"message must be a pair (header, payload), not {type(message).__name__}")
+        header, payload = self._content(message[0]), self._content(message[1])
+        if len(header) != self.header:
+            raise ValueError(f"the header of the message must have header={self.header} bytes, not {len(header)}")
+        self._check_size(len(header) + len(payload))
+        return header, payload
+
+    def _number(self, size: int) -> bytes:
+        # The length field for a message of so many bytes.
+        number = size - self.offset - self.adjust
+        if number < 0:
+            raise ValueError(f"message of {size} bytes is too short for adjust={self.adjust}")
+        if self.size == "varint":
+            return _varint(number)
+        if number >> 8 * self.size:
+            most = (1 << 8 * self.size) - 1 + self.offset + self.adjust
+            raise ValueError(f"message of {size} bytes exceeds the {most} that size={self.size} can say")
+        return number.to_bytes(self.size, self.byteorder)
 
     def _framer(self, limit: int) -> Framer:
         width = 0 if self.size == "varint" else self.size
-        return LengthFramer(limit, width, self.byteorder == "little", self.offset, self.adjust)
+        header = -1 if self.header is None else self.header
+        return LengthFramer(limit, width, self.byteorder == "little", self.offset, self.adjust, header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,17 +305,7 @@ class Delimited(FrameCodec):
     keep: bool = False
 
     def __post_init__(self) -> None:
-        separators = self._separators
-        if not separators:
-            raise ValueError("separator must hold 1 separator or more, not 0")
-        for separator in separators:
-            if type(separator) is not bytes:
-                raise TypeError(f"separator must be bytes or a tuple of bytes, not {separator!r}")
-            if not separator:
-                raise ValueError("separator must have 1 byte or more, not 0")
-            for other in () if self._any_newline else separators:
-                if other in separator[:-1]:
-                    raise ValueError(f"separator {separator!r} would never be found: {other!r} ends before it does")
+        check_separators(self._separators, contained=self._any_newline)
         check_bool("keep", self.keep)
         check_max_size(self.max_size)
 
@@ -258,6 +324,8 @@ class Delimited(FrameCodec):
             # Look at the frame: a separator may begin in the message and end in the separator behind it.
             if separator in (content if self._any_newline else frame[:-1]):
                 raise ValueError(f"message of {len(content)} bytes contains the separator {separator!r}")
+            if len(separator) > len(self._separators[0]) and frame.endswith(separator) and not self._any_newline:
+                raise ValueError(f"message of {len(content)} bytes would end with the separator {separator!r}")
         return [frame]
 
     def decode(self, data: bytes, start: int = 0) -> tuple[bytes, int] | int:
@@ -270,7 +338,7 @@ class Delimited(FrameCodec):
     def _framer(self, limit: int) -> Framer:
         if self._any_newline:
             return SeparatorFramer(limit, (b"\r", b"\n"), self.keep, False, True)
-        return SeparatorFramer(limit, tuple(sorted(self._separators, key=len, reverse=True)), self.keep, False)
+        return SeparatorFramer(limit, self._separators, self.keep, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +437,10 @@ class COBS(FrameCodec):
 def framer_of(codec: FrameCodec, limit: int) -> Framer:
     """The framer that finds the messages of `codec`, of at most `limit` bytes each."""
     return codec._framer(limit)
+
+
+def _pieces(head: bytes, content: bytes) -> list[bytes]:
+    return [head + content] if len(content) < _SMALL else [head, content]
 
 
 def _varint(number: int) -> bytes:

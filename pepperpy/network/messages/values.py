@@ -1,7 +1,8 @@
-"""Codecs whose messages are values: `Mapped`, and on it JSON lines and MessagePack."""
+"""Codecs whose messages are values: `Mapped`, and on it JSON lines, lines of text and MessagePack."""
 
 from __future__ import annotations
 
+import codecs
 import functools
 import importlib
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, overload
 
 from pepperpy.network._core.builtin_framers import SeparatorFramer
 from pepperpy.network._core.framer import Framer
-from pepperpy.network.checks import BytesLike
+from pepperpy.network.checks import BytesLike, shown
 from pepperpy.network.errors import not_installed
 from pepperpy.network.json_codec import JSONCodec, decode_as, default_codec
 from pepperpy.network.messages.codecs import (
@@ -146,6 +147,61 @@ class JSONLines(MappedCodec[M]):
 
     def _json(self) -> JSONCodec:
         return default_codec() if self.codec is None else self.codec
+
+
+@dataclass(frozen=True, slots=True)
+class TextLines(MappedCodec[str]):
+    r"""One line of text a message, which does not contain its newline.
+
+    Attributes:
+        encoding: A text encoding of Python in which a newline is the byte 0A, as in ASCII: not UTF-16, for example.
+        errors: What happens with bytes that are no text, and with text that has no bytes, as in `bytes.decode`. With
+            "strict", a received line that is no text is a `DecodeError`, and consumed; one to send that has no bytes is
+            a `UnicodeEncodeError`, which is a ValueError.
+        newline: What ends a line, or a tuple of such; a line is sent with the first one. The default receives lines of
+            Unix and of Windows. `("\n", "\r\n", "\r")` are lines of any kind. A line to send must not contain one.
+        max_size: Bytes of the longest line without its newline; default `NetworkConfig.max_message_size`.
+    """
+
+    encoding: str = "utf-8"
+    _: KW_ONLY
+    errors: str = "strict"
+    newline: str | tuple[str, ...] = ("\n", "\r\n")
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("encoding", "errors"):
+            if not isinstance(value := getattr(self, name), str):
+                raise TypeError(f"{name} must be a str, not {shown(value)}")
+        try:
+            is_like_ascii = "\r\n".encode(self.encoding) == b"\r\n"
+        except LookupError as error:
+            raise ValueError(f"encoding must be a text encoding of Python: {error}") from None
+        if not is_like_ascii:
+            raise ValueError(f"encoding must write a newline as ASCII does, not {shown(self.encoding)}")
+        try:
+            codecs.lookup_error(self.errors)
+        except LookupError:
+            raise ValueError(
+                f"errors must be the name of an error handler of codecs, not {shown(self.errors)}"
+            ) from None
+        newlines = self.newline if isinstance(self.newline, tuple) else (self.newline,)
+        if not all(isinstance(newline, str) for newline in newlines):
+            raise TypeError(f"newline must be a str or a tuple of str, not {shown(self.newline)}")
+        self.frames  # noqa: B018  (checks the rest)
+
+    @property
+    def frames(self) -> Codec[bytes]:  # type: ignore[override]  # not a setting of this codec
+        newlines = self.newline if isinstance(self.newline, tuple) else (self.newline,)
+        return Delimited(tuple(newline.encode(self.encoding) for newline in newlines), max_size=self.max_size)
+
+    def _dump(self, message: str) -> bytes:
+        if not isinstance(message, str):
+            raise TypeError(f"message must be a str, not {type(message).__name__}")
+        return message.encode(self.encoding, self.errors)
+
+    def _loads(self) -> Callable[[bytes], str]:
+        return functools.partial(str, encoding=self.encoding, errors=self.errors)
 
 
 _FRAMES = LengthPrefixed(4)

@@ -5,10 +5,11 @@ netstring. Nothing that a peer sends is trusted: framer.pyx says how sizes are c
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.string cimport memchr, memcmp, memcpy
 
 from pepperpy.network._core.framer cimport Framer, Look
+from pepperpy.network._core.separators cimport Separators
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -22,19 +23,31 @@ cdef enum:
 
 @cython.final
 cdef class LengthFramer(Framer):
-    """[`offset` bytes][length field][rest]. The rest has as many bytes as the field says, plus `adjust`."""
+    """[`offset` bytes][length field][rest]. The rest has as many bytes as the field says, plus `adjust`.
+
+    With a `header` the message is a pair: so many bytes of the frame, those in front of the field and the first ones of the
+    rest; and the remaining rest. Without one (-1) it is what stands in front of the field and the rest, in one piece.
+    """
     cdef:
+        Py_ssize_t _behind           # bytes of the header in the rest
         Py_ssize_t _offset
         Py_ssize_t _width            # bytes of the field; 0: a varint
         Py_ssize_t _adjust
         bint _little
         Py_ssize_t _rest             # where the rest starts in the frame that was found
 
-    def __cinit__(self, limit, Py_ssize_t width, bint little, Py_ssize_t offset, Py_ssize_t adjust):
+    def __cinit__(
+        self, limit, Py_ssize_t width, bint little, Py_ssize_t offset, Py_ssize_t adjust, Py_ssize_t header=-1
+    ):
         self._width = width
         self._little = little
-        self._offset = self.copied = offset
+        self._offset = offset
         self._adjust = adjust
+        if header >= 0:
+            self.in_pairs = True
+            self._behind = header - offset
+        else:
+            self.copied = offset
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
         cdef const unsigned char* field = <const unsigned char*>data + self._offset
@@ -78,10 +91,15 @@ cdef class LengthFramer(Framer):
         if rest > self.limit - self._offset:
             self.declared = rest + self._offset
             return Look.TOO_LARGE
+        if rest < self._behind:
+            self.fault = f"a length field of {value} leaves {rest} bytes, fewer than the {self._behind} of the header"
+            return Look.MALFORMED
         self.end = self._rest + rest
         if n < self.end:
-            self.wanted = self.end
-            self.lead = self._rest
+            self.wanted = self._rest + self._behind
+            if n >= self.wanted:
+                self.wanted = self.end
+                self.lead = self._rest + self._behind
             return Look.MORE
         return Look.FOUND
 
@@ -90,13 +108,28 @@ cdef class LengthFramer(Framer):
 
     cdef object message(self, const char* data):
         cdef bytes message
+        cdef Py_ssize_t start
 
+        if self.in_pairs:
+            start = self._rest + self._behind
+            return self._header(data, self._rest), PyBytes_FromStringAndSize(data + start, self.end - start)
         if not self._offset:
             return PyBytes_FromStringAndSize(data + self._rest, self.end - self._rest)
         message = PyBytes_FromStringAndSize(NULL, self._offset + self.end - self._rest)
         memcpy(PyBytes_AS_STRING(message), data, self._offset)
         memcpy(PyBytes_AS_STRING(message) + self._offset, data + self._rest, self.end - self._rest)
         return message
+
+    cdef object joined(self, bytes lead, bytes rest):
+        return (self._header(PyBytes_AS_STRING(lead), len(lead) - self._behind), rest) if self.in_pairs else rest
+
+    cdef bytes _header(self, const char* data, Py_ssize_t rest):
+        # The header of the frame at `data`, whose rest begins at `rest`.
+        cdef bytes header = PyBytes_FromStringAndSize(NULL, self._offset + self._behind)
+
+        memcpy(PyBytes_AS_STRING(header), data, self._offset)
+        memcpy(PyBytes_AS_STRING(header) + self._offset, data + rest, self._behind)
+        return header
 
 
 @cython.final
@@ -118,10 +151,9 @@ cdef class SeparatorFramer(Framer):
     With `any_newline` the separators are CR and LF, and an LF right behind a CR belongs to the CR, whenever it comes.
     """
     cdef:
-        tuple _separators            # of bytes, the longest first; none contains another, except at its end
+        Separators _several          # if there is more than one separator; else None
         bytes _only                  # the separator, if there is only one
         Py_ssize_t _longest
-        bint _is_last[256]           # whether a separator ends with this byte
         bint _keep                   # messages keep their separators
         bint _skip_blank             # a message of white space is none
         bint _any_newline
@@ -129,20 +161,18 @@ cdef class SeparatorFramer(Framer):
         Py_ssize_t _size             # of the message that was found
 
     def __cinit__(self, limit, tuple separators, bint keep, bint skip_blank, bint any_newline=False):
-        cdef bytes separator
-
         if not all(separators):
             raise ValueError(f"separators must hold 1 byte or more each, not {separators}")
         if not separators:
             raise ValueError("separators must be one or more, not ()")
-        self._separators = separators
-        self._only = separators[0] if len(separators) == 1 else None
-        self._longest = len(separators[0])
+        if len(separators) == 1:
+            self._only = separators[0]
+        else:
+            self._several = Separators(separators)
+        self._longest = max(map(len, separators))
         self._keep = keep
         self._skip_blank = skip_blank
         self._any_newline = any_newline
-        for separator in separators:
-            self._is_last[<unsigned char>PyBytes_AS_STRING(separator)[len(separator) - 1]] = True
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR:
         # `scanned`: no separator ends within the first so many bytes.
@@ -199,7 +229,10 @@ cdef class SeparatorFramer(Framer):
 
         if self._only is not None:
             return self._find_only(data, n)
-        size = self._find_any(data, n)
+        size = self._several.find(data, n, self.scanned)
+        self.scanned = self._several.scanned
+        if size:
+            self.end = self._several.end
         if self._any_newline:
             self.unfinished = self._discarding = False
             if size and data[self.scanned] == c"\r":
@@ -225,20 +258,6 @@ cdef class SeparatorFramer(Framer):
                 return size
             self.scanned += 1
         self.scanned = n
-        return 0
-
-    cdef Py_ssize_t _find_any(self, const char* data, Py_ssize_t n) noexcept:
-        cdef bytes separator
-        cdef Py_ssize_t size
-
-        while self.scanned < n:
-            if self._is_last[<unsigned char>data[self.scanned]]:
-                self.end = self.scanned + 1
-                for separator in self._separators:
-                    size = PyBytes_GET_SIZE(separator)
-                    if self.end >= size and memcmp(data + self.end - size, PyBytes_AS_STRING(separator), size) == 0:
-                        return size
-            self.scanned += 1
         return 0
 
 

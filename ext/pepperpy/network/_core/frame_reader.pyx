@@ -182,9 +182,11 @@ cdef class FrameReader:
     cdef object _take_destination(self, Receiver receiver):
         # The large message that this reader has waited for. It has memory of its own, and is not in the buffer. It stays where
         # it is until it is loaded: if `loads` stops the program, the next receive finds it there.
-        if self._loads is None:
-            return receiver.take_destination().result
-        message = self._load(receiver, receiver.peek_destination().result, receiver.position(), 0)
+        cdef Destination destination = receiver.peek_destination()
+
+        message = self._framer.joined(destination.lead, destination.result)
+        if self._loads is not None:
+            message = self._load(receiver, message, receiver.position(), 0)
         receiver.take_destination()
         return message
 
@@ -252,7 +254,7 @@ cdef class FrameReader:
             failure = receiver.endpoint.error(
                 DecodeError, f"message cannot be decoded: {text_of(error)}", "receive", None, error
             )
-            failure.content = content
+            failure.content = b"".join(content) if self._framer.in_pairs else content
             if destination is not None:
                 receiver.take_destination()
             receiver.buffer.discard(end)

@@ -15,6 +15,7 @@ cdef class Framer(Searcher):
     """Finds where one message ends in a stream of bytes. It knows no connection, and consumes nothing."""
     cdef:
         bint runs_python             # whether locate() runs Python code
+        bint in_pairs                # a message is a tuple (header, payload)
         Py_ssize_t limit             # bytes of the longest message, at most LARGEST
         # What the last locate() found; see Look. Offsets count from the start of its `data`.
         Py_ssize_t end
@@ -35,6 +36,7 @@ cdef class Framer(Searcher):
 
     cdef Look locate(self, const char* data, Py_ssize_t n, Py_ssize_t scanned) except Look.ERROR
     cdef object message(self, const char* data)
+    cdef object joined(self, bytes lead, bytes rest)
     cdef Look discard_message(self, const char* data, Py_ssize_t n) except Look.ERROR
     cdef Look skip_rest(self, const char* data, Py_ssize_t n) noexcept
     cdef Look skip(self, object size, Py_ssize_t n) except Look.ERROR

@@ -33,6 +33,10 @@ cdef class Framer(Searcher):
     cdef object message(self, const char* data):
         raise NotImplementedError
 
+    cdef object joined(self, bytes lead, bytes rest):
+        # The message whose frame begins with `lead`; `rest` is what a Destination has collected for it.
+        return rest
+
     cdef Look discard_message(self, const char* data, Py_ssize_t n) except Look.ERROR:
         # Called right after TOO_LARGE, to discard the message. SKIP: the first `end` bytes belong to it. MORE and MALFORMED:
         # as from locate().
