@@ -41,9 +41,17 @@ class Watchdog:
         self._watched: set[Limit] = set()
         self._timer = Timer(loop, self._look)
 
-    def limit(self, seconds: float, error: Callable[[], TimeoutError] = TimeoutError) -> Limit:
-        """A block that may last `seconds`, and raises `error()` after that: `with watchdog.limit(1.5):`."""
-        return Limit(self._watched, self._timer, monotonic() + seconds, error)
+    def limit(
+        self,
+        seconds: float,
+        error: Callable[[], TimeoutError] = TimeoutError,
+        on_expire: Callable[[asyncio.Task[object]], object] | None = None,
+    ) -> Limit:
+        """A block that may last `seconds`, and raises `error()` after that: `with watchdog.limit(1.5):`.
+
+        Args: on_expire: Called with the task when the time is over, while the task still waits.
+        """
+        return Limit(self._watched, self._timer, monotonic() + seconds, error, on_expire)
 
     def close(self) -> None:
         """End all running blocks as if their time were over."""

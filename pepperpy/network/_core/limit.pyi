@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import final
@@ -11,7 +12,12 @@ class Limit:
     @property
     def ends_at(self) -> float: ...
     def __init__(
-        self, watched: set[Limit], timer: Timer, ends_at: float, error: Callable[[], TimeoutError]
+        self,
+        watched: set[Limit],
+        timer: Timer,
+        ends_at: float,
+        error: Callable[[], TimeoutError],
+        on_expire: Callable[[asyncio.Task[object]], object] | None = None,
     ) -> None: ...
     def __enter__(self) -> None: ...
     def expire(self) -> None: ...

@@ -2,6 +2,7 @@
 
 client.py           NetworkClient: the documented API; one object for the life of the program
   receiving.py      its methods that receive raw bytes
+  deadline.py       deadline(): one time limit for a block of calls
 stats.py            its counters
 tcp_info.py         what the kernel knows of a connection
 client_link.py      what connect(), disconnect() and abort() do

@@ -13,6 +13,7 @@ import ssl
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
@@ -456,6 +457,22 @@ class NetworkClient(ReceivingMethods):
         from pepperpy.network.messages.framed import Framed
 
         return Framed(self, codec, self._link, on_overflow=on_overflow)
+
+    def deadline(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
+        """One time limit for a block of calls: `async with client.deadline(5):`. None: no limit.
+
+        It works for every call in the block, also of `framed()`, `request()`, `connect()` and of other clients. Of this
+        limit, the `timeout` of a call, and the limit of a block around this one, the first that is over counts. It
+        costs no timer of its own.
+
+        Raises (at the end of the block):
+            NetworkTimeoutError: The time was over. The call that waited then is cancelled, and has left behind what its
+                cancellation leaves behind. `details` has its `phase` and `call`, the seconds that it had `waited`, if
+                they are known, and those of the block, `elapsed`. A cancellation from outside stays one.
+        """
+        from pepperpy.network.tcp.deadline import Deadline
+
+        return Deadline(self._link, seconds)
 
     # ---- Asking ----
 

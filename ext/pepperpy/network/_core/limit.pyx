@@ -19,15 +19,17 @@ cdef class Limit:
         set _watched                 # the blocks that run now, of this watchdog
         object _timer                # looks after these
         object _error                # makes what the block raises
+        object _on_expire            # callable with the task, called before it is cancelled; or None
         object _task
         Py_ssize_t _cancelling       # the task's cancellations when the block began
         bint _expired
 
-    def __init__(self, set watched not None, timer, double ends_at, error):
+    def __init__(self, set watched not None, timer, double ends_at, error, on_expire=None):
         self._watched = watched
         self._timer = timer
         self.ends_at = ends_at
         self._error = error
+        self._on_expire = on_expire
 
     def __enter__(self):
         self._task = _current_task()
@@ -40,7 +42,11 @@ cdef class Limit:
 
     def expire(self):
         self._expired = True
-        self._task.cancel()
+        try:
+            if self._on_expire is not None:
+                self._on_expire(self._task)
+        finally:
+            self._task.cancel()
 
     def __exit__(self, kind, error, traceback):
         # The timer stays: not moving it is what makes a limit cheap.

@@ -17,7 +17,7 @@ cdef class Waiter:
         # Whether the awaiting coroutine has resumed or was closed: then the connection may have another waiter.
         bint left
         double deadline              # when it times out, in seconds of time.monotonic(); 0 for never
-        double started               # when the wait began, on the same clock
+        readonly double started      # when the wait began, on the same clock; 0: not known, for a wait without a deadline
         str phase                    # what the wait is part of, for the error
         long long target             # for flush(): how many bytes must have left
         object error                 # raised in the awaiting coroutine; None: it returns
