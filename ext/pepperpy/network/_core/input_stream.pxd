@@ -39,7 +39,7 @@ cdef class InputStream:
         readonly long long bytes_received
         readonly long long receives
         public bint limited_elsewhere    # request() has a timeout for the whole exchange, so its receives have no default one
-        public bint silence_allowed      # the waits are not for something that is due: those of a pool, or of a pipeline
+        public bint silence_allowed      # the waits are not for something that is due: those of a pipeline
 
     # ---- For readers ----
     #
