@@ -59,7 +59,8 @@ class Call(Trip):
     """
 
     attempt: int
-    observer: CallObserver | None
+    # Of the policy's own class, which nobody else sets.
+    observer: CallObserver | None  # pyright: ignore[reportIncompatibleVariableOverride]
     __slots__ = (
         "attempt_at",
         "auth",

@@ -338,10 +338,10 @@ class HTTPConfig(Settings):
             value = dict(redact_headers(value, self.secret_headers))
         elif name in ("params", "cookies"):
             value = dict.fromkeys(value, "***")
-        elif name == "on_event" or (
-            name in ("address_policy", "resolver", "socket_factory") and not isinstance(value, Settings)
-        ):
+        elif name == "on_event":
             return name_of(value)
+        elif name in ("address_policy", "resolver", "socket_factory"):
+            return repr(value) if isinstance(value, Settings) else name_of(value)
         elif name in ("interceptors", "middlewares"):
             # What one signs with may be in its repr.
             value = tuple(getattr(item, "__name__", type(item).__name__) for item in value)

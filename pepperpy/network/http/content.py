@@ -9,6 +9,7 @@ import codecs
 from collections.abc import Iterable
 from encodings import aliases
 from functools import cache
+from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -91,7 +92,9 @@ def decode_text(data: bytes, encoding: str, errors: str) -> str:
         UnicodeDecodeError: It has bytes that stand for no character, and `errors` is "strict".
     """
     if encoding.startswith("cp125"):
-        return codecs.charmap_decode(data, errors, _windows(encoding))[0]
+        # A str is a mapping for this codec too (codecs.charmap_build()); its stub does not know that.
+        characters: Any = _windows(encoding)
+        return codecs.charmap_decode(data, errors, characters)[0]
     return data.decode(encoding, errors)
 
 

@@ -39,7 +39,7 @@ class Cookies:
         return f"<Cookies {len(self)}>"
 
     def __iter__(self) -> Iterator[Cookie]:
-        return map(dataclasses.replace, self._jar)
+        return (dataclasses.replace(cookie) for cookie in self._jar)
 
     def __len__(self) -> int:
         return sum(1 for _ in self._jar)

@@ -123,19 +123,17 @@ async def around_exchange(
         begun = True
         with _refusals(call):
             view.to_exchange()
-        failure: NetworkError | None = None
         try:
-            answer = await exchange(request, call)
+            response = UnreadResponse(request, await exchange(request, call), call)
         except WireError as error:
             failure = failure_of(error, call)
+        else:
+            sent.append(response)
+            return response
         finally:
             call.request_left |= earlier_left
-        if failure is not None:
-            # Outside of the except block, whose error would be its __context__.
-            raise failure
-        response = UnreadResponse(request, answer, call)
-        sent.append(response)
-        return response
+        # Outside of the except block, whose error would be its __context__.
+        raise failure
 
     response = await _through(call.exchange_middlewares, send, HTTPRequest(call, request), sent)
     return _unread(response)
@@ -176,12 +174,11 @@ async def _through(
 
     response: HTTPResponse | None = None
     try:
-        response = await from_index(0)
+        return (response := await from_index(0))
     finally:
         for other in sent:
             if other is not response:
                 answer_of(other).abort()  # does nothing if it has been read
-    return response
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import math
 
 from multidict import CIMultiDictProxy
 
-from pepperpy.network.errors import NetworkError, UsageError
+from pepperpy.network.errors import UsageError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.request import Request
@@ -100,16 +100,16 @@ class UnreadResponse(HTTPResponse):
     async def read(self) -> bytes:
         if self._content is None:
             answer, call, limit = self._answer, self._call, self._call.max_size
-            failure: NetworkError | None = None
             try:
                 fits = limit is not None and is_known_to_fit(answer, call, limit)
                 with time_limit(call.ends_at - call.now) if call.ends_at < math.inf else contextlib.nullcontext():
                     content = await (answer.read() if fits else read_body(answer, call, limit))
             except (WireError, TimeoutError) as error:
                 failure = failure_of(error, call)
-            if failure is not None:
-                # Outside of the except block, whose error would be its __context__.
-                raise failure
-            self._content = content
-            self._answer = MadeAnswer.of(answer, content)
+            else:
+                self._content = content
+                self._answer = MadeAnswer.of(answer, content)
+                return content
+            # Outside of the except block, whose error would be its __context__.
+            raise failure
         return self._content

@@ -24,6 +24,9 @@ _OF_FRAMING = ("content-length", "transfer-encoding", "host")
 class CallObserver(Observer):
     """Tells of one call. Its methods take the call, which holds this object."""
 
+    attempt: int
+    host: str
+    port: int
     __slots__ = ("_attempt_told", "_ended", "_status", "_url")
 
     def __init__(self, call: Call) -> None:

@@ -48,6 +48,8 @@ class Slots(Lending):
     lent: set[PooledConnection]
     preparing: dict[asyncio.Task[PooledConnection | None], PooledConnection | None]
     timer: Timer | None
+    loop: asyncio.AbstractEventLoop | None
+    refill_failures: int
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class Loan(Protocol):
 
     def forsake(self) -> bool:
         """Its user is gone, and has not given it back. False: the pool had taken it back itself. For any thread."""
+        ...
 
 
 class ClientLink(Link):
