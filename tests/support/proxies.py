@@ -1,4 +1,5 @@
-"""Real proxies, with or without credentials: tinyproxy for plain requests and CONNECT, microsocks for SOCKS5."""
+"""Real proxies, with or without credentials: tinyproxy for plain requests and CONNECT, microsocks for SOCKS5;
+socat puts TLS in front of either."""
 
 from __future__ import annotations
 
@@ -74,3 +75,18 @@ def microsocks(credentials: tuple[str, str] | None = None) -> Iterator[int]:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def tls_front(port: int, cert: Path) -> Iterator[int]:
+    """A port on which socat speaks TLS and shows `cert`. What it decrypts goes to `port`, and comes from there."""
+    command = programs.path("socat")
+    with contextlib.ExitStack() as stack:
+        log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pepperpy-socat-"))) / "log"
+        with reserved_ports(1) as [front]:
+            listening = f"OPENSSL-LISTEN:{front},bind=127.0.0.1,reuseaddr,fork,cert={cert},verify=0"
+            # -d -d: tells when it listens. A test connection would make it a process, and a line of the log.
+            process = [command, "-d", "-d", listening, f"TCP:127.0.0.1:{port}"]
+            stack.enter_context(server_process(process, log))
+            wait_until(lambda: "listening on" in log.read_text(), log)
+        yield front

@@ -81,11 +81,13 @@ def _timed_out(error: TimeoutError, trip: Trip) -> WireError:
 
 
 def _not_connected(error: aiohttp.ClientConnectorError, request: Request) -> WireError:
+    of_proxy = request.proxy is not None and (error.host, error.port) != (request.url.raw_host, request.url.port)
+    whose = "TLS to the proxy: " if of_proxy else ""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return WireError("tls", tls.describe_failure(error.certificate_error), error.certificate_error)
+        return WireError("tls", whose + tls.describe_failure(error.certificate_error), error.certificate_error)
     cause = error.os_error
     if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return WireError("tls", tls.describe_failure(cause), cause)
+        return WireError("tls", whose + tls.describe_failure(cause), cause)
     if isinstance(cause, ForbiddenAddressError):
         return WireError("forbidden", str(cause), cause.__cause__, **cause.details)
     if isinstance(cause, ProxyError):  # of tcp/tunnel.py
@@ -95,7 +97,7 @@ def _not_connected(error: aiohttp.ClientConnectorError, request: Request) -> Wir
     if isinstance(cause, (ConnectionResetError, BrokenPipeError)) and request.url.scheme == "https":
         return WireError("refused", f"cannot connect: {tls.describe_failure(cause)}", cause)
     if isinstance(error, aiohttp.ClientConnectorDNSError) or isinstance(cause, socket.gaierror):
-        kind: Kind = "proxy" if request.proxy is not None and error.host != request.url.raw_host else "dns"
+        kind: Kind = "proxy" if of_proxy else "dns"
         return WireError(kind, f"cannot look up {error.host!r}: {text_of(cause)}", cause)
     return WireError("refused", f"cannot connect: {text_of(cause)}", cause)
 
@@ -145,6 +147,9 @@ def _lost(error: Exception, trip: Trip) -> WireError:
     cause = error
     if isinstance(error.__cause__, OSError):
         cause = error.__cause__
+    elif isinstance(error.__cause__, TypeError) and isinstance(tls_failure := error.__cause__.__context__, OSError):
+        # Before CPython 3.11.8 and 3.12.2, asyncio stumbles when TLS within TLS fails (cpython#113214).
+        cause = tls_failure
     elif isinstance(error, aiohttp.ServerDisconnectedError):
         cause = aiohttp.ServerDisconnectedError()  # without the half of a head, cookies included, that aiohttp shows
     if isinstance(cause, ssl.SSLError):

@@ -1,0 +1,111 @@
+"""HTTP through proxies that speak TLS themselves: the real tinyproxy behind socat; the server is nginx."""
+
+from __future__ import annotations
+
+import asyncio.sslproto
+import inspect
+import socket
+import ssl
+from collections.abc import Iterator
+
+import pytest
+from support.certificates import ca_file, server_cert, unknown_ca_cert, wrong_host_cert
+from support.nginx import TEXT, Nginx
+from support.proxies import PROXY_CREDENTIALS, Tinyproxy, tls_front
+
+from pepperpy.network import HTTPClient, HTTPConfig, NetworkTimeoutError, ProxyError, TLSConfig, TLSError
+
+TRUSTING = HTTPConfig(tls=TLSConfig(ca_file=ca_file()), retries=0)
+USER, PASSWORD = PROXY_CREDENTIALS
+
+
+@pytest.fixture(scope="module")
+def front(locked_proxy: Tinyproxy) -> Iterator[int]:
+    """The port of a proxy that speaks TLS and wants `PROXY_CREDENTIALS`."""
+    with tls_front(locked_proxy.port, server_cert()) as port:
+        yield port
+
+
+async def test_plain_and_tls_go_through_and_connections_are_reused(
+    web: Nginx, front: int, locked_proxy: Tinyproxy
+) -> None:
+    before = len(locked_proxy.requests())
+    async with HTTPClient(TRUSTING.replace(proxy=f"https://{USER}:{PASSWORD}@localhost:{front}")) as client:
+        for url in (web.url("/text"), web.https_url("/text")):
+            for _ in range(3):
+                assert await client.get(url) == TEXT
+    requests = locked_proxy.requests()[before:]
+    assert requests.count(f"CONNECT 127.0.0.1:{web.https_port} HTTP/1.1") == 1
+    assert requests.count(f"GET {web.url('/text')} HTTP/1.1") == 3
+
+
+@pytest.mark.parametrize("target", ["http", "https"])
+async def test_a_proxy_whose_certificate_is_refused_gets_nothing_and_the_error_names_it(
+    web: Nginx, locked_proxy: Tinyproxy, target: str
+) -> None:
+    url = web.https_url("/text") if target == "https" else web.url("/text")
+    for cert, words in (
+        (unknown_ca_cert(), "TLS to the proxy: the certificate's issuer is unknown"),
+        (wrong_host_cert(), "TLS to the proxy: the certificate is not for 'localhost'"),
+    ):
+        before = locked_proxy.log()
+        with tls_front(locked_proxy.port, cert) as port:
+            async with HTTPClient(TRUSTING.replace(retries=2, retry_delay=0)) as client:
+                with pytest.raises(TLSError, match=words) as caught:
+                    await client.get(url, proxy=f"https://{USER}:{PASSWORD}@localhost:{port}")
+                assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+                assert caught.value.details["attempt"] == 1
+                assert PASSWORD not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
+        # tinyproxy sees a connection that ends without a request, at most.
+        assert "Request (" not in locked_proxy.log()[len(before) :]
+
+
+async def test_a_certificate_of_the_server_that_is_refused_is_not_said_to_be_the_proxys(front: int) -> None:
+    # Before CPython 3.11.8 and 3.12.2, asyncio reports its own stumbling over this as well (cpython#113214).
+    if len(inspect.signature(asyncio.sslproto.SSLProtocol._abort).parameters) == 1:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    with tls_front(9, unknown_ca_cert()) as server:
+        async with HTTPClient(TRUSTING) as client:
+            with pytest.raises(TLSError) as caught:
+                await client.get(f"https://localhost:{server}/", proxy=f"https://{USER}:{PASSWORD}@localhost:{front}")
+            assert "the certificate's issuer is unknown" in str(caught.value)
+            assert "proxy" not in str(caught.value)
+
+
+async def test_the_settings_of_tls_hold_for_both_but_name_and_pin_for_the_server_alone(web: Nginx, front: int) -> None:
+    proxy = f"https://{USER}:{PASSWORD}@localhost:{front}"
+    named = TLSConfig(ca_file=ca_file(), server_hostname="127.0.0.1")
+    async with HTTPClient(HTTPConfig(tls=named, proxy=proxy, retries=0)) as client:
+        assert await client.get(web.https_url("/text").replace("127.0.0.1", "localhost")) == TEXT
+    wrong = TLSConfig(ca_file=ca_file(), certificate_pin="ab" * 32)
+    async with HTTPClient(HTTPConfig(tls=wrong, proxy=proxy, retries=0)) as client:
+        # No certificate of a server is seen here, and the pin is not the proxy's.
+        assert await client.get(web.url("/text")) == TEXT
+        with pytest.raises(TLSError, match="not a pinned one"):
+            await client.get(web.https_url("/text"))
+
+
+async def test_verify_ssl_false_holds_for_the_proxy_as_well(web: Nginx, locked_proxy: Tinyproxy) -> None:
+    with tls_front(locked_proxy.port, unknown_ca_cert()) as port:
+        async with HTTPClient(HTTPConfig(verify_ssl=False, retries=0)) as client:
+            for url in (web.url("/text"), web.https_url("/text")):
+                assert await client.get(url, proxy=f"https://{USER}:{PASSWORD}@localhost:{port}") == TEXT
+
+
+async def test_other_failures_are_those_of_a_proxy_and_show_no_secret(web: Nginx, front: int) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        async with HTTPClient(TRUSTING) as client:
+            for port, words in ((front, "the proxy answered 401"), (closed.getsockname()[1], "cannot connect")):
+                with pytest.raises(ProxyError, match=words) as caught:
+                    await client.get(web.https_url("/text"), proxy=f"https://{USER}:canary@localhost:{port}")
+                assert "canary" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
+
+
+async def test_a_proxy_that_does_not_begin_tls_is_ended_by_connect_timeout(web: Nginx) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        proxy = f"https://localhost:{silent.getsockname()[1]}"
+        async with HTTPClient(TRUSTING.replace(connect_timeout=0.05)) as client:
+            for url in (web.url("/text"), web.https_url("/text")):
+                with pytest.raises(NetworkTimeoutError, match="connect_timeout"):
+                    await client.get(url, proxy=proxy)
