@@ -208,3 +208,12 @@ def test_the_data_of_an_event_is_decoded_into_a_type() -> None:
         with pytest.raises(DecodeError, match=r"the event's data is not the expected JSON: .") as caught:
             ServerSentEvent(data, event="token\n").json(kind)
         assert (caught.value.content, caught.value.details["event"]) == (data.encode(), "token\\n")
+
+
+async def test_a_wait_for_the_next_stream_ends_with_the_deadline(waits: list[float]) -> None:
+    async with site(stream_of(b"retry: 80000000\ndata: a\n\n"), silent) as (_, client):
+        events = client.events("/", deadline=0.3)
+        assert (await anext(events)).data == "a"
+        with pytest.raises(NetworkTimeoutError, match="deadline"):
+            await anext(events)
+        assert len(waits) == 1 and waits[0] <= 0.3

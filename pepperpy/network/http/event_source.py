@@ -68,7 +68,8 @@ async def follow_events(
             last_event_id = answer.last_event_id
             if answer.reconnection_time is not None:
                 seconds = min(answer.reconnection_time, MAX_RECONNECTION_TIME)
-        await wait(backoff.delay_after(max(fruitless, 1), seconds))
+        # No longer than to the deadline, which the next stream then tells.
+        await wait(min(backoff.delay_after(max(fruitless, 1), seconds), max(ends_at - time.monotonic(), 0.0)))
 
 
 def _can_go_on(error: NetworkError) -> bool:
