@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import json
 import os
 import signal
@@ -206,7 +207,8 @@ async def test_another_version_or_another_file_begins_anew(
         assert left_of(target) == []
 
 
-BROKEN = [b"", b"{", b"[]", b"[" * 100_000, b'{"resource": 1}', b"\xff", b'{"headers": [["ETag"]]}']
+INFINITE = b'{"headers": [], "resource": "", "total": null, "boot": null, "written": Infinity}'
+BROKEN = [b"", b"{", b"[]", b"[" * 100_000, b'{"resource": 1}', b"\xff", b'{"headers": [["ETag"]]}', INFINITE]
 
 
 @pytest.mark.parametrize("notes", BROKEN)
@@ -284,3 +286,25 @@ def test_notes_are_of_the_owner_only(target: Path) -> None:
     notes = left_of(target)[1]
     assert notes.stat().st_mode & 0o777 == 0o600
     assert json.loads(notes.read_text())["written"] == CUT
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed there")
+@pytest.mark.parametrize("checksum", [CHECKSUM, f"sha256:{'0' * 64}"])
+async def test_what_is_left_is_put_away_before_another_download_may_lock_it(
+    target: Path, checksum: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[list[Path]] = []
+
+    class File(io.FileIO):
+        def close(self) -> None:
+            if not self.closed and self.name == str(part):
+                left.append(left_of(target))
+            super().close()
+
+    async with site(HALF, rest(CUT)) as it:
+        await break_off(it, target)
+        part, _ = left_of(target)
+        monkeypatch.setattr(kept_file.io, "FileIO", File)
+        with contextlib.suppress(IntegrityError):
+            await it.download(target, checksum=checksum, resume=True)
+    assert left == [[]]

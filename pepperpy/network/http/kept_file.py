@@ -85,11 +85,11 @@ class KeptFile(PartFile):
         return True
 
     def put_in_place(self) -> None:
-        # Before the lock is given up: another download must not find the file under its old name.
+        # Before the lock is given up: another download must not find the file under its old name, nor lose its notes.
         super().put_in_place()
-        self._opened.close()
         with suppress(OSError):
             self._remove_notes()
+        self._opened.close()
 
     # ---- In threads ----
 
@@ -160,7 +160,7 @@ class KeptFile(PartFile):
             with io.FileIO(os.open(f"{self._name}.json", os.O_RDONLY | _SAFELY)) as file:
                 _check_owner(file.fileno(), self.path)
                 return _notes_of(json.loads(file.read(_MAX_NOTES)))
-        except (OSError, LookupError, TypeError, ValueError, RecursionError):
+        except (OSError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
             return None  # there are none, or not ours
 
     def _write_notes(self) -> None:
@@ -184,6 +184,12 @@ class KeptFile(PartFile):
         if self._file is not None:
             with suppress(OSError):
                 self._remove_notes()
+            if sys.platform != "win32":  # which removes no open file
+                # Before the lock is given up: another download may go on with a file that it finds unlocked.
+                with suppress(OSError):
+                    os.unlink(self._name)
+                self._file.close()
+                return
         super()._discard()
 
 
