@@ -86,7 +86,7 @@ class LoggedTransport:
         for name, value in headers.items():
             if is_secret_header(name, self._secret_names):
                 value = "***"
-            elif "://" in value or "?" in value or "@" in value:
+            elif any(mark in value for mark in ("://", "?", "@", "#")):
                 # Location, Referer, Link: a URL may hold a token.
                 value = redact_url(value)
             self._write(number, f"{direction} {name}: {value}")
