@@ -89,3 +89,11 @@ async def test_what_is_no_version_is_not_sent_back(etag: str) -> None:
         known = await client.request("GET", "/")
         assert (await client.request("GET", "/", if_changed_since=known)).content == b"b"
         assert not {"If-None-Match", "If-Modified-Since"} & set(peer.requests[1].headers)
+
+
+@pytest.mark.parametrize("auth", [("user", "password"), lambda: "token"])
+async def test_a_request_with_credentials_asks_for_a_change_too(auth: Any) -> None:
+    async with site() as (peer, client):
+        known = await client.request("GET", "/page", auth=auth)
+        assert (await client.request("GET", "/page", auth=auth, if_changed_since=known)).status == 304
+        assert all("Authorization" in request.headers for request in peer.requests)

@@ -64,6 +64,7 @@ class Call(Trip):
     __slots__ = (
         "attempt_at",
         "auth",
+        "auth_of_url",
         "body",
         "codec",
         "condition",
@@ -106,6 +107,7 @@ class Call(Trip):
         self.url: URL  # without user info
         self.host: str
         self.auth: Auth | None = config.auth
+        self.auth_of_url: bool = False  # whether it belongs to the host of `url`: from its user info, or from netrc
         self.params: list[tuple[str, str]] | None = None  # added to the URL
         self.headers: CIMultiDict[str] | None = None
         self.dropped_headers: Collection[str] = ()  # names that the caller removed

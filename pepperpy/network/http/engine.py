@@ -77,8 +77,8 @@ class Engine:
         if not call.attempt:
             self.counters.calls += 1
             self._retries.budget.note_call(call.host, call.started_at)
-            if self._credentials is not None and call.auth is None:
-                self._credentials.give(call)
+        if self._credentials is not None and call.auth is None:
+            self._credentials.give(call)
         while True:
             self.counters.attempts += 1
             call.begin_attempt()
@@ -271,10 +271,9 @@ class Engine:
                 with self._watchdog.limit(min(math.inf if limit is None else limit for limit in (left, total))):
                     await self._authorize(call, request)
             elif call.auth is not None:
-                if call.headers is None:
-                    call.headers = CIMultiDict()
-                call.headers["Authorization"] = call.auth.fixed or ""
-                request.own = call.headers
+                # Not into `call.headers`: a middleware may send the call to another origin next.
+                request.own = CIMultiDict(request.own or ())
+                request.own["Authorization"] = call.auth.fixed or ""
         except NetworkError:
             raise
         except TimeoutError as error:

@@ -173,6 +173,8 @@ class HTTPRequest:
         home = None if config.base_url is None else URL(config.base_url).origin()
         if home is not None and url.origin() != home and call.auth is config.auth:
             call.auth = None  # it goes to that origin only, as `Prepare` has it
+        if call.auth_of_url and url.origin() != call.url.origin():
+            call.auth, call.auth_of_url = None, False
         self._request.url = call.url = url
         call.host, call.params = url.raw_host or "", None
 

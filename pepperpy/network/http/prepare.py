@@ -139,6 +139,7 @@ class Prepare:
                 if own or options.get("auth") is not None:
                     raise ValueError("url has a user or password, and the request has other credentials as well")
                 call.auth = credentials
+                call.auth_of_url = True
             elif own or any(name.lower() == "authorization" for name in call.dropped_headers):
                 call.auth = None
         except ValueError as error:

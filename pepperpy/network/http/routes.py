@@ -78,5 +78,6 @@ class Credentials:
         login, account, password = found
         try:
             call.auth = BasicAuth(login or account or "", password or "")
+            call.auth_of_url = True
         except ValueError as error:
             raise call.error(InvalidRequestError, f"the netrc file has an entry that cannot be sent: {error}") from None
