@@ -11,13 +11,13 @@ import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pepperpy.network.errors import InvalidRequestError, NetworkError
+from pepperpy.network.errors import InvalidRequestError, NetworkError, UsageError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.middleware_request import HTTPRequest
 from pepperpy.network.http.middleware_response import MadeAnswer, UnreadResponse
 from pepperpy.network.http.request import Request
-from pepperpy.network.http.response import HTTPResponse, answer_of, read_start, request_of
+from pepperpy.network.http.response import HTTPResponse, answer_of, request_of
 from pepperpy.network.http.transport import Answer, WireError
 
 Send = Callable[[HTTPRequest], Awaitable[HTTPResponse]]
@@ -28,7 +28,8 @@ Middleware = Callable[[HTTPRequest, Send], Awaitable[HTTPResponse]]
 
 It may change `request` before it sends it, send it again, or return `request.respond(...)` without sending it. `send`
 raises what the caller would get, but no `HTTPStatusError`: a status is judged when all middlewares have returned. What
-a middleware raises ends the call as it is.
+a middleware raises ends the call as it is. Each `send` has to end before the next one, and before the middleware does
+(else `UsageError`); a response that is returned after a later `send` has to be read before that.
 """
 
 M = TypeVar("M", bound=Callable[..., Any])
@@ -74,7 +75,7 @@ async def around_call(
 
     async def send(view: HTTPRequest) -> HTTPResponse:
         nonlocal begun, failure
-        await _give_up_last(sent, call)
+        await _give_up_last(sent)
         with _refusals(call):
             replaced = view.to_call()
         if replaced is not None:
@@ -116,7 +117,7 @@ async def around_exchange(
     async def send(view: HTTPRequest) -> HTTPResponse:
         nonlocal begun, earlier_left
         if begun:
-            await _give_up_last(sent, call)
+            await _give_up_last(sent)
             earlier_left |= call.request_left
             call.begin()
             complete(call, request)
@@ -156,10 +157,27 @@ async def _through(
     middlewares: Sequence[Middleware], exchange: Send, request: HTTPRequest, sent: list[HTTPResponse]
 ) -> HTTPResponse:
     """The response of the outermost middleware. All others are given up."""
+    sending = over = False
+
+    async def once_at_a_time() -> HTTPResponse:
+        nonlocal sending
+        if over or sending:
+            # Both would change the one call.
+            when = "after its middleware has returned" if over else "while another send() of this call is under way"
+            raise UsageError(f"send() was called {when}")
+        sending = True
+        try:
+            answered = await exchange(request)
+        finally:
+            sending = False
+        if over:
+            answer_of(answered).abort()
+            raise UsageError("the middleware returned while its send() was under way")
+        return answered
 
     async def from_index(index: int) -> HTTPResponse:
         if index == len(middlewares):
-            return await exchange(request)
+            return await once_at_a_time()
 
         async def send(given: HTTPRequest) -> HTTPResponse:
             if given is not request:
@@ -176,6 +194,7 @@ async def _through(
     try:
         return (response := await from_index(0))
     finally:
+        over = True
         for other in sent:
             if other is not response:
                 answer_of(other).abort()  # does nothing if it has been read
@@ -190,13 +209,12 @@ def _refusals(call: Call) -> Iterator[None]:
         raise call.error(InvalidRequestError, f"a middleware's {error}", error) from error
 
 
-async def _give_up_last(sent: list[HTTPResponse], call: Call) -> None:
-    """Read a little of an unread body, so that its connection can be used again."""
-    if sent and not (answer := answer_of(sent[-1])).ended:
-        await read_start(answer, call.config.limits.max_error_body)
+async def _give_up_last(sent: list[HTTPResponse]) -> None:
+    if sent and isinstance(last := sent[-1], UnreadResponse):
+        await last.give_up()
 
 
 def _unread(response: HTTPResponse) -> Answer:
     if isinstance(response, UnreadResponse):
-        return answer_of(response)
+        return response.unread_answer()
     return MadeAnswer.of(answer_of(response), response.content)

@@ -11,9 +11,12 @@ from pepperpy.network.errors import UsageError
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.request import Request
-from pepperpy.network.http.response import HTTPResponse, is_known_to_fit, read_body
+from pepperpy.network.http.response import HTTPResponse, is_known_to_fit, read_body, read_start
 from pepperpy.network.http.transport import Answer, WireError
 from pepperpy.network.watchdog import time_limit
+
+# Seconds for the rest of a body that nobody wants: a server may send a byte from time to time, and for ever. Arbitrary.
+GIVE_UP_S = 1.0
 
 
 class MadeAnswer:
@@ -79,13 +82,14 @@ class MadeAnswer:
 class UnreadResponse(HTTPResponse):
     """A response whose body is read when it is asked for; until then `content` raises `UsageError`."""
 
-    __slots__ = ("_content",)
+    __slots__ = ("_content", "_given_up")
 
     def __init__(self, request: Request, answer: Answer, call: Call) -> None:
         self._request = request
         self._answer = answer
         self._call = call
         self._content: bytes | None = None
+        self._given_up = False
 
     def __repr__(self) -> str:
         size = "not read" if self._content is None else f"{len(self._content)} bytes"
@@ -97,8 +101,21 @@ class UnreadResponse(HTTPResponse):
             raise UsageError("the body has not been read: content = await response.read()")
         return self._content
 
+    def unread_answer(self) -> Answer:
+        """The answer whose body the caller reads next. Raises: UsageError: The body was given up."""
+        if self._given_up:
+            raise UsageError("the body was given up when the request was sent again; read() it before that")
+        return self._answer
+
+    async def give_up(self) -> None:
+        """Read a little of an unread body, so that its connection can be used again."""
+        if self._content is None:
+            self._given_up = True
+            await read_start(self._answer, self._call.config.limits.max_error_body, GIVE_UP_S)
+
     async def read(self) -> bytes:
         if self._content is None:
+            self.unread_answer()
             answer, call, limit = self._answer, self._call, self._call.max_size
             try:
                 fits = limit is not None and is_known_to_fit(answer, call, limit)
