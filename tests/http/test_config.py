@@ -79,6 +79,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("address_policy", True, "not bool"),
     ("socket_factory", True, "not bool"),
     ("on_event", 3, "not int"),
+    ("wire_log", "stderr", "'stderr'"),
     ("tls", 1, "not int"),
     ("tls", "ca.pem", "not str"),
     ("tls", None, "None"),
@@ -192,6 +193,7 @@ def test_every_field_was_looked_at() -> None:
         "address_policy",
         "socket_factory",
         "on_event",
+        "wire_log",
         "resolver",
         "no_proxy",
         "auth",  # tests/http/test_auth.py
