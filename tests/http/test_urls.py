@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx
 import pytest
 from support.http_faults import answering, response
-from support.http_peer import http_peer
+from support.http_peer import HTTPPeer, http_peer
 from yarl import URL
 
 from pepperpy.network import HTTPClient, HTTPConfig, InvalidRequestError
 from pepperpy.network.http import urls
 from pepperpy.network.http.urls import join, parse
+from pepperpy.network.httpx import AsyncHTTPTransport
 from pepperpy.network.testing import MockHTTP
 
 AS_GIVEN = [
@@ -174,3 +181,45 @@ async def test_a_pattern_of_a_mock_is_searched_for_in_the_url_as_sent_and_in_its
         mock.get(re.compile(pattern)).reply(text="ok")
         async with HTTPClient() as client:
             assert await client.get("http://host/path%40x?sig=%2F") == "ok"
+
+
+@contextlib.asynccontextmanager
+async def on_ipv6() -> AsyncIterator[HTTPPeer]:
+    """A server on `::1`, whose zone is the loopback."""
+    peer = HTTPPeer(answering(response(b"ok")))
+    server = await asyncio.start_server(peer.connected, "::1", 0)
+    peer.port = server.sockets[0].getsockname()[1]
+    try:
+        yield peer
+    finally:
+        server.close()
+        await peer.stop()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="zones are numbers there")
+async def test_a_zone_is_looked_up_and_not_sent() -> None:
+    """RFC 6874: written `%25lo` in a URL; the bare `%` is accepted. The server is not told of it (section 4)."""
+    name = "lo" if sys.platform == "linux" else "lo0"
+    async with on_ipv6() as peer, HTTPClient(HTTPConfig(retries=0)) as client:
+        for zone in (f"%25{name}", f"%{name}", "%251"):
+            url = f"http://[::1{zone}]:{peer.port}/"
+            assert await client.get(url) == await client.post(URL(url), json=1) == "ok"
+        async with httpx.AsyncClient(transport=AsyncHTTPTransport()) as other:
+            assert (await other.get(f"http://[::1%25{name}]:{peer.port}/")).text == "ok"
+        assert len(peer.requests) == 7
+        assert {request.headers["Host"] for request in peer.requests[:6]} == {f"[::1]:{peer.port}"}
+
+
+@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
+async def test_a_zone_is_that_of_the_url_wherever_it_comes_from(transport: Any) -> None:
+    with MockHTTP() as mock:
+        mock.get("http://[fe80::1%25eth0]/").reply(302, headers={"Location": "//[fe80::2%25eth1]:81/"})
+        mock.get("http://[fe80::2%eth1]:81/").reply(text="ok")
+        async with HTTPClient(HTTPConfig("http://[fe80::1%25eth0]", transport=transport)) as client:
+            answer = await client.request("GET", "/")
+    assert answer.url == "http://[fe80::2%eth1]:81/"
+    assert [request.headers["Host"] for request in mock.requests] == ["[fe80::1]", "[fe80::2]:81"]
+    for zone in ("%25e%5Dh", "%25e%2Fh", "%25e%0Ah"):
+        async with HTTPClient() as client:
+            with pytest.raises(InvalidRequestError, match="url has a host or a port that cannot be used"):
+                await client.get(f"http://[fe80::1{zone}]/")

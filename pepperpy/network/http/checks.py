@@ -61,7 +61,8 @@ def parse_url(name: str, url: str) -> URL:
 def check_url(name: str, url: URL) -> URL:
     if url.scheme not in ("http", "https") or not url.raw_host:
         raise ValueError(f"{name} must start with http:// or https:// and name a host")
-    if not _HOST.fullmatch(url.raw_host) or not url.port:
+    url = urls.with_plain_zone(url)
+    if not _HOST.fullmatch(url.raw_host or "") or not url.port:
         raise ValueError(f"{name} has a host or a port that cannot be used")
     return url
 

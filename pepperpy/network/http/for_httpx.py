@@ -25,6 +25,7 @@ from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.routes import routes_of
 from pepperpy.network.http.transport import Answer, Kind, Transport, Trip, WireError
 from pepperpy.network.http.upload import BodyFailed, Source
+from pepperpy.network.http.urls import with_plain_zone
 from pepperpy.network.http.wire_log import logged
 
 # The names of httpx's exceptions. What belongs to reading or writing is decided by what the exchange was doing.
@@ -224,6 +225,7 @@ class Exchanges:
             if url.scheme:
                 text = f"Request URL has an unsupported protocol '{url.scheme}://'."
             raise self.library.UnsupportedProtocol(text, request=request)
+        url = with_plain_zone(url)
         headers: CIMultiDict[str] = CIMultiDict(
             (name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.headers.raw
         )

@@ -18,6 +18,7 @@ from pepperpy.network.http.middleware_response import MadeAnswer
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.response import HTTPResponse
 from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.http.urls import host_field
 
 _FRAMING = ("Content-Length", "Transfer-Encoding")
 _STATUSES = frozenset(http.HTTPStatus)
@@ -128,7 +129,7 @@ class HTTPRequest:
         self._check()
         request, headers = self._request, self.headers
         if self.url != request.url and headers.get("Host") == self._given.get("Host"):
-            headers["Host"] = self.url.host_port_subcomponent or ""
+            headers["Host"] = host_field(self.url)
         request.url = self.url
         if gone := [name for name in self._given if name not in headers]:
             request.taken_out = (*request.taken_out, *gone)

@@ -18,7 +18,7 @@ from pepperpy.network.http.auth import BasicAuth
 from pepperpy.network.http.checks import check_url
 from pepperpy.network.http.redact import is_secret_header, redact_url
 from pepperpy.network.http.request import Request
-from pepperpy.network.http.urls import join
+from pepperpy.network.http.urls import host_field, join
 
 # Characters of a Location. RFC 9110, section 4.1, asks for at least 8,000; this is twice as many.
 MAX_LOCATION = 16_000
@@ -85,7 +85,7 @@ def _leave_out(request: Request, own: CIMultiDict[str], policy: Policy, is_left_
 def _name_host(request: Request, own: CIMultiDict[str], policy: Policy) -> None:
     own.popall("Host", None)
     if any(name.lower() == "host" for name in policy.headers):
-        own["Host"] = request.url.host_port_subcomponent or ""
+        own["Host"] = host_field(request.url)
 
 
 def _take_credentials(request: Request, own: CIMultiDict[str], policy: Policy) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from multidict import CIMultiDict, istr
 from yarl import URL
 
+from pepperpy.network.http.urls import host_field
+
 if TYPE_CHECKING:
     from pepperpy.network.http.auth import Auth
 
@@ -199,7 +201,7 @@ class Request:
 
     def _complete(self) -> CIMultiDict[str]:
         headers: CIMultiDict[str] = CIMultiDict()
-        headers["Host"] = self.url.host_port_subcomponent or ""
+        headers["Host"] = host_field(self.url)
         headers.update(self.defaults.configured)
         if self.own is not None:
             headers.update(self.own)

@@ -11,6 +11,8 @@ import re
 
 from yarl import URL
 
+from pepperpy.network.hosts import plain_host
+
 # RFC 3986, appendix B. Matches any string.
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 # Characters that RFC 3986 does not allow in a path, query or fragment, and a "%" that begins no escape. Brackets are
@@ -56,6 +58,22 @@ def join(base: URL, reference: str) -> URL:
     elif not path.startswith("/"):
         path = f"{base.raw_path.rpartition('/')[0]}/{path}"
     return _url(str(base.origin()), path, query, fragment)
+
+
+def with_plain_zone(url: URL) -> URL:
+    """The URL with the zone of an IPv6 address as it is looked up: `%eth0`, not `%25eth0` (RFC 6874).
+
+    Raises:
+        ValueError: The zone has characters that no URL has.
+    """
+    host = url.raw_host
+    return url.with_host(plain_host(host)) if host is not None and "%" in host else url
+
+
+def host_field(url: URL) -> str:
+    """The value of the header Host: without a zone, which counts on this machine only (RFC 6874, section 4)."""
+    host = url.host_port_subcomponent or ""
+    return host if "%" not in host else re.sub(r"%[^\]]*", "", host)
 
 
 def _split(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:

@@ -11,6 +11,7 @@ from yarl import URL
 
 from pepperpy.network.http.checks import Params, check_headers, check_method, check_params, param_text, url_text
 from pepperpy.network.http.redact import redact_url
+from pepperpy.network.http.urls import with_plain_zone
 from pepperpy.network.testing.http_request import MockRequest
 
 # Parameters and headers whose values are not shown.
@@ -135,7 +136,7 @@ def _compiled(url: str, *, templated: bool) -> re.Pattern[str]:
 
 def _address(url: URL) -> str:
     """Scheme, host, port and path, in one spelling."""
-    return f"{url.origin()}{url.raw_path}"
+    return f"{with_plain_zone(url).origin()}{url.raw_path}"
 
 
 def _differs(what: str, name: str, got: list[str], wanted: list[str] | None) -> str:

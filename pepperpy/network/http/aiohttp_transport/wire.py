@@ -103,7 +103,7 @@ class AiohttpTransport:
         before = present_exchange.set((request, trip))
         try:
             options: dict[str, Any] = {}
-            if not request.only_defaults:
+            if not request.only_defaults or "%" in (request.url.raw_host or ""):  # aiohttp's Host has the zone
                 options = _headers_and_body(request)
             elif request.method in _WITH_DEFAULT_TYPE and "Content-Type" not in request.defaults.headers:
                 options = _NO_DEFAULT_TYPE
