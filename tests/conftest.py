@@ -32,6 +32,7 @@ from support.tiers import FAST, FAST_EXAMPLES, NIGHTLY, NIGHTLY_LIMIT, SHORT
 from support.watchdog import Watchdog, abandon, limit_of, open_sockets
 
 if TYPE_CHECKING:
+    from support.httpx_libraries import Library
     from support.nginx import Nginx
     from support.proxies import Tinyproxy
 
@@ -238,6 +239,14 @@ def distance(request: pytest.FixtureRequest) -> str:
     if request.param == "far":
         request.getfixturevalue("far")
     return str(request.param)
+
+
+@pytest.fixture(params=["httpx", "httpx2"])
+def library(request: pytest.FixtureRequest) -> Library:
+    """Both of the libraries that have a transport of ours."""
+    from support.httpx_libraries import Library
+
+    return Library(request.param)
 
 
 # ---- Servers from Debian, started when the first test asks for one ----

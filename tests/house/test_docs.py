@@ -137,6 +137,13 @@ async def test_the_codec_of_your_own_works() -> None:
         assert [await b.framed(codec).receive() for _ in messages] == messages
 
 
+async def test_the_clients_of_httpx_can_be_made() -> None:
+    names = snippet_with("def make_internal_client")
+    for make in (names["make_internal_client"], names["make_proxied_client"]):
+        async with make() as client:
+            assert not client.is_closed
+
+
 # ---- The pictures ----
 
 

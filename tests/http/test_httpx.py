@@ -8,42 +8,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-import httpx2
 import pytest
 from support.certificates import ca_file, client_context
 from support.http_peer import Connection, http_peer
+from support.httpx_libraries import Library
 from support.nginx import BIG, BIG_SHA256, JSON, TEXT, Nginx
 from support.proxies import PROXY_CREDENTIALS, Tinyproxy
 
-import pepperpy.network.httpx as for_httpx
-import pepperpy.network.httpx2 as for_httpx2
 from pepperpy.network import HTTPConfig, TLSConfig
 from pepperpy.network.testing import MockHTTP
 
 USER, PASSWORD = PROXY_CREDENTIALS
-LIBRARIES: dict[str, tuple[Any, Any]] = {
-    "httpx": (httpx, for_httpx.AsyncHTTPTransport),
-    "httpx2": (httpx2, for_httpx2.AsyncHTTPTransport),
-}
-
-
-class Library:
-    """One of the two, by the names that both have."""
-
-    def __init__(self, name: str) -> None:
-        self.module, self.transport = LIBRARIES[name]
-
-    def client(self, *, transport: Any = None, **settings: Any) -> Any:
-        return self.module.AsyncClient(transport=transport or self.transport(), **settings)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.module, name)
-
-
-@pytest.fixture(params=LIBRARIES)
-def library(request: pytest.FixtureRequest) -> Library:
-    return Library(request.param)
 
 
 # ---- What is asked and answered ----
@@ -211,6 +186,29 @@ async def test_httpx_keeps_redirects_cookies_and_decompression(library: Library,
         assert (await client.get(web.url("/echo"))).json()["cookie"] == "a=b"
         response = await client.get(web.url("/gzip/data.json"))
         assert response.headers["content-encoding"] == "gzip" and len(response.json()) > 100
+
+
+async def test_a_request_that_its_extensions_would_lead_elsewhere_is_not_sent(library: Library, web: Nginx) -> None:
+    transport = library.transport(verify=client_context())
+    async with library.client(transport=transport) as client:
+        for extensions in ({"target": b"*"}, {"sni_hostname": "example.com"}):
+            with pytest.raises(library.LocalProtocolError, match=next(iter(extensions))):
+                await client.get(web.https_url("/text"), extensions=extensions)
+        assert transport.open_connections == 0
+        # What changes nothing is accepted.
+        for extensions in ({"sni_hostname": "127.0.0.1"}, {"target": None, "trace": print}):
+            assert (await client.get(web.https_url("/text"), extensions=extensions)).text == TEXT
+
+
+async def test_a_response_has_the_extensions_of_its_status_line(library: Library) -> None:
+    async def answer(connection: Connection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.0 404 Nicht gefunden \xfc\r\n\r\n")
+
+    async with http_peer(answer) as peer, library.client() as client:
+        response = await client.get(peer.url)
+        extensions = {"http_version": b"HTTP/1.0", "reason_phrase": b"Nicht gefunden \xfc"}
+        assert response.extensions == extensions
 
 
 # ---- Streams ----
@@ -414,4 +412,7 @@ def test_arguments_that_cannot_be_kept_are_refused(library: Library) -> None:
     for arguments in ({"verify": False}, {"limits": library.Limits(max_connections=1)}):
         with pytest.raises(TypeError, match="config has the settings"):
             library.transport(config=HTTPConfig(), **arguments)
+    for settings in ({"headers": {"X-Own": "1"}}, {"ssl_context": client_context()}):
+        with pytest.raises(ValueError, match="proxy must have no headers"):
+            library.transport(proxy=library.Proxy("http://127.0.0.1:3128", **settings))
     library.transport(config=HTTPConfig(), proxy="http://127.0.0.1:3128", retries=1)

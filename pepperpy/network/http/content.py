@@ -130,7 +130,10 @@ def content_length(value: str | None) -> int | None:
 
 def has_token(values: Iterable[str], token: str) -> bool:
     """Whether a list such as `Connection` contains `token`, which is in lower case."""
-    return any(word.strip().lower() == token for value in values for word in value.split(","))
+    for value in values:
+        if token in value.lower() and token in [word.strip() for word in value.lower().split(",")]:
+            return True
+    return False
 
 
 def readable(text: str) -> str:

@@ -7,12 +7,13 @@ is carried by the `Transport` that `HTTPClient` uses.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from pepperpy.network.errors import NetworkError, UsageError
@@ -204,10 +205,14 @@ class Exchanges:
             if not self._may_try_again(failure, sent, trip, attempts):
                 raise self._error(failure, request, trip, sent.payload) from failure.cause
         try:
-            stream = await self._stream(answer, request, trip, sent.payload)
-        except BaseException:
-            answer.abort()
-            raise
+            # What came with the head is taken now: the connection is free before httpx goes on.
+            content = answer.take_whole(None)
+        except WireError as error:
+            raise self._error(error, request, trip, sent.payload) from error.cause
+        if content is None:
+            stream = self.body_class(self, answer, request, trip, sent.payload)
+        else:
+            stream = self.library.ByteStream(content)
         return self.library.Response(
             status_code=answer.status,
             headers=_raw(answer.headers),
@@ -226,25 +231,19 @@ class Exchanges:
                 text = f"Request URL has an unsupported protocol '{url.scheme}://'."
             raise self.library.UnsupportedProtocol(text, request=request)
         url = with_plain_zone(url)
-        headers: CIMultiDict[str] = CIMultiDict(
-            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.headers.raw
-        )
-        # httpx checks neither; the transport checks the values.
-        for token in (request.method, *headers):
-            if not is_token(token):
-                text = f"a method or the name of a header must be a token (RFC 9110, 5.6.2), not {token[:50]!r}"
-                raise self.library.LocalProtocolError(text, request=request)
-        timeout = request.extensions.get("timeout", {})
-        limits = Limits(
-            connect=timeout.get("connect"),
-            read=timeout.get("read"),
-            write=timeout.get("write"),
-            pool=timeout.get("pool"),
-        )
-        sent = _Sent(request.method, url, headers, None, self._defaults, limits)
-        sent.decompress = False
-        sent.proxy = self._proxy if self._routes is None else self._routes.proxy_for(url)
+        extensions = request.extensions
+        timeout = extensions.get("timeout", {})
+        limits = _limits(timeout.get("connect"), timeout.get("read"), timeout.get("write"), timeout.get("pool"))
         try:
+            _check_extensions(extensions, url)
+            # httpx checks neither methods nor names; the transport checks the values.
+            _token(request.method.encode())
+            headers: CIMultiDict[str] = CIMultiDict(
+                [(_token(name), value.decode("utf-8", "surrogateescape")) for name, value in request.headers.raw]
+            )
+            sent = _Sent(request.method, url, headers, None, self._defaults, limits)
+            sent.decompress = False
+            sent.proxy = self._proxy if self._routes is None else self._routes.proxy_for(url)
             sent.payload = self._payload(request.stream, headers)
         except ValueError as error:
             raise self.library.LocalProtocolError(str(error), request=request) from None
@@ -292,18 +291,14 @@ class Exchanges:
         name = _ERRORS.get(failure.kind, "TransportError")
         if failure.kind == "reset" and isinstance(payload, _Streamed) and trip.phase == "response":
             name = "WriteError"
+        elif failure.kind == "truncated" and isinstance(failure.cause, ConnectionError):
+            name = "ReadError"
+        elif name == "ConnectError" and trip.request_left:
+            # A server of TLS 1.3 refuses the client's certificate then. Many clients repeat any request after a
+            # ConnectError.
+            name = "ReadError"
         error: Exception = getattr(self.library, name)(failure.text, request=request)
         return error
-
-    async def _stream(self, answer: Answer, request: Any, trip: Trip, payload: object) -> Any:
-        if answer.whole_size is not None:
-            # It came with the head: the connection is free before httpx goes on.
-            try:
-                content = await answer.read()
-            except WireError as error:
-                raise self._error(error, request, trip, payload) from error.cause
-            return self.library.ByteStream(content)
-        return self.body_class(self, answer, request, trip, payload)
 
     async def pieces_of(self, answer: Answer, request: Any, trip: Trip, payload: object) -> AsyncIterator[bytes]:
         try:
@@ -318,10 +313,42 @@ class Exchanges:
             await transport.close(self._config.close_timeout)
 
 
+def _check_extensions(extensions: Mapping[str, Any], url: URL) -> None:
+    """Raises: `ValueError`: The request would go elsewhere, or to another server, than its extensions say."""
+    if extensions.get("target") is not None:
+        raise ValueError("the extension target is not supported: the URL of a request decides its target")
+    name = extensions.get("sni_hostname")
+    if name is not None and url.scheme == "https" and name != url.raw_host:
+        raise ValueError(
+            "the extension sni_hostname is not supported; a transport with"
+            " config=HTTPConfig(tls=TLSConfig(server_hostname=...)) sends another name than that of the URL"
+        )
+
+
+@functools.lru_cache(maxsize=1024)  # those of all clients; arbitrary
+def _token(raw: bytes) -> istr:
+    """A method, or the name of a header.
+
+    Raises:
+        ValueError: It is none.
+    """
+    text = raw.decode("latin-1")
+    if not is_token(text):
+        raise ValueError(f"a method or the name of a header must be a token (RFC 9110, 5.6.2), not {text[:50]!r}")
+    return istr(text)
+
+
+@functools.lru_cache(maxsize=64)  # most clients have one or two; arbitrary
+def _limits(connect: float | None, read: float | None, write: float | None, pool: float | None) -> Limits:
+    return Limits(connect=connect, read=read, write=write, pool=pool)
+
+
 def _proxy_url(library: ModuleType, proxy: Any) -> str:
     """What `httpx.Proxy` says, as a URL with credentials."""
     if isinstance(proxy, (str, library.URL)):
         proxy = library.Proxy(proxy)
+    if proxy.headers or proxy.ssl_context is not None:
+        raise ValueError("proxy must have no headers and no ssl_context: they are not supported")
     url = URL(str(proxy.url), encoded=True)
     if proxy.auth is not None:
         user, password = proxy.auth
