@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,33 @@ async def test_a_cancelled_download_is_gone_on_with(target: Path) -> None:
             await task
         await it.download(target, resume=True)
         assert target.read_bytes() == LARGE and left_of(target) == []
+
+
+@pytest.mark.parametrize("step", ["_create", "_find", "_add_to_hash"])
+async def test_one_that_is_cancelled_before_it_asks_for_the_rest_loses_nothing(
+    target: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, goes_on = threading.Event(), threading.Event()
+    begin = getattr(kept_file.KeptFile, step)
+
+    def slow(self: Any, *arguments: Any) -> Any:
+        reached.set()
+        assert goes_on.wait(20)
+        return begin(self, *arguments)
+
+    async with site(HALF, rest(CUT)) as it:
+        await break_off(it, target)
+        with monkeypatch.context() as patch:
+            patch.setattr(kept_file.KeptFile, step, slow)
+            task = asyncio.ensure_future(it.download(target, checksum=CHECKSUM, resume=True))
+            await until(reached.is_set, "the step is under way")
+            task.cancel()
+            goes_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert on_disk(target) == CUT and len(left_of(target)) == 2
+        await it.download(target, checksum=CHECKSUM, resume=True)
+        assert it.asked("Range") == [None, "bytes=3000-"] and left_of(target) == []
 
 
 OTHERS = [

@@ -50,6 +50,7 @@ class KeptFile(PartFile):
 
     def __init__(self, path: str | os.PathLike[str], checksum: str | None) -> None:
         super().__init__(path, checksum)
+        self._looked_at = False  # whether it is known what an earlier download left
         self._notes: Notes | None = None
 
     async def go_on(self, resource: str) -> tuple[Notes, int] | None:
@@ -63,10 +64,13 @@ class KeptFile(PartFile):
             return None
         notes, size = found
         if self._hash is not None:
-            for start in range(0, size, _STEP):
-                await done(in_thread(self._add_to_hash, min(size - start, _STEP)))
-        self._notes = notes
-        return found
+            try:
+                for start in range(0, size, _STEP):
+                    await done(in_thread(self._add_to_hash, min(size - start, _STEP)))
+            except OSError:
+                self._notes = None  # what cannot be read is of no use to a later download either
+                raise
+        return notes, size
 
     async def note(self, notes: Notes | None) -> None:
         """Remember what will be written to the file, which is empty; None: it cannot be gone on with later."""
@@ -76,7 +80,8 @@ class KeptFile(PartFile):
     async def keep(self, pieces: list[bytes]) -> bool:
         """Write the last pieces, and leave the file for a later download. False: call `discard()`."""
         if self._notes is None:
-            return False
+            # Cancelled before it was looked at: it is what an earlier download left.
+            return not self._looked_at and await done(in_thread(self._leave))
         try:
             await self._written()
             await done(in_thread(self._keep, pieces))
@@ -115,8 +120,15 @@ class KeptFile(PartFile):
                 raise
             file.close()
 
+    def _leave(self) -> bool:
+        if self._file is None or not os.fstat(self._file.fileno()).st_size:
+            return False
+        self._file.close()
+        return True
+
     def _find(self, resource: str) -> tuple[Notes, int] | None:
         notes = self._read_notes()
+        self._looked_at = True
         if notes is None or notes.resource != resource:
             return None
         size = os.fstat(self._opened.fileno()).st_size
@@ -130,6 +142,7 @@ class KeptFile(PartFile):
             return None
         self._opened.truncate(size)
         self._opened.seek(size if self._hash is None else 0)
+        self._notes = notes
         return notes, size
 
     def _add_to_hash(self, size: int) -> None:
