@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
@@ -132,7 +133,13 @@ async def test_a_table_has_a_rate_for_each_host_and_no_limit_for_those_that_it_d
     await rest.acquire("slow.test", monotonic() + 0.5)
     with pytest.raises(NetworkTimeoutError):
         await rest.acquire("b.test", monotonic() + 0.5)
-    for table, words in (({"http://a": 1}, "without scheme"), ({"a": 0}, r"rate_limit\['a'\]: rate must")):
+    spelled = HTTPConfig(rate_limit={"B\xfccher.test": 1, "0:0::1": 1}).rate_limit
+    assert isinstance(spelled, Mapping) and [*spelled] == ["xn--bcher-kva.test", "::1"]
+    for table, words in (
+        ({"http://a": 1}, "without scheme"),
+        ({"\ud800": 1}, "must have hosts"),
+        ({"a": 0}, r"rate_limit\['a'\]: rate must"),
+    ):
         with pytest.raises(ValueError, match=words):
             HTTPConfig(rate_limit=table)
     with pytest.raises(TypeError, match="must have hosts"):

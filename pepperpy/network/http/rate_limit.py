@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal
 
+from yarl import URL
+
 from pepperpy.network.checks import check_int
 from pepperpy.network.errors import NetworkTimeoutError
 
@@ -78,9 +80,7 @@ def rate_limits(value: Any) -> RateLimit | Mapping[str, RateLimit]:
     for host, limit in value.items():
         if not isinstance(host, str):
             raise TypeError(f"rate_limit must have hosts (str) as keys, not {host!r}")
-        if host != "*" and (not host or (any(mark in host for mark in "/:@* ") and not _is_address(host))):
-            raise ValueError(f"rate_limit must have hosts without scheme and port as keys, or '*', not {host!r}")
-        table[host.lower()] = _as_limit(f"rate_limit[{host!r}]", limit)
+        table[host if host == "*" else _as_in_urls(host)] = _as_limit(f"rate_limit[{host!r}]", limit)
     return table
 
 
@@ -91,6 +91,17 @@ def _as_limit(name: str, value: Any) -> RateLimit:
         return RateLimit(value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
+
+
+def _as_in_urls(host: str) -> str:
+    """The host as a request has it: in lower case, in ASCII (IDNA), an IPv6 address in its short form."""
+    try:
+        if not host or (any(mark in host for mark in "/:@* ") and not _is_address(host)):
+            raise ValueError
+        return URL.build(scheme="http", host=host).raw_host or ""
+    except ValueError:
+        text = f"rate_limit must have hosts without scheme and port as keys, or '*', not {host!r}"
+        raise ValueError(text) from None
 
 
 def _is_address(host: str) -> bool:
