@@ -56,6 +56,23 @@ async def test_a_hole_in_a_windows_code_page_is_replaced_too() -> None:
         assert await client.get(peer.url) == "a\ufffdb"
 
 
+@pytest.mark.parametrize(
+    ("charset", "content", "value"),
+    [
+        ("iso-8859-1", b'["\x93\x81\xff"]', ["\u201c\x81\xff"]),
+        # Every reader of JSON would take it for UTF-8, and no other encoding has ASCII's characters alone.
+        ("us-ascii", '["caf\xe9"]'.encode(), ["caf\xe9"]),
+        ("ascii", b'["caf"]', ["caf"]),
+    ],
+)
+async def test_json_is_read_in_the_encoding_that_it_has(charset: str, content: bytes, value: list[str]) -> None:
+    page = response(content, f"Content-Type: application/json; charset={charset}")
+    async with http_peer(answering(page)) as peer, HTTPClient() as client:
+        assert await client.get_json(peer.url) == value
+        async with client.stream("GET", peer.url) as stream:
+            assert [line async for line in stream.json_lines()] == [value]
+
+
 async def test_json_is_never_replaced() -> None:
     page = response(b'["\xff"]', "Content-Type: application/json")
     async with http_peer(answering(page)) as peer, HTTPClient() as client:

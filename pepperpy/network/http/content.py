@@ -40,6 +40,9 @@ _BETTER = {"utf-16": "utf-16", "gbk": "gb18030"}
 # Encodings of the web that are not for text: `replacement` makes one U+FFFD of any body.
 _UNUSABLE = {"replacement", "x-user-defined"}
 
+# What the web calls ASCII, which it reads as windows-1252.
+_ASCII = {"ansi_x3.4-1968", "ascii", "us-ascii"}
+
 # Encodings that readers of JSON recognise themselves, as RFC 4627 describes.
 _UNICODE = ("utf-8", "utf-16", "utf-32", "ascii")
 
@@ -85,6 +88,14 @@ def encoding_of(content_type: str | None) -> str | None:
     return codecs.lookup(codec).name if codec in _CODECS else None
 
 
+def json_encoding_of(content_type: str | None) -> str | None:
+    """The same for JSON. There, ASCII is the part of UTF-8 that it is, and not windows-1252 as in browsers."""
+    encoding = encoding_of(content_type)
+    if encoding == "cp1252" and parse_content_type(content_type or "")[1]["charset"].lower() in _ASCII:
+        return "ascii"
+    return encoding
+
+
 def decode_text(data: bytes, encoding: str, errors: str) -> str:
     """The text of a body in an encoding that `encoding_of()` returned.
 
@@ -119,7 +130,7 @@ def as_unicode(data: bytes, encoding: str | None) -> bytes:
         return data
     if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data  # a byte order mark is more reliable than a header
-    return data.decode(encoding).encode()
+    return decode_text(data, encoding, "strict").encode()
 
 
 def content_length(value: str | None) -> int | None:

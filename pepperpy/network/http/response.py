@@ -17,6 +17,7 @@ from pepperpy.network.http.content import (
     content_length,
     decode_text,
     encoding_of,
+    json_encoding_of,
     parse_content_type,
     readable,
     readable_headers,
@@ -176,7 +177,7 @@ class HTTPResponse(ResponseHead):
         if self._call.config.strict_content_type and not _is_json(kind := parse_content_type(content_type or "")[0]):
             raise self._decode_error(f"the body is declared as '{printable(kind)}', not as JSON", self.content)
         try:
-            content = as_unicode(self.content, encoding_of(content_type))
+            content = as_unicode(self.content, json_encoding_of(content_type))
             codec = self._call.codec
             return codec.loads(content) if type is None else decode_as(content, type, codec)
         except ValueError as error:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 from pepperpy.network._core.event_stream import EventParser
 from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError
 from pepperpy.network.http.call import Call
-from pepperpy.network.http.content import as_unicode, encoding_of, parse_content_type
+from pepperpy.network.http.content import as_unicode, json_encoding_of, parse_content_type
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.lines import LineSplitter
 from pepperpy.network.http.response import ResponseHead, is_bomb, read_start, too_large
@@ -151,7 +151,7 @@ class HTTPStream(ResponseHead):
             MessageTooLargeError: As `lines()`.
         """
         number = 0
-        encoding = encoding_of(self._answer.header("content-type")) if self._entered else None
+        encoding = json_encoding_of(self._answer.header("content-type")) if self._entered else None
         async with contextlib.aclosing(self._line_batches()) as batches:
             async for lines in batches:
                 codec = self._call.codec
