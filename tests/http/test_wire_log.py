@@ -43,6 +43,8 @@ async def test_secrets_are_in_no_line() -> None:
         "X-Next: https://u:canary@h/?key=canary",
         "Own: canary",
         "WWW-Authenticate: canary",
+        "Content-Location: /here#access=canary",
+        "Link: </a>; rel=next, <https://u:canary@h/?key=canary>; rel=last",
     )
     with written_to(LOG) as seen:
         async with http_peer(answering(answer)) as peer:
