@@ -115,8 +115,10 @@ class NetworkConfig(Settings):
             already, such as the end of a tunnel, is used as it is. An `OSError` means that this address cannot be
             reached; any other exception ends `connect()`.
         proxy: The URL of a proxy to connect through, with user and password if it wants them (percent-encoded).
-            `socks5h://`, `socks4a://` and `http://` (CONNECT) leave the name lookup to the proxy; for `socks5://` and
-            `socks4://` this machine looks up. SOCKS needs `pip install python-socks`.
+            `socks5h://`, `socks4a://`, `http://` and `https://` (CONNECT) leave the name lookup to the proxy; for
+            `socks5://` and `socks4://` this machine looks up. SOCKS needs `pip install python-socks`. With `https://`,
+            TLS to the proxy comes first: its certificate must be for the proxy's host, and is checked by what `tls`
+            says but for `server_hostname`, `certificate_pin` and `alpn`; without `tls`, by the system's authorities.
 
         trust_env: Heed ALL_PROXY and NO_PROXY, unless there is a `proxy`, at each connection (docs/environment.md).
             Off: the environment is not configuration.

@@ -41,9 +41,9 @@ def read_proxy(url: object) -> ProxyURL:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise ValueError("proxy must have the form scheme://user:password@host:port, percent-encoded") from None
-    if parts.scheme not in ("socks5", "socks5h", "socks4", "socks4a", "http"):
+    if parts.scheme not in ("socks5", "socks5h", "socks4", "socks4a", "http", "https"):
         # The message leaves the scheme out: without "://" it may be a user's name.
-        raise ValueError("proxy must start with socks5h://, socks5://, socks4a://, socks4:// or http://")
+        raise ValueError("proxy must start with socks5h://, socks5://, socks4a://, socks4://, http:// or https://")
     if not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"proxy must have the form {parts.scheme}://user:password@host:port, percent-encoded")
     user = None if parts.username is None else unquote(parts.username)
@@ -52,7 +52,7 @@ def read_proxy(url: object) -> ProxyURL:
         # RFC 1929 stores each length in one byte; RFC 7617 allows no control characters.
         if len(text.encode()) > 255 or re.search(r"[\x00-\x1f\x7f]", text):
             raise ValueError("proxy must have a user and a password of at most 255 bytes, without control characters")
-    if parts.scheme == "http" and ":" in (user or ""):
+    if parts.scheme.startswith("http") and ":" in (user or ""):
         raise ValueError("proxy must have a user without colon (RFC 7617)")
     if parts.scheme.startswith("socks") and not f"{user}{password}".isascii():
         raise ValueError("proxy must have a user and a password of ASCII: SOCKS has no word for another encoding")

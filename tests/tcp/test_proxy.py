@@ -298,7 +298,7 @@ def test_no_secret_is_shown() -> None:
     [
         "",
         "name:s3cret@p:1",
-        "https://name:s3cret@p:1",
+        "ftp://name:s3cret@p:1",
         "socks5://name:s3cret@p",
         "socks5://name:s3cret@:1",
         "socks5://name:s3cret@p:99999",
@@ -308,6 +308,7 @@ def test_no_secret_is_shown() -> None:
         "socks5://s3cret%ff:s3cr%c3%a9t@p:1",
         "socks5://s3cret:" + "x" * 256 + "@p:1",
         "http://na%3Ame:s3cret@p:1",
+        "https://na%3Ame:s3cret@p:1",
         "http://name:s3cret%0d%0aX: y@p:1",
     ],
 )

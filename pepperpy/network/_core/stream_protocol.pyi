@@ -13,6 +13,7 @@ class StreamProtocol(asyncio.BufferedProtocol):
     endpoint: Any
     receiver: Receiver
     sender: Sender
+    tls_of_proxy: bool
     def __new__(cls, config: NetworkConfig) -> Self: ...
     @property
     def is_open(self) -> bool: ...

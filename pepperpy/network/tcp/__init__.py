@@ -12,6 +12,8 @@ client_link.py      what connect(), disconnect() and abort() do
         made_socket.py    what socket_factory gives
         race.py     the race of the addresses of one name
       tunnel.py     a socket through a SOCKS or HTTP proxy
+        http_connect.py   the words of CONNECT, and the errors of a proxy
+        tls_tunnel.py     TLS to the proxy, and CONNECT inside of it
       handshake.py  from a socket to a connection: TLS, the pin, STARTTLS
         steady_loop.py    the loop as aiofastnet needs it: uvloop's readers, a server's log
 serve.py            serve(): a client for each connection that is accepted

@@ -17,7 +17,7 @@ from pepperpy.network.lookup import AddressInfo, forget
 from pepperpy.network.proxy_rules import read_environment
 from pepperpy.network.tcp.connect import Tried, open_tcp, open_unix
 from pepperpy.network.tcp.handshake import connect_transport
-from pepperpy.network.tcp.tunnel import open_tunnel
+from pepperpy.network.tcp.tunnel import Tunnel, open_tunnel
 from pepperpy.network.tls import client_context
 from pepperpy.network.transient import may_pass, may_pass_again
 from pepperpy.network.watchdog import time_limit
@@ -138,6 +138,7 @@ async def open_connection(
     Cancellation: No socket is left open.
     """
     context = client_context(config.tls_settings) if config.tls else None
+    sock: Tunnel
     if config.unix_path is not None:
         sock = await open_unix(config, os.fspath(config.unix_path), observer)
     elif (proxy := _proxy_of(config)) is not None:

@@ -205,8 +205,12 @@ class NetworkClient(ReceivingMethods):
 
     @property
     def tls(self) -> TLSInfo | None:
-        """Version, cipher, protocol (ALPN) and peer certificate of a TLS connection; None if there is no such one."""
-        connection = self._link.protocol.extra_info("ssl_object")
+        """Version, cipher, protocol (ALPN) and peer certificate of a TLS connection; None if there is no such one.
+
+        TLS to an `https://` proxy does not count.
+        """
+        protocol = self._link.protocol
+        connection = None if protocol.tls_of_proxy else protocol.extra_info("ssl_object")
         return None if connection is None else TLSInfo.of(connection)
 
     @property

@@ -26,6 +26,7 @@ from pepperpy.network.wire_log import tap
 
 if TYPE_CHECKING:
     from pepperpy.network.link import Link
+    from pepperpy.network.tcp.tls_tunnel import TLSTunnel
 
 T = TypeVar("T")
 
@@ -34,10 +35,11 @@ _NO_LIMIT = 365 * 86400.0
 
 
 async def connect_transport(
-    config: NetworkConfig, sock: socket.socket, context: ssl.SSLContext | None
+    config: NetworkConfig, sock: socket.socket | TLSTunnel, context: ssl.SSLContext | None
 ) -> StreamProtocol:
-    """Make a connection of `sock`, which is connected. With a context, do the handshake and check the pin.
+    """Make a connection of `sock`, which is connected, or of a tunnel in its place.
 
+    With a context, do the handshake and check the pin.
     A context for servers makes this side the server of the handshake.
 
     Raises:
@@ -50,9 +52,13 @@ async def connect_transport(
     if config.wire_log is not None:
         tap(protocol, config.wire_log)
     try:
-        if context is not None and (fast := fast_transports(context)) is not None:
+        if not isinstance(sock, socket.socket):
+            sock.hand_over(protocol)
+            if context is not None:
+                await start_tls(protocol, config, config.tls_settings, context)
+        elif context is not None and (fast := fast_transports(context)) is not None:
             limits = {"ssl_handshake_timeout": _NO_LIMIT, "ssl_shutdown_timeout": _shutdown_timeout(config)}
-            with _as_tls_error(name := _expected_name(config, config.tls_settings, context)):
+            with as_tls_error(name := _expected_name(config, config.tls_settings, context)):
                 if name is None:
                     connecting = fast.connect_accepted_socket(
                         QuietLoop(steady(loop)), lambda: protocol, sock, ssl=context, **limits
@@ -78,6 +84,25 @@ async def connect_transport(
     return protocol
 
 
+async def make_client_transport(
+    config: NetworkConfig, protocol: asyncio.Protocol, sock: socket.socket, context: ssl.SSLContext, name: str
+) -> asyncio.Transport:
+    """A TLS transport over `sock`, by the implementation that TLS within it will have. Raises what the loop raises."""
+    loop: Any = asyncio.get_running_loop()
+    fast = fast_transports(context)
+    create = loop.create_connection if fast is None else functools.partial(fast.create_connection, steady(loop))
+    transport, _ = await create(
+        lambda: protocol,
+        sock=sock,
+        ssl=context,
+        server_hostname=name,
+        ssl_handshake_timeout=_NO_LIMIT,
+        ssl_shutdown_timeout=_shutdown_timeout(config),
+    )
+    made: asyncio.Transport = transport
+    return made
+
+
 async def upgrade(
     link: Link,
     given: TLSConfig | ssl.SSLContext | None,
@@ -96,7 +121,7 @@ async def upgrade(
     def start_flush() -> Awaitable[None] | None:
         # Raises ClosedError or ConnectionLostError if the connection is gone.
         waiter = protocol.sender.start_flush(None)
-        if protocol.is_tls:
+        if protocol.is_tls and not protocol.tls_of_proxy:
             raise link.error(UsageError, "TLS is in use already, or has begun", "start_tls")
         if link.protocol is not protocol:
             # A pool had lent the connection, and it belongs to somebody else by now.
@@ -150,7 +175,12 @@ async def start_tls(
         # Without a socket (memory_pair()), loop.start_tls() raises a clear error.
         fast = fast_transports(context) if hello is None and protocol.extra_info("socket") is not None else None
         over = loop.start_tls if fast is None else functools.partial(fast.start_tls, loop)
+        within = protocol.tls_of_proxy
         plain = protocol.start_tls()
+        if within:
+            # The loop's own limits again. At 0, the outer TLS pauses and resumes the inner one while that writes, which
+            # fails asyncio's and uvloop's assertions.
+            plain.set_write_buffer_limits()
         starting: Coroutine[Any, Any, asyncio.Transport | None] = over(
             plain,
             protocol,
@@ -162,8 +192,8 @@ async def start_tls(
         )
         if hello:
             # typeshed takes what `types.coroutine` returns for an awaitable only.
-            starting = _after_first_step(starting, lambda: loop.call_soon(_feed, plain, hello))  # pyright: ignore[reportAssignmentType]
-        with _as_tls_error(name):
+            starting = _after_first_step(starting, lambda: loop.call_soon(feed, plain, hello))  # pyright: ignore[reportAssignmentType]
+        with as_tls_error(name), _within_tls() if within else contextlib.nullcontext():
             transport = await detached(starting)
             if transport is None or plain.is_closing():
                 # asyncio returns normally when the transport is aborted meanwhile.
@@ -199,7 +229,8 @@ def _after_first_step(coroutine: Coroutine[Any, Any, T], call: Callable[[], obje
     return (yield from steps)
 
 
-def _feed(plain: asyncio.Transport, data: bytes) -> None:
+def feed(plain: asyncio.Transport, data: bytes) -> None:
+    """Let the protocol of a transport receive `data`, ahead of what is read next."""
     # In the loop's queue behind the start of TLS, and before anything else is read.
     # uvloop's is a BufferedProtocol by its methods alone.
     tls_protocol: Any = plain.get_protocol()
@@ -255,7 +286,19 @@ def _shutdown_timeout(config: NetworkConfig) -> float:
 
 
 @contextlib.contextmanager
-def _as_tls_error(name: str | None) -> Iterator[None]:
+def _within_tls() -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        if isinstance(error.__context__, OSError):
+            # Before CPython 3.11.8 and 3.12.2, asyncio stumbles where TLS within TLS fails (cpython#113214).
+            raise error.__context__ from None
+        raise UsageError(f"this event loop cannot do TLS within the TLS to the proxy: {error}") from error
+
+
+@contextlib.contextmanager
+def as_tls_error(name: str | None, prefix: str = "") -> Iterator[None]:
+    """Raise a `TLSError` for each `OSError` of a handshake. `name` is the peer's; None if it is a client."""
     try:
         yield
     except OSError as error:
@@ -263,4 +306,4 @@ def _as_tls_error(name: str | None) -> Iterator[None]:
             # Errors of aiofastnet have no errno.
             error.errno = ssl.SSL_ERROR_SSL
         what = tls.describe_failure_of_client(error) if name is None else tls.describe_failure(error, name)
-        raise also_as(TLSError, error)(what, None, error) from error
+        raise also_as(TLSError, error)(prefix + what, None, error) from error

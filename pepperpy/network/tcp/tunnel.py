@@ -6,29 +6,35 @@ It reads no byte behind the proxy's answer. The server may speak first, and its 
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import errno
 import importlib
-import re
 import socket
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network.address_policy import target_for_proxy
-from pepperpy.network.errors import ForbiddenAddressError, ProxyError, also_as
+from pepperpy.network.errors import ForbiddenAddressError
 from pepperpy.network.lookup import forget
 from pepperpy.network.printable import printable
 from pepperpy.network.proxy_rules import EnvironmentProxy
 from pepperpy.network.proxy_url import ProxyURL, read_proxy, require_socks
 from pepperpy.network.tcp.connect import Tried, addresses_of, looked_up, open_tcp
+from pepperpy.network.tcp.http_connect import (
+    END_OF_ANSWER,
+    MAX_ANSWER,
+    as_proxy_error,
+    check_answer,
+    connect_request,
+    hung_up,
+    proxy_error,
+    too_long,
+)
+from pepperpy.network.tcp.tls_tunnel import TLSTunnel, connect_over_tls
 
 if TYPE_CHECKING:
     from pepperpy.network.config import NetworkConfig
     from pepperpy.network.events import Observer
 
-# Bytes of the answer to CONNECT; only its first line matters. Arbitrary: nginx and tinyproxy send fewer than 300.
-MAX_ANSWER = 16 * 1024
+Tunnel = socket.socket | TLSTunnel
 
 
 async def open_tunnel(
@@ -38,13 +44,16 @@ async def open_tunnel(
     port: int,
     tried: Tried | None = None,
     observer: Observer | None = None,
-) -> socket.socket:
-    """A socket to `host` through the proxy. `tried` remembers the proxy's own addresses, see `open_tcp()`.
+) -> Tunnel:
+    """A socket to `host` through the proxy; through one of `https://`, a `TLSTunnel` in place of a socket.
+
+    `tried` remembers the proxy's own addresses, see `open_tcp()`.
 
     `config.address_policy` is asked about `host`, and about the proxy only if the environment names it.
 
     Raises:
         ForbiddenAddressError: The policy forbids `host`, or to leave its lookup to this proxy, or the proxy itself.
+        TLSError: The handshake with an `https://` proxy failed, or its certificate was refused.
         ProxyError: The proxy cannot be reached, does not answer as one, or refuses; `details["status"]` is its code.
         UsageError: SOCKS needs a package that is not installed; an `ImportError` as well.
         OSError: `host` is no host name; or, for socks4 and socks5, which look up here, it has no address.
@@ -53,8 +62,7 @@ async def open_tunnel(
     """
     proxy = read_proxy(url)
     _check_name(host)
-    negotiate = _connect_http if proxy.scheme == "http" else _connect_socks
-    if proxy.scheme != "http":
+    if proxy.scheme.startswith("socks"):
         require_socks()
     if proxy.scheme in ("socks4", "socks5"):
         host = await _address_of(config, host, port, proxy.scheme, observer)
@@ -68,18 +76,24 @@ async def open_tunnel(
     except ForbiddenAddressError:
         raise
     except OSError as error:
-        raise _error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
+        raise proxy_error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
     try:
-        agreeing = negotiate(sock, proxy, host, port)
-        await (agreeing if observer is None else _observed(agreeing, proxy, observer))
+        agreeing = _agree(config, sock, proxy, host, port)
+        return await (agreeing if observer is None else _observed(agreeing, proxy, observer))
     except BaseException:
         sock.close()
         forget(proxy.host)
         raise
+
+
+async def _agree(config: NetworkConfig, sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> Tunnel:
+    if proxy.scheme == "https":
+        return await connect_over_tls(config, sock, proxy, host, port)
+    await (_connect_http if proxy.scheme == "http" else _connect_socks)(sock, proxy, host, port)
     return sock
 
 
-def _observed(agreeing: Awaitable[None], proxy: ProxyURL, observer: Observer) -> Awaitable[None]:
+def _observed(agreeing: Awaitable[Tunnel], proxy: ProxyURL, observer: Observer) -> Awaitable[Tunnel]:
     from pepperpy.network.events import ProxyDone
 
     return observer.timed(agreeing, ProxyDone, proxy=proxy.shown)
@@ -111,20 +125,20 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
         # Poses as another proxy on the way, so that python-socks uses our socket.
         forward=_Given(sock),
     )
-    with _as_proxy_error(proxy):
+    with as_proxy_error(proxy):
         try:
             # By default it has 60 seconds; here the caller has the time limit.
             await speaker.connect(host, port, timeout=365 * 86400.0)
         except python_socks.ProxyError as error:
             if type(error.__cause__).__name__ == "IncompleteReadError":
                 # By its name, because python-socks does not export that class.
-                failure = _hung_up(proxy)
+                failure = hung_up(proxy)
                 raise failure from failure.__cause__
             # If it has no code, the greeting or the password has failed.
-            raise _error(proxy, printable(str(error)), error.error_code or 0, error) from error
+            raise proxy_error(proxy, printable(str(error)), error.error_code or 0, error) from error
         except UnicodeError as error:
             # The proxy's answer contains a name that cannot be decoded.
-            raise _error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
+            raise proxy_error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
 
 
 async def _address_of(config: NetworkConfig, host: str, port: int, scheme: str, observer: Observer | None) -> str:
@@ -150,50 +164,18 @@ async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: i
     # Not by python-socks, which treats the bytes of one read as the answer. If the answer came in two pieces, the
     # second would count as the server's; if the server's greeting followed at once, it would be lost.
     loop = asyncio.get_running_loop()
-    name = f"[{host}]" if ":" in host else host.encode("idna").decode()
-    lines = [f"CONNECT {name}:{port} HTTP/1.1", f"Host: {name}:{port}"]
-    if proxy.user is not None:
-        credentials = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {credentials}")
     answer = bytearray()
-    with _as_proxy_error(proxy):
-        await loop.sock_sendall(sock, "".join(f"{line}\r\n" for line in [*lines, ""]).encode())
-        while not answer.endswith(b"\r\n\r\n"):
+    with as_proxy_error(proxy):
+        await loop.sock_sendall(sock, connect_request(proxy, host, port))
+        while not answer.endswith(END_OF_ANSWER):
             # Byte by byte, so that none too many is read: 1 us each, once for each connection.
             try:
                 byte = sock.recv(1)
             except BlockingIOError:
                 byte = await loop.sock_recv(sock, 1)
             if not byte:
-                raise _hung_up(proxy)
+                raise hung_up(proxy)
             answer += byte
             if len(answer) > MAX_ANSWER:
-                raise _error(proxy, f"its answer is longer than {MAX_ANSWER} bytes", 0)
-    line = answer.partition(b"\r\n")[0].decode("latin-1")
-    found = re.fullmatch(r"HTTP/1\.[01] (\d{3})(?: .*)?", line)
-    if found is None:
-        raise _error(proxy, f"it does not answer as an HTTP proxy: '{printable(line)}'", 0)
-    if not 200 <= (status := int(found[1])) < 300:
-        raise _error(proxy, printable(line.partition(" ")[2]), status)
-
-
-@contextlib.contextmanager
-def _as_proxy_error(proxy: ProxyURL) -> Iterator[None]:
-    try:
-        yield
-    except ConnectionError as error:
-        if isinstance(error, ProxyError):
-            raise
-        raise _error(proxy, f"it closed the connection: {str(error) or type(error).__name__}", cause=error) from error
-
-
-def _hung_up(proxy: ProxyURL) -> ProxyError:
-    what = "it closed the connection instead of answering"
-    return _error(proxy, what, cause=ConnectionResetError(errno.ECONNRESET, what))
-
-
-def _error(proxy: ProxyURL, what: str, status: int | None = None, cause: BaseException | None = None) -> ProxyError:
-    details: dict[str, object] = {"proxy": proxy.shown}
-    if status:
-        details["status"] = status
-    return also_as(ProxyError, cause)(f"proxy {proxy.shown}: {what}", details, cause)
+                raise too_long(proxy)
+    check_answer(proxy, answer)

@@ -21,6 +21,7 @@ cdef class Endpoint:
         object source                # what reads from the socket: the transport, or the one below the TLS of a loop
         bint reading_paused          # ... and is paused
         bint tls                     # set when the handshake starts
+        bint tls_of_proxy            # the TLS ends at a proxy: none has begun with the peer
         # The loop, thread and process that it was connected in. No other may use it.
         object loop
         unsigned long _thread

@@ -52,6 +52,7 @@ cdef class PooledConnection:
         Sender _sender
         int _fd                      # of the socket; -1: it has none, or its bytes need not be bytes of the stream
         bint _tls
+        bint _tls_of_proxy
         object _bytes_came           # what the receiver calls while this watches
 
     def __init__(self, Lending lending not None, client not None, link not None, double expires_at):
@@ -66,6 +67,7 @@ cdef class PooledConnection:
         self._receiver = protocol.receiver
         self._sender = protocol.sender
         self._tls = self._endpoint.tls
+        self._tls_of_proxy = self._endpoint.tls_of_proxy
         self._fd = -1
         sock = protocol.extra_info("socket")
         # TLS 1.3 sends session tickets unasked.
@@ -118,7 +120,9 @@ cdef class PooledConnection:
             self._endpoint.check_loop()
         # Now that nothing is unread: a receive or a request is under way, or was given up. Or a send is, or the block
         # called start_tls(), and the next user expects a plain connection.
-        if not self._receiver.is_idle() or self._sender.is_unfinished() or self._endpoint.tls != self._tls:
+        if not self._receiver.is_idle() or self._sender.is_unfinished():
+            return "unfinished"
+        if self._endpoint.tls != self._tls or self._endpoint.tls_of_proxy != self._tls_of_proxy:
             return "unfinished"
         if self._sender.pending():
             try:

@@ -306,6 +306,15 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         return self.endpoint.tls
 
     @property
+    def tls_of_proxy(self):
+        """Whether the transport's TLS is that of a proxy, which ends it: none has begun with the peer."""
+        return self.endpoint.tls_of_proxy
+
+    @tls_of_proxy.setter
+    def tls_of_proxy(self, bint value):
+        self.endpoint.tls_of_proxy = value
+
+    @property
     def has_transport(self):
         """Whether there is something to close."""
         return self.endpoint.transport is not None
@@ -336,6 +345,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.sender.hold_for_tls()
         self.receiver.start_tls()
         self.endpoint.tls = True
+        self.endpoint.tls_of_proxy = False
         return self.endpoint.transport
 
     def tls_started(self, transport):

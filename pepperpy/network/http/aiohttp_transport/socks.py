@@ -65,6 +65,7 @@ async def connect_through(
         raise aiohttp.ClientConnectorError(request.connection_key, error) from error
     except OSError as error:
         raise aiohttp.ClientConnectorDNSError(request.connection_key, error) from error
+    assert isinstance(sock, socket.socket), "as of every proxy but those of https"
     return await _over(connector, sock, request, timeout)
 
 
