@@ -69,7 +69,7 @@ debug-test: build-needs servers
 # lets AddressSanitizer see what the extension has of Python's memory; leaks are the interpreter's, and not looked at.
 # The folders of what runs on the core, and of tcp/ what the core does in no test of theirs: a plain connection that goes
 # on with TLS, bytes and a reset that the loop finds at once.
-SANITIZED := core messages requests tcp/test_start_tls.py tcp/test_unread_reset.py
+SANITIZED := core messages requests streams tcp/test_start_tls.py tcp/test_unread_reset.py
 REPORTS := $(CURDIR)/build/sanitize/report
 sanitize: build-needs servers
 	$(PYTHON) -m venv $(VENV)-sanitize

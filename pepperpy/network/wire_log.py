@@ -38,7 +38,11 @@ def write(log: Logger, *words: object) -> None:
     try:
         log.debug("#%d %s", *words)
     except Exception:
-        logging.getLogger("pepperpy.network.wire").warning("the wire log has raised", exc_info=True)
+        _note_failure()
+
+
+def _note_failure() -> None:
+    logging.getLogger("pepperpy.network.wire").warning("the wire log has raised", exc_info=True)
 
 
 def tap(protocol: StreamProtocol, log: Logger) -> None:
@@ -47,8 +51,11 @@ def tap(protocol: StreamProtocol, log: Logger) -> None:
     where = protocol.config.address
 
     def show(direction: str, data: bytes, size: int) -> None:
-        if log.isEnabledFor(logging.DEBUG):
-            text = printable_bytes(data, MAX_LINE)
-            write(log, number, f"{where} {direction} {size} bytes: {text}")
+        try:
+            if log.isEnabledFor(logging.DEBUG):
+                text = printable_bytes(data, MAX_LINE)
+                log.debug("#%d %s", number, f"{where} {direction} {size} bytes: {text}")
+        except Exception:
+            _note_failure()
 
     protocol.endpoint.tap = show

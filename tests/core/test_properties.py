@@ -313,7 +313,7 @@ class Receiving(RuleBasedStateMachine):
         for _ in range(1 + again):
             if self.bench.protocol.state == "open":
                 self.stream.close()
-            # Whoever aborts a connection that is lost wants no more of it, whatever is unread or put back.
+            # "Not closed by this side": whoever aborts a connection that is lost wants no more of it, whatever is unread.
             self.settled = True
             with self.inside_unless_inside():
                 self.client.abort()
@@ -334,8 +334,8 @@ class Receiving(RuleBasedStateMachine):
             assert self.stream.closed or difference(self.stream.came, self.sent[:came]) is None
             ended = self.stream.ended and not self.stream.closed
             assert self.client.at_eof == (ended and not self.stream.unread_count)
-            if ended and not self.settled:
-                assert self.client.is_connected == (not self.client.at_eof)
+            if ended:
+                assert self.client.is_connected == (not self.client.at_eof and not self.settled)
 
     @invariant()
     def reading_is_paused_when_it_should_be(self) -> None:

@@ -8,6 +8,7 @@ import gc
 import itertools
 
 import pytest
+from support.allocations import IMPOSSIBLE, Starved
 from support.cancelling import Mode, cancelled_at, until
 from support.line_server import ask, is_consistent, line_server, pool_of, server_and_pool
 
@@ -198,3 +199,25 @@ async def test_a_connection_released_in_the_tick_of_a_cancellation_goes_to_the_n
         await asyncio.gather(*tasks[2:])
         assert server.accepted == 1
         assert pool.stats.dropped == {}
+
+
+@pytest.mark.skipif(IMPOSSIBLE is not None, reason=str(IMPOSSIBLE))
+async def test_a_connection_that_cannot_be_lent_for_want_of_memory_is_closed_and_not_forgotten() -> None:
+    failed = 0
+    for number in range(8):
+        async with server_and_pool(5, 5) as (_, pool):
+            # A set of Python grows with its fifth member.
+            others = [await pool.acquire() for _ in range(4)]
+            (connection,) = pool._slots.idle
+            client = None
+            with contextlib.suppress(MemoryError):
+                client = Starved(0, number)(pool.acquire().take)
+            if client is not None:
+                others.append(client)
+            else:
+                failed += 1
+                assert connection in pool._slots.idle or connection.protocol.state != "open"
+            for other in others:
+                pool.release(other)
+            assert pool.stats.in_use == 0 and is_consistent(pool)
+    assert failed

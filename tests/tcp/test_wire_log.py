@@ -96,21 +96,40 @@ async def test_the_connections_of_a_pool_are_written_too(lines: Lines) -> None:
     assert pieces(lines) == ["> 1 bytes: x", "< 1 bytes: x"] * 2
 
 
+async def test_what_was_accepted_leaves_although_ctrl_c_interrupts_the_log() -> None:
+    class Interrupted(logging.LoggerAdapter[logging.Logger]):
+        def isEnabledFor(self, level: int) -> bool:  # noqa: N802  as logging has it
+            raise KeyboardInterrupt
+
+    async with peer_and_client(wire_log=Interrupted(LOG, {})) as (peer, client):
+        with pytest.raises(KeyboardInterrupt):
+            await client.send(b"a")
+        with pytest.raises(KeyboardInterrupt):
+            await client.send_many([b"b", b"c"])
+        assert await peer.receive(3) == b"abc"
+        assert client.stats.bytes_sent == 3
+
+
 async def test_a_log_that_is_off_or_raises_changes_nothing(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(logging.LoggerAdapter[logging.Logger]):
         def debug(self, *arguments: object, **options: object) -> None:
             raise ValueError("broken")
 
+    class BrokenSooner(logging.LoggerAdapter[logging.Logger]):
+        def isEnabledFor(self, level: int) -> bool:  # noqa: N802  as logging has it
+            raise ValueError("broken sooner")
+
     async with echo_server() as port:
-        async with client_of(port, wire_log=Broken(LOG, {})) as client:
-            await client.send(b"x")
-            assert await client.receive() == b"x"
+        for kind in (Broken, BrokenSooner):
+            async with client_of(port, wire_log=kind(LOG, {})) as client:
+                await client.send(b"x")
+                assert await client.receive() == b"x"
         LOG.setLevel(logging.INFO)
         async with client_of(port, wire_log=LOG) as client:
             await client.send(b"x")
             assert await client.receive() == b"x"
     assert lines.lines == []
-    assert "the wire log has raised" in caplog.text
+    assert caplog.text.count("the wire log has raised") == 4
 
 
 def test_what_is_no_logger_is_refused_by_name() -> None:

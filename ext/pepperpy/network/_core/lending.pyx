@@ -217,10 +217,16 @@ cdef class Lending:
             self.enter()
         while self.idle and not self.waiting and not self._needs_check(self.idle[len(self.idle) - 1]):
             connection = self.idle.pop()
-            flaw = connection._wake(running_loop)
-            if flaw is None:
-                self._lend(connection)
-                return connection
+            try:
+                flaw = connection._wake(running_loop)
+                if flaw is None:
+                    self._lend(connection)
+                    return connection
+            except BaseException:
+                # Nobody has it, so nobody else would close it. A set that cannot grow has its new member all the same.
+                self.lent.discard(connection)
+                self.discard(connection, "failed")
+                raise
             self.discard(connection, flaw)
         return None
 

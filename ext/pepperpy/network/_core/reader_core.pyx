@@ -12,7 +12,8 @@ has come until it is done, and an exception that comes while a task is being wok
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.string cimport memcmp
 
 from pepperpy.network._core.receive_buffer cimport ReceiveBuffer, ReceiveScratch, scratch_of
@@ -23,7 +24,8 @@ import asyncio
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
-    Py_ssize_t PyNumber_AsSsize_t(object value, object overflow) except? -1
+    # With NULL for `overflow`, a number that is too large counts as PY_SSIZE_T_MAX.
+    Py_ssize_t PyNumber_AsSsize_t(object value, PyObject* overflow) except? -1
 
 cdef object _IncompleteReadError = asyncio.IncompleteReadError
 cdef object _LimitOverrunError = asyncio.LimitOverrunError
@@ -182,9 +184,10 @@ cdef class ReaderCore:
 
     cdef Status _resume(self) except Status.ERROR:
         if self.paused:
-            self.paused = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
+            # If that raises, the next read tries again.
+            self.paused = False
         return Status.OK
 
     # ---- Taking ----
@@ -198,13 +201,13 @@ cdef class ReaderCore:
             return b""
         if self._is_reading_all() or (not self._buffer.length and not self.ended):
             return None
-        n = PyNumber_AsSsize_t(size, None)
-        return self._taken(self._buffer.take(min(n, self._buffer.length)))
+        n = PyNumber_AsSsize_t(size, NULL)
+        return self._take(min(n, self._buffer.length))
 
     def take_all(self):
         """All bytes up to the end of the stream; None before that has come."""
         self._check_exception()
-        return self._taken(self._buffer.take(self._buffer.length)) if self.ended else None
+        return self._take(self._buffer.length) if self.ended else None
 
     def take_exactly(self, size):
         """Exactly `size` bytes; None if fewer are on hand."""
@@ -213,15 +216,15 @@ cdef class ReaderCore:
         if size < 0:
             raise ValueError("readexactly size can not be less than zero")
         self._check_exception()
-        n = PyNumber_AsSsize_t(size, None)
+        n = PyNumber_AsSsize_t(size, NULL)
         if not n:
             return b""
         if self._is_reading_all():
             return None
         if self._buffer.length >= n:
-            return self._taken(self._buffer.take(n))
+            return self._take(n)
         if self.ended:
-            raise _IncompleteReadError(self._buffer.take(self._buffer.length), size)
+            self._raise_incomplete(size)
         return None
 
     def take_until(self, bytes separator not None):
@@ -237,11 +240,11 @@ cdef class ReaderCore:
                 raise _LimitOverrunError(
                     "Separator is found, but chunk is longer than limit", end - PyBytes_GET_SIZE(separator)
                 )
-            return self._taken(self._buffer.take(end))
+            return self._take(end)
         if self._is_too_long(separator):
             raise _LimitOverrunError("Separator is not found, and chunk exceed the limit", self._searched(separator))
         if self.ended:
-            raise _IncompleteReadError(self._buffer.take(self._buffer.length), None)
+            self._raise_incomplete(None)
         return None
 
     def take_until_any(self, list separators not None):
@@ -263,12 +266,12 @@ cdef class ReaderCore:
                 raise _LimitOverrunError(
                     "Separator is found, but chunk is longer than limit", first_end - first_size
                 )
-            return self._taken(self._buffer.take(first_end))
+            return self._take(first_end)
         # `separator` is the longest.
         if self._buffer.length >= PyBytes_GET_SIZE(separators[0]) and self._searched(separator) > self._limit:
             raise _LimitOverrunError("Separator is not found, and chunk exceed the limit", self._searched(separator))
         if self.ended:
-            raise _IncompleteReadError(self._buffer.take(self._buffer.length), None)
+            self._raise_incomplete(None)
         return None
 
     def drop_line(self, Py_ssize_t consumed):
@@ -277,7 +280,15 @@ cdef class ReaderCore:
             self._buffer.discard(consumed + 1)
         else:
             self._buffer.discard(self._buffer.length)
-        self._resume_if_low()
+        self._resume_if_low(0)
+
+    cdef Status _raise_incomplete(self, object expected) except Status.ERROR:
+        # The bytes leave when the error has them: if there is no memory for it, they are still on hand.
+        cdef bytes partial = PyBytes_FromStringAndSize(self._buffer.head, self._buffer.length)
+
+        error = _IncompleteReadError(partial, expected)
+        self._buffer.discard(min(PyBytes_GET_SIZE(partial), self._buffer.length))
+        raise error
 
     cdef bint _is_reading_all(self) noexcept:
         return self._wants_all and self._is_awaited()
@@ -287,12 +298,16 @@ cdef class ReaderCore:
             raise self.exception
         return Status.OK
 
-    cdef object _taken(self, bytes data):
-        self._resume_if_low()
+    cdef object _take(self, Py_ssize_t n):
+        # The bytes leave last: a transport that fails to read on takes none from the caller.
+        cdef bytes data = PyBytes_FromStringAndSize(self._buffer.head, n)
+
+        self._resume_if_low(n)
+        self._buffer.discard(n)
         return data
 
-    cdef Status _resume_if_low(self) except Status.ERROR:
-        if self.paused and self._buffer.length <= self._low:
+    cdef Status _resume_if_low(self, Py_ssize_t leaving) except Status.ERROR:
+        if self.paused and self._buffer.length - leaving <= self._low:
             self._resume()
         return Status.OK
 
@@ -310,7 +325,7 @@ cdef class ReaderCore:
 
     def wait_exactly(self, size):
         """As `wait`, for `size` bytes."""
-        return self._wait("readexactly", PyNumber_AsSsize_t(size, None), None)
+        return self._wait("readexactly", PyNumber_AsSsize_t(size, NULL), None)
 
     def wait_until(self, bytes separator not None):
         """As `wait`, for `separator`, or for more bytes than may come without one."""

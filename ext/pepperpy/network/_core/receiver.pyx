@@ -164,7 +164,8 @@ cdef class Receiver(InputStream):
             self.buffer.discard(self.buffer.length)
             self.tell_at_eof()
             raise error
-        longest = self._several.longest if type(skip.separator) is tuple else len(skip.separator)
+        # Not of `_several`: since it was searched for, code of a `__del__` may have searched for others.
+        longest = len(max(skip.separator, key=len)) if type(skip.separator) is tuple else len(skip.separator)
         if self.buffer.length >= longest:
             skip.dropped += self.buffer.length - longest + 1
             self.buffer.discard(self.buffer.length - longest + 1)

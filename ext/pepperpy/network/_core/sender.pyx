@@ -123,11 +123,12 @@ cdef class Sender:
         if not self._check_sending():
             return False
         self._queue.append(unchanging)
-        if self._endpoint.tap is not None:
-            self._endpoint.tap(">", unchanging, PyBytes_GET_SIZE(unchanging))
         self.bytes_sent += PyBytes_GET_SIZE(unchanging)
         self.sends += 1
         self._push()
+        if self._endpoint.tap is not None:
+            # Last: what a signal handler raises in it must not keep back what was accepted.
+            self._endpoint.tap(">", unchanging, PyBytes_GET_SIZE(unchanging))
         return True
 
     def immutable(self, buffers):
@@ -144,12 +145,12 @@ cdef class Sender:
             return False
         before = self._queue.length
         self._queue.append_all(messages)
-        if self._endpoint.tap is not None:
-            for message in messages:
-                self._endpoint.tap(">", message, len(message))
         self.bytes_sent += self._queue.length - before
         self.sends += 1
         self._push()
+        if self._endpoint.tap is not None:
+            for message in messages:
+                self._endpoint.tap(">", message, len(message))
         return True
 
     def send_eof(self):

@@ -84,11 +84,15 @@ cdef class WriterCore:
         return Status.OK
 
     cpdef flush(self):
-        """Hand what is gathered to the transport."""
+        """Hand what is gathered to the transport. If it takes only a part, the connection ends: a stream has no gap."""
         if self._queue.length:
             self._note_write()
-            while self._queue.length:
-                self._transport.write(self._queue.take_front(PY_SSIZE_T_MAX))
+            try:
+                while self._queue.length:
+                    self._transport.write(self._queue.take_front(PY_SSIZE_T_MAX))
+            except BaseException:
+                self._transport.abort()
+                raise
 
     def stop_gathering(self):
         """Hand it over, and each further write at once: somebody else may now use the transport."""
