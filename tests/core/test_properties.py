@@ -313,7 +313,7 @@ class Receiving(RuleBasedStateMachine):
         for _ in range(1 + again):
             if self.bench.protocol.state == "open":
                 self.stream.close()
-            # "Not closed by this side": whoever aborts a connection that is lost wants no more of it, whatever is unread.
+            # Whoever aborts a connection that is lost wants no more of it, whatever is unread or put back.
             self.settled = True
             with self.inside_unless_inside():
                 self.client.abort()

@@ -98,7 +98,7 @@ async def test_the_connections_of_a_pool_are_written_too(lines: Lines) -> None:
 
 async def test_what_was_accepted_leaves_although_ctrl_c_interrupts_the_log() -> None:
     class Interrupted(logging.LoggerAdapter[logging.Logger]):
-        def isEnabledFor(self, level: int) -> bool:  # noqa: N802  as logging has it
+        def isEnabledFor(self, level: int) -> bool:
             raise KeyboardInterrupt
 
     async with peer_and_client(wire_log=Interrupted(LOG, {})) as (peer, client):
@@ -116,7 +116,7 @@ async def test_a_log_that_is_off_or_raises_changes_nothing(lines: Lines, caplog:
             raise ValueError("broken")
 
     class BrokenSooner(logging.LoggerAdapter[logging.Logger]):
-        def isEnabledFor(self, level: int) -> bool:  # noqa: N802  as logging has it
+        def isEnabledFor(self, level: int) -> bool:
             raise ValueError("broken sooner")
 
     async with echo_server() as port:
