@@ -230,7 +230,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "float | None": float,
     "float | Default | None": float,
     "float | ClientTimeout | None": float,
-    "float | RateLimit | None": float,
+    "float | RateLimit | Mapping[str, float | RateLimit] | None": float,
     "str": str,
     "str | None": str,
     "str | os.PathLike[str] | None": str,

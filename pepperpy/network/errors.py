@@ -384,7 +384,11 @@ def also(kind: type[Kind], builtin: type[BaseException]) -> type[Kind]:
     For failures that programs know as built-in exceptions: `FileNotFoundError` for a missing file, `ImportError` for a
     missing package.
     """
-    builtin = next(base for base in builtin.__mro__ if base.__module__ in ("builtins", "socket", "ssl"))
+    # No generator: one that ends for want of memory is reported a second time, as an error that nobody caught.
+    for base in builtin.__mro__:
+        if base.__module__ in ("builtins", "socket", "ssl"):
+            builtin = base
+            break
     made: Any = kind if issubclass(kind, builtin) else _both((kind, builtin))
     both: type[Kind] = made
     return both

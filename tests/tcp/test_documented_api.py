@@ -128,4 +128,4 @@ def test_everything_public_is_listed_and_importable() -> None:
     for name in pepperpy.network.__all__:
         public = getattr(pepperpy.network, name)
         # Aliases of types have no docstring of their own.
-        assert name in ("RequestData", "State") or public.__doc__
+        assert name in ("Middleware", "RequestData", "Send", "State") or public.__doc__

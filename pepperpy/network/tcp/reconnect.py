@@ -220,7 +220,8 @@ class Supervisor:
             if time.monotonic() - self._connected_at >= self._backoff.ceiling(max(1, self._retry)):
                 self._retry = 0
                 self._tried = {}
-            self._delay = self._backoff.delay(self._retry + 1)
+            if self._attempts is None or self._retry < self._attempts:
+                self._delay = self._backoff.delay(self._retry + 1)
             assert self._loop is not None
             self._task = detached_task(self._loop, self._reconnect())
             self._task.add_done_callback(self._reconnect_ended)
