@@ -146,7 +146,7 @@ class _Dialogue(asyncio.Protocol):
             self.rest = rest
             self._answer.set_result(head)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.is_over = True
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(hung_up(self._proxy) if error is None else lost(self._proxy, error))
+            self._answer.set_exception(hung_up(self._proxy) if exc is None else lost(self._proxy, exc))
