@@ -183,11 +183,12 @@ async def test_a_byte_order_mark_says_more_than_the_charset_and_wrong_bytes_are_
     head = "Content-Type: application/json; charset=ISO-8859-1"
     async with http_peer(answering(response('["ü"]'.encode("utf-8-sig"), head))) as peer, HTTPClient() as client:
         assert await client.get_json(peer.url) == ["ü"]
-    head = "Content-Type: application/json; charset=windows-1252"
-    async with http_peer(answering(response(b'["\x81"]', head))) as peer, HTTPClient() as client:
+    # 0xFF is no character of windows-1253, neither in Python nor on the web.
+    head = "Content-Type: application/json; charset=windows-1253"
+    async with http_peer(answering(response(b'["\xff"]', head))) as peer, HTTPClient() as client:
         with pytest.raises(DecodeError, match=r"not JSON: 'charmap' codec") as caught:
             await client.get_json(peer.url)
-        assert caught.value.content == b'["\x81"]'
+        assert caught.value.content == b'["\xff"]'
 
 
 @pytest.mark.parametrize("name", ["stdlib", "msgspec", "orjson"])
