@@ -198,8 +198,9 @@ async def test_unread_is_refused_while_another_task_receives_and_where_the_bytes
         with pytest.raises(TypeError, match="bytes-like"):
             client.unread("x")  # type: ignore[arg-type]
         client.close()
-        with pytest.raises(ClosedError):
-            client.unread(b"x")
+        for data in (b"x", bytes(17 << 20)):  # too many are refused for the same reason
+            with pytest.raises(ClosedError):
+                client.unread(data)
 
 
 async def test_a_client_may_put_back_as_much_as_its_limit_and_again_when_that_was_taken() -> None:

@@ -296,9 +296,13 @@ cdef class InputStream:
         return False
 
     cdef Status put_in_front(self, const char* data, Py_ssize_t n) except Status.ERROR:
+        self.refuse_if_closed()
+        self.buffer.prepend(data, n)
+        return Status.OK
+
+    cdef Status refuse_if_closed(self) except Status.ERROR:
         if self.endpoint.state != State.OPEN and self.endpoint.state != State.LOST:
             raise self.endpoint.refusal()
-        self.buffer.prepend(data, n)
         return Status.OK
 
     cdef Status raise_incomplete(self, object expected, str end="the separator") except Status.ERROR:

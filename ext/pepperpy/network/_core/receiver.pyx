@@ -197,6 +197,7 @@ cdef class Receiver(InputStream):
             raise TypeError(f"data must be bytes-like and contiguous, not {type(data).__name__}: {error}") from None
         try:
             self.begin_take(None)
+            self.refuse_if_closed()
             position = self.position()
             in_front = max(0, self._put_back_until - position)
             if view.len > self._put_back_limit - in_front:
