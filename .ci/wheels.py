@@ -298,9 +298,9 @@ def form_of(version: str, versions: list[str]) -> str:
     between what is fast: it finds a build or an import that fails, and what one version only has. On the first,
     `.ci/run` has run everything from the source tree.
     """
-    if version == versions[-1]:
-        return "short"
-    return "eager" if version == EAGER else "fast"
+    if version == EAGER:
+        return "eager"
+    return "short" if version == versions[-1] else "fast"
 
 
 def test(pythons: list[CPython], given: str | None) -> None:

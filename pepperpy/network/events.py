@@ -172,7 +172,8 @@ class ResponseStarted(Event):
     """The head of an answer is there. Each redirect that is followed has one of its own.
 
     Attributes:
-        method, url: As in `CallStarted`, of this request.
+        method: As in `CallStarted`, of this request.
+        url: As in `CallStarted`, of this request.
         status: Of the answer.
         version: Of HTTP: "1.1".
         seconds: From having a connection until the head had come.
@@ -192,7 +193,8 @@ class CallDone(Done):
     """A call of an `HTTPClient` has ended: its body is read, or given up. `attempt` says how many attempts it took.
 
     Attributes:
-        method, url: As in `CallStarted`.
+        method: As in `CallStarted`.
+        url: As in `CallStarted`.
         status: Of the last answer, if one came.
     """
 
