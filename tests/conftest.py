@@ -233,6 +233,25 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pepperpy.network.tcp.connect.LOOKS_AGAIN", False)
 
 
+@pytest.fixture
+def no_waits() -> Iterator[None]:
+    """Retries come without waiting."""
+    from pepperpy.network.backoff import no_retry_waits
+
+    with no_retry_waits():
+        yield
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A file that a download replaces."""
+    from support.file_server import OLD
+
+    path = tmp_path / "file.bin"
+    path.write_bytes(OLD)
+    return path
+
+
 @pytest.fixture(params=["near", "far"])
 def distance(request: pytest.FixtureRequest) -> str:
     """Both ways to be connected: within the call, and after a turn of the loop (`far`)."""

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +27,11 @@ from pepperpy.network import (
     NetworkTimeoutError,
     ProtocolError,
 )
-from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http.download import strong_validator
 
+pytestmark = pytest.mark.usefixtures("no_waits")
+
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def no_waits() -> Iterator[None]:
-    with no_retry_waits():
-        yield
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    """A file that a download replaces."""
-    path = tmp_path / "file.bin"
-    path.write_bytes(OLD)
-    return path
 
 
 # ---- A whole file ----

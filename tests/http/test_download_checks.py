@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.file_server import DATA, OLD, Answer, rest, served, untouched, whole
+from support.file_server import DATA, Answer, rest, served, untouched, whole
 from support.http_faults import chunked_response
 
 from pepperpy.network import ConnectionLostError, IntegrityError, InvalidRequestError
-from pepperpy.network.backoff import no_retry_waits
+
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def no_waits() -> Iterator[None]:
-    with no_retry_waits():
-        yield
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    """A file that a download replaces."""
-    path = tmp_path / "file.bin"
-    path.write_bytes(OLD)
-    return path
 
 
 # ---- Checksums ----

@@ -9,35 +9,21 @@ import os
 import random
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.cancelling import Mode, cancelled_at, until
-from support.file_server import DATA, OLD, Answer, answer, rest, served, untouched, whole
+from support.file_server import DATA, Answer, answer, rest, served, untouched, whole
 from support.http_faults import chunked_response
 
 from pepperpy.network import HTTPStatusError, InvalidRequestError, NetworkError, ResponseTooLargeError
-from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http.part_file import PartFile
+
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 MIB = 1 << 20
 NO_MODES = not hasattr(os, "geteuid") or os.geteuid() == 0
-
-
-@pytest.fixture(autouse=True)
-def no_waits() -> Iterator[None]:
-    with no_retry_waits():
-        yield
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    """A file that a download replaces."""
-    path = tmp_path / "file.bin"
-    path.write_bytes(OLD)
-    return path
 
 
 # ---- The file ----

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +29,13 @@ from pepperpy.network import (
     NetworkError,
     ResponseTooLargeError,
 )
-from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http import kept_file
+
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 CUT = 3000
 CHECKSUM = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 WHOLE, HALF = whole(), whole(cut=CUT)
-
-
-@pytest.fixture(autouse=True)
-def no_waits() -> Iterator[None]:
-    with no_retry_waits():
-        yield
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    """A file that a download replaces."""
-    path = tmp_path / "file.bin"
-    path.write_bytes(OLD)
-    return path
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +44,14 @@ from pepperpy.network import (
     TLSConfig,
     TLSDone,
 )
-from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.testing import MockHTTP
+
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 UNAVAILABLE = response(b"", status="503 Service Unavailable")
 BROKEN_OFF = TRUNCATED["in a Content-Length body"]
 FIRST = ["CallStarted", "LookupDone", "ConnectDone", "ResponseStarted", "AttemptDone", "CallDone"]
 NEXT = ["CallStarted", "ResponseStarted", "AttemptDone", "CallDone"]
-
-
-@pytest.fixture(autouse=True)
-def no_waits() -> Iterator[None]:
-    with no_retry_waits():
-        yield
 
 
 @contextlib.asynccontextmanager

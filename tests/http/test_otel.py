@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -29,8 +29,9 @@ from pepperpy.network import (
     NetworkConfig,
     NetworkPool,
 )
-from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.otel import OpenTelemetry
+
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 UNAVAILABLE = response(b"", status="503 Service Unavailable")
 
@@ -60,12 +61,6 @@ class Exported:
         assert data is not None
         found = [each for scope in data.resource_metrics[0].scope_metrics for each in scope.metrics]
         return [point for each in found if each.name == metric for point in each.data.data_points]
-
-
-@pytest.fixture(autouse=True)
-def no_waits() -> Iterator[None]:
-    with no_retry_waits():
-        yield
 
 
 @contextlib.asynccontextmanager

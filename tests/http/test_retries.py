@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -33,16 +33,11 @@ from pepperpy.network import (
     NetworkTimeoutError,
     UploadError,
 )
-from pepperpy.network.backoff import no_retry_waits
+
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 UNAVAILABLE = response(b"try later", status="503 Service Unavailable")
 REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
-
-
-@pytest.fixture(autouse=True)
-def no_waits() -> Iterator[None]:
-    with no_retry_waits():
-        yield
 
 
 @contextlib.asynccontextmanager
