@@ -150,7 +150,7 @@ class ReceivingMethods:
         Raises:
             ValueError: It is more than that. Nothing was put back.
             BusyError: Another task is receiving.
-            ClosedError: `disconnect()` or `abort()` came first.
+            ClosedError: `disconnect()` or `abort()` ended the connection. One that was lost before still takes them.
             ConnectionLostError: A client with `reconnect` has raised the loss, and has no connection yet.
             NotConnectedError: `connect()` was never called.
         """
