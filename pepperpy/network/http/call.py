@@ -166,11 +166,16 @@ class Call(Trip):
         self.extra_attempts = self.attempt
         self.reauthorized = False
 
+    @property
+    def whole_url(self) -> URL:
+        """The URL with the parameters: where the first request goes."""
+        return self.url if self.params is None else self.url.extend_query(self.params)
+
     def first_request(self, blank: Request) -> Request:
         """The request that an attempt begins with, a copy of `blank`. Its headers are complete, except for cookies."""
         request = copy_of(blank)
         request.method = self.method
-        request.url = self.url if self.params is None else self.url.extend_query(self.params)
+        request.url = self.whole_url
         request.own = self.headers
         request.body = self.body
         request.limits = self.limits

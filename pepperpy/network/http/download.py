@@ -30,8 +30,7 @@ from pepperpy.network.http.content import content_length, readable_headers
 from pepperpy.network.http.dates import parse_date
 from pepperpy.network.http.engine import Engine
 from pepperpy.network.http.failures import failure_of
-from pepperpy.network.http.kept_file import KeptFile, Notes
-from pepperpy.network.http.part_file import PartFile
+from pepperpy.network.http.part_file import Notes, PartFile
 from pepperpy.network.http.response import check_announced, is_bomb, status_error, too_large
 from pepperpy.network.http.sources import path_and_reason
 from pepperpy.network.http.transport import Answer, WireError
@@ -117,8 +116,7 @@ class Download:
         try:
             with self._on_disk():
                 await file.create()
-                if isinstance(file, KeptFile):
-                    await self._go_on(file)
+                await self._go_on()
             await self._receive()
             with self._on_disk():
                 await file.finish(self._pieces)
@@ -131,7 +129,7 @@ class Download:
             call.note_end(error)
             kept = False
             try:
-                if isinstance(file, KeptFile) and not isinstance(error, (IntegrityError, ResponseTooLargeError)):
+                if not isinstance(error, (IntegrityError, ResponseTooLargeError)):
                     kept = await file.keep(self._pieces)
             finally:
                 if not kept:
@@ -157,9 +155,9 @@ class Download:
             kind = also(NetworkError if self._call.attempt else InvalidRequestError, type(error))
             raise self._call.error(kind, f"cannot write {path_and_reason(error, self._file.path)}", error) from error
 
-    async def _go_on(self, file: KeptFile) -> None:
+    async def _go_on(self) -> None:
         """Ask for the rest of what an earlier program left."""
-        found = await file.go_on(self._resource)
+        found = await self._file.go_on(self._resource)
         if found is not None:
             notes, size = found
             self._head = CIMultiDictProxy(CIMultiDict(notes.headers))
@@ -170,8 +168,7 @@ class Download:
 
     @property
     def _resource(self) -> str:
-        url = self._call.url if self._call.params is None else self._call.url.extend_query(self._call.params)
-        return hashlib.sha256(str(url).encode()).hexdigest()
+        return hashlib.sha256(str(self._call.whole_url).encode()).hexdigest()
 
     async def _receive(self) -> None:
         """Receive the whole file, in as many attempts as that takes."""
@@ -248,9 +245,8 @@ class Download:
                 await self._file.empty()
             self._size = self._waiting = 0
             self._pieces = []
-        if isinstance(self._file, KeptFile):
-            with self._on_disk():
-                await self._file.note(self._notes())
+        with self._on_disk():
+            await self._file.note(self._notes())
         if self._progress is not None:
             await self._report(self._progress)
 

@@ -10,10 +10,10 @@ import os
 import stat
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from pepperpy.network.http.part_file import PartFile
+from pepperpy.network.http.part_file import Notes, PartFile
 from pepperpy.network.http.threads import done, in_thread
 from pepperpy.network.units import MIB
 
@@ -21,25 +21,6 @@ from pepperpy.network.units import MIB
 _STEP = 64 * MIB
 # Bytes of notes that are read; they have some 500. Arbitrary.
 _MAX_NOTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """Which version of which file was begun.
-
-    Attributes:
-        resource: SHA-256 of its URL, which may hold secrets.
-        total: Bytes of the whole file; None: unknown.
-        headers: Headers of the answer that the file began with: those that name and describe the version.
-        written: Bytes that are on the disk for certain, even if the power fails.
-        boot: Names the time since the system started; None where it has no such name.
-    """
-
-    resource: str
-    total: int | None
-    headers: list[tuple[str, str]]
-    written: int = 0
-    boot: str | None = None
 
 
 class KeptFile(PartFile):

@@ -11,11 +11,31 @@ import re
 import secrets
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pepperpy.network.errors import InvalidRequestError
 from pepperpy.network.http.threads import done, in_thread
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Which version of which file was begun.
+
+    Attributes:
+        resource: SHA-256 of its URL, which may hold secrets.
+        total: Bytes of the whole file; None: unknown.
+        headers: Headers of the answer that the file began with: those that name and describe the version.
+        written: Bytes that are on the disk for certain, even if the power fails.
+        boot: Names the time since the system started; None where it has no such name.
+    """
+
+    resource: str
+    total: int | None
+    headers: list[tuple[str, str]]
+    written: int = 0
+    boot: str | None = None
 
 
 class PartFile:
@@ -50,6 +70,17 @@ class PartFile:
             OSError: The file cannot be made, or the target is something that a file cannot replace.
         """
         await done(in_thread(self._create))
+
+    async def go_on(self, resource: str) -> tuple[Notes, int] | None:
+        """What an earlier download of `resource` has left, and how many bytes of it are here; None: nothing."""
+        return None
+
+    async def note(self, notes: Notes | None) -> None:
+        """Remember, for a later download, what will be written to the file, which is empty."""
+
+    async def keep(self, pieces: list[bytes]) -> bool:
+        """Write the last pieces, and leave the file for a later download. False: call `discard()`."""
+        return False
 
     async def write(self, pieces: list[bytes]) -> None:
         """Begin to write `pieces`. Returns when the pieces of the call before are written.

@@ -132,8 +132,7 @@ class Prepare:
             if call.headers or call.dropped_headers:
                 _check_framing(call)
             if (known := options.get("if_changed_since")) is not None:
-                whole_url = call.url if call.params is None else call.url.extend_query(call.params)
-                call.condition = condition_of(known, method, whole_url, call.headers)
+                call.condition = condition_of(known, method, call.whole_url, call.headers)
             own = call.headers is not None and "Authorization" in call.headers
             if credentials is not None:
                 if own or options.get("auth") is not None:
