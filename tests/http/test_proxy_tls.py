@@ -96,7 +96,8 @@ async def test_other_failures_are_those_of_a_proxy_and_show_no_secret(web: Nginx
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         async with HTTPClient(TRUSTING) as client:
-            for port, words in ((front, "the proxy answered 401"), (closed.getsockname()[1], "cannot connect")):
+            # tinyproxy 1.11.1 says 401, and later versions say 407.
+            for port, words in ((front, r"the proxy answered 40[17]\b"), (closed.getsockname()[1], "cannot connect")):
                 with pytest.raises(ProxyError, match=words) as caught:
                     await client.get(web.https_url("/text"), proxy=f"https://{USER}:canary@localhost:{port}")
                 assert "canary" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
