@@ -1,6 +1,7 @@
 """The HTTP client: a transport carries each exchange, this layer adds what users of HTTP all write by hand.
 
     client.py  HTTPClient         the documented API
+      methods.py                  get(), post() and the like
       lifetime.py, stats.py       how a client is opened and closed; what it counts
       options.py, prepare.py      from arguments to a Call; all that can be refused is refused here
         body.py, upload.py, sources.py    what a request carries, for as many attempts as it takes

@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack
 
 import aiohttp
 from aiohttp import ClientTimeout
@@ -29,6 +29,7 @@ from pepperpy.network.http.interceptors import before_request
 from pepperpy.network.http.kept_file import KeptFile
 from pepperpy.network.http.lifetime import Lifetime
 from pepperpy.network.http.mapping import MapResult, map_bounded
+from pepperpy.network.http.methods import NamedMethods
 from pepperpy.network.http.options import Arguments, Proxy, RequestOptions
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare
@@ -43,7 +44,7 @@ T = TypeVar("T")
 
 
 @explains_arguments(functools.partial(unknown_argument, settings=SETTINGS))
-class HTTPClient:
+class HTTPClient(NamedMethods):
     """A client for any number of HTTP requests, with one pool of connections.
 
     Make a client anywhere. `async with`, `initialize()` or the first request opens it; from then on it is used in that
@@ -208,162 +209,6 @@ class HTTPClient:
         if answer.status >= 400 and call.raise_for_status:
             response.raise_for_status()
         return response
-
-    async def get(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        **options: Unpack[RequestOptions],
-    ) -> str:
-        """Send GET request. Returns the text of the response; `request()` returns the response itself.
-
-        Raises:
-            DecodeError: The body is not text.
-        """
-        if options:
-            _refuse_json(options)
-        response = await self.request("GET", url, params, headers, proxy, timeout, verify_ssl, None, **options)
-        return response.text
-
-    async def post(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        json: RequestData | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> str:
-        """Send POST request. The text of the response, as `get()`."""
-        response = await self.request("POST", url, params, headers, proxy, timeout, verify_ssl, json, **options)
-        return response.text
-
-    async def put(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        json: RequestData | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> str:
-        """Send PUT request. The text of the response, as `get()`."""
-        response = await self.request("PUT", url, params, headers, proxy, timeout, verify_ssl, json, **options)
-        return response.text
-
-    async def patch(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        json: RequestData | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> str:
-        """Send PATCH request. The text of the response, as `get()`."""
-        response = await self.request("PATCH", url, params, headers, proxy, timeout, verify_ssl, json, **options)
-        return response.text
-
-    async def delete(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        json: RequestData | None = None,
-        **options: Unpack[RequestOptions],
-    ) -> str:
-        """Send DELETE request. The text of the response, as `get()`."""
-        response = await self.request("DELETE", url, params, headers, proxy, timeout, verify_ssl, json, **options)
-        return response.text
-
-    async def head(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        **options: Unpack[RequestOptions],
-    ) -> str:
-        """Send HEAD request. The text of the response, as `get()`."""
-        if options:
-            _refuse_json(options)
-        response = await self.request("HEAD", url, params, headers, proxy, timeout, verify_ssl, None, **options)
-        return response.text
-
-    async def options(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        **options: Unpack[RequestOptions],
-    ) -> str:
-        """Send OPTIONS request. The text of the response, as `get()`."""
-        if options:
-            _refuse_json(options)
-        response = await self.request("OPTIONS", url, params, headers, proxy, timeout, verify_ssl, None, **options)
-        return response.text
-
-    @overload
-    async def get_json(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        *,
-        type: type[T],
-        **options: Unpack[RequestOptions],
-    ) -> T: ...
-    @overload
-    async def get_json(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        *,
-        type: object = None,
-        **options: Unpack[RequestOptions],
-    ) -> Any: ...
-    async def get_json(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        *,
-        type: Any = None,
-        **options: Unpack[RequestOptions],
-    ) -> Any:
-        """Send GET request and decode the JSON response, into `type` if given; see `HTTPResponse.json()`."""
-        if options:
-            _refuse_json(options)
-        response = await self.request("GET", url, params, headers, proxy, timeout, verify_ssl, None, **options)
-        return response.json(type)
 
     def stream(
         self,
@@ -563,9 +408,3 @@ class HTTPClient:
                 if errors == "raise" and result.error is not None:
                     raise result.error
                 yield result
-
-
-def _refuse_json(options: RequestOptions) -> None:
-    if "json" in options:
-        # request() would take it for given twice.
-        raise unknown_argument("json", ())
