@@ -167,7 +167,7 @@ build-needs:
 servers:
 	@PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; missing=; \
 	for pair in redis-server:redis-server nginx:nginx-light tinyproxy:tinyproxy microsocks:microsocks openssl:openssl \
-		memcached:memcached nats-server:nats-server initdb:postgresql lighttpd:lighttpd socat:socat; do \
+		memcached:memcached nats-server:nats-server initdb:postgresql lighttpd:lighttpd socat:socat squid:squid; do \
 		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	test -z "$$missing" || $(MAKE) --no-print-directory debian PACKAGES="$$missing"

@@ -26,12 +26,12 @@ BUILD = "build/annotate" if ANNOTATE else "build/sanitize" if SANITIZE else "bui
 # Those with a .pxd, which others are compiled against; and those that are only imported.
 SHARED = (
     *("destination", "endpoint", "framer", "http_head", "http_reader", "input_stream", "receive_buffer", "receiver"),
-    *("send_queue", "sender", "separators", "waiter"),
+    *("record", "send_queue", "sender", "separators", "waiter"),
 )
 MODULES = (
     *SHARED,
-    *("builtin_framers", "event_stream", "frame_reader", "http_exchange", "lending", "limit", "python_framers"),
-    *("reader_core", "record", "stream_protocol", "stuffing", "writer_core"),
+    *("builtin_framers", "event_stream", "frame_reader", "handover", "http_exchange", "lending", "limit"),
+    *("python_framers", "reader_core", "stream_protocol", "stuffing", "writer_core"),
 )
 SOURCES = "ext/pepperpy/network/_core"
 

@@ -30,6 +30,8 @@ def faults(root: Path, tag: str) -> list[str]:
     heading = rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$"
     if not re.search(heading, (root / "CHANGELOG.md").read_text(), re.MULTILINE):
         found.append(f"CHANGELOG.md has no section '## {version} (YYYY-MM-DD)'")
+    if not all(re.fullmatch(r"[^@\s]+@[^@\s]+", author.get("email", "")) for author in project["authors"]):
+        found.append("an author in pyproject.toml has no e-mail address")
     source = project.get("urls", {}).get("Source", "")
     url = urlsplit(source)
     if url.scheme != "https" or not url.path.strip("/") or PLACEHOLDER.search(source):

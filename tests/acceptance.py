@@ -160,16 +160,19 @@ def redis_on(port: int, folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def website(python: str, folder: Path) -> Iterator[int]:
     (folder / "page.txt").write_text("hello\n")
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    with socket.socket() as sock:
+        # Bound as long as the server needs it: nobody else gets the port, as in support/processes.py.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    command = [python, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+        command = [python, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(folder)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(port)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def listens(port: int) -> bool:
@@ -179,10 +182,10 @@ def listens(port: int) -> bool:
 
 
 def wait_for(port: int) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not listens(port):
         if time.monotonic() > until:
-            sys.exit(f"nothing listens on port {port} after 10 s")
+            sys.exit(f"nothing listens on port {port} after 60 s")
         time.sleep(0.05)  # between two looks
 
 

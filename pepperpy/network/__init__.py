@@ -5,7 +5,7 @@
     NetworkClient.request(), .pipeline()    whose a reply is
     NetworkPool                      lends connected clients
     serve()                          accepts connections: a NetworkClient for each
-    HTTPClient, HTTPConfig           HTTP on the same core, and on aiohttp
+    HTTPClient, HTTPConfig           HTTP on the same core; `session` is aiohttp's
     NetworkError                     the base of all errors (errors.py)
     testing                          what stands in for servers and networks in tests
 
@@ -91,18 +91,8 @@ if TYPE_CHECKING:
     from pepperpy.network.http.stats import HTTPStats
     from pepperpy.network.http.stream import HTTPStream
     from pepperpy.network.json_codec import JSONCodec, RequestData
-    from pepperpy.network.messages.codecs import (
-        COBS,
-        NO_MESSAGE,
-        SLIP,
-        Codec,
-        Decoder,
-        Delimited,
-        Fixed,
-        IncrementalCodec,
-        LengthPrefixed,
-        Netstring,
-    )
+    from pepperpy.network.messages.codec_protocols import NO_MESSAGE, Codec, Decoder, IncrementalCodec
+    from pepperpy.network.messages.codecs import COBS, SLIP, Delimited, Fixed, LengthPrefixed, Netstring
     from pepperpy.network.messages.framed import Framed
     from pepperpy.network.messages.values import JSONLines, Mapped, MsgPack, TextLines
     from pepperpy.network.pool.pool import NetworkPool, PoolStats
@@ -113,7 +103,7 @@ if TYPE_CHECKING:
 # not set up logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-# Loaded on first touch: programs that only speak TCP do not wait for aiohttp's import.
+# Loaded on first touch: programs that only speak TCP do not wait for the modules of HTTP.
 _LAZY_MODULES = {
     "AttemptDone": "events",
     "Auth": "http.auth",
@@ -122,13 +112,13 @@ _LAZY_MODULES = {
     "COBS": "messages.codecs",
     "CallDone": "events",
     "CallStarted": "events",
-    "Codec": "messages.codecs",
+    "Codec": "messages.codec_protocols",
     "Cookie": "http.cookies",
     "Cookies": "http.cookie_store",
     "ConnectDone": "events",
     "ConnectionDropped": "events",
     "Done": "events",
-    "Decoder": "messages.codecs",
+    "Decoder": "messages.codec_protocols",
     "Delimited": "messages.codecs",
     "DigestAuth": "http.auth",
     "DownloadResult": "http.download",
@@ -142,7 +132,7 @@ _LAZY_MODULES = {
     "HTTPStats": "http.stats",
     "HTTPStream": "http.stream",
     "HeartbeatDone": "events",
-    "IncrementalCodec": "messages.codecs",
+    "IncrementalCodec": "messages.codec_protocols",
     "Interceptor": "http.interceptors",
     "JSONCodec": "json_codec",
     "JSONLines": "messages.values",
@@ -152,7 +142,7 @@ _LAZY_MODULES = {
     "Mapped": "messages.values",
     "Middleware": "http.middleware",
     "MsgPack": "messages.values",
-    "NO_MESSAGE": "messages.codecs",
+    "NO_MESSAGE": "messages.codec_protocols",
     "Netstring": "messages.codecs",
     "NetworkPool": "pool.pool",
     "Pipeline": "requests.pipeline",

@@ -1,8 +1,7 @@
-"""Errors for unknown arguments that say what to write instead. The constructors of all settings raise them."""
+"""Errors for unknown arguments and attributes that say what to write instead. All settings and clients raise them."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -21,6 +20,8 @@ def unknown_argument(name: str, known: Collection[str], instead: Mapping[str, st
     what = f"unknown argument {name!r}"
     if name in instead:
         return TypeError(f"{what}: write {instead[name]}")
+    import difflib  # here, because only a mistake needs it
+
     if close := difflib.get_close_matches(name, known, n=1):
         return TypeError(f"{what}: did you mean {close[0]!r}?")
     return TypeError(what)
@@ -41,6 +42,25 @@ def explains_arguments(explain: Explain = unknown_argument) -> Callable[[Class],
             plain(self, *arguments, **keywords)
 
         cls.__init__ = __init__
+        return cls
+
+    return decorated
+
+
+def unknown_attribute(owner: object, name: str, instead: Mapping[str, str]) -> AttributeError:
+    """The error for an attribute that `owner` has not. `instead` maps names of other libraries to what to write."""
+    what = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    return AttributeError(f"{what}: write {instead[name]}" if name in instead else what, name=name, obj=owner)
+
+
+def explains_attributes(instead: Mapping[str, str]) -> Callable[[Class], Class]:
+    """A class decorator: unknown attributes raise `unknown_attribute()`. Type checkers see nothing of it."""
+
+    def decorated(cls: Class) -> Class:
+        def __getattr__(self: Any, name: str) -> Any:
+            raise unknown_attribute(self, name, instead)
+
+        cls.__getattr__ = __getattr__
         return cls
 
     return decorated

@@ -5,11 +5,12 @@ A check raises `TypeError` for a wrong type, `ValueError` for a value out of ran
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import inspect
 import math
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 if TYPE_CHECKING:
     # collections.abc.Buffer is new in Python 3.12. Type checkers know typing_extensions without installing it.
@@ -114,3 +115,17 @@ def check_callable(name: str, value: object, *, plain: bool = False) -> None:
 def name_of(function: Any) -> str:
     """The name of a callable. Not its repr: that of a partial or a method shows arguments or the object."""
     return str(getattr(function, "__qualname__", type(function).__name__))
+
+
+def refuse_copies(client: object) -> Never:
+    """For `__getstate__` of what has connections: two of them would share these, and none can cross processes."""
+    kind = type(client).__name__
+    raise TypeError(f"{kind} cannot be pickled or copied: pickle its config, and make another {kind} of that")
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that the caller runs in. None: there is none, also in a forked process in a coroutine of its parent."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +35,7 @@ from pepperpy.network.socket_checks import (
     check_local_address,
     check_port,
     check_socket_options,
+    check_unix_alone,
     check_unix_path,
 )
 from pepperpy.network.tcp_settings import (
@@ -47,7 +47,7 @@ from pepperpy.network.tcp_settings import (
     check_heartbeat,
     check_reconnect,
 )
-from pepperpy.network.tls_config import TLSConfig, check_tls, tls_settings
+from pepperpy.network.tls_config import TLSConfig, check_proxy_tls, check_tls, tls_settings
 from pepperpy.network.units import MIB
 from pepperpy.network.wire_log import Logger, check_wire_log
 
@@ -89,7 +89,8 @@ class NetworkConfig(Settings):
         happy_eyeballs_delay: Seconds after which the next address joins the race of those under way (RFC 8305, section
             8).
         local_address: `(host, port)` to connect from; port 0 lets the system choose. A fixed port can be used again
-            right after a connection (SO_REUSEADDR; not on Windows, where other programs could take the port).
+            right after a connection that the peer has closed too (SO_REUSEADDR; not on Windows, where other programs
+            could take the port).
         nodelay: Set TCP_NODELAY, so that the system does not delay small sends (Nagle); asyncio and Go do the same.
         keepalive: Ask the system to find dead peers: True, or a `Keepalive` with times of your own. False leaves the
             system's settings, with which it hardly ever finds one.
@@ -114,11 +115,18 @@ class NetworkConfig(Settings):
             sockaddr)`. The client sets `keepalive` and `socket_options`, and connects the socket. One that is connected
             already, such as the end of a tunnel, is used as it is. An `OSError` means that this address cannot be
             reached; any other exception ends `connect()`.
-        proxy: The URL of a proxy to connect through, with user and password if it wants them (percent-encoded).
+        proxy: The URL of a proxy to connect through, with user and password if it wants them (percent-encoded). One of
+            HTTP gets them as Basic, and as Digest (RFC 7616) from when it has asked for that.
             `socks5h://`, `socks4a://`, `http://` and `https://` (CONNECT) leave the name lookup to the proxy; for
             `socks5://` and `socks4://` this machine looks up. SOCKS needs `pip install python-socks`. With `https://`,
             TLS to the proxy comes first: its certificate must be for the proxy's host, and is checked by what `tls`
-            says but for `server_hostname`, `certificate_pin` and `alpn`; without `tls`, by the system's authorities.
+            says but for `server_hostname`, `certificate_pin`, `alpn`, and `verify=False` beside a pin; without `tls`,
+            by the system's authorities. Or by `proxy_tls`. The port may be left out with `http://` (80) and `https://`
+            (443).
+        proxy_tls: How TLS to an `https://` proxy is spoken: a `TLSConfig`, or an `ssl.SSLContext`, which is used as it
+            is. It has nothing of `tls` and `verify_ssl` then: `TLSConfig(ca_file=...)` for a company's own authority,
+            `client_cert=` for a proxy that wants one, `server_hostname=` for a certificate with another name. Other
+            proxies and the server have no use for it. None: as `proxy` says.
 
         trust_env: Heed ALL_PROXY and NO_PROXY, unless there is a `proxy`, at each connection (docs/environment.md).
             Off: the environment is not configuration.
@@ -189,6 +197,7 @@ class NetworkConfig(Settings):
     unix_path: str | os.PathLike[str] | None = None
     socket_factory: SocketFactory | None = None
     proxy: str | None = None
+    proxy_tls: ssl.SSLContext | TLSConfig | None = None
     trust_env: bool = False
     resolver: Resolver | None = None
     address_policy: AddressPolicy | None = None
@@ -210,9 +219,12 @@ class NetworkConfig(Settings):
                 raise ValueError(f"port must be given, from 1 to 65535: NetworkConfig({self.host!r}, 6379)")
             check_port("port", self.port)
         else:
-            self._check_unix(self.unix_path)
+            # As text from now on. By this call, because the class is frozen.
+            object.__setattr__(self, "unix_path", check_unix_path(self.unix_path))
+            check_unix_alone(self, "host", "port", "hosts")
         if self.proxy is not None:
             read_proxy(self.proxy)
+        check_proxy_tls(self.proxy_tls)
         check_bool("trust_env", self.trust_env)
         check_resolver(self.resolver)
         check_address_policy(self.address_policy)
@@ -249,14 +261,6 @@ class NetworkConfig(Settings):
         if self.tls_settings.checks_name and self.tls and not self.tls_name:
             raise ValueError("server_hostname must name whom the certificate is for, unless verify_ssl is False")
 
-    def _check_unix(self, path: object) -> None:
-        # As text from now on. By this call, because the class is frozen.
-        object.__setattr__(self, "unix_path", check_unix_path(path))
-        nothings = dict.fromkeys(("proxy", "resolver", "address_policy", "local_address", "socket_factory"))
-        for name, none in {"host": "", "port": 0, "hosts": (), "trust_env": False, **nothings}.items():
-            if getattr(self, name) != none:
-                raise ValueError(f"{name} must be left out with unix_path={shown(path)}")
-
     @property
     def attempt_timeout(self) -> float | None:
         """Seconds that one attempt to connect may take: `connect_timeout`, or `timeout` if that is not set."""
@@ -269,17 +273,10 @@ class NetworkConfig(Settings):
             # `__getitem__` (_PyFrame_Push); asyncio's selector has one.
             return "the interpreter failed (SystemError), probably for lack of memory"
         words = str(loss) or type(loss).__name__
-        if getattr(loss, "errno", None) != errno.ETIMEDOUT or self.unix_path is not None:
-            return words
         keepalive = keepalive_of(self.keepalive)
-        if keepalive is None:
+        if getattr(loss, "errno", None) != errno.ETIMEDOUT or self.unix_path is not None or keepalive is None:
             return words
-        if hasattr(socket, "TCP_USER_TIMEOUT") and (seconds := keepalive.unanswered_timeout) is not None:
-            return (
-                f"{words}: the peer answered nothing, or took no data, for user_timeout={seconds:g} s;"
-                " Keepalive(user_timeout=None) spares a peer that takes its time"
-            )
-        return f"{words}: the peer answered neither keepalive probes nor data"
+        return f"{words}: {keepalive.why_timed_out}"
 
     @property
     def address(self) -> str:
@@ -352,9 +349,9 @@ class NetworkConfig(Settings):
         `false`, no limit as `none`, an IPv6 address in brackets. `proxy` is no field, because it may hold a password.
 
         Fields of its parts go by these names: `server_hostname`, `ca_file`, `client_cert`, `certificate_pin`,
-        `system_trust`, `ignore_unexpected_eof` (in `tls://` URLs only); `keepalive_idle`, `keepalive_interval`,
-        `keepalive_count`, `user_timeout`; `reconnect_attempts`; `receive_high_water`, `receive_low_water`,
-        `send_high_water`, `send_low_water`.
+        `system_trust`, `ignore_unexpected_eof` (in `tls://` URLs only); `proxy_ca_file`, `proxy_client_cert`;
+        `keepalive_idle`, `keepalive_interval`, `keepalive_count`, `user_timeout`; `reconnect_attempts`;
+        `receive_high_water`, `receive_low_water`, `send_high_water`, `send_low_water`.
 
         Raises:
             TypeError: `url` is not a string.
@@ -384,7 +381,12 @@ def observer_of(config: NetworkConfig, id: int | None = None, attempt: int = 0) 
         return None
     from pepperpy.network.events import Observer
 
-    return Observer(config.on_event, os.fspath(config.unix_path or config.host), config.port, id, attempt)
+    return Observer(config.on_event, *event_place(config), id, attempt)
+
+
+def event_place(config: NetworkConfig) -> tuple[str, int]:
+    """`host` and `port` of events about a connection of this configuration."""
+    return os.fspath(config.unix_path or config.host), config.port
 
 
 def check_config(owner: str, config: object, more: bool = False) -> None:
@@ -395,3 +397,13 @@ def check_config(owner: str, config: object, more: bool = False) -> None:
         if isinstance(config, str) and "://" in config:
             example = "NetworkConfig.from_url(...)"
         raise TypeError(f"config must be {kind}: {owner}({example})")
+
+
+def explain_setting(owner: str, name: str, known: Collection[str], instead: Mapping[str, str] = INSTEAD) -> TypeError:
+    """The error for an unknown argument of `owner`, whose settings are those of a `NetworkConfig`."""
+    if name in _FIELDS:
+        return TypeError(f"unknown argument {name!r}: it is a setting, {owner}(NetworkConfig({name}=...))")
+    return unknown_argument(name, [*known, *_FIELDS], instead)
+
+
+_FIELDS = [field.name for field in fields(NetworkConfig)]

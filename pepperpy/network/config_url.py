@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -67,6 +66,8 @@ def read_variables(
             fields.values |= read(url, types)
         except (TypeError, ValueError) as error:
             raise ValueError(f"the variable {prefix}URL: {error}") from None
+    import difflib  # here, because few programs read their environment
+
     for name, text in found.items():
         if name.lower() in fields.readers:
             fields.add(name.lower(), text, replace=True)
@@ -184,8 +185,15 @@ def _unix(url: str, parts: SplitResult) -> dict[str, Any]:
     return {"unix_path": unquote(parts.path)}
 
 
+_BOOLS = {"true": True, "false": False}
+
+
 def _bool(text: str) -> bool:
-    return {"true": True, "false": False}[text.lower()]
+    return _BOOLS[text.lower()]
+
+
+def _bool_or_text(text: str) -> bool | str:
+    return _BOOLS.get(text.lower(), text)
 
 
 def _statuses(text: str) -> tuple[int, ...]:
@@ -202,6 +210,8 @@ _OF_PARTS: dict[str, tuple[str, type[Settings], str, Callable[[str], Any]]] = {
     "certificate_pin": ("tls", TLSConfig, "certificate_pin", str),
     "system_trust": ("tls", TLSConfig, "system_trust", _bool),
     "ignore_unexpected_eof": ("tls", TLSConfig, "ignore_unexpected_eof", _bool),
+    "proxy_ca_file": ("proxy_tls", TLSConfig, "ca_file", str),
+    "proxy_client_cert": ("proxy_tls", TLSConfig, "client_cert", str),
     "keepalive_idle": ("keepalive", Keepalive, "idle", int),
     "keepalive_interval": ("keepalive", Keepalive, "interval", int),
     "keepalive_count": ("keepalive", Keepalive, "count", int),
@@ -224,12 +234,13 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "int | None": int,
     "bool": _bool,
     "bool | Keepalive": _bool,
+    "bool | str": _bool_or_text,
     "bool | Reconnect": _bool,
     "bool | ssl.SSLContext | TLSConfig": _bool,
     "float": float,
     "float | None": float,
     "float | Default | None": float,
-    "float | ClientTimeout | None": float,
+    "float | aiohttp.ClientTimeout | None": float,
     "float | RateLimit | Mapping[str, float | RateLimit] | None": float,
     "str": str,
     "str | None": str,

@@ -22,8 +22,14 @@ def detached_task(
 ) -> asyncio.Task[T]:
     """A task in an empty context of its own. Without the argument `context=`: task factories written before Python 3.11
     do not accept it.
+
+    If this raises, `coroutine` is closed.
     """
-    return contextvars.Context().run(functools.partial(loop.create_task, coroutine, name=name))
+    try:
+        return contextvars.Context().run(functools.partial(loop.create_task, coroutine, name=name))
+    except BaseException:
+        coroutine.close()
+        raise
 
 
 @types.coroutine

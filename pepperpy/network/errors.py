@@ -54,8 +54,8 @@ class NetworkError(Exception):
     Args:
         message: What happened, in words; never empty (the class name stands in for an empty one).
         details: Facts for programs: `host`, `port`, `phase`, `attempt` (counted from 1), `elapsed` (seconds),
-            for HTTP `method` and `url` (without password and query values), and what the subclass adds. A fact that is
-            not known is left out.
+            for HTTP `method` and `url` (without password and query values) and behind a redirect `redirected_to`, which
+            is where it led, and what the subclass adds. A fact that is not known is left out.
         cause: The error underneath; becomes `__cause__`.
     """
 
@@ -449,6 +449,8 @@ class PickledCause(Exception):
 
 
 _SIMPLE = (str, bytes, int, float, bool, type(None))
+_OF_OSERROR = ("errno", "strerror", "filename")
+_OF_SSLERROR = ("library", "reason", "verify_code", "verify_message")  # each has some of them
 
 
 def _parts(error: NetworkError) -> tuple[type[NetworkError], type[BaseException] | None]:
@@ -458,9 +460,12 @@ def _parts(error: NetworkError) -> tuple[type[NetworkError], type[BaseException]
 
 def _builtin_fields(error: BaseException) -> tuple[str, ...]:
     """The fields that the built-in class of an error stores outside of its `__dict__`."""
+    # No generator expression here, nor elsewhere on the way of an error for want of memory: it makes a function, and
+    # CPython 3.12 and 3.13 crash where there is no memory for that.
+    if isinstance(error, ssl.SSLError):
+        return *_OF_OSERROR, *[name for name in _OF_SSLERROR if hasattr(error, name)]
     if isinstance(error, OSError):
-        tls = ("library", "reason", "verify_code", "verify_message") if isinstance(error, ssl.SSLError) else ()
-        return ("errno", "strerror", "filename", *(name for name in tls if hasattr(error, name)))
+        return _OF_OSERROR
     return ("name",) if isinstance(error, ImportError) else ()
 
 

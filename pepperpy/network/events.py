@@ -81,6 +81,9 @@ class ConnectDone(Done):
 class ProxyDone(Done):
     """A proxy has agreed to pass on bytes to `host` and `port`, or has not. Its own connection comes before that.
 
+    Of TLS to an `https://` proxy it tells as well. For an `http://` URL, an HTTP proxy is asked for nothing before the
+    request: there is this event for TLS to the proxy alone, and none with an `http://` proxy.
+
     Attributes:
         proxy: Its URL, without password.
     """
@@ -90,7 +93,7 @@ class ProxyDone(Done):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSDone(Done):
-    """The handshake of TLS has ended.
+    """A handshake of TLS has ended: of connecting, of `start_tls()`, or of a connection that was accepted or given.
 
     Attributes:
         version: `TLSv1.3`, say; empty if it failed.

@@ -17,13 +17,35 @@ from typing import ClassVar
 
 import httpx
 
-from pepperpy.network.http.for_httpx import Body, Exchanges
+from pepperpy.network.http.for_httpx import Exchanges
+from pepperpy.network.http.for_httpx_response import Body, Content, Whole
 
 __all__ = ["AsyncHTTPTransport"]
 
 
 class _Body(Body, httpx.AsyncByteStream):
     pass
+
+
+class _Content(Content, httpx.AsyncByteStream):
+    pass
+
+
+class _Response(httpx.Response):
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+        finally:
+            # The stream that httpx 0.28 has put around the transport's refers to the response: both, and the body,
+            # would stay in memory until garbage is collected.
+            self.stream = _NOTHING
+
+
+class _Whole(Whole, _Response):
+    pass
+
+
+_NOTHING = _Content(b"")
 
 
 class AsyncHTTPTransport(Exchanges, httpx.AsyncBaseTransport):
@@ -52,3 +74,6 @@ class AsyncHTTPTransport(Exchanges, httpx.AsyncBaseTransport):
 
     library: ClassVar[ModuleType] = httpx
     body_class: ClassVar[type[Body]] = _Body
+    content_class: ClassVar[type[Content]] = _Content
+    response_class: ClassVar[type[httpx.Response]] = _Response
+    whole_class: ClassVar[type[httpx.Response]] = _Whole

@@ -62,6 +62,16 @@ class Keepalive(Settings):
             return self.user_timeout
         return min(self.idle + self.count * self.interval, _MAX_USER_TIMEOUT)
 
+    @property
+    def why_timed_out(self) -> str:
+        """What the peer has done if the system ends a connection with ETIMEDOUT."""
+        if _USER_TIMEOUT is not None and (seconds := self.unanswered_timeout) is not None:
+            return (
+                f"the peer answered nothing, or took no data, for user_timeout={seconds:g} s;"
+                " Keepalive(user_timeout=None) spares a peer that takes its time"
+            )
+        return "the peer answered neither keepalive probes nor data"
+
     @functools.cached_property
     def options(self) -> tuple[tuple[int, int, int], ...]:
         """The level, name and value of each socket option that says this to the present system."""

@@ -1,4 +1,4 @@
-"""Classes that annotations name before their module is imported: so `typing.get_type_hints()` works all the same."""
+"""What annotations name before its module is imported: so `typing.get_type_hints()` works all the same."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ class LazyGeneric:
 
     def __getitem__(self, parameters: Any) -> Any:
         return getattr(importlib.import_module(f"pepperpy.network.{self._module}"), self._name)[parameters]
+
+
+class LazyModule:
+    """Stands for a module, and imports it when an annotation is evaluated: `LazyModule("a").C | None`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)

@@ -111,18 +111,6 @@ class Link:
         self.use(protocol)
         self.connects += 1
 
-    def give_to(self, other: Link) -> None:
-        """Move the connection and the counts to a new link; this one gets the unconnected protocol of the other.
-
-        The caller updates what `swap()` would. A pool calls this for each loan, so no method of Python is called here.
-        """
-        other.connects, other.retries, other.latency = self.connects, self.retries, self.latency
-        other.past, self.past = self.past, self.protocol.totals(self.past)
-        other.protocol, self.protocol = self.protocol, other.protocol
-        other.receiver, self.receiver = self.receiver, other.receiver
-        other.sender, self.sender = self.sender, other.sender
-        self.exchanges = None
-
     def totals(self) -> tuple[int, int, int, int]:
         """bytes_received, bytes_sent, receives, sends of all connections."""
         return self.protocol.totals(self.past)

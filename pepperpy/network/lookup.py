@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from pepperpy.network._core.handover import Handover
 from pepperpy.network.checks import check_callable, name_of
 from pepperpy.network.daemon_threads import DaemonThreads
 from pepperpy.network.printable import printable
@@ -169,10 +170,10 @@ async def _ask_loop(loop: asyncio.AbstractEventLoop, host: str, port: int, flags
 
 
 async def _ask_resolver(resolver: Resolver, host: str, port: int) -> list[AddressInfo]:
-    """Raises: OSError: What the resolver raises, or gives, is made one. It may pass if the resolver says so."""
+    """Raises: OSError: The resolver's own, which decides whether it may pass; gaierror for whatever else is wrong."""
     asks = resolver.resolve if isinstance(resolver, ResolverObject) else resolver
     try:
-        # Before it is read to its end: nobody knows who made it.
+        # No further than that: what somebody's resolver gives may never end.
         found = list(itertools.islice(await asks(host, port), MAX_ADDRESSES + 1))
     except OSError:
         raise
@@ -200,18 +201,25 @@ class _Lookup:
         self._key = key
         self.loop = loop
         self.joined_until = time.monotonic() + JOINED_S
-        self._waiters: set[asyncio.Future[list[AddressInfo]]] = set()
+        self._waiters: set[Handover] = set()
         self._job = _threads.submit(self._run)
 
     async def answer(self) -> list[AddressInfo]:
-        waiter: asyncio.Future[list[AddressInfo]] = self.loop.create_future()
+        waiter = Handover(self.loop)
         self._waiters.add(waiter)
         try:
-            return await waiter
+            await waiter
         finally:
             self._waiters.discard(waiter)
             if not self._waiters and self._job.cancel():
                 self._leave()
+        outcome: list[AddressInfo] | BaseException = waiter.outcome
+        if isinstance(outcome, list):
+            return outcome
+        try:
+            raise _for_one(outcome)
+        finally:
+            del outcome, waiter  # otherwise the error's traceback would refer to the error
 
     def _run(self) -> None:
         """Runs in a thread."""
@@ -225,19 +233,25 @@ class _Lookup:
             outcome = error.with_traceback(None)
         # RuntimeError: the loop is closed, so nobody waits any more.
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._done, outcome)
+            try:
+                self.loop.call_soon_threadsafe(self._done, outcome)
+            except MemoryError:
+                # Tried once more, as in _done(): nobody else would tell those who wait.
+                self.loop.call_soon_threadsafe(self._done, outcome)
 
     def _done(self, outcome: list[AddressInfo] | BaseException) -> None:
         self._leave()
+        try:
+            self._tell(outcome)
+        except MemoryError:
+            self._tell(outcome)
         if isinstance(outcome, list):
             _remember(self._key, outcome)
+
+    def _tell(self, outcome: list[AddressInfo] | BaseException) -> None:
         for waiter in self._waiters:
-            if waiter.done():
-                continue
-            if isinstance(outcome, list):
-                waiter.set_result(outcome)
-            else:
-                waiter.set_exception(_for_one(outcome))
+            if not waiter.is_over:
+                waiter.give(outcome)
 
     def _leave(self) -> None:
         if _names.lookups.get(self._key) is self:

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 
 class NamespaceOwner(NamedTuple):
@@ -77,4 +76,6 @@ def _editable_folder(distribution: importlib.metadata.Distribution) -> Path | No
     url = urlsplit(origin.get("url", ""))
     if url.scheme != "file" or not origin.get("dir_info", {}).get("editable"):
         return None
+    from urllib.request import url2pathname  # here, because it loads http.client
+
     return Path(url2pathname(url.path)).resolve()

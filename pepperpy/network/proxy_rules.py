@@ -9,12 +9,14 @@ import functools
 import ipaddress
 import os
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pepperpy.network.address_policy import literal_of
+from pepperpy.network.proxy_url import HTTP_PORTS, read_proxy, without_path
 
 # The ports that a variable may leave out. Many write host:port alone, for an HTTP proxy.
-_PORTS = {"http": 80, "https": 443, "socks5h": 1080, "socks5": 1080, "socks4a": 1080, "socks4": 1080}
+_PORTS = HTTP_PORTS | {"socks5h": 1080, "socks5": 1080, "socks4a": 1080, "socks4": 1080}
 
 
 class EnvironmentProxy(str):
@@ -46,7 +48,7 @@ class NoProxy:
         if entry == "*":
             self._all = True
             return
-        found = re.fullmatch(r"\[([^\]]*)\](?::(\d+))?|([^:]*):(\d+)|(.*)", entry)
+        found = re.fullmatch(r"\[([^\]]*)\](?::(\d{1,5}))?|([^:]*):(\d{1,5})|(.*)", entry)
         assert found is not None  # the last form takes any text
         address, port_1, host, port_2, rest = found.groups()
         text = address if address is not None else host if host is not None else rest
@@ -98,11 +100,14 @@ class EnvironmentProxies(NamedTuple):
     proxies: dict[str, tuple[str, str]]
     no_proxy: NoProxy
 
-    def proxy_for(self, scheme: str, host: str, port: int) -> EnvironmentProxy | None:
+    def proxy_for(
+        self, scheme: str, host: str, port: int, check: Callable[[str], object] = read_proxy
+    ) -> EnvironmentProxy | None:
         """The proxy for a connection to `host`; None: it goes directly.
 
         Args:
             scheme: "http" or "https"; "all" for one that is not of HTTP.
+            check: Raises `ValueError` for what is no proxy.
 
         Raises:
             ValueError: The variable names no proxy that can be used. The message shows its name, and no secret.
@@ -110,27 +115,33 @@ class EnvironmentProxies(NamedTuple):
         found = self.proxies.get(scheme) or self.proxies.get("all")
         if found is None or self.no_proxy.covers(host, port):
             return None
-        return _usable(*found)
+        return _usable(*found, check)
 
 
 def read_environment() -> EnvironmentProxies:
     """What HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say now, in lower case first; an empty one says nothing.
 
     HTTP_PROXY in upper case is not read in a CGI program: there a header `Proxy` of a request sets it (CVE-2016-5385).
+    Nor in lower case on Windows, whose variables are the same in both.
     """
     proxies = {}
+    cgi = "REQUEST_METHOD" in os.environ
     for scheme in ("http", "https", "all"):
         for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
-            if name == "HTTP_PROXY" and "REQUEST_METHOD" in os.environ:
+            if cgi and (name == "HTTP_PROXY" or (scheme == "http" and os.name == "nt")):
                 continue
-            if value := os.environ.get(name, "").strip():
+            if value := _value_of(name):
                 proxies[scheme] = name, value
                 break
-    return EnvironmentProxies(proxies, no_proxy_of(os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""))
+    return EnvironmentProxies(proxies, no_proxy_of(_value_of("no_proxy") or _value_of("NO_PROXY")))
+
+
+def _value_of(name: str) -> str:
+    return os.environ.get(name, "").strip()
 
 
 @functools.lru_cache(maxsize=64)  # values of variables; arbitrary
-def _usable(name: str, value: str) -> EnvironmentProxy:
+def _usable(name: str, value: str, check: Callable[[str], object]) -> EnvironmentProxy:
     scheme, separator, rest = value.partition("://")
     if not separator:
         scheme, rest = "http", value
@@ -139,7 +150,12 @@ def _usable(name: str, value: str) -> EnvironmentProxy:
     if scheme not in _PORTS:
         known = ", ".join(f"{known}://" for known in _PORTS)
         raise ValueError(f"the variable {name} must name a proxy that starts with {known}")
-    rest = rest.rstrip("/")
-    if not re.search(r":\d+\Z", rest):
-        rest = f"{rest}:{_PORTS[scheme]}"
-    return EnvironmentProxy(f"{scheme}://{rest}")
+    url = without_path(f"{scheme}://{rest}")
+    if not re.search(r":\d+\Z", url):
+        url = f"{url.removesuffix(':')}:{_PORTS[scheme]}"
+    proxy = EnvironmentProxy(url)
+    try:
+        check(proxy)
+    except ValueError as error:
+        raise ValueError(f"the variable {name} names no proxy that can be used: {error}") from None
+    return proxy

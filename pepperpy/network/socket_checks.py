@@ -15,6 +15,17 @@ from pepperpy.network.hosts import check_host
 # `socket_factory(address)`, async or not, with an address as getaddrinfo gives it.
 SocketFactory: TypeAlias = Callable[[tuple[int, int, int, str, Any]], socket.socket | Awaitable[socket.socket]]
 
+# Settings of both clients that mean nothing for a Unix socket.
+_ABOUT_ADDRESSES = (
+    "proxy",
+    "proxy_tls",
+    "resolver",
+    "address_policy",
+    "local_address",
+    "trust_env",
+    "socket_factory",
+)
+
 
 def check_port(name: str, value: object) -> None:
     """Accept a port to connect to."""
@@ -43,6 +54,13 @@ def check_unix_path(given: object) -> str:
     if size > limit:
         raise ValueError(f"unix_path must be at most {limit} bytes, not {size}: {shown(path)}")
     return path
+
+
+def check_unix_alone(config: Any, *further: str) -> None:
+    """Refuse settings about addresses in a configuration that has a `unix_path`; `further` ones, too."""
+    for name in (*further, *_ABOUT_ADDRESSES):
+        if getattr(config, name):
+            raise ValueError(f"{name} must be left out with unix_path={shown(config.unix_path)}")
 
 
 def check_local_address(value: object) -> None:

@@ -115,8 +115,8 @@ def reconnect_of(value: bool | Reconnect) -> Reconnect | None:
 
 def check_heartbeat(value: object) -> None:
     """Accept a value for the setting `heartbeat`."""
-    if value is not None and not isinstance(value, Heartbeat):
-        check_callable("heartbeat", value)
+    if value is not None and not isinstance(value, Heartbeat) and not callable(value):
+        raise TypeError(f"heartbeat must be a function of a client or Heartbeat(function, ...), not {shown(value)}")
 
 
 def heartbeat_of(value: Heartbeat | Probe | None) -> Heartbeat | None:

@@ -19,6 +19,8 @@ from time import monotonic
 
 # A timer may fire early by the resolution of the loop's clock (uvloop's is 1 ms). It counts as due.
 EARLY_S = 0.001
+# Seconds after which an owner whose look has failed, for want of memory say, looks again. Arbitrary.
+AGAIN_S = 1.0
 
 
 class Timer:
@@ -63,5 +65,17 @@ class Timer:
     def _fire(self) -> None:
         loop, look = self._loop(), self._look()
         self._handle, self.at = None, math.inf
-        if loop is not None and look is not None:
-            self.look_by(look(monotonic() + EARLY_S))
+        if loop is None or look is None:
+            return
+        # What this timer serves would wait for ever if it were not set again.
+        when = now = monotonic() + EARLY_S
+        try:
+            when = look(now)
+        except BaseException:
+            when = now + AGAIN_S
+            raise
+        finally:
+            try:
+                self.look_by(when)
+            except MemoryError:
+                self.look_by(when)

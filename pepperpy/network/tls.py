@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import ssl
 from dataclasses import dataclass
@@ -69,11 +68,6 @@ def server_context(files: ClientCert) -> ssl.SSLContext:
         context, file_key("tls", certificate), None if key is None else file_key("tls", key), password, field="tls"
     )
     return context
-
-
-def is_for_servers(context: ssl.SSLContext) -> bool:
-    """Whether a connection with this context is the server of its handshake."""
-    return context.protocol is ssl.PROTOCOL_TLS_SERVER
 
 
 class _Trusted(NamedTuple):
@@ -191,6 +185,14 @@ def describe_failure(error: BaseException, expected: str = "") -> str:
     return printable(str(error)) or f"the TLS handshake failed: {type(error).__name__}"
 
 
+def is_refusal(error: ssl.SSLError) -> bool:
+    """Whether the peer has ended TLS by an alert. Else, once the handshake is done, what came is `SPOILED`."""
+    return "ALERT" in _reason(error)
+
+
+SPOILED = "what came is no TLS, or was changed on its way"
+
+
 # The same as a server sees it.
 def _reason(error: BaseException) -> str:
     # OpenSSL's newer name of alerts that are as old as SSL 3: CPython shows it where its own table has none for them.
@@ -253,9 +255,12 @@ def check_pin(pins: frozenset[bytes], connection: ssl.SSLObject) -> None:
     Raises:
         ssl.SSLCertVerificationError: It is none of them. The message has its SHA-256.
     """
-    certificate = connection.getpeercert(True) or b""
-    found = hashlib.sha256(certificate).digest()
-    if pins and found not in pins:
+    if not pins:
+        return
+    import hashlib  # here, because few connections have a pin
+
+    found = hashlib.sha256(connection.getpeercert(True) or b"").digest()
+    if found not in pins:
         raise ssl.SSLCertVerificationError(
             ssl.SSL_ERROR_SSL, f"the certificate is not a pinned one: its SHA-256 is {found.hex()}"
         )

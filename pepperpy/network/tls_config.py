@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import ssl
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from pepperpy.network.settings import Settings
 
 ClientCert = str | os.PathLike[str] | tuple[Any, ...]
 Pin = str | bytes
+
+_SHA256_SIZE = 32  # bytes; FIPS 180-4
 
 # Fields that say how a context is made.
 CONTEXT_FIELDS = (
@@ -186,9 +187,14 @@ def _digest(pin: object) -> bytes:
         digest = pin
     else:
         raise TypeError(f"certificate_pin must be hex, 32 bytes or a tuple of these, not {pin!r}")
-    if len(digest) != hashlib.sha256().digest_size:
-        raise ValueError(f"certificate_pin must be 32 bytes (SHA-256), not {len(digest)}: {pin!r}")
+    if len(digest) != _SHA256_SIZE:
+        raise ValueError(f"certificate_pin must be {_SHA256_SIZE} bytes (SHA-256), not {len(digest)}: {pin!r}")
     return digest
+
+
+def is_for_servers(context: ssl.SSLContext) -> bool:
+    """Whether a connection with this context is the server of its handshake."""
+    return context.protocol is ssl.PROTOCOL_TLS_SERVER
 
 
 _DEFAULT = TLSConfig()
@@ -219,3 +225,30 @@ def tls_settings(tls: bool | ssl.SSLContext | TLSConfig, verify_ssl: bool = True
     if settings.context is not None:
         raise ValueError("verify_ssl must be set in the SSLContext that is given as tls, which is used as it is")
     return settings.replace(verify=False)
+
+
+def check_proxy_tls(value: object) -> None:
+    """Accept a value for the setting `proxy_tls`."""
+    if value is not None and not isinstance(value, (ssl.SSLContext, TLSConfig)):
+        raise TypeError(f"proxy_tls must be a TLSConfig, an ssl.SSLContext or None, not {type(value).__name__}")
+    context = value.context if isinstance(value, TLSConfig) else value
+    if context is not None and is_for_servers(context):
+        raise ValueError("proxy_tls must have a context for clients (PROTOCOL_TLS_CLIENT), not one for servers")
+
+
+def proxy_tls_settings(proxy_tls: ssl.SSLContext | TLSConfig | None, server: TLSConfig) -> TLSConfig:
+    """How TLS to an `https://` proxy is spoken; without `proxy_tls` as TLS to the server is.
+
+    Then all but the name, the pin and the protocols holds, which are the server's alone. So is an unchecked certificate
+    where there is a pin, which stands for the check.
+    """
+    if proxy_tls is not None:
+        return tls_settings(proxy_tls)
+    pinned = bool(server.pins)
+    context = server.context
+    if context is None:
+        return server.replace(server_hostname=None, certificate_pin=(), alpn=(), verify=server.verify or pinned)
+    # A context for servers says how this side answers a handshake, and here it begins one.
+    if is_for_servers(context) or (pinned and context.verify_mode is ssl.CERT_NONE):
+        return _DEFAULT
+    return TLSConfig(context=context)

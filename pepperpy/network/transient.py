@@ -36,7 +36,7 @@ def may_pass(error: BaseException | None) -> bool:
     if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
         return False
     if isinstance(error.__cause__, ExceptionGroup):  # of the race of several addresses
-        return any(may_pass(each) for each in error.__cause__.exceptions)
+        return True in [may_pass(each) for each in error.__cause__.exceptions]
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN
     # Without errno: aiohappyeyeballs, which aiohttp connects with, has joined different failures of several addresses.

@@ -17,19 +17,24 @@ from pepperpy.network._core.limit import Limit
 from pepperpy.network.last_turns import LAST_TURNS
 from pepperpy.network.timers import Timer
 
-_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Watchdog] = weakref.WeakKeyDictionary()
+# A WeakKeyDictionary would run Python code of its own for each connection.
+_of_loops: dict[weakref.ref[asyncio.AbstractEventLoop], Watchdog] = {}
 
 
 def watchdog_of(loop: asyncio.AbstractEventLoop) -> Watchdog:
     """The watchdog that all TCP clients of a loop share. So a call that has ended leaves no timer behind."""
-    watchdog = _of_loops.get(loop)
+    watchdog = _of_loops.get(weakref.ref(loop))
     if watchdog is None:
-        # A loop that was closed with tasks in such blocks is kept alive by them, and they are by its watchdog.
-        for reference in _of_loops.keyrefs():
+        # If a loop was closed while tasks were in such blocks, its watchdog keeps these tasks alive, and they the loop.
+        for reference in list(_of_loops):
             if (other := reference()) is not None and other.is_closed():
-                _of_loops.pop(other, None)
-        watchdog = _of_loops[loop] = Watchdog(loop)
+                _of_loops.pop(reference, None)
+        watchdog = _of_loops[weakref.ref(loop, _forget)] = Watchdog(loop)
     return watchdog
+
+
+def _forget(loop: weakref.ref[asyncio.AbstractEventLoop]) -> None:
+    _of_loops.pop(loop, None)
 
 
 class Watchdog:
@@ -67,10 +72,11 @@ class Watchdog:
         return loop
 
     def _look(self, now: float) -> float:
-        if any(limit.ends_at <= now for limit in self._watched):
+        earliest = self._earliest()
+        if earliest <= now:
             self._judge(now, LAST_TURNS)
             return math.inf
-        return self._earliest()
+        return earliest
 
     def _judge(self, now: float, turns: int) -> None:
         # End what was due at `now`, after so many turns of the loop: see last_turns.py.
@@ -84,7 +90,7 @@ class Watchdog:
         self._timer.look_by(self._earliest())
 
     def _earliest(self) -> float:
-        return min((limit.ends_at for limit in self._watched), default=math.inf)
+        return min([limit.ends_at for limit in self._watched], default=math.inf)
 
 
 def time_limit(seconds: float | None) -> Limit:

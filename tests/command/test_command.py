@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.command import COMMAND, SECONDS, run
+from support.command import COMMAND, SECONDS, run, run_inside
 
 from pepperpy.network import errors as errors_module
 from pepperpy.network.command.main import EXIT_CODES, code_of
@@ -39,7 +39,7 @@ def test_doctor_says_what_is_missing_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(hide)
     out, _ = run("doctor", env={"PYTHONPATH": str(tmp_path)})
     text = out.decode()
-    assert "uvloop         no " in text
+    assert "uvloop           no " in text
     for package in ("uvloop", "aiofastnet", "msgspec"):
         assert f"{package}: slow: " in text and f"pip install '{package}'" in text
 
@@ -75,16 +75,16 @@ def test_the_bench_prints_three_ratios() -> None:
     out, complaints = run("bench", "--seconds", "0.05")
     assert len(re.findall(r"\d+\.\dx   (?:asyncio streams|aiohttp)$", out.decode(), re.MULTILINE)) == 3
     assert not complaints
-    run("bench", "--seconds", "0", code=2)
+    run_inside("bench", "--seconds", "0", code=2)
 
 
 @pytest.mark.slow
 @whole_program
 def test_each_help_has_the_exit_codes_and_no_command_is_an_error() -> None:
     for command in ((), ("doctor",), ("demo",), ("bench",), ("get",), ("tcp",)):
-        assert EXIT_CODES in run(*command, "--help")[0].decode()
-    run(code=2)
-    run("fetch", code=2)
+        assert EXIT_CODES in run_inside(*command, "--help")[0].decode()
+    run_inside(code=2)
+    run_inside("fetch", code=2)
     assert run("--version")[0].startswith(b"pepperpy-network ")
 
 

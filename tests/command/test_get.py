@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.certificates import ca_file, server_cert
-from support.command import SECONDS, on_terminal, run
+from support.command import SECONDS, on_terminal, run, run_inside
 from support.processes import reserved_ports
 
 from pepperpy.network import NetworkClient, serve
@@ -59,13 +59,13 @@ def test_the_request_has_the_method_headers_and_body_that_were_given(serving: Ca
     url = f"http://127.0.0.1:{serving(say_what_was_asked)}/path?q=1"
     asked = run("get", url, "-H", "X-One: 1", "-H", "Accept: a/b")[0]
     assert asked.startswith(b"GET /path?q=1 HTTP/1.1\r\n") and b"X-One: 1\r\n" in asked and b"Accept: a/b\r\n" in asked
-    assert b"\r\nX: 1, 2\r\n" in run("get", url, "-H", "X: 1", "-H", "X:2")[0]
-    asked = run("get", url, "--json", '{"a": [1]}')[0]
+    assert b"\r\nX: 1, 2\r\n" in run_inside("get", url, "-H", "X: 1", "-H", "X:2")[0]
+    asked = run_inside("get", url, "--json", '{"a": [1]}')[0]
     assert asked.startswith(b"POST ") and json.loads(asked.partition(b"\r\n\r\n")[2]) == {"a": [1]}
-    asked = run("get", url, "-X", "put", "--data", "x=1")[0]
+    asked = run_inside("get", url, "-X", "put", "--data", "x=1")[0]
     assert asked.startswith(b"PUT ") and asked.endswith(b"\r\n\r\nx=1")
-    assert "--json is no JSON" in run("get", url, "--json", "{", code=2)[1]
-    assert "--header must be NAME:VALUE" in run("get", url, "-H", "x", code=2)[1]
+    assert "--json is no JSON" in run_inside("get", url, "--json", "{", code=2)[1]
+    assert "--header must be NAME:VALUE" in run_inside("get", url, "-H", "x", code=2)[1]
 
 
 def test_the_body_goes_raw_into_a_pipe_and_escaped_to_a_terminal(serving: Callable[..., int]) -> None:
@@ -92,25 +92,25 @@ def test_a_status_redirects_and_failures_have_codes_of_their_own(web: Nginx, ser
         await client.send(b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 4\r\n\r\nhere" % target)
 
     url = f"http://127.0.0.1:{serving(lead_on)}/"
-    assert run("get", url)[0] == b"here"
-    assert len(run("get", url, "-L")[0]) == 18
+    assert run_inside("get", url)[0] == b"here"
+    assert len(run_inside("get", url, "-L")[0]) == 18
 
     async def nonsense(client: NetworkClient) -> None:
         await client.send(b"\x1b]0;title\x07 this is no HTTP\r\n\r\n")
         await client.receive()
 
-    complaints = run("get", f"http://127.0.0.1:{serving(nonsense)}/", "--retries", 0, code=8)[1]
+    complaints = run_inside("get", f"http://127.0.0.1:{serving(nonsense)}/", "--retries", 0, code=8)[1]
     assert "\x1b" not in complaints
     with reserved_ports(1) as (port,):
-        assert "cannot connect" in run("get", f"http://127.0.0.1:{port}/", "--retries", 0, code=3)[1]
-    run("get", "nonsense://", code=2)
+        assert "cannot connect" in run_inside("get", f"http://127.0.0.1:{port}/", "--retries", 0, code=3)[1]
+    run_inside("get", "nonsense://", code=2)
 
 
 def test_tls_is_checked_unless_told(serving: Callable[..., int]) -> None:
     url = f"https://127.0.0.1:{serving(say_what_was_asked, tls=server_cert())}/"
     assert "certificate" in run("get", url, code=4)[1]
-    assert run("get", url, "--ca-file", ca_file())[0].startswith(b"GET / ")
-    assert run("get", url, "-k")[0].startswith(b"GET / ")
+    assert run_inside("get", url, "--ca-file", ca_file())[0].startswith(b"GET / ")
+    assert run_inside("get", url, "-k")[0].startswith(b"GET / ")
 
 
 def test_a_download_resumes_and_appears_when_it_is_complete(serving: Callable[..., int], tmp_path: Path) -> None:
@@ -135,10 +135,15 @@ def test_a_download_resumes_and_appears_when_it_is_complete(serving: Callable[..
     assert "2,560,000 bytes, resumed 2 times" in out and target.read_bytes() == content
     assert len(starts) == 3 and starts[0] == 0 and starts[1] > 0
 
+    starts.clear()
+    run_inside("get", url, "-o", target, "--resume", "--retries", 0, code=7)
+    run_inside("get", url, "-o", target, "--resume")
+    assert starts[0] == 0 and starts[1] > 0
+
     other = tmp_path / "other"
-    run("get", url, "-o", other, "--checksum", f"sha256:{'0' * 64}", code=8)
-    run("get", url, "-o", tmp_path / "no" / "folder", code=10)
-    run("get", url, "-o", other, "-X", "POST", code=2)
+    run_inside("get", url, "-o", other, "--checksum", f"sha256:{'0' * 64}", code=8)
+    run_inside("get", url, "-o", tmp_path / "no" / "folder", code=10)
+    run_inside("get", url, "-o", other, "-X", "POST", code=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 

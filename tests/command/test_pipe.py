@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.certificates import ca_file, server_cert, wrong_host_cert
-from support.command import COMMAND, SECONDS, on_terminal, run
+from support.command import COMMAND, SECONDS, on_terminal, run, run_inside
 from support.processes import programs, reserved_ports, server_process, wait_until
 from support.proxies import listens
 
@@ -44,6 +44,19 @@ def peer() -> Iterator[Start]:
     yield start
     for thread in threads:
         thread.join()
+
+
+def answer_to(given: bytes, size: int, *arguments: object) -> bytes:
+    """The output of `tcp`, whose input ends only when it has `size` bytes: how soon that is must not decide."""
+    command = [*COMMAND, "tcp", *map(str, arguments)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        process.stdin.write(given)
+        process.stdin.flush()
+        out = process.stdout.read(size)
+        rest, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, errors) == (0, b""), (out, rest, errors)
+    return bytes(out + rest)
 
 
 def read_all(sock: socket.socket) -> bytes:
@@ -136,9 +149,9 @@ def test_silence_behind_the_end_of_the_input_ends_it(peer: Start) -> None:
         left.wait(SECONDS)
 
     left = threading.Event()
-    assert run("tcp", peer(keeps_open), "--wait", "0.2")[0] == b"hello"
+    assert answer_to(b"", 5, peer(keeps_open), "--wait", "0.2") == b"hello"
     left.set()
-    assert run("tcp", peer(silent), "--wait", "0.2", stdin=b"x")[0] == b"hello"
+    assert answer_to(b"x", 5, peer(silent), "--wait", "0.2") == b"hello"
 
 
 def test_what_came_before_a_reset_is_written(peer: Start) -> None:
@@ -158,16 +171,16 @@ def test_places_and_what_is_none(redis_path: str, redis_port: int) -> None:
         f"127.0.0.1:{redis_port}",
         f"tcp://localhost:{redis_port}",
     ):
-        assert run("tcp", place, "--crlf", stdin=b"PING\nQUIT\n")[0] == b"+PONG\r\n+OK\r\n"
+        assert run_inside("tcp", place, "--crlf", stdin=b"PING\nQUIT\n")[0] == b"+PONG\r\n+OK\r\n"
     for place in ("localhost", "localhost:http", "http://localhost:80", "::1:80"):
-        assert "PLACE must be HOST:PORT" in run("tcp", place, code=2)[1]
-    run("tcp", "127.0.0.1:0", code=2)
+        assert "PLACE must be HOST:PORT" in run_inside("tcp", place, code=2)[1]
+    run_inside("tcp", "127.0.0.1:0", code=2)
     for wait in ("-1", "nan", "soon"):
-        assert "argument --wait" in run("tcp", "127.0.0.1:1", f"--wait={wait}", code=2)[1]
-    run("tcp", "unix:/does/not/exist", code=3)
-    run("tcp", f"127.0.0.1:{redis_port}", "--certificate", code=2)
+        assert "argument --wait" in run_inside("tcp", "127.0.0.1:1", f"--wait={wait}", code=2)[1]
+    run_inside("tcp", "unix:/does/not/exist", code=3)
+    run_inside("tcp", f"127.0.0.1:{redis_port}", "--certificate", code=2)
     with reserved_ports(1) as (port,):
-        assert "cannot connect" in run("tcp", f"127.0.0.1:{port}", code=3)[1]
+        assert "cannot connect" in run_inside("tcp", f"127.0.0.1:{port}", code=3)[1]
 
 
 @pytest.mark.needs_server
@@ -187,18 +200,15 @@ def test_tls_with_openssl(tmp_path: Path) -> None:
         with server_process([*command, "-rev", "-quiet", "-alpn", "one"], output):
             wait_until(lambda: listens(port), output)
             place = f"tls://localhost:{port}"
-            out = run("tcp", place, "--ca-file", ca_file(), "--wait", "1", stdin=b"hello\n")[0]
-            assert out == b"olleh\n"
-            assert "certificate" in run("tcp", place, code=4)[1]
-            shown = run("tcp", f"localhost:{port}", "--tls", "--ca-file", ca_file(), "--certificate", "--alpn", "one")[
-                0
-            ]
-            text = shown.decode()
+            assert answer_to(b"hello\n", 6, place, "--ca-file", ca_file(), "--wait", "0.2") == b"olleh\n"
+            assert "certificate" in run_inside("tcp", place, code=4)[1]
+            asked = ("--tls", "--ca-file", ca_file(), "--certificate", "--alpn", "one")
+            text = run_inside("tcp", f"localhost:{port}", *asked)[0].decode()
             certificate = ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN") :])
             assert hashlib.sha256(certificate).hexdigest() in text
             assert "TLSv1.3" in text and "name      DNS:localhost" in text and "alpn      one" in text
             assert "until " in text and "issuer " in text
-            assert "BEGIN CERTIFICATE" in run("tcp", place, "-k", "--certificate")[0].decode()
+            assert "BEGIN CERTIFICATE" in run_inside("tcp", place, "-k", "--certificate")[0].decode()
 
 
 def test_the_name_may_be_another_one_than_the_host(peer: Start) -> None:

@@ -23,7 +23,7 @@ from pepperpy.network import (
 from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
 from pepperpy.network._core.receiver import Skip
 from pepperpy.network._core.stream_protocol import StreamProtocol
-from pepperpy.network.messages.codecs import framer_of
+from pepperpy.network.messages.frame_codec import framer_of
 
 pytestmark = pytest.mark.skipif(IMPOSSIBLE is not None, reason=str(IMPOSSIBLE))
 

@@ -1,4 +1,4 @@
-"""peek, unread, skip_until and several separators: what they give, and what they leave for the next receive."""
+"""peek and unread: what they give, and what they leave for the next receive."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 from typing import Any
 
 import pytest
+from support.by_hand import HandTask, Workbench
 from support.cancelling import arrived, until
 from support.servers import peer_and_client
 from support.tls_peer import tls_peer_and_client
 
 from pepperpy.network import (
+    BufferLimits,
     BusyError,
     ClosedError,
     ConnectionLostError,
     Delimited,
-    IncompleteReadError,
     LengthPrefixed,
-    MessageTooLargeError,
     NetworkClient,
     NetworkConfig,
     NetworkTimeoutError,
@@ -62,6 +62,37 @@ async def test_peek_returns_what_is_left_at_the_end_and_lets_the_loop_run_when_a
         assert await client.receive_exactly(3) == b"abc"
         assert await client.peek(10) == b""
         assert client.at_eof
+
+
+async def test_a_peek_that_waits_gets_what_is_left_when_the_end_comes() -> None:
+    async with peer_and_client() as (peer, client):
+        looking = asyncio.create_task(client.peek(4))
+        await peer.send(b"abc")
+        await arrived(client, 3)
+        peer.send_eof()
+        assert await looking == b"abc"
+        assert await client.peek(3) == b"abc"
+        assert await client.receive() == b"abc"
+
+
+async def test_peek_returns_what_is_left_at_the_end_of_a_tls_stream() -> None:
+    async with tls_peer_and_client() as (peer, client):
+        peer.sock.send(peer.encrypted(b"abc") + peer.close_notify())
+        assert await client.peek(4) == b"abc"
+        assert await client.receive() == b"abc"
+        assert await client.peek(4) == b""
+
+
+def test_peek_is_woken_once_when_all_of_it_is_there() -> None:
+    bench = Workbench(asyncio.SelectorEventLoop, NetworkConfig("127.0.0.1", 1))
+    seen: list[object] = []
+    with bench.inside():
+        looking = HandTask(bench.loop, bench.client.peek(4), lambda _, data, error: seen.append(data))
+        looking.step()
+        for data in (b"a", b"b", b"cd"):
+            bench.transport.arrives(data)
+    assert (looking.waits, seen) == (1, [b"abcd"])
+    bench.close()
 
 
 async def test_peek_beyond_the_high_water_mark_gets_its_bytes() -> None:
@@ -214,8 +245,61 @@ async def test_a_client_may_put_back_as_much_as_its_limit_and_again_when_that_wa
         client.unread(bytes(50 * KIB))
         await client.receive_exactly(300 * KIB)
         assert await client.receive() == b"tail"
+        with pytest.raises(ValueError, match="307200 bytes or fewer, not 307201"):
+            client.unread(bytes(300 * KIB + 1))
         client.unread(bytes(300 * KIB))
         assert client.stats.bytes_buffered == 300 * KIB
+
+
+async def test_the_limit_is_the_high_water_mark_where_that_is_larger() -> None:
+    async with peer_and_client(max_message_size=100, buffers=BufferLimits(receive_high=1000, receive_low=0)) as (
+        _,
+        client,
+    ):
+        client.unread(bytes(1000))
+        with pytest.raises(ValueError, match="0 bytes or fewer, not 1"):
+            client.unread(b"x")
+        assert await client.receive_exactly(1000) == bytes(1000)
+
+
+async def test_too_much_is_refused_inside_of_a_read_too_and_nothing_is_lost() -> None:
+    async with peer_and_client(max_message_size=10, buffers=BufferLimits(receive_high=10, receive_low=0)) as (
+        peer,
+        client,
+    ):
+
+        async def twice() -> bytes:
+            # It runs in the read callback.
+            line = await client.receive_line()
+            client.unread(line)
+            with pytest.raises(ValueError, match="data must have 6 bytes or fewer, not 7"):
+                client.unread(bytes(7))
+            client.unread(b"and ")
+            return await client.receive_exactly(8)
+
+        reading = asyncio.create_task(twice())
+        await asyncio.sleep(0)
+        await peer.send(b"one\ntwo\n")
+        assert await reading == b"and one\n"
+        assert await client.receive_line() == b"two\n"
+
+
+async def test_another_task_that_waits_keeps_its_bytes_when_unread_is_refused() -> None:
+    async with peer_and_client() as (peer, client):
+        for receive, data in (
+            (client.receive_exactly(200_000), bytes(200_000)),  # in memory of its own
+            (client.receive_line(), b"line\n"),
+            (client.peek(3), b"abc"),
+        ):
+            receiving = asyncio.create_task(receive)
+            await asyncio.sleep(0)
+            await peer.send(data[:2])
+            await until(lambda: client.stats.bytes_buffered == 2, "the first bytes are there")
+            with pytest.raises(BusyError):
+                client.unread(b"x")
+            await peer.send(data[2:])
+            assert await receiving == data
+        assert await client.receive() == b"abc"
 
 
 async def test_a_request_is_refused_while_bytes_are_put_back() -> None:
@@ -265,134 +349,3 @@ async def test_another_connection_does_not_get_what_belongs_to_the_lost_one() ->
             await client.receive()
         with pytest.raises(ConnectionLostError, match="not connected now"):
             client.unread(b"abc")
-
-
-# ---- several separators ----
-
-
-@pytest.mark.parametrize("cut", range(1, 12))
-async def test_the_separator_that_ends_first_counts_however_the_stream_is_cut(cut: int) -> None:
-    wire = b"a\r\nb\nc\r\r\nd;"
-    async with peer_and_client() as (peer, client):
-        receiving = asyncio.create_task(client.receive_until((b"\r\n", b"\n", b";")))
-        await peer.send(wire[:cut])
-        await arrived(client, cut)
-        await peer.send(wire[cut:])
-        assert await receiving == b"a\r\n"
-        separators = (b";", b"\r\n", b"\n")
-        assert [await client.receive_until(separators) for _ in range(3)] == [b"b\n", b"c\r\r\n", b"d;"]
-
-
-async def test_several_separators_have_the_same_limit_and_the_same_end_as_one() -> None:
-    async with peer_and_client() as (peer, client):
-        await peer.send(b"abcdef\n")
-        with pytest.raises(MessageTooLargeError, match="6 bytes"):
-            await client.receive_until((b"\r\n", b"\n"), max_size=6)
-        assert await client.receive_until((b"\r\n", b"\n"), max_size=7) == b"abcdef\n"
-        waiting = asyncio.create_task(client.receive_until((b"x", b"y"), max_size=5))
-        await peer.send(b"abcd")
-        await arrived(client, 11)
-        assert not waiting.done()
-        await peer.send(b"e")
-        with pytest.raises(MessageTooLargeError):
-            await waiting
-        peer.send_eof()
-        with pytest.raises(IncompleteReadError) as caught:
-            await client.receive_until((b"x", b"y"))
-        assert caught.value.partial == b"abcde"
-
-
-@pytest.mark.parametrize(
-    ("separator", "error", "says"),
-    [
-        ((), ValueError, "1 separator or more"),
-        ((b"",), ValueError, "1 byte or more"),
-        (("\n",), TypeError, "bytes or a tuple of bytes"),
-        ([b"\n"], TypeError, "bytes or a tuple of bytes"),
-        ((b"\r", b"\r\n"), ValueError, "would never be found"),
-        ((b"aXb", b"X"), ValueError, "would never be found"),
-    ],
-)
-async def test_separators_that_cannot_be_are_refused(separator: Any, error: type[Exception], says: str) -> None:
-    async with peer_and_client() as (peer, client):
-        await peer.send(b"a\r\n")
-        for receive in (client.receive_until, client.skip_until):
-            with pytest.raises(error, match=says):
-                await receive(separator)
-        assert await client.receive() == b"a\r\n"
-
-
-# ---- skip_until ----
-
-
-@pytest.mark.parametrize("separator", [b"END", (b"END", b"FIN!")])
-async def test_skip_drops_up_to_the_separator_and_counts(separator: bytes | tuple[bytes, ...]) -> None:
-    async with peer_and_client() as (peer, client):
-        await peer.send(b"abcENDrest")
-        assert await client.skip_until(separator) == 6
-        assert await client.receive() == b"rest"
-        skipping = asyncio.create_task(client.skip_until(separator))
-        await peer.send(b"x" * 100_000 + b"EEN")
-        await arrived(client, 10 + 100_003)
-        await peer.send(b"Drest")
-        assert await skipping == 100_004
-        assert await client.receive() == b"rest"
-
-
-async def test_skip_needs_little_memory_for_any_amount() -> None:
-    async with peer_and_client() as (peer, client):
-        skipping = asyncio.create_task(client.skip_until(b"\n"))
-        most = 0
-        for _ in range(50):
-            await peer.send(bytes(200 * KIB))
-            most = max(most, client.stats.bytes_buffered)
-        await peer.send(b"\nnext\n")
-        assert await skipping == 50 * 200 * KIB + 1
-        assert most < (64 + 256) * KIB
-        assert await client.receive_line() == b"next\n"
-
-
-async def test_skip_gets_over_a_line_that_is_too_long() -> None:
-    async with peer_and_client(max_message_size=100) as (peer, client):
-        await peer.send(b"x" * 1000 + b"\nnext\n")
-        with pytest.raises(MessageTooLargeError):
-            await client.receive_line()
-        assert await client.skip_until(b"\n") == 1001
-        assert await client.receive_line() == b"next\n"
-
-
-async def test_skip_that_is_cancelled_or_times_out_has_dropped_no_separator() -> None:
-    async with peer_and_client() as (peer, client):
-        await peer.send(b"x" * 100 + b"EN")
-        with pytest.raises(NetworkTimeoutError):
-            await client.skip_until(b"END", timeout=0.02)
-        skipping = asyncio.create_task(client.skip_until(b"END"))
-        await asyncio.sleep(0)
-        skipping.cancel()
-        await asyncio.gather(skipping, return_exceptions=True)
-        await peer.send(b"Drest")
-        assert await client.skip_until(b"END") == 3
-        assert await client.receive() == b"rest"
-
-
-async def test_all_waits_of_a_skip_share_one_timeout() -> None:
-    async with peer_and_client() as (peer, client):
-        loop = asyncio.get_running_loop()
-        skipping = asyncio.create_task(client.skip_until(b"\n", timeout=0.3))
-        began = loop.time()
-        while not skipping.done() and loop.time() < began + 5:
-            await peer.send(bytes(100 * KIB))
-            await asyncio.sleep(0.05)  # the time is what the test is about
-        with pytest.raises(NetworkTimeoutError):
-            await skipping
-
-
-async def test_a_stream_that_ends_in_a_skip_is_an_error_that_counts_what_was_dropped() -> None:
-    async with peer_and_client() as (peer, client):
-        skipping = asyncio.create_task(client.skip_until(b"\n"))
-        await peer.send(bytes(100 * KIB))
-        peer.send_eof()
-        with pytest.raises(IncompleteReadError, match="102400 bytes") as caught:
-            await skipping
-        assert (caught.value.partial, caught.value.details["received"]) == (b"", 100 * KIB)
-        assert client.at_eof

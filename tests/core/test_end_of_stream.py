@@ -135,6 +135,7 @@ async def test_receiving_at_the_end_again_and_again_lets_the_loop_run(name: str)
 async def test_a_loop_that_ignores_the_end_can_be_timed_out_and_loses_nothing_by_it(over: str, tmp_path: Path) -> None:
     async with client_over(over, tmp_path, last_words(b"line\n")) as client:
         lines = []
+        await ended(client)
 
         async def spin() -> None:
             while True:

@@ -10,7 +10,7 @@ import socket
 import pytest
 from support.allocations import Wire
 from support.cancelling import until
-from support.servers import TOO_MUCH, client_behind_faults, client_of, peer_and_client
+from support.servers import TOO_MUCH, client_behind_faults, client_of, peer_and_client, wait_for_the_kernel
 
 from pepperpy.network import BufferLimits, ConnectionLostError, IncompleteReadError, NetworkClient, NetworkTimeoutError
 from pepperpy.network._core.stream_protocol import StreamProtocol
@@ -193,6 +193,7 @@ async def test_what_the_peer_said_before_it_reset_can_be_received_after_a_failed
     async with peer_and_client() as (peer, client):
         await peer.send(b"go away\n")
         peer.reset()
+        wait_for_the_kernel(client.extra_info("socket"), lost=True)
         # The RST is here, and the loop has had no chance to see it: sending is told first.
         with pytest.raises(ConnectionLostError) as caught:
             await client.send(b"too late")

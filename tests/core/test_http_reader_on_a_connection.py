@@ -123,6 +123,20 @@ async def test_what_a_peer_only_announces_gets_no_memory() -> None:
     await opened.close()
 
 
+@pytest.mark.parametrize("size", [50, 1_000_000])
+async def test_the_bytes_that_a_cut_off_body_lacks_are_counted(size: int) -> None:
+    opened = Opened()
+    opened.transport.arrives(HEAD % size + b"hello")
+    await opened.head()
+    rest = asyncio.create_task(opened.rest())
+    await asyncio.sleep(0)
+    opened.transport.arrives(b" world")
+    opened.transport.ends()
+    with pytest.raises(TruncatedResponse, match=f"the body ended {size - 11} bytes before its Content-Length"):
+        await rest
+    await opened.close()
+
+
 @pytest.mark.parametrize("start", [HEAD % 5, HEAD % 1_000_000, CHUNKED + b"5\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
 async def test_a_loss_in_the_body_is_no_end_of_it(start: bytes) -> None:
     opened = Opened()

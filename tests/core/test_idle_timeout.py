@@ -28,6 +28,19 @@ async def test_silence_ends_a_receive_and_nothing_is_lost() -> None:
         assert await client.receive_line() == b"abcd\n"
 
 
+async def test_silence_behind_bytes_that_came_ends_the_same_receive() -> None:
+    async with peer_and_client(timeout=None, idle_timeout=0.05) as (peer, client):
+        receiving = asyncio.create_task(client.receive_line())
+        for _ in range(3):
+            await asyncio.sleep(0.03)  # less than the limit
+            await peer.send(b"x")
+        with pytest.raises(NetworkTimeoutError, match="idle_timeout") as caught:
+            await receiving
+        # The seconds of the whole wait.
+        assert 0.1 < caught.value.details["elapsed"] < 60
+        assert await client.peek(3) == b"xxx"
+
+
 @pytest.mark.parametrize("piece", [1, 20_000])
 async def test_bytes_that_keep_coming_put_it_off(piece: int) -> None:
     # The larger one fills memory of the receive's own.

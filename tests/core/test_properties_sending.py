@@ -169,6 +169,7 @@ class Sending(RuleBasedStateMachine):
         if not self.transport.lost:
             with self.bench.inside():
                 self.transport.peer_takes(n)
+            self.look()
 
     @rule(in_task=st.booleans())
     def something_arrives(self, in_task: bool) -> None:
@@ -264,7 +265,7 @@ class Sending(RuleBasedStateMachine):
     def finish(self) -> None:
         """To a peer that reads on everything comes, and nobody is left waiting."""
         for turn in range(3000):
-            over = self.transport.lost or self.vanished or self.failed
+            over = self.transport.lost or self.vanished
             if turn >= 300 and (over or len(self.transport.wire) == len(self.stream.accepted)):
                 break
             if not self.transport.lost:

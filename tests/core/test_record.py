@@ -1,4 +1,7 @@
-"""`copy_of()`: a copy of a record has its values and a life of its own; what has more than slots is refused."""
+"""`copy_of()`: a copy of a record has its values and a life of its own; what has more than slots is refused.
+
+What compiled code does with a `Slot` shows in `tests/tcp/test_link.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pepperpy.network._core.record import copy_of
+from pepperpy.network._core.record import Slot, copy_of
 
 
 class Base:
@@ -95,3 +98,10 @@ class Failure(Exception):
 def test_what_has_more_than_slots_is_refused(other: object) -> None:
     with pytest.raises(TypeError, match=f"{type(other).__name__} must have __slots__"):
         copy_of(other)
+
+
+@pytest.mark.parametrize("name", ["__init__", "__doc__", "__dict__"])
+def test_an_attribute_of_a_class_that_is_no_slot_is_refused(name: str) -> None:
+    Slot(Record, "first")
+    with pytest.raises(TypeError, match=f"{name} is no slot of WithDict"):
+        Slot(WithDict, name)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from support.cancelling import until
-from support.servers import client_of, peer_and_client
+from support.servers import TOO_MUCH, client_of, peer_and_client
 from support.tls_peer import TRANSPORTS, UPGRADED, tls_peer_and_client, use_transport
 
 from pepperpy.network import (
@@ -25,8 +25,7 @@ from pepperpy.network import (
 )
 from pepperpy.network.testing import memory_pair
 
-# Far more than a kernel holds for a connection.
-FILE = bytes(32 << 20)
+FILE = TOO_MUCH
 
 
 async def end_of(sock: socket.socket) -> str:
@@ -87,7 +86,7 @@ WAYS: list[Callable[[NetworkClient], Awaitable[None]]] = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 async def test_a_peer_whose_bytes_are_dropped_sees_a_reset(over: str, way: Callable[..., Awaitable[None]]) -> None:
-    async with connection(over, close_timeout=0.05, buffers=BufferLimits(send_high=64 << 20)) as (sock, client):
+    async with connection(over, close_timeout=0.05, buffers=BufferLimits(send_high=2 * len(FILE))) as (sock, client):
         await client.send(FILE)
         await way(client)
         assert await end_of(sock) == "reset"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import errno
 import pickle
+import ssl
 import threading
 from typing import Any
 
 import pytest
+from support.allocations import IMPOSSIBLE, _testcapi
 
 import pepperpy.network as network
 from pepperpy.network import errors
@@ -25,6 +28,23 @@ class TwoArguments(Exception):
 class NoText(Exception):
     def __str__(self) -> str:
         raise ZeroDivisionError
+
+
+@pytest.mark.skipif(IMPOSSIBLE is not None, reason=str(IMPOSSIBLE))
+def test_without_memory_an_error_is_not_made_and_the_interpreter_goes_on() -> None:
+    """CPython 3.12 and 3.13 crash a bit later where there is no memory for a generator expression."""
+    for cause in (OSError(errno.ECONNRESET, "reset"), ssl.SSLError(1, "wrong")):
+        kind = errors.also_as(network.ConnectionLostError, cause)
+        for _ in range(3):
+            for number in range(80):
+                _testcapi.set_nomemory(number, number + 1)
+                try:
+                    copy.copy(kind("lost", {}, cause))
+                except MemoryError:
+                    pass
+                finally:
+                    _testcapi.remove_mem_hooks()
+        assert copy.copy(kind("lost", {}, cause)).errno == cause.errno  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)

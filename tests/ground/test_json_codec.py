@@ -17,7 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.tiers import by_tier
 
-from pepperpy.network.json_codec import JSONCodec, builtin_codec, decode_as
+from pepperpy.network.json_codec import JSONCodec, builtin_codec
+from pepperpy.network.json_types import decode_as
 
 CODECS = [builtin_codec(name) for name in ("msgspec", "orjson", "stdlib")]
 SECRET = "s3cr3t"

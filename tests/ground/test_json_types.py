@@ -17,9 +17,9 @@ import msgspec
 import pydantic
 import pytest
 
-from pepperpy.network import HTTPConfig
-from pepperpy.network import json_codec as codec_module
-from pepperpy.network.json_codec import JSONCodec, builtin_codec, decode_as, default_codec
+from pepperpy.network import HTTPConfig, json_types
+from pepperpy.network.json_codec import JSONCodec, builtin_codec, default_codec
+from pepperpy.network.json_types import decode_as
 
 CODECS = [builtin_codec(name) for name in ("msgspec", "orjson", "stdlib")]
 SECRET = "s3cr3t"
@@ -39,7 +39,7 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Makes libraries look as if they were not installed."""
 
     def forget() -> None:
-        for cached in (default_codec, builtin_codec, codec_module._cached_reader):
+        for cached in (default_codec, builtin_codec, json_types._cached_reader):
             cached.cache_clear()
 
     def hide_all(*names: str) -> None:

@@ -9,12 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.cancelling import until
+from support.cancelling import under_way, until
 from support.http_faults import answering, response
 from support.http_peer import http_peer
 from support.names import HangingNames
@@ -33,27 +32,9 @@ from pepperpy.network import (
 OK = answering(response())
 
 
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingNames]:
-    names = HangingNames()
-    monkeypatch.setattr(socket, "getaddrinfo", names)
-    # Threads of the test before wait a little for more to do.
-    while lookup._threads._threads:
-        time.sleep(0.001)  # they tell of no event
-    yield names
-    names.go_on.set()
-
-
-@contextlib.asynccontextmanager
-async def waiting(*hosts: str):
+def waiting(*hosts: str) -> contextlib.AbstractAsyncContextManager[list[asyncio.Task[Any]]]:
     """Tasks that wait for the lookups of these names."""
-    tasks = [asyncio.create_task(lookup.look_up(host, 1)) for host in hosts]
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return under_way(*(lookup.look_up(host, 1) for host in hosts))
 
 
 # ---- What hangs stops nobody else ----
@@ -111,9 +92,8 @@ asyncio.run(main())
 
 def test_a_lookup_of_a_loop_that_has_ended_is_not_waited_for(names: HangingNames) -> None:
     async def give_up() -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await lookup.look_up("hanging.test", 1)
+        async with waiting("hanging.test"):
+            await until(lambda: names.asked == ["hanging.test"], "it is asked")
 
     async def ask_again() -> None:
         names.asked.clear()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
-from collections.abc import Iterator
 
 import pytest
 from support.cancelling import until
@@ -30,17 +28,6 @@ from pepperpy.network import (
 )
 
 OK = answering(response())
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingNames]:
-    names = HangingNames()
-    monkeypatch.setattr(socket, "getaddrinfo", names)
-    # Threads of the test before wait a little for more to do.
-    while lookup._threads._threads:
-        time.sleep(0.001)  # they tell of no event
-    yield names
-    names.go_on.set()
 
 
 async def test_an_answer_is_remembered_for_tcp_and_for_http_and_for_every_port(names: HangingNames) -> None:

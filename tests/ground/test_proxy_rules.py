@@ -34,6 +34,7 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (" , a.test  b.test,\tc.test,", ["a.test", "b.test", "c.test"], ["d.test"]),
         # Those that mean nothing here do no harm.
         ("..., *., http://x.test, [::1, 10.0.0.0/99, :80, a:b:c", [], ["x.test", "::1", "10.0.0.0", "localhost"]),
+        ("a.test:" + "9" * 5000 + ",[::1]:" + "9" * 5000, [], ["a.test", "::1"]),
     ],
 )
 def test_hosts_and_networks(text: str, covered: list[str], not_covered: list[str]) -> None:
@@ -62,6 +63,8 @@ def test_the_variables_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     # Lower case comes first, and an empty variable says nothing.
     monkeypatch.setenv("http_proxy", "http://lower.test:2")
     monkeypatch.setenv("https_proxy", "  ")
+    monkeypatch.setenv("no_proxy", "  ")
+    assert read_environment().proxy_for("http", "direct.test", 80) is None
     monkeypatch.setenv("no_proxy", "other.test")
     found = read_environment()
     assert found.proxy_for("http", "direct.test", 80) == "http://lower.test:2"
@@ -74,6 +77,10 @@ def test_a_header_of_a_request_sets_no_proxy_in_a_cgi_program(monkeypatch: pytes
     assert read_environment().proxy_for("http", "a.test", 80) is None
     monkeypatch.setenv("http_proxy", "http://good.test:1")
     assert read_environment().proxy_for("http", "a.test", 80) == "http://good.test:1"
+    with monkeypatch.context() as windows:
+        windows.setattr("pepperpy.network.proxy_rules.os.name", "nt")
+        found = read_environment()
+    assert found.proxy_for("http", "a.test", 80) is None
 
 
 @pytest.mark.parametrize(
@@ -83,6 +90,11 @@ def test_a_header_of_a_request_sets_no_proxy_in_a_cgi_program(monkeypatch: pytes
         ("proxy.test", "http://proxy.test:80"),
         ("user:p%40ss@proxy.test:3128", "http://user:p%40ss@proxy.test:3128"),
         ("HTTP://proxy.test/", "http://proxy.test:80"),
+        ("http://proxy.test:3128/path/", "http://proxy.test:3128"),
+        ("http://proxy.test:", "http://proxy.test:80"),
+        ("http://u:p@ss@proxy.test:1", "http://u:p@ss@proxy.test:1"),
+        ("http://u:%70%2F%zz@[fe80::1%25eth0]:1", "http://u:%70%2F%zz@[fe80::1%25eth0]:1"),
+        ("SOCKS5H://u:p@proxy.test", "socks5h://u:p@proxy.test:1080"),
         ("https://proxy.test", "https://proxy.test:443"),
         ("socks://127.0.0.1:1080/", "socks5h://127.0.0.1:1080"),
         ("socks5://[::1]", "socks5://[::1]:1080"),
@@ -93,9 +105,25 @@ def test_a_proxy_as_the_variables_write_it(value: str, proxy: str, monkeypatch: 
     assert read_environment().proxy_for("https", "a.test", 443) == proxy
 
 
-def test_what_is_no_proxy_is_named_by_its_variable_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", "ftp://user:canary@proxy.test:21")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ftp://user:canary@proxy.test:21",
+        "user:canary",
+        "http://user:canary/x@proxy.test:1",
+        "http://user:12/canary@proxy.test:1",
+        "http://user:12#canary@proxy.test:1",
+        "http://user:12?canary@proxy.test:1",
+        "http://user:canary@pro xy.test:1",
+        "http://user:canary@::1",
+        "http://user:canary@proxy.test:99999",
+        "http://:canary@:1",
+        "socks5://canary@proxy.test",
+    ],
+)
+def test_what_is_no_proxy_is_named_by_its_variable_without_secrets(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", value)
     found = read_environment()  # nothing needs it yet
-    with pytest.raises(ValueError, match="the variable ALL_PROXY must name a proxy") as caught:
+    with pytest.raises(ValueError, match=r"the variable ALL_PROXY (must name|names no) ") as caught:
         found.proxy_for("http", "a.test", 80)
     assert "canary" not in str(caught.value)

@@ -12,6 +12,7 @@ from time import monotonic
 
 import pytest
 
+from pepperpy.network.last_turns import LAST_TURNS
 from pepperpy.network.timers import Timer
 from pepperpy.network.watchdog import time_limit
 
@@ -97,24 +98,6 @@ async def test_it_keeps_no_owner_alive() -> None:
     assert timer.at == math.inf, "it has fired, and set itself for nothing"
 
 
-async def test_an_owner_that_fails_is_reported_and_may_set_it_again() -> None:
-    def fail(now: float) -> float:
-        raise LookupError("not there")
-
-    owner, reported = Owner(fail), []
-    loop = asyncio.get_running_loop()
-    handler = loop.get_exception_handler()
-    loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
-    try:
-        owner.timer.look_by(monotonic())
-        await owner.looked.wait()
-        await asyncio.sleep(0)
-    finally:
-        loop.set_exception_handler(handler)
-    assert [type(error) for error in reported] == [LookupError]
-    assert owner.timer.at == math.inf
-
-
 async def test_it_stays_as_it_was_where_it_cannot_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
@@ -127,6 +110,18 @@ async def test_it_stays_as_it_was_where_it_cannot_be_set(monkeypatch: pytest.Mon
             owner.timer.look_by(at - 0.01)
     assert owner.timer.at == at
     await asyncio.wait_for(owner.looked.wait(), 5)
+
+
+async def test_a_limit_shorter_than_a_turn_ends_what_does_not_end_and_no_sooner_than_after_its_last_turns() -> None:
+    async def turns(number: int) -> None:
+        for _ in range(number):
+            await asyncio.sleep(0)
+
+    with time_limit(1e-9):
+        await turns(LAST_TURNS // 2)
+    with pytest.raises(TimeoutError):
+        with time_limit(1e-9):
+            await turns(100_000_000)
 
 
 def test_a_loop_that_was_closed_in_the_middle_of_a_time_limit_is_not_kept_once_there_is_another() -> None:
@@ -161,3 +156,22 @@ def test_a_loop_that_was_closed_in_the_middle_of_a_time_limit_is_not_kept_once_t
 async def test_a_function_that_nobody_owns_is_refused() -> None:
     with pytest.raises(TypeError):
         Timer(asyncio.get_running_loop(), lambda now: math.inf)
+
+
+async def test_an_owner_that_fails_is_reported_and_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pepperpy.network.timers.AGAIN_S", 0.0)
+    errors: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+
+    def fail_once(now: float) -> float:
+        if not errors:
+            raise MemoryError
+        return math.inf
+
+    owner = Owner(fail_once)
+    owner.timer.look_by(monotonic())
+    while len(owner.looks) < 2:
+        owner.looked.clear()
+        await asyncio.wait_for(owner.looked.wait(), 5)
+    assert [type(error) for error in errors] == [MemoryError]
+    assert owner.timer.at == math.inf

@@ -43,19 +43,28 @@ def test_rpc_as_a_program_that_starts_its_own_server() -> None:
 
 @pytest.mark.slow
 async def test_rpc_gives_each_call_its_own_answer_whatever_became_of_others() -> None:
-    module = example("rpc")
+    module, may_answer = example("rpc"), asyncio.Event()
+    double = module.double
+
+    async def when_allowed(number: float) -> float:
+        await may_answer.wait()
+        return float(await double(number))
+
     async with serve(module.handle) as server:
         port = server.port
         async with module.connected(NetworkConfig("127.0.0.1", port)) as rpc:
             # The later asked, the earlier answered.
             calls = [rpc.call("double", number, (20 - number) / 1000) for number in range(20)]
             assert await asyncio.gather(*calls) == [2 * number for number in range(20)]
+            module.double = when_allowed
             with pytest.raises(NetworkTimeoutError):
-                await rpc.call("double", 1, 0.03, timeout=0.01)
+                await rpc.call("double", 1, timeout=0.01)
+            module.double = double
             with pytest.raises(module.RPCError, match="treble: KeyError"):
                 await rpc.call("treble", 1)
             # Its answer comes behind the one that nobody waits for any more.
-            assert await rpc.call("double", 2, 0.05) == 4
+            may_answer.set()
+            assert await rpc.call("double", 2) == 4
             cancelled = asyncio.create_task(rpc.call("double", 3, 60))
             await asyncio.sleep(0)
             cancelled.cancel()

@@ -13,7 +13,8 @@ import pytest
 
 from pepperpy.network import HTTPConfig, MsgPack, TLSConfig, UsageError, tls, tls_files
 from pepperpy.network.http.h1 import decoding
-from pepperpy.network.json_codec import decode_as, default_codec
+from pepperpy.network.json_codec import default_codec
+from pepperpy.network.json_types import decode_as
 from pepperpy.network.otel import OpenTelemetry
 
 ROOT = Path(__file__).parents[2]

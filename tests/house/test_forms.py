@@ -27,9 +27,8 @@ def test_the_newest_version_that_is_there_has_every_test_and_one_has_eager_tasks
         return [wheels.form_of(version, list(versions)) for version in versions]
 
     assert forms("3.11", "3.12", "3.13", "3.14", "3.15") == ["fast", "fast", "eager", "fast", "short"]
-    # What refuses a change, and what does not yet.
+    # Where Debian's next release cannot be had.
     assert forms("3.11", "3.12", "3.13") == ["fast", "fast", "eager"]
-    assert forms("3.14", "3.15") == ["fast", "short"]
     assert wheels.EAGER in wheels.VERSIONS[1:-1]
 
 
@@ -39,8 +38,6 @@ def test_a_form_sets_what_the_tiers_know(wheels: Any) -> None:
         assert all(f"`{name}={value}`" in known for name, value in settings.items())
 
 
-def test_what_fails_on_a_released_version_refuses_the_change() -> None:
+def test_what_fails_on_any_version_refuses_the_change() -> None:
     steps = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if ".ci/wheels.py test" in line]
-    refusing, telling = steps
-    assert refusing == '"$python" .ci/wheels.py test --only 3.11 --only 3.12 --only 3.13'
-    assert telling.startswith('"$python" .ci/wheels.py test --only 3.14 --only 3.15 || printf')
+    assert steps == ['"$python" .ci/wheels.py test']

@@ -13,13 +13,10 @@ import shutil
 import subprocess
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.cancelling import until
+from support.cancelling import under_way, until
 from support.http_faults import response
 from support.http_peer import Connection, http_peer
 from support.line_server import ask, server_and_pool
@@ -75,17 +72,6 @@ class Asked:
             self.count += 1
             await self.may_answer.wait()
             await connection.send(response())
-
-
-@asynccontextmanager
-async def under_way(*operations: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
-    tasks = [asyncio.create_task(operation) for operation in operations]
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_no_limit_of_a_connection_ends_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,62 @@ def test_importing_loads_neither_aiohttp_nor_anything_that_only_connecting_needs
     assert not {"argparse", "pepperpy.network.tcp.serve", "pepperpy.network.command"} & set(loaded)
 
 
+FIRST_REQUESTS = """
+import asyncio, sys
+from pepperpy.network import HTTPClient, HTTPConfig
+
+async def serve(reader, writer):
+    while await reader.read(65536):
+        writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+    writer.close()
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = "http://%s:%d/" % server.sockets[0].getsockname()
+    async with HTTPClient(HTTPConfig(timeout=5)) as client:
+        await client.get(url, timeout=5, params={"a": 1})
+        await client.post(url, json={"a": 1})
+        await client.post(url, data={"form": "field"}, files={"name": ("name.txt", b"part", "text/plain")})
+        print(*sys.modules)
+        assert type(client.session).__module__ == "aiohttp.client"
+    server.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_http_requests_are_made_without_the_import_of_aiohttp() -> None:
+    loaded = set(python("-c", FIRST_REQUESTS).split())
+    assert {"pepperpy.network.http.client", "yarl"} <= loaded
+    assert not {"aiohttp", "tempfile", "mimetypes"} & loaded
+
+
+@pytest.mark.slow
+def test_what_is_of_aiohttp_is_taken_whenever_the_program_imports_it() -> None:
+    code = """
+import asyncio, sys
+from pepperpy.network import HTTPClient, HTTPConfig
+client = HTTPClient()
+assert "aiohttp" not in sys.modules
+import aiohttp
+HTTPConfig(timeout=aiohttp.ClientTimeout(total=0, sock_read=2))
+call = client._prepare.call("GET", "http://a", None, None, None, aiohttp.ClientTimeout(5, sock_read=2), True, None, {})
+data = aiohttp.FormData({"a": "1"})
+form = client._prepare.call("POST", "http://a", None, None, None, None, True, None, {"data": data})
+print(call.total, call.limits.read, form.body.headers["Content-Type"])
+"""
+    assert python("-c", code) == "5 2 application/x-www-form-urlencoded\n"
+
+
+@pytest.mark.slow
+def test_a_command_starts_without_what_only_another_one_needs() -> None:
+    loaded = python("-c", "import pepperpy.network.command.main, sys; print(*sys.modules)").split()
+    assert "pepperpy.network.command.pipe" in loaded
+    slow = {"importlib.metadata", "urllib.request", "platform", "aiohttp", "pepperpy.network.messages.codecs"}
+    assert not slow & set(loaded)
+
+
 def test_the_extensions_are_really_compiled() -> None:
     for name in COMPILED:
         module = __import__(f"pepperpy.network._core.{name}", fromlist=["x"])

@@ -36,6 +36,7 @@ class Repository:
         self.change("pyproject.toml", r'^version = ".*"$', 'version = "7.8.9"')
         self.change("CHANGELOG.md", r"^## .*$", "## 7.8.9 (2030-01-31)")
         self.change("README.md", r"not on PyPI yet", "on PyPI", count=0)
+        self.change("pyproject.toml", r"^authors = .*$", 'authors = [{ name = "A", email = "a@pepper.org" }]')
         self.set_source("https://code.pepper.org/network")
 
     def change(self, name: str, pattern: str, text: str, count: int = 1) -> None:
@@ -82,6 +83,12 @@ def test_a_url_of_the_repository_that_is_missing_or_stands_in_for_one_is_refused
     assert faults(repository) == [
         f"Source of [project.urls] in pyproject.toml is not the URL of the repository: {url!r}"
     ]
+
+
+@pytest.mark.parametrize("email", ["", ', email = "..."'])
+def test_an_author_without_an_e_mail_address_is_refused(repository: Repository, email: str) -> None:
+    repository.change("pyproject.toml", r"^authors = .*$", f'authors = [{{ name = "A"{email} }}]')
+    assert faults(repository) == ["an author in pyproject.toml has no e-mail address"]
 
 
 def test_a_readme_that_says_that_there_is_no_release_is_refused(repository: Repository) -> None:

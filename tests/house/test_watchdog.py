@@ -16,6 +16,14 @@ pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
 
+# Has the time for what a run does once, before its first test.
+FIRST = """
+import pytest
+
+@pytest.mark.timeout(45)
+def test_first():
+    pass
+"""
 ENDED_BY_THEMSELVES = """
 import asyncio, contextlib, socket, time
 
@@ -68,6 +76,7 @@ async def test_blocks_its_loop():
 def test_blocks():
     time.sleep(60)  # longer than any limit
 
+@pytest.mark.timeout(30)
 async def test_is_good():
     first, second = socket.socketpair()
     with first, second:
@@ -126,7 +135,7 @@ ENDS_THE_RUN = {
 
 def run(folder: Path, text: str, *, limit: float, grace: float) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text())
-    (folder / "test_bad.py").write_text(textwrap.dedent(text))
+    (folder / "test_bad.py").write_text(FIRST + textwrap.dedent(text))
     options = ["-q", "-p", "no:cacheprovider", "-c", TESTS.parent / "pyproject.toml", "--rootdir", folder]
     options += ["-o", f"timeout={limit}", "-o", f"grace={grace}", "-W", "ignore"]
     return subprocess.run(
@@ -140,8 +149,8 @@ def run(folder: Path, text: str, *, limit: float, grace: float) -> subprocess.Co
 
 def test_a_test_that_fails_or_waits_for_ever_fails_alone_and_leaves_nothing(tmp_path: Path) -> None:
     done = run(tmp_path, ENDED_BY_THEMSELVES, limit=0.5, grace=30)
-    # Seven on both loops, and one that needs none.
-    assert re.search(r"^15 failed, 2 passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    # Seven on both loops, and one that needs none; the good one on both, and the first.
+    assert re.search(r"^15 failed, 3 passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
     assert done.stdout.count("the test is not done after 0.5 s") >= 2
 
 

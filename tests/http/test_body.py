@@ -188,13 +188,6 @@ async def test_a_response_can_be_sent_on() -> None:
         assert got.content == b"begun"
 
 
-async def test_a_redirect_does_not_get_half_of_what_was_read_already() -> None:
-    async with site() as it:
-        with pytest.raises(aiohttp.ClientPayloadError, match="consumed"):
-            await it.post(make(once(b"a", b"b")), "/redirect")
-        assert [got.content for got in it.got] == [b"ab"]
-
-
 async def test_chunks_that_are_changed_after_they_were_given_arrive_as_they_were() -> None:
     async def reuse_buffer() -> AsyncIterator[bytearray]:
         buffer = bytearray(CHUNK)

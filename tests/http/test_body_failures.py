@@ -9,7 +9,8 @@ import os
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator
+import types
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,33 @@ import aiohttp
 import pytest
 from support.upload_site import BIG, REPLAYABLE, Again, make, once, site
 
-from pepperpy.network.http.sources import CHUNK
-from pepperpy.network.http.upload import BodyFailed
+from pepperpy.network.http.aiohttp_transport.payload import data_of
+from pepperpy.network.http.sources import CHUNK, ChunksSource
+from pepperpy.network.http.upload import BodyFailed, UploadPayload
+
+
+@types.coroutine
+def suspended() -> Generator[None, None, None]:
+    yield
+
+
+class NoWriter:
+    transport = None
+
+    async def write(self, chunk: bytes) -> None:
+        pass
+
+
+def test_a_body_that_is_dropped_awaits_nothing_of_its_generator() -> None:
+    """Whoever drops a task of a loop that has ended was told "aclose(): asynchronous generator is already running"."""
+
+    async def waiting() -> AsyncIterator[bytes]:
+        yield b"x"
+        await suspended()
+
+    sending = ChunksSource(waiting(), "").write(NoWriter())
+    sending.send(None)
+    sending.close()
 
 
 class Source(io.RawIOBase):
@@ -35,6 +61,10 @@ class Source(io.RawIOBase):
         if data := self._file.read(size):
             return data
         raise self._error
+
+
+class NoException(BaseException):
+    """As pytest.fail() raises."""
 
 
 @pytest.fixture
@@ -93,8 +123,11 @@ async def test_what_progress_raises_fails_the_request() -> None:
     def cancel(sent: int, total: int | None) -> None:
         raise asyncio.CancelledError
 
+    def no_exception(sent: int, total: int | None) -> None:
+        raise NoException
+
     async with site() as it:
-        for progress, kind in ((fail, Mine), (cancel, asyncio.CancelledError)):
+        for progress, kind in ((fail, Mine), (cancel, asyncio.CancelledError), (no_exception, NoException)):
             for data in (BIG, Again()):
                 body = make(data, progress=progress)
                 with pytest.raises(aiohttp.ClientConnectionError) as caught:
@@ -115,7 +148,7 @@ async def test_what_a_source_raises_is_the_cause_of_the_failure(path: Path) -> N
 
     errors = [OSError(5, "Input/output error"), BrokenPipeError(32, "x"), TimeoutError("late"), ValueError("mine")]
     async with site() as it:
-        for error in (*errors, asyncio.CancelledError()):
+        for error in (*errors, asyncio.CancelledError(), NoException("mine")):
             for source in (failing(error), Source(BIG, error)):
                 if isinstance(source, Source) and isinstance(error, asyncio.CancelledError):
                     continue
@@ -133,13 +166,39 @@ async def test_what_a_source_raises_is_the_cause_of_the_failure(path: Path) -> N
         assert not it.got
 
 
+async def test_a_task_that_nobody_runs_any_more_is_no_failure_of_the_source() -> None:
+    """A loop that was closed too early leaves tasks to the collector, which would print what their end raises."""
+
+    class Writer:
+        transport = None
+
+        async def write(self, chunk: object) -> None:
+            pass
+
+    class Waiting:
+        def __aiter__(self) -> Waiting:
+            return self
+
+        async def __anext__(self) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+    body = make(Waiting())
+    payload = body.payload()
+    assert isinstance(payload, UploadPayload)
+    sending = payload.write_with_length(Writer(), None)
+    sending.send(None)
+    sending.close()
+    assert body.failure is None
+
+
 async def test_a_source_that_fails_at_once_sends_no_request() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         async with aiohttp.ClientSession() as session:
             body = make(Source(b"", OSError(5, "x")))
             with pytest.raises(aiohttp.ClientConnectionError):
-                await session.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", data=body.payload())
+                await session.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", data=data_of(body.payload(), body))
             sock, _ = await asyncio.get_running_loop().sock_accept(listener)
             with sock, contextlib.suppress(ConnectionResetError):
                 assert await asyncio.get_running_loop().sock_recv(sock, 1000) == b""
@@ -174,7 +233,7 @@ async def test_a_source_that_fails_after_the_answer_began_does_not_hang_it() -> 
 
     async with site() as it:
         body = make(fail_later())
-        async with it.session.post(it.url + "/answer", data=body.payload()) as response:
+        async with it.session.post(it.url + "/answer", data=data_of(body.payload(), body)) as response:
             assert await response.content.readany() == b"begun"
             begun.set()
             with pytest.raises(aiohttp.ClientPayloadError):
@@ -273,7 +332,7 @@ async def test_a_cancelled_upload_stops_reading_and_closes_what_it_opened(path: 
             sending = asyncio.Event()
             body = make(data, progress=lambda sent, total: sending.set())  # noqa: B023
             async with aiohttp.ClientSession() as session:
-                request = asyncio.create_task(session.post(url, data=body.payload()))
+                request = asyncio.create_task(session.post(url, data=data_of(body.payload(), body)))
                 # Nobody reads: the buffers of the socket fill, and the rest waits.
                 sock, _ = await asyncio.get_running_loop().sock_accept(listener)
                 await sending.wait()
@@ -309,7 +368,7 @@ async def test_a_cancellation_waits_for_the_read_of_the_callers_file() -> None:
     loop = asyncio.get_running_loop()
     async with site() as it:
         body = make(Slow(BIG))
-        request = asyncio.create_task(it.session.post(it.url, data=body.payload()))
+        request = asyncio.create_task(it.session.post(it.url, data=data_of(body.payload(), body)))
         await loop.run_in_executor(None, reading.wait, 20)
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -329,7 +388,7 @@ async def test_a_cancellation_does_not_wait_for_a_pipe() -> None:
             sending = asyncio.Event()
             body = make(reading, progress=lambda sent, total: sending.set())
             writing.write(b"a")
-            request = asyncio.create_task(it.session.post(it.url, data=body.payload()))
+            request = asyncio.create_task(it.session.post(it.url, data=data_of(body.payload(), body)))
             await sending.wait()
             request.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import ctypes
 import io
 import os
 import tempfile
@@ -13,6 +16,7 @@ from support.upload_site import make, once
 
 from pepperpy.network import InvalidRequestError
 from pepperpy.network.http.body import make_body
+from pepperpy.network.http.sources import as_bytes
 from pepperpy.network.json_codec import JSONCodec, default_codec
 
 
@@ -72,6 +76,29 @@ def test_what_is_no_body_is_refused_with_what_is_one(data: object) -> None:
         make(files=data)
     with pytest.raises(TypeError, match="data, together with files, must be a mapping"):
         make(data, files={"a": b""})
+
+
+def test_whatever_has_a_buffer_is_sent_as_its_bytes() -> None:
+    numbers = array.array("I", [1, 2**31])
+    as_ctypes = (ctypes.c_uint32 * 2)(*numbers)
+    every_second = memoryview(bytes(range(8)))[::2]
+    for value, sent in (
+        (numbers, numbers.tobytes()),
+        (as_ctypes, numbers.tobytes()),
+        (memoryview(numbers), numbers.tobytes()),
+        (every_second, bytes(range(0, 8, 2))),
+        (array.array("B"), b""),
+    ):
+        body = make(value)
+        assert (body.payload(), body.size, body.can_be_sent) == (sent, len(sent), True)
+        assert as_bytes(value) == sent
+        assert sent in bytes(_all_of(make(files={"a": value})))
+
+
+def _all_of(body: Any) -> bytearray:
+    taken = bytearray()
+    asyncio.run(body.feed(taken.extend))
+    return taken
 
 
 def test_what_is_no_form_is_refused_without_its_values() -> None:

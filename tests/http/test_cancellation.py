@@ -177,7 +177,10 @@ async def test_a_place_in_the_queue_that_is_given_up_is_free_for_the_next(mode: 
 
 @pytest.mark.slow
 async def test_a_thousand_cancelled_at_random_moments_lose_no_connection_and_mix_no_answer() -> None:
-    """Tasks cancelled after 0 to 9 turns of the loop, over three connections; those that end have their own answer."""
+    """Tasks cancelled after 0 to 59 turns of the loop, over three connections; those that end have their own answer.
+
+    Every tenth is not cancelled, and every tenth before it can be answered, however fast or slow the loop's turns are.
+    """
     before = open_sockets()
     async with peer_and_config(None) as (_, config):
         async with HTTPClient(config) as client:
@@ -185,9 +188,10 @@ async def test_a_thousand_cancelled_at_random_moments_lose_no_connection_and_mix
 
             async def one(number: int) -> None:
                 task = asyncio.create_task(get(client, str(number)))
-                for _ in range(number * 7 % 60):
+                for _ in range(number % 3 if number % 10 == 1 else number * 7 % 60):
                     await asyncio.sleep(0)
-                task.cancel()
+                if number % 10:
+                    task.cancel()
                 try:
                     assert await task == f"/{number}"
                     outcomes["answered"] += 1
@@ -196,7 +200,7 @@ async def test_a_thousand_cancelled_at_random_moments_lose_no_connection_and_mix
 
             for start in range(0, 1000, 20):
                 await asyncio.gather(*(one(number) for number in range(start, start + 20)))
-            assert min(outcomes.values()) > 50, outcomes
+            assert min(outcomes.values()) >= 100, outcomes
             assert client.stats.in_flight == 0
             assert await get(client, "last") == "/last"
             assert client.stats.open_connections <= 3

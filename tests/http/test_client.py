@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -124,6 +126,36 @@ async def test_what_is_no_json_says_where_and_keeps_the_body() -> None:
                 await client.get_json(peer.url)
             assert caught.value.content == b"<html>"
             assert caught.value.__cause__ is not None
+
+
+async def test_json_that_is_missing_and_a_page_in_place_of_json_are_called_that() -> None:
+    page = response(b"<html>", "Content-Type: text/html; charset=utf-8")
+    none = b"HTTP/1.1 204 No Content\r\n\r\n"
+    async with http_peer(answering(page, none, response(b""))) as peer, HTTPClient() as client:
+        with pytest.raises(DecodeError, match="the body is not JSON, and is declared as 'text/html"):
+            await client.get_json(peer.url)
+        with pytest.raises(DecodeError, match=r"the body is empty \(status 204\), and so not JSON for dict"):
+            await client.get_json(peer.url, type=dict)
+        with pytest.raises(DecodeError, match=r"the body is empty \(status 200\), and so not JSON: "):
+            await client.get_json(peer.url)
+
+
+# ---- Copies ----
+
+
+async def test_an_open_client_and_its_responses_say_what_to_pickle_in_their_place() -> None:
+    client = HTTPClient(HTTPConfig(retries=7))
+    assert pickle.loads(pickle.dumps(client)).config == client.config, "it has no connection yet"
+    with pytest.raises(TypeError, match="HTTPClient cannot be pickled or copied"):
+        copy.copy(client)
+    async with http_peer(answering(response(b"ok"))) as peer, client:
+        answer = await client.request("GET", peer.url)
+        for twice in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="HTTPClient cannot be pickled or copied: pickle its config"):
+                twice(client)
+        with pytest.raises(TypeError, match="a response cannot be pickled: take what is needed of it"):
+            pickle.dumps(answer)
+        assert copy.copy(answer) is answer and copy.deepcopy(answer) is answer
 
 
 # ---- Statuses ----

@@ -101,7 +101,7 @@ async def test_closing_ends_those_who_wait_for_the_rest_of_a_body() -> None:
             for _ in range(20):
                 await asyncio.sleep(0)  # the client may have got it now, or not: it must not matter
             await client.close()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with pytest.raises(ClosedError):
                     await task
 
@@ -133,7 +133,7 @@ async def test_a_cancelled_close_closes_all_the_same() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         # The server's end is gone when its handler has ended.
-        await asyncio.wait_for(asyncio.gather(*peer.handlers), 10)
+        await asyncio.wait_for(asyncio.gather(*peer.handlers), 30)
         assert client.stats.open_connections == 0
 
 
@@ -173,7 +173,7 @@ async def test_a_client_that_is_dropped_unclosed_warns_and_closes_its_connection
             gc.collect()
         assert len(caught) == 1
         # The handler waits for the next request, and ends when the connection does.
-        await asyncio.wait_for(asyncio.gather(*peer.handlers), 10)
+        await asyncio.wait_for(asyncio.gather(*peer.handlers), 30)
 
 
 async def test_the_session_is_the_live_one_while_the_client_is_open() -> None:

@@ -16,6 +16,8 @@ from aiohttp import ClientTimeout
 
 from pepperpy.network import HTTPConfig, RateLimit, TLSConfig
 from pepperpy.network.http.auth import BasicAuth, BearerAuth
+from pepperpy.network.http.request import Limits
+from pepperpy.network.http.timeouts import limits_of, total_of
 from pepperpy.network.json_codec import JSONCodec
 
 CANARY = "s3cr3t"
@@ -223,17 +225,17 @@ def test_short_forms_become_what_they_stand_for() -> None:
         (ClientTimeout(total=5), (5, None, 10.0, 30.0)),
         (ClientTimeout(total=0), (None, None, 10.0, 30.0)),
         (ClientTimeout(connect=1, sock_connect=2, sock_read=3), (None, 1, 2, 3)),
-        (ClientTimeout(sock_connect=0, sock_read=0), (None, None, 0, 0)),
+        (ClientTimeout(sock_connect=0, sock_read=0), (None, None, None, None)),
     ],
 )
 def test_what_a_client_timeout_leaves_open_is_as_configured(given: Any, limits: tuple[Any, ...]) -> None:
-    timeout = HTTPConfig().client_timeout(given)
-    assert (timeout.total, timeout.connect, timeout.sock_connect, timeout.sock_read) == limits
+    found = limits_of(HTTPConfig(), given)
+    assert (total_of(given), found.queue, found.connect, found.read) == limits
 
 
 def test_configured_limits_may_be_off() -> None:
-    timeout = HTTPConfig(connect_timeout=None, read_timeout=None).client_timeout(None)
-    assert timeout == ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+    found = limits_of(HTTPConfig(connect_timeout=None, read_timeout=None, write_timeout=None), None)
+    assert found == Limits()
 
 
 def test_a_codec_of_the_users_own_is_kept() -> None:

@@ -13,8 +13,9 @@ from yarl import URL
 
 from pepperpy.network import HTTPClient, HTTPConfig, NotConnectedError
 from pepperpy.network.http import public_suffix
+from pepperpy.network.http.cookie_jar import CookieJar
 from pepperpy.network.http.cookie_store import Cookies
-from pepperpy.network.http.cookies import MAX_SIZE, CookieJar
+from pepperpy.network.http.cookies import MAX_SIZE
 from pepperpy.network.http.public_suffix import is_public_suffix
 
 SET = [

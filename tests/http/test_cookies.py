@@ -11,7 +11,8 @@ from support.http_peer import http_peer
 from yarl import URL
 
 from pepperpy.network import HTTPClient, HTTPConfig
-from pepperpy.network.http.cookies import MAX_COOKIES, MAX_OF_DOMAIN, MAX_SIZE, CookieJar
+from pepperpy.network.http.cookie_jar import MAX_COOKIES, MAX_OF_DOMAIN, CookieJar
+from pepperpy.network.http.cookies import MAX_SIZE
 from pepperpy.network.http.dates import parse_cookie_date
 
 HOME = "https://shop.example.com/a/b?q"
@@ -104,6 +105,7 @@ def test_a_date_that_cannot_be_read_is_left_out(date: str) -> None:
 def test_a_cookie_ends_at_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     jar = CookieJar()
     now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     jar.update(URL(HOME), ["a=1; Max-Age=100"])
     monkeypatch.setattr(time, "time", lambda: now + 99)
     assert jar.pairs(URL(HOME), False) == [("a", "1")]

@@ -87,7 +87,7 @@ class SlowDisk:
 
         def slow_write(file: PartFile, pieces: list[bytes]) -> None:
             self.writing.set()
-            assert self.go.wait(10), "nobody let the write go on"
+            assert self.go.wait(30), "nobody let the write go on"
             write(file, pieces)
 
         monkeypatch.setattr(PartFile, "_write", slow_write)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import random
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from pepperpy.network import (
     ResponseTooLargeError,
 )
 from pepperpy.network.http import kept_file
+from pepperpy.network.http.download import BATCH
+from pepperpy.network.http.part_file import PartFile
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
@@ -323,3 +327,71 @@ async def test_what_is_left_is_put_away_before_another_download_may_lock_it(
         with contextlib.suppress(IntegrityError):
             await it.download(target, checksum=checksum, resume=True)
     assert left == [[]]
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size: int) -> Iterator[Callable[[], None]]:
+    """The nearest to a full disk that needs no rights. What it gives lifts the limit before the end of the block.
+
+    It ends within the test: pytest writes what came of a test, often to a file, before the fixtures of the test end.
+    """
+    resource = pytest.importorskip("resource", reason="Windows has none")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def lift() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield lift
+    finally:
+        lift()
+
+
+async def full_disk(it: Served, target: Path) -> None:
+    with pytest.raises(NetworkError, match=r"cannot write .*: File too large") as raised:
+        await it.download(target, resume=True)
+    assert raised.value.errno == errno.EFBIG and target.read_bytes() == OLD
+
+
+@pytest.mark.parametrize("came", [BATCH // 2, BATCH, 2 * BATCH, 2 * BATCH + 1])
+async def test_what_came_until_the_disk_was_full_is_gone_on_with(target: Path, came: int) -> None:
+    data = random.Random(came).randbytes(2 * BATCH + 5)
+    async with site(whole(data), rest(came, data)) as it:
+        with no_file_larger_than(came):
+            await full_disk(it, target)
+        assert on_disk(target) == came and len(left_of(target)) == 2
+        result = await it.download(target, resume=True)
+        assert result.resumed == 1 and target.read_bytes() == data
+
+
+async def test_nothing_follows_what_could_not_be_written_when_there_is_room_again(target: Path) -> None:
+    """What is received by then comes behind it, so the file would have a hole that no later download can see."""
+    data = random.Random(5).randbytes(4 * BATCH)
+    came = BATCH // 2
+    failed = threading.Event()
+
+    def write(self: PartFile, pieces: list[bytes]) -> None:
+        try:
+            write_pieces(self, pieces)
+        except OSError:
+            lift()
+            failed.set()
+            raise
+
+    write_pieces = PartFile._write
+    async with site(whole(data), rest(came, data)) as it:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PartFile, "_write", write)
+            with no_file_larger_than(came) as lift:
+                await full_disk(it, target)
+        assert failed.is_set() and on_disk(target) == came
+        await it.download(target, resume=True)
+        assert target.read_bytes() == data
+
+
+async def test_a_disk_without_room_for_the_notes_is_left_as_it_was(target: Path) -> None:
+    async with site(WHOLE) as it:
+        with no_file_larger_than(0):
+            await full_disk(it, target)
+        assert left_of(target) == []

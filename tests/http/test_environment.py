@@ -162,6 +162,11 @@ async def test_a_variable_that_names_no_proxy_is_named_without_its_secret(
         with pytest.raises(InvalidRequestError, match="the variable HTTP_PROXY must name a proxy") as caught:
             await client.get(web.url("/text"))
         assert "canary" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
+    monkeypatch.setenv("HTTP_PROXY", "http://%E4:canary@proxy.test")
+    async with HTTPClient(config(trust_env=True)) as client:
+        with pytest.raises(InvalidRequestError, match="the variable HTTP_PROXY names no proxy") as caught:
+            await client.get(web.url("/text"))
+        assert "canary" not in f"{caught.value!r}{caught.value.details}{caught.value.__cause__!r}"
 
 
 async def test_a_proxy_of_the_environment_is_checked_by_the_policy_and_one_in_code_is_not(

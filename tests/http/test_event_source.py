@@ -122,6 +122,12 @@ async def test_a_server_cannot_ask_for_an_endless_wait(waits: list[float]) -> No
     assert waits == [86_400]
 
 
+async def test_a_server_cannot_have_a_client_ask_again_without_a_wait(waits: list[float]) -> None:
+    async with site(*[stream_of(b"retry: 0\ndata: a\n\n")] * 3, GONE, max_retry_delay=0) as (_, client):
+        assert [event.data async for event in client.events("/")] == ["a"] * 3
+    assert waits == [0.5] * 3
+
+
 ENDS: list[tuple[bytes, type[Exception]]] = [
     (response(b"no", "Connection: close", status="404 Not Found"), HTTPStatusError),
     (response(b"{}", "Content-Type: application/json", "Connection: close"), DecodeError),

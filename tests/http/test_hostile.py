@@ -25,7 +25,8 @@ from pepperpy.network import (
     ResponseLimits,
 )
 from pepperpy.network.http.content import content_length, encoding_of, parse_content_type
-from pepperpy.network.json_codec import builtin_codec, decode_as
+from pepperpy.network.json_codec import builtin_codec
+from pepperpy.network.json_types import decode_as
 from pepperpy.network.printable import printable, printable_bytes
 
 # A terminal's orders (ESC, and CSI of C1), what is no UTF-8, a character that turns the text around.

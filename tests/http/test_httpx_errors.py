@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from support.certificates import client_context, server_cert, server_context
+from support.http_faults import response
 from support.http_peer import Connection, HTTPPeer, http_peer
 from support.httpx_libraries import Library
 from support.nginx import Nginx
 from support.processes import reserved_ports
+from support.servers import full_listener
 
 LARGE = bytes(16 << 20)  # more than the system's buffers take
 # httpx has it, but nothing raises it: httpcore, on which its own transport is built, has no such error.
@@ -77,16 +79,10 @@ async def pieces() -> AsyncIterator[bytes]:
 # What provokes the errors: each one awaits a failing request.
 
 
-async def full_listener(w: World) -> None:
+async def not_accepted(w: World) -> None:
     """The system answers no SYN when its queue is full."""
-    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for sock in (first, second):
-            sock.setblocking(False)
-            sock.connect_ex(server.getsockname())
-        host, port = server.getsockname()
-        await w.client.get(f"http://{host}:{port}/", timeout=limits(w, connect=0.05))
+    with full_listener() as port:
+        await w.client.get(f"http://127.0.0.1:{port}/", timeout=limits(w, connect=0.05))
 
 
 async def silent_handshake(w: World) -> None:
@@ -124,6 +120,10 @@ async def other_scheme(w: World) -> None:
     await w.client.get("ftp://127.0.0.1/")
 
 
+async def no_port(w: World) -> None:
+    await w.client.get("http://127.0.0.1:99999/")  # where a redirect may lead
+
+
 def get(path: str, **phase: float) -> Any:
     async def failing(w: World) -> None:
         await w.client.get(w.peer.url + path, timeout=limits(w, **phase))
@@ -144,7 +144,7 @@ def post(path: str, content: Any, **phase: float) -> Any:
 Failing = Callable[[World], Awaitable[None]]
 # The error, what is its `__cause__` (None: nothing has happened on a socket), and what raises it.
 TABLE: dict[str, list[tuple[type[BaseException] | None, Failing]]] = {
-    "ConnectTimeout": [(TimeoutError, full_listener), (TimeoutError, silent_handshake)],
+    "ConnectTimeout": [(TimeoutError, not_accepted), (TimeoutError, silent_handshake)],
     "ReadTimeout": [
         (TimeoutError, get("/silent", read=0.05)),
         (TimeoutError, get("/silent-in-body", read=0.05)),
@@ -163,7 +163,7 @@ TABLE: dict[str, list[tuple[type[BaseException] | None, Failing]]] = {
     "ReadError": [(ConnectionResetError, get("/reset")), (ConnectionResetError, get("/reset-in-body"))],
     "WriteError": [(ConnectionError, post("/reset", pieces))],
     "ProxyError": [(None, refused_by_a_proxy)],
-    "UnsupportedProtocol": [(None, other_scheme)],
+    "UnsupportedProtocol": [(None, other_scheme), (None, no_port)],
     "LocalProtocolError": [(None, unfit_header)],
     "RemoteProtocolError": [
         (Exception, get("/closed")),
@@ -191,6 +191,32 @@ async def test_a_failure_raises_the_error_of_httpx_with_its_cause(
         assert type(error).__name__ == name, repr(error)
         assert str(error) and error.request.url
         assert error.__cause__ is None if cause is None else isinstance(error.__cause__, cause), repr(error.__cause__)
+        assert transport.open_connections == 0
+
+
+@pytest.mark.parametrize("port", [0, 65536])
+async def test_a_port_that_is_none_is_what_the_error_names(library: Library, port: int) -> None:
+    async with library.client() as client:
+        with pytest.raises(library.UnsupportedProtocol, match=r"(?i)\bport\b"):
+            await client.get(f"http://127.0.0.1:{port}/")
+
+
+class NoException(BaseException):
+    """As pytest.fail() raises."""
+
+
+@pytest.mark.parametrize("kind", [OSError, asyncio.CancelledError, NoException])
+async def test_what_the_source_of_a_body_raises_ends_its_request_at_once(
+    library: Library, kind: type[BaseException]
+) -> None:
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise kind
+
+    transport = library.transport()
+    async with http_peer(answer) as peer, library.client(transport=transport, timeout=None) as client:
+        with pytest.raises(kind):
+            await client.post(f"{peer.url}/silent", content=failing())
         assert transport.open_connections == 0
 
 
@@ -228,3 +254,21 @@ async def test_a_client_certificate_that_is_missing_is_no_failure_to_connect(lib
                 await client.post(url, content=b"pay")
         assert isinstance(caught.value.__cause__, ssl.SSLError)
         await server
+
+
+async def test_a_request_that_has_met_a_stale_connection_is_sent_again_on_a_new_one(library: Library) -> None:
+    both = asyncio.Barrier(2)
+
+    async def once(connection: Connection) -> None:
+        await connection.read_request()
+        if connection.number < 3:
+            await both.wait()
+        await connection.send(response())
+        await connection.read_request()
+
+    async with http_peer(once) as peer, library.client() as client, asyncio.timeout(20):
+        await asyncio.gather(*(client.get(peer.url) for _ in range(2)))  # now two connections are stale
+        assert (await client.get(peer.url)).text == "ok"
+        assert [request.connection for request in peer.requests][3:] == [3]
+        with pytest.raises(library.RemoteProtocolError):
+            await client.post(peer.url)

@@ -308,7 +308,8 @@ async def test_an_upload_is_taken_from_its_generator_no_faster_than_the_server_r
 
     async with http_peer(answer) as peer, sdk(library, peer) as (client, transport):
         upload = asyncio.create_task(client.send("/files", content=pieces(), retries=0))
-        before = -1
+        await until(lambda: given > 0, "the upload has begun")
+        before = 0
         while given != before:
             before = given
             await asyncio.sleep(0.05)  # that it takes no more for a while is all that can be seen

@@ -21,6 +21,7 @@ class Held:
     def __init__(self) -> None:
         self.now = self.most = 0
         self.release = asyncio.Event()
+        self.all_held: asyncio.Semaphore | None = None  # if it is set, each answer waits for it
 
     async def __call__(self, connection: Connection) -> None:
         while True:
@@ -29,8 +30,8 @@ class Held:
             self.most = max(self.most, self.now)
             if request.target == "/held":
                 await self.release.wait()
-            else:
-                await asyncio.sleep(0.01)  # so that others are under way meanwhile
+            if self.all_held is not None:
+                await self.all_held.acquire()
             self.now -= 1
             status = "404 x" if request.target == "/missing" else "200 OK"
             await connection.send(response(request.target.encode(), status=status))
@@ -52,11 +53,31 @@ async def test_results_come_as_they_are_ready_with_their_place() -> None:
 @pytest.mark.slow
 async def test_no_more_are_under_way_than_asked_for() -> None:
     held = Held()
+    held.all_held = asyncio.Semaphore(0)
     async with http_peer(held) as peer, HTTPClient(HTTPConfig(peer.url)) as client:
-        count = 0
-        async for _ in client.map((f"/{n}" for n in range(60)), concurrency=7):
-            count += 1
-        assert (count, held.most) == (60, 7)
+
+        async def count_results() -> int:
+            return len([result async for result in client.map((f"/{n}" for n in range(60)), concurrency=7)])
+
+        counting = asyncio.create_task(count_results())
+        for left in range(60, 0, -1):
+            now = min(7, left)
+            await until(lambda now=now: held.now == client.stats.in_flight == now, f"{now} are under way")  # type: ignore[misc]
+            held.all_held.release()
+        assert (await counting, held.most) == (60, 7)
+
+
+async def test_a_large_concurrency_makes_no_more_tasks_than_there_are_urls() -> None:
+    held = Held()
+    async with http_peer(held) as peer, HTTPClient(HTTPConfig(peer.url)) as client:
+        results = client.map(["/1", "/held", "/2"], concurrency=10_000)
+        async with contextlib.aclosing(results):
+            before = asyncio.all_tasks()
+            assert sorted([(await anext(results)).url for _ in range(2)]) == ["/1", "/2"]
+            # One for each URL, one that finds no more, and what the server runs.
+            assert len(asyncio.all_tasks() - before) < 20
+            held.release.set()
+            assert [result.url async for result in results] == ["/held"]
 
 
 async def test_a_failure_is_a_result_or_ends_all() -> None:
@@ -84,12 +105,10 @@ async def test_an_endless_source_is_read_only_as_results_are_taken() -> None:
 
     async with http_peer(Held()) as peer, HTTPClient(HTTPConfig(peer.url)) as client:
         async with contextlib.aclosing(client.map(endless(), concurrency=3)) as results:
-            async for result in results:
-                if result.index >= 10:
-                    break
-            # Ten answers' time for each connection: it would take more, if it took what nobody asks for.
-            await asyncio.sleep(0.1)
-        assert taken < 30
+            for _ in range(10):
+                await anext(results)
+            await until(lambda: client.stats.in_flight == 0, "what was taken is answered, and nothing more is asked")
+            assert taken == 10 + 1 + 3, "one result waits to be taken, and each of three tasks has another"
         assert client.stats.in_flight == 0
 
 

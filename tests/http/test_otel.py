@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from support.certificates import ca_file, server_cert, server_context
 from support.http_faults import TRUNCATED, answering, by_connection, closing_after, response
 from support.http_peer import Handler, HTTPPeer, http_peer
 from support.servers import client_of, echo_server
@@ -26,8 +27,11 @@ from pepperpy.network import (
     HTTPConfig,
     HTTPStatusError,
     IncompleteReadError,
+    NetworkClient,
     NetworkConfig,
     NetworkPool,
+    TLSConfig,
+    serve,
 )
 from pepperpy.network.otel import OpenTelemetry
 
@@ -246,6 +250,24 @@ async def test_an_attempt_to_connect_of_tcp_is_a_span_with_the_times_of_its_step
         # Two clocks are read one after the other.
         assert before - 1_000_000 <= span.start_time <= span.events[0].timestamp <= span.end_time
         assert span.status.status_code == StatusCode.UNSET
+
+
+async def test_tls_that_on_connect_begins_is_a_step_of_the_span_and_an_accepted_connection_makes_none() -> None:
+    exported = Exported()
+
+    async def handler(client: NetworkClient) -> None:
+        await client.start_tls(server_context(server_cert()))
+
+    async def start_tls(client: NetworkClient) -> None:
+        await client.start_tls(TLSConfig(ca_file=ca_file(), server_hostname="localhost"))
+
+    config = NetworkConfig("localhost", 1, on_event=exported.on_event)
+    async with serve(handler, "127.0.0.1", 0, config=config) as server:
+        async with client_of(server.port, on_event=exported.on_event, on_connect=start_tls):
+            (tls,) = events_of(exported.span, "tls")
+            assert tls["tls.protocol.version"] == "1.3"
+    assert len(exported.spans) == 1
+    assert not exported.on_event._steps
 
 
 async def test_failed_attempts_of_tcp_and_those_of_a_pool_are_spans_too() -> None:

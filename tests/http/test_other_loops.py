@@ -59,7 +59,7 @@ async def test_a_forked_process_is_told_to_open_the_client_anew_and_can() -> Non
             if (child := os.fork()) == 0:
                 code = 1
                 try:
-                    code = 0 if asyncio.run(asyncio.wait_for(in_child(), 10)) == "ok" else 2
+                    code = 0 if asyncio.run(asyncio.wait_for(in_child(), 30)) == "ok" else 2
                 finally:
                     os._exit(code)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -69,6 +69,23 @@ async def test_a_forked_process_is_told_to_open_the_client_anew_and_can() -> Non
         assert await asyncio.to_thread(fork) == 0
         assert await client.get(peer.url) == "ok"
         assert [request.connection for request in peer.requests] == [1, 2, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+async def test_a_forked_process_that_goes_on_in_its_parents_coroutine_is_told_so() -> None:
+    async with http_peer(answering(response())) as peer, HTTPClient() as client:
+        await client.get(peer.url)
+        if (child := os.fork()) == 0:
+            code = 1
+            try:
+                for call in (client.get(peer.url), client.stream("GET", peer.url).__aenter__(), client.initialize()):
+                    with pytest.raises(UsageError, match=r"forked from.*await client\.close\(\) here, then initialize"):
+                        call.send(None)
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert await client.get(peer.url) == "ok"
 
 
 def test_a_client_whose_loop_has_ended_says_what_to_do_and_can_be_used_then() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiers import by_tier
 
-from pepperpy.network.http.rate_limit import Pace, RateLimit, RateLimiter
+from pepperpy.network.http.rate_limit import Pace, RateLimit
+from pepperpy.network.http.rate_limiter import RateLimiter
 
 # ---- The limit ----
 

@@ -114,7 +114,7 @@ async def test_a_proxy_with_a_control_character_or_of_no_host_is_refused() -> No
                 await check_refused(client, "proxy has", "GET", peer.url, proxy=proxy)
         for proxy in ("http://", "http:///", f"http://u:{CANARY}@h:99999", "http://h:0", "http://h h", "http://[::1"):
             await check_refused(client, "proxy has", "GET", peer.url, proxy=proxy)
-        for user in (f"\u20ac:{CANARY}", f"{CANARY}:\u20ac", f"a%3Ab:{CANARY}", f"a%0D:{CANARY}", f"{CANARY}%7F"):
+        for user in (f"%E4:{CANARY}", f"{CANARY}:%E4", f"a%3Ab:{CANARY}", f"a%0D:{CANARY}", f"{CANARY}%7F"):
             await check_refused(client, "proxy must have", "GET", peer.url, proxy=f"http://{user}@127.0.0.1:1")
         for proxy in ("", "127.0.0.1:1", f"ftp://u:{CANARY}@127.0.0.1", "ftp://127.0.0.1", "httpx://127.0.0.1"):
             await check_refused(client, "proxy must start with", "GET", peer.url, proxy=proxy)

@@ -10,7 +10,7 @@ from support.certificates import ca_file
 from support.http_faults import answering, response
 from support.http_peer import http_peer
 
-from pepperpy.network import HTTPClient, HTTPConfig, RedirectError, TLSConfig
+from pepperpy.network import HTTPClient, HTTPConfig, HTTPStatusError, RedirectError, TLSConfig
 
 TRUSTING = HTTPConfig(tls=TLSConfig(ca_file=ca_file()))
 
@@ -149,3 +149,23 @@ async def test_a_retry_begins_at_the_first_url_again() -> None:
         answer = await client.request("GET", peer.url + "/first")
         assert (answer.text, answer.attempts) == ("there", 2)
         assert [r.target for r in peer.requests] == ["/first", "/second", "/first", "/second"]
+
+
+async def test_an_error_behind_a_redirect_says_where_it_led_without_secrets() -> None:
+    there = "/there" * 50
+    moved = response(b"", f"Location: {there}?token=canary", status="302 x")
+    async with http_peer(answering(moved, response(b"", status="404 x"))) as peer, HTTPClient() as client:
+        with pytest.raises(HTTPStatusError) as caught:
+            await client.get(f"{peer.url}/here")
+    where = f"GET {peer.url}/here, redirected to {peer.url}{there}?token=***"
+    assert str(caught.value).startswith(f"{where}: the server answered 404")
+    assert caught.value.details["url"] == f"{peer.url}/here"
+    assert caught.value.details["redirected_to"] == f"{peer.url}{there}?token=***"
+
+
+async def test_an_error_about_the_redirect_itself_names_the_first_url_alone() -> None:
+    moved = response(b"", "Location: myapp://there", status="302 x")
+    async with http_peer(answering(moved)) as peer, HTTPClient() as client:
+        with pytest.raises(RedirectError) as caught:
+            await client.get(f"{peer.url}/here")
+    assert "redirected_to" not in caught.value.details

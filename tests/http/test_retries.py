@@ -220,6 +220,51 @@ async def test_post_on_a_stale_connection_fails() -> None:
         assert (len(peer.requests), client.stats.stale_retries) == (2, 0)
 
 
+# What servers send before they close a connection that has been idle for too long (haproxy).
+IDLE_TOO_LONG = response(b"bye", "Connection: close", status="408 Request Time-out")
+
+
+@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
+async def test_a_408_for_a_pooled_connection_is_its_end_and_no_answer_of_any_request(transport: Any) -> None:
+    # It has left before the request came: only then a server says this, and closes.
+    handler = by_connection(answering(response(b"one"), IDLE_TOO_LONG), answering(response(b"two")))
+    async with served(handler, retries=1, transport=transport) as (peer, client):
+        assert await client.get("/") == "one"
+        assert await client.post("/", data=b"x") == "two"
+        assert (client.stats.stale_retries, client.stats.retries) == (1, 0)
+        assert [r.connection for r in peer.requests] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("before", "refusal", "settings"),
+    [
+        ((), IDLE_TOO_LONG, {}),
+        ((response(b""),), response(b"bye", status="408 Request Time-out"), {}),
+        ((response(b""),), response(b"bye", "Connection: close", status="400 x"), {}),
+        ((response(b""),), IDLE_TOO_LONG, {"retries": 0}),
+    ],
+    ids=["on a new connection", "without a close", "another status", "without retries"],
+)
+async def test_any_other_refusal_is_the_answer(before: Any, refusal: bytes, settings: dict[str, Any]) -> None:
+    async with served(answering(*before, refusal), **settings) as (peer, client):
+        for _ in before:
+            await client.get("/")
+        with pytest.raises(HTTPStatusError):
+            await client.post("/", data=b"x")
+        assert len(peer.requests) == len(before) + 1
+
+
+async def test_a_second_408_is_the_answer() -> None:
+    async with served(by_connection(answering(response(b"one"), IDLE_TOO_LONG), answering(IDLE_TOO_LONG))) as (
+        peer,
+        client,
+    ):
+        await client.get("/")
+        with pytest.raises(HTTPStatusError, match="408"):
+            await client.post("/", data=b"x")
+        assert len(peer.requests) == 3
+
+
 async def test_zero_retries_means_none_not_even_of_a_stale_connection() -> None:
     async with served(closing_when_reused(), retries=0) as (peer, client):
         await client.get("/")

@@ -9,6 +9,7 @@ import ssl
 from typing import Any
 
 import pytest
+from support.cancelling import until
 from support.certificates import ca_file, client_cert
 from support.nginx import BIG, BIG_SHA256, BIG_SIZE, BOMB_SIZE, JSON, PASSWORD, TEXT, USER
 from support.proxies import PROXY_CREDENTIALS
@@ -67,7 +68,7 @@ async def test_a_server_that_ends_idle_connections_unannounced_costs_no_retry(we
     async with HTTPClient(HTTPConfig(retries=0)) as client:
         for _ in range(3):
             assert await client.get(web.url("/keepalive-50ms")) == TEXT
-            await asyncio.sleep(0.1)  # twice as long as nginx keeps an idle connection
+            await until(lambda: client.stats.open_connections == 0, "nginx has ended the idle connection")
         assert client.stats.attempts == 3
 
 

@@ -131,6 +131,7 @@ async def seen_from() -> AsyncIterator[tuple[str, list[tuple[str, int]]]]:
         writer.write(response())
         await reader.read()
         writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -148,9 +149,10 @@ async def test_connections_come_from_the_address_and_port_that_are_set(config: M
         with socket.create_server(("127.0.0.6", 0)) as probe:
             port = probe.getsockname()[1]
         for _ in range(2):
-            # At once after a connection.
+            # At once after a connection that the server has closed too.
             async with HTTPClient(config(local_address=("127.0.0.6", port))) as client:
                 assert await client.get(url) == "ok"
+            await until(lambda: not others(), "the server has seen the end")
         assert addresses == [("127.0.0.6", port)] * 2
 
 

@@ -12,7 +12,7 @@ from support.certificates import ca_file
 from support.nginx import TEXT, Nginx
 from support.proxies import PROXY_CREDENTIALS
 
-from pepperpy.network import HTTPClient, HTTPConfig, NetworkTimeoutError, ProxyError, TLSConfig, TLSError
+from pepperpy.network import ConnectError, HTTPClient, HTTPConfig, NetworkTimeoutError, ProxyError, TLSConfig, TLSError
 
 TRUSTING = HTTPConfig(tls=TLSConfig(ca_file=ca_file()), retries=0)
 USER, PASSWORD = PROXY_CREDENTIALS
@@ -99,6 +99,13 @@ async def test_failures_are_those_of_a_proxy_and_show_no_secret(web: Nginx, lock
             await untrusting.get(web.https_url("/text"), proxy=good)
 
 
+async def test_a_name_that_the_proxy_is_not_asked_for_and_nobody_knows_is_named(locked_socks: int) -> None:
+    proxy = f"socks5://{USER}:{PASSWORD}@127.0.0.1:{locked_socks}"
+    async with HTTPClient(TRUSTING.replace(proxy=proxy)) as client:
+        with pytest.raises(ConnectError, match=r"cannot look up 'no-such-host\.invalid': "):
+            await client.get("https://no-such-host.invalid/")
+
+
 async def test_a_proxy_that_says_nothing_is_ended_by_connect_timeout(web: Nginx) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         proxy = f"socks5h://127.0.0.1:{silent.getsockname()[1]}"
@@ -111,6 +118,10 @@ def test_socks_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "python_socks.async_.asyncio", None)
     with pytest.raises(ImportError, match=r"pip install python-socks"):
         HTTPConfig(proxy="socks5h://127.0.0.1:1")
+
+
+def test_the_scheme_may_be_in_upper_case() -> None:
+    assert HTTPConfig(proxy="SOCKS5H://user:PASS@p:1").proxy == "socks5h://user:PASS@p:1"
 
 
 def test_the_configuration_shows_no_secret() -> None:

@@ -70,7 +70,7 @@ async def test_leaving_early_closes_the_connection_at_once() -> None:
             async with client.stream("GET", peer.url) as stream:
                 raise LookupError
         assert client.stats.open_connections == 0
-        await asyncio.wait_for(asyncio.gather(*peer.handlers), 10)
+        await asyncio.wait_for(asyncio.gather(*peer.handlers), 30)
 
 
 async def test_a_stream_whose_body_is_not_touched_leaves_nothing_behind() -> None:
@@ -140,7 +140,7 @@ async def test_a_line_beyond_the_limit_is_an_error_after_the_lines_before_it() -
         async with client.stream("GET", peer.url) as stream:
             lines = stream.lines()
             assert await anext(lines) == b"short"
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with pytest.raises(MessageTooLargeError, match="max_line_size=100") as caught:
                     await anext(lines)
         assert caught.value.details["limit"] == 100
@@ -231,7 +231,7 @@ async def test_a_cancelled_reader_closes_the_connection() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert client.stats.open_connections == 0
-        await asyncio.wait_for(asyncio.gather(*peer.handlers), 10)
+        await asyncio.wait_for(asyncio.gather(*peer.handlers), 30)
 
 
 async def test_closing_the_client_ends_a_stream() -> None:

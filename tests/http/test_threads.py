@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from support.cancelling import until
 from support.http_faults import answering, response
 from support.http_peer import http_peer
@@ -28,3 +31,26 @@ async def test_pipes_that_give_nothing_stop_no_file(tmp_path: Path) -> None:
         for upload, file in uploads:
             await upload
             file.close()
+
+
+def test_a_download_without_a_descriptor_left_says_so() -> None:
+    """In a program that has run nothing in a thread before: what that takes is loaded by then."""
+    pytest.importorskip("resource", reason="Windows has none")
+    program = """
+import asyncio, os, resource
+from pepperpy.network import HTTPClient, InvalidRequestError
+
+async def main():
+    async with HTTPClient() as client:
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        try:
+            await client.download("http://127.0.0.1:1/", "file")
+        except InvalidRequestError as error:
+            print(error)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "cannot write 'file': Too many open files" in done.stdout, done.stderr

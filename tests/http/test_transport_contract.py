@@ -115,6 +115,8 @@ async def test_headers_keep_their_order_and_are_found_by_any_case(transport: str
         answer = await w.exchange()
         assert answer.headers.getall("x-a") == ["1", "3"]
         assert [name for name, _ in answer.headers.items() if name.startswith("X-")] == ["X-A", "X-B", "X-A"]
+        fields = [(name, value) for name, value in answer.fields if name.startswith(b"X-")]
+        assert fields == [(b"X-A", b"1"), (b"X-B", b"2"), (b"X-A", b"3")]
         assert await answer.read() == b"ok"
 
 

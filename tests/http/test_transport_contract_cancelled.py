@@ -149,7 +149,7 @@ async def test_cancelled_in_the_turn_in_which_a_place_became_free_it_goes_to_the
             await asyncio.sleep(0)
         answer.abort()  # the place is free now, and the first one knows
         first.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await (await second).read() == b"ok"
         assert first.cancelled() or transport == "mock"  # which has no queue
         await w.still_works()

@@ -14,6 +14,7 @@ from support.cancelling import until
 from support.certificates import server_cert, server_context
 from support.http_contract import NEVER, SOON, Fail, Raw, Say, contract, world
 from support.http_peer import Connection, http_peer
+from support.servers import full_listener
 
 from pepperpy.network.http.request import Limits
 from pepperpy.network.http.transport import Trip, WireError
@@ -276,21 +277,12 @@ async def test_the_read_limit_does_not_outlive_its_exchange(transport: str) -> N
 
 @contract
 async def test_a_connection_that_is_not_made_in_time(transport: str) -> None:
-    with socket.socket() as full:
-        # A listener whose queue is full: the kernel drops what would connect.
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        waiting = [socket.socket() for _ in range(4)]
-        for sock in waiting:
-            sock.setblocking(False)
-            sock.connect_ex(full.getsockname())
+    with full_listener() as port:
         async with world(transport) as w:
             w.does = [Fail("connect timeout")]
-            error = await w.fails(url=f"http://127.0.0.1:{full.getsockname()[1]}/", limits=Limits(None, SOON, None))
+            error = await w.fails(url=f"http://127.0.0.1:{port}/", limits=Limits(None, SOON, None))
             checked(error, "connect_timeout")
             assert (w.trip.phase, w.trip.request_left) == ("connect", False)
-        for sock in waiting:
-            sock.close()
 
 
 @contract

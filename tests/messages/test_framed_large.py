@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from support.by_hand import HandTask, Workbench
 from support.cancelling import Mode, arrived, cancel_now
+from support.memory import held_in_large_blocks
 from support.servers import peer_and_client
 
 from pepperpy.network import DecodeError, LengthPrefixed, Mapped, NetworkConfig, UsageError
 
 LARGE = 3 << 20
 PATTERN = bytes(range(251)) * (LARGE // 251 + 1)
-# asyncio's debug mode keeps tracebacks, with the lines of their source.
-NOT_OURS = [tracemalloc.Filter(False, f"*/{path}") for path in ("asyncio/*", "traceback.py", "linecache.py")]
 CODECS = [LengthPrefixed(), LengthPrefixed("varint", offset=1), LengthPrefixed(4, offset=5, adjust=-4)]
 
 
@@ -41,8 +40,7 @@ async def test_no_more_than_twice_of_what_has_arrived_is_allocated(codec: Length
                     sent += peer.sock.send(memoryview(wire)[sent:end])
                     await arrived(client, sent)
                 assert client.stats.bytes_buffered == end
-                allocated = tracemalloc.take_snapshot().filter_traces(NOT_OURS)
-                assert sum(trace.size for trace in allocated.traces) < 2 * end + (16 << 10)
+                assert held_in_large_blocks() < 2 * end + (16 << 10)
         finally:
             tracemalloc.stop()
         await peer.send(wire[-1:])

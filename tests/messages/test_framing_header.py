@@ -98,6 +98,20 @@ async def test_a_large_pair_that_was_cancelled_is_whole_for_the_next_receive() -
         await sending
 
 
+@pytest.mark.parametrize("cut", [4, 5, 40_000, 60_003, 60_004, 60_005])
+async def test_a_large_header_may_come_in_pieces_before_a_large_payload(cut: int) -> None:
+    codec = LengthPrefixed(4, header=60_000)
+    message = (bytes(range(250)) * 240, b"p" * 400_000)
+    wire = b"".join(codec.encode(message))
+    async with peer_and_client() as (peer, client):
+        receiving = asyncio.create_task(client.framed(codec).receive())
+        await peer.send(wire[:cut])
+        await arrived(client, cut)
+        sending = asyncio.create_task(peer.send(wire[cut:]))
+        assert await receiving == message
+        await sending
+
+
 async def test_the_limit_counts_header_and_payload() -> None:
     codec = LengthPrefixed(3, adjust=6, header=6, max_size=10)
     async with peer_and_client() as (peer, client):

@@ -30,6 +30,21 @@ async def hold(pool: NetworkPool, held: asyncio.Event, release: asyncio.Event) -
         await ask(client)
 
 
+async def test_closing_waits_for_all_that_are_lent() -> None:
+    async with line_server() as server:
+        pool = pool_of(server.port, 0, 2)
+        first, second = await pool.acquire(), await pool.acquire()
+        closing = asyncio.create_task(pool.close(timeout=None))
+        await asyncio.sleep(0)
+        pool.release(first)
+        await until(lambda: pool.stats.size == 1, "the first one is closed")
+        await ask(second)
+        assert not closing.done()
+        pool.release(second)
+        await closing
+        assert pool.stats.size == 0
+
+
 async def test_closing_waits_for_what_is_lent_and_refuses_the_rest() -> None:
     held, release = asyncio.Event(), asyncio.Event()
     async with line_server() as server:
@@ -261,6 +276,14 @@ async def test_a_forked_process_is_refused_and_the_parent_goes_on() -> None:
         if not child:
             status = 1
             try:
+                # It goes on in the coroutine of its parent.
+                for call in (pool.acquire().__aenter__, pool.acquire().__await__().__next__, pool.__aenter__):
+                    with pytest.raises(UsageError, match="does not run here; make a new pool after a fork"):
+                        result = call()
+                        result.send(None)  # type: ignore[attr-defined]
+                with pytest.raises(UsageError, match="another event loop; close it there"):
+                    pool.close().send(None)
+                assert pool.stats.idle == 1
                 with pytest.raises(UsageError, match="another event loop"):
                     asyncio.new_event_loop().run_until_complete(use(pool))
                 with pytest.raises(UsageError, match="parent process"):

@@ -15,6 +15,7 @@ from support.cancelling import until
 from support.line_server import ask, is_consistent, line_server, pool_of, server_and_pool
 from support.loops import begin_tasks_at_once, needs_eager_tasks
 from support.own_kind import own_kind
+from support.servers import wait_for_the_kernel
 
 from pepperpy.network import (
     ConnectError,
@@ -85,7 +86,9 @@ async def test_an_idle_connection_that_receives_something_is_dropped_there_and_t
 async def test_what_an_idle_connection_received_is_noticed_although_the_loop_has_not_seen_it() -> None:
     async with server_and_pool(0, 2) as (server, pool):
         address = await use(pool)
+        (idle,) = pool._slots.idle
         os.write(server.open[0].get_extra_info("socket").fileno(), b"unasked\n")
+        wait_for_the_kernel(idle.protocol.extra_info("socket"))
         assert await use(pool) != address
         assert pool.stats.dropped == {"unread": 1}
 
@@ -133,15 +136,20 @@ async def test_each_failure_to_connect_fails_one_who_waits_and_loses_no_slot() -
             await asyncio.gather(*(use(pool) for _ in range(20)))
 
 
-@pytest.mark.usefixtures("far")
+class StuckFromTheSecond:
+    """An `on_connect` that ends for the first connection only."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    async def __call__(self, client: NetworkClient) -> None:
+        self.begun += 1
+        if self.begun > 1:
+            await asyncio.Event().wait()
+
+
 async def test_a_server_that_never_answers_starves_nobody_who_can_be_served() -> None:
-    stuck = asyncio.Event()
-
-    async def on_connect(client: NetworkClient) -> None:
-        if server.accepted > 1:
-            await stuck.wait()
-
-    async with server_and_pool(0, 3, config={"on_connect": on_connect}) as (server, pool):
+    async with server_and_pool(0, 3, config={"on_connect": StuckFromTheSecond()}) as (_, pool):
         await use(pool)
         await asyncio.gather(*(use(pool) for _ in range(30)))
         assert pool.stats.preparing == 2
@@ -335,19 +343,12 @@ async def test_a_check_that_fails_after_who_waited_for_it_has_left_makes_no_new_
         assert server.accepted == 1
 
 
-@pytest.mark.usefixtures("far")
 async def test_who_waits_for_a_slow_connect_may_have_an_idle_connection_that_must_be_checked() -> None:
-    stuck = asyncio.Event()
-
-    async def on_connect(client: NetworkClient) -> None:
-        if server.accepted > 1:
-            await stuck.wait()
-
-    config = {"on_connect": on_connect}
-    async with server_and_pool(0, 2, check=ask, check_after=0, config=config) as (server, pool):
+    stuck = StuckFromTheSecond()
+    async with server_and_pool(0, 2, check=ask, check_after=0, config={"on_connect": stuck}) as (_, pool):
         async with pool.acquire() as client:
             waiting = asyncio.create_task(use(pool))
-            await until(lambda: server.accepted == 2, "a second one is being made")
+            await until(lambda: stuck.begun == 2, "a second one is being made")
             await ask(client)
         await waiting
         assert (pool.stats.idle, pool.stats.preparing) == (1, 1)
@@ -361,8 +362,7 @@ async def test_surplus_connections_are_closed_when_they_have_been_idle_for_too_l
     limit = 0.05
     async with server_and_pool(1, 4, max_idle=limit) as (server, pool):
         async with pool.acquire(), pool.acquire(), pool.acquire():
-            pass
-        since = monotonic()
+            since = monotonic()
         await until(lambda: pool.stats.size == 1, "all but min_size are closed")
         assert monotonic() - since >= limit - 0.002
         assert pool.stats.dropped == {"idle": 2}
@@ -408,9 +408,9 @@ async def test_connections_made_together_do_not_grow_too_old_together() -> None:
         assert ages[-1] - ages[0] > 20
 
 
-@pytest.mark.usefixtures("far")
 async def test_a_failure_to_refill_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with server_and_pool(1, 1) as (server, pool):
+        await until(lambda: len(server.open) == 1, "the server has accepted it")
         with caplog.at_level(logging.WARNING, "pepperpy.network.pool.pool"):
             await server.stop()
             await until(lambda: pool.stats.failures > 0, "refilling fails")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 
 import pytest
+from support.cancelling import until
+from support.line_server import ask, line_server, pool_of
 from support.seen import Seen, failing
-from support.servers import echo_server
+from support.servers import echo_server, wait_for_the_kernel
 
 from pepperpy.network import (
     AttemptDone,
@@ -74,6 +78,43 @@ async def test_a_wait_that_ends_without_a_connection_is_told_with_its_error() ->
             task.cancel()
             await asyncio.wait([task])
             assert isinstance(seen.one(PoolWaitDone).error, asyncio.CancelledError)
+
+
+async def test_the_wait_of_a_task_that_is_served_twice_is_told_once() -> None:
+    seen = Seen()
+    async with line_server() as server, pool_of(server.port, 0, 1, config={"on_event": seen}) as pool:
+        client = await pool.acquire()
+        await ask(client)
+        seen.take()
+        task = asyncio.create_task(use(pool))
+        await until(lambda: pool.stats.waiting == 1, "it waits")
+        pool.release(client)
+        assert pool.stats.waiting == 0, "it has been given the connection"
+        (given,) = pool._slots.lent
+        with socket.socket(fileno=os.dup(server.open[0].get_extra_info("socket").fileno())) as sock:
+            sock.shutdown(socket.SHUT_RDWR)
+        wait_for_the_kernel(given.protocol.extra_info("socket"))
+        await task
+        assert pool.stats.dropped == {"lost": 1}
+        assert seen.names == ["ConnectionDropped", "LookupDone", "ConnectDone", "AttemptDone", "PoolWaitDone"]
+        assert seen.one(PoolWaitDone).error is None
+
+
+async def use(pool: NetworkPool) -> None:
+    async with pool.acquire() as client:
+        await ask(client)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+async def test_an_on_event_that_ends_the_program_loses_no_connection(error: type[BaseException]) -> None:
+    def ends(event: object) -> None:
+        if isinstance(event, PoolWaitDone):
+            raise error
+
+    async with line_server() as server, pool_of(server.port, 0, 1, config={"on_event": ends}) as pool:
+        with pytest.raises(error):
+            await pool.acquire().__aenter__()
+        assert (pool.stats.in_use, pool.stats.dropped) == (0, {"failed": 1})
 
 
 async def test_an_on_event_that_raises_loses_no_connection() -> None:

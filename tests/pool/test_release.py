@@ -14,6 +14,8 @@ from support.line_server import ask, is_consistent, line_server, pool_of, server
 
 from pepperpy.network import ClosedError, NetworkClient, NetworkPool, NotConnectedError, PoolTimeoutError, UsageError
 
+_receive = NetworkClient.receive_line
+
 
 async def test_a_client_is_lent_until_it_is_released_and_its_connection_is_lent_again() -> None:
     async with server_and_pool(0, 1) as (server, pool):
@@ -23,8 +25,9 @@ async def test_a_client_is_lent_until_it_is_released_and_its_connection_is_lent_
             await ask(client, b"%d" % number)
             pool.release(client)
             assert (pool.stats.in_use, pool.stats.idle) == (0, 1)
-            with pytest.raises(NotConnectedError):
-                await client.send(b"not mine any more\n")
+            for call, *arguments in ((client.send, b"no"), (client.receive_line,), (client.request, b"no", _receive)):
+                with pytest.raises(NotConnectedError, match=r"released to its pool; acquire\(\) lends another"):
+                    await call(*arguments)  # type: ignore[operator]
         assert server.accepted == 1
         assert pool.stats.dropped == {}
 
@@ -108,6 +111,34 @@ async def test_a_client_that_is_released_inside_of_its_block_is_refused_at_the_e
         assert is_consistent(pool)
 
 
+async def test_the_end_of_a_block_that_was_not_entered_or_has_ended_is_refused() -> None:
+    async with server_and_pool(0, 1) as (_, pool):
+        block = pool.acquire()
+        for _ in range(2):
+            with pytest.raises(UsageError, match="not entered, or has ended"):
+                await block.__aexit__(None, None, None)
+            async with block as client:
+                await ask(client)
+        assert (pool.stats.in_use, pool.stats.idle, pool.stats.dropped) == (0, 1, {})
+
+
+async def test_a_block_that_two_tasks_enter_is_that_of_the_first_and_the_second_takes_no_connection() -> None:
+    async with server_and_pool(0, 2) as (_, pool):
+        clients = [await pool.acquire() for _ in range(2)]
+        block = pool.acquire()
+        entering = [asyncio.create_task(block.__aenter__()) for _ in range(2)]
+        await until(lambda: pool.stats.waiting == 2, "both wait")
+        for client in clients:
+            pool.release(client)
+        first = await entering[0]
+        with pytest.raises(UsageError, match="gives one connection"):
+            await entering[1]
+        assert (pool.stats.in_use, pool.stats.idle) == (1, 1)
+        await ask(first)
+        await block.__aexit__(None, None, None)
+        assert (pool.stats.in_use, pool.stats.idle, pool.stats.dropped) == (0, 2, {})
+
+
 async def test_a_client_that_nobody_releases_is_warned_of_and_its_place_goes_to_the_next() -> None:
     async with server_and_pool(0, 1) as (server, pool):
         for number, ending in enumerate((None, NetworkClient.abort), start=1):
@@ -148,6 +179,18 @@ async def test_a_client_that_is_forgotten_while_the_pool_closes_does_not_hold_it
             gc.collect()
         await closing
         assert pool.stats.size == 0
+
+
+async def test_a_client_that_is_forgotten_right_before_the_pool_is_aborted_counts_once() -> None:
+    async with line_server() as server:
+        pool = pool_of(server.port, 0, 1)
+        client = await pool.acquire()
+        with pytest.warns(ResourceWarning, match="unreleased NetworkClient"):
+            del client
+            gc.collect()
+        pool.abort()
+        await until(lambda: not server.open, "it is closed")
+        assert pool.stats.in_use == 0
 
 
 async def test_a_client_that_the_pool_has_aborted_may_be_released_or_forgotten() -> None:

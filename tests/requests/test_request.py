@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -244,3 +245,27 @@ async def test_a_request_whose_time_is_up_before_its_turn_has_not_happened() -> 
             await client.request(b"never sent\n", line, timeout=0.01)
         end()
         await still_usable(peer, client)
+
+
+class RaisingHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if "dropped" in record.getMessage():
+            raise SystemError("as CPython's own, where a record has no memory")
+
+
+async def test_no_handler_of_the_log_keeps_a_connection_open_whose_reply_is_late(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    log, handler = logging.getLogger("pepperpy.network.tcp"), RaisingHandler()
+    log.addHandler(handler)
+    try:
+        async with peer_and_client() as (peer, client):
+            first, second = asked(client, b"1\n"), asked(client, b"2\n")
+            assert await peer.receive(2) == b"1\n"
+            first.cancel()
+            assert isinstance(await outcome(first), asyncio.CancelledError)
+            assert isinstance(await outcome(second), (ClosedError, ConnectionLostError))
+            assert not client.is_connected
+    finally:
+        log.removeHandler(handler)

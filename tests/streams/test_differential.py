@@ -42,12 +42,12 @@ def step(name: str, *arguments: st.SearchStrategy[object]) -> st.SearchStrategy[
 
 
 reads = st.one_of(
-    step("read", sizes),
+    step("read", sizes.filter(lambda size: size >= 0)),
     step("readline"),
     step("next_line"),
     step("readexactly", sizes),
     step("readuntil", separators),
-    step("read_all"),
+    step("read_all", st.sampled_from([-1, -2])),
 )
 sends = st.one_of(step("peer_sends", pieces), step("peer_sends", pieces), step("peer_sends", words))
 writes = st.one_of(

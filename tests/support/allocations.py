@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from support.tiers import by_tier
@@ -21,6 +23,12 @@ except ImportError:
     _testcapi = None
 
 IMPOSSIBLE = None if hasattr(_testcapi, "set_nomemory") else "this interpreter has no _testcapi.set_nomemory"
+# Seen by sys.getrefcount(), and in crashes; not on 3.11, 3.14 and 3.15.
+IMPOSSIBLE_WITH_FUNCTIONS = IMPOSSIBLE or (
+    "CPython 3.12 and 3.13 lose a reference to the code where there is no memory for a function that is defined"
+    if (3, 12) <= sys.version_info < (3, 14)
+    else None
+)
 
 
 # More allocations than any operation makes.
@@ -56,6 +64,24 @@ class Starved:
         finally:
             _testcapi.remove_mem_hooks()
             loop.set_debug(debug)
+
+
+@types.coroutine
+def starving(starved: Starved, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Await `coroutine`; each of its steps is one call of `starved`."""
+    resume: Callable[[Any], Any] = coroutine.send
+    argument: Any = None
+    while True:
+        try:
+            awaited = starved(resume, argument)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            argument = yield awaited
+        except BaseException as error:
+            resume, argument = coroutine.throw, error
+        else:
+            resume = coroutine.send
 
 
 class Wire(asyncio.Transport):

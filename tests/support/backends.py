@@ -6,18 +6,14 @@ Each is an unprivileged child with a folder and a port of its own.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.processes import programs, reserved_ports, server_process, wait_until
+from support.processes import USER, programs, reserved_ports, server_process, wait_until
 from support.proxies import listens
-
-# PostgreSQL and memcached refuse to run as root, as which the tests may run.
-USER = "nobody" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import enum
 import functools
 import os
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,7 @@ async def cancel_now(task: asyncio.Task[Any], mode: Mode, last_moment: Callable[
 async def until(condition: Callable[[], bool], what: str) -> None:
     """Let the loop run until something has happened."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0)
     except TimeoutError:
@@ -176,3 +176,15 @@ def _part(start: int, size: int) -> bytes:
     while len(part) < size:
         part += data[: size - len(part)]
     return part
+
+
+@contextlib.asynccontextmanager
+async def under_way(*operations: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Tasks of these operations, which are cancelled at the end of the block."""
+    tasks = [asyncio.create_task(operation) for operation in operations]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

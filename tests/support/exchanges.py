@@ -39,7 +39,7 @@ class Exchanges:
     ) -> Request:
         own = None if headers is None else CIMultiDict(headers)
         request = Request(
-            method, URL(url, encoded=True), own, None, DEFAULTS, limits or Limits(connect=10.0, read=10.0)
+            method, URL(url, encoded=True), own, None, DEFAULTS, limits or Limits(connect=30.0, read=30.0)
         )
         request.payload = payload
         request.proxy = proxy

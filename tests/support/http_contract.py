@@ -19,7 +19,7 @@ from yarl import URL
 from pepperpy.network import HTTPConfig
 from pepperpy.network.http.aiohttp_transport.wire import AiohttpTransport
 from pepperpy.network.http.body import make_body
-from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.cookie_jar import CookieJar
 from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.transport import Answer, Transport, Trip, WireError
 from pepperpy.network.http.transports import make_transport
@@ -237,7 +237,7 @@ class World:
     async def still_works(self) -> None:
         """Whatever has happened: the next exchange gets its own answer."""
         self.does = [Say(body=b"still there")]
-        async with asyncio.timeout(10):  # what waits for ever fails soon
+        async with asyncio.timeout(30):  # what waits for ever fails soon
             assert await self.body("GET", "/next") == b"still there"
         assert self.requests[-1].target == "/next"
 

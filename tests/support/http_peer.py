@@ -89,7 +89,12 @@ class Connection:
                     await target.drain()
             target.close()
 
-        await asyncio.gather(copy(self._reader, writer), copy(reader, self._writer))
+        try:
+            await asyncio.gather(copy(self._reader, writer), copy(reader, self._writer))
+        except BaseException:
+            # The test is over, and nobody else knows this connection.
+            writer.transport.abort()
+            raise
 
     async def wait_closed(self) -> None:
         """Read and drop until the client has closed its end."""
@@ -159,13 +164,19 @@ class HTTPPeer:
         self.errors: list[Exception] = []
         self._handler = handler
         self.handlers: list[asyncio.Task[None]] = []
+        self._is_over = False
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_over:
+            # The loop had accepted it before the server was closed: its client left in the same turns.
+            writer.transport.abort()
+            return
         connection = Connection(len(self.connections) + 1, reader, writer, self.requests)
         self.connections.append(connection)
         self.handlers.append(asyncio.create_task(self._handle(connection)))
 
     async def stop(self) -> None:
+        self._is_over = True
         for task in self.handlers:
             task.cancel()
         await asyncio.gather(*self.handlers, return_exceptions=True)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from pepperpy.network import ClosedError, ConnectionLostError, NetworkTimeoutError
+from support.cancelling import until
 
 
 class LateServer:
@@ -18,11 +19,13 @@ class LateServer:
     Attributes:
         port: Where it listens.
         seen: How often each whole line has come, over all connections.
+        held: The answers to these lines wait until their events are set.
     """
 
     def __init__(self, rng: random.Random, turns: int, ordered: bool) -> None:
         self.port = 0
         self.seen: collections.Counter[bytes] = collections.Counter()
+        self.held: dict[bytes, asyncio.Event] = {}
         self._rng = rng
         self._turns = turns
         self._ordered = ordered
@@ -51,6 +54,8 @@ class LateServer:
             await asyncio.sleep(0)
         if after is not None:
             await after
+        if line in self.held:
+            await self.held[line].wait()
         async with whole:
             # In two pieces, so that a cancellation can come between them. The client may have left meanwhile.
             for piece in (line[:3], line[3:]):
@@ -102,8 +107,9 @@ class Users:
     async def run(self) -> collections.Counter[str]:
         """How often each thing happened: "reply", or the name of an error. A reply to somebody else fails the test."""
         await asyncio.gather(*(self._user(number) for number in range(self._users)))
+        await self._each_in_turn()
         assert not [text for text, times in self._server.seen.items() if times > 1], "sent more than once"
-        assert self._outcomes.total() == self._users * self._requests
+        assert self._outcomes.total() == self._users * self._requests + 5
         return self._outcomes
 
     async def _user(self, user: int) -> None:
@@ -111,17 +117,44 @@ class Users:
             async with self._connecting:
                 await self._connect()
             text = b"%d/%d\n" % (user, number)
-            limit = 10.0 if self._rng.random() < 0.9 else self._rng.random() * 0.002
+            limit = 10.0
+            if self._rng.random() < 0.1:
+                # However fast the machine is, some of the answers are too late.
+                limit = self._rng.random() * 0.002
+                if self._rng.random() < 0.5:
+                    self._server.held[text] = asyncio.Event()
             task = asyncio.create_task(self._ask(text, limit))
             if self._rng.random() < 0.2:
                 await self._cancel(task, text)
-            try:
-                reply = await task
-            except (asyncio.CancelledError, NetworkTimeoutError, ClosedError, ConnectionLostError) as error:
-                self._outcomes[type(error).__name__] += 1
-            else:
-                assert reply == text, f"{text!r} got the reply {reply!r}"
-                self._outcomes["reply"] += 1
+            await self._end(task, text)
+
+    async def _each_in_turn(self) -> None:
+        # Who does not wait long enough; who is cancelled, and who waits behind that; who gets a reply.
+        for limit in (0.002, 10.0):
+            await self._connect()
+            first, second = b"first %g\n" % limit, b"second %g\n" % limit
+            self._server.held[first] = asyncio.Event()
+            asked = asyncio.create_task(self._ask(first, limit))
+            await until(lambda first=first: self._server.seen[first] == 1, "it is asked")  # type: ignore[misc]
+            behind = asyncio.create_task(self._ask(second, 10.0))
+            await asyncio.sleep(0)
+            if limit == 10.0:
+                asked.cancel()
+            await self._end(asked, first)
+            await self._end(behind, second)
+        await self._connect()
+        await self._end(asyncio.create_task(self._ask(b"last\n", 10.0)), b"last\n")
+
+    async def _end(self, task: asyncio.Task[bytes], text: bytes) -> None:
+        try:
+            reply = await task
+        except (asyncio.CancelledError, NetworkTimeoutError, ClosedError, ConnectionLostError) as error:
+            self._outcomes[type(error).__name__] += 1
+        else:
+            assert reply == text, f"{text!r} got the reply {reply!r}"
+            self._outcomes["reply"] += 1
+        if text in self._server.held:
+            self._server.held[text].set()
 
     async def _cancel(self, task: asyncio.Task[bytes], text: bytes) -> None:
         if self._rng.random() < 0.5:

@@ -8,27 +8,31 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from pepperpy.network import NetworkClient, NetworkConfig, NetworkPool
+from support.processes import reserved_ports
 
 
 class LineServer:
     """Echoes lines. `open` holds the writers of its connections in the order in which they were accepted."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.open: list[asyncio.StreamWriter] = []
         self.accepted = 0
         self.greeting = b""
         self.hangs_up = False
-        self.port = 0
+        self.port = port
         self._server: asyncio.Server | None = None
+        self._is_stopped = False
 
     async def start(self) -> None:
         """Listen; on the same port as before, if it was stopped."""
+        self._is_stopped = False
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Listen no more, and reset all connections."""
         assert self._server is not None
+        self._is_stopped = True
         self._server.close()
         self.drop_all()
         for _ in range(3):
@@ -40,6 +44,10 @@ class LineServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        if self._is_stopped:
+            # The loop had accepted it before.
+            writer.transport.abort()
+            return
         self.open.append(writer)
         writer.write(self.greeting)
         try:
@@ -56,12 +64,14 @@ class LineServer:
 
 @contextlib.asynccontextmanager
 async def line_server() -> AsyncIterator[LineServer]:
-    server = LineServer()
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
+    # Nobody else gets the port while the server is stopped.
+    with reserved_ports(1) as [port]:
+        server = LineServer(port)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()
 
 
 def pool_of(port: int, *sizes: int, config: dict[str, Any] | None = None, **settings: Any) -> NetworkPool:

@@ -47,12 +47,18 @@ class Mortal:
         self.accepted = 0
         self.writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._is_killed = False
 
     async def start(self) -> None:
+        self._is_killed = False
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.context)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        if self._is_killed:
+            # The loop had accepted it before.
+            writer.transport.abort()
+            return
         self.writers.add(writer)
         try:
             with contextlib.suppress(ConnectionError):
@@ -71,6 +77,7 @@ class Mortal:
 
     async def kill(self) -> None:
         """End all connections and stop listening."""
+        self._is_killed = True
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -113,6 +120,20 @@ async def mortal_and_client(
 
 
 # ---- What a client sees of it ----
+
+# Each call that may wait.
+CALLS = {
+    "receive": lambda c, **t: c.receive(**t),
+    "receive_into": lambda c, **t: c.receive_into(bytearray(1), **t),
+    "receive_exactly": lambda c, **t: c.receive_exactly(1, **t),
+    "receive_large": lambda c, **t: c.receive_exactly(1 << 18, **t),
+    "receive_until": lambda c, **t: c.receive_until(b"x", **t),
+    "receive_line": lambda c, **t: c.receive_line(**t),
+    "receive_lines": lambda c, **t: c.receive_lines(**t),
+    "send": lambda c, **t: c.send(b"x", **t),
+    "send_many": lambda c, **t: c.send_many([b"x", b"y"], **t),
+    "flush": lambda c, **t: c.flush(**t),
+}
 
 
 async def ask(client: NetworkClient, question: bytes = b"ping\n") -> None:

@@ -16,6 +16,10 @@ from pathlib import Path
 KEEPER = '"$@" & read _; kill $! 2>/dev/null; wait $!'
 
 
+# PostgreSQL, memcached and squid refuse to run as root, as which the tests may run.
+USER = "nobody" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
+
+
 class Programs:
     """Finds the programs of others that tests run: nginx, redis, proxies, openssl. `make test` installs them."""
 
@@ -68,8 +72,8 @@ def reserved_ports(count: int) -> Iterator[list[int]]:
 
 
 def wait_until(started: Callable[[], bool], output: Path) -> None:
-    """Wait until a server has started; AssertionError with its output if that takes more than 10 seconds."""
-    deadline = time.monotonic() + 10
+    """Wait until a server has started; AssertionError with its output if that takes more than 30 seconds."""
+    deadline = time.monotonic() + 30
     while not started():
         assert time.monotonic() < deadline, f"the server does not start: {output.read_text()!r}"
         time.sleep(0.002)  # another process tells of no event

@@ -4,12 +4,13 @@ socat puts TLS in front of either."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.processes import programs, reserved_ports, server_process, wait_until
+from support.processes import USER, programs, reserved_ports, server_process, wait_until
 
 PROXY_CREDENTIALS = ("proxy-user", "proxy-secret")
 
@@ -78,15 +79,64 @@ def listens(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def tls_front(port: int, cert: Path) -> Iterator[int]:
-    """A port on which socat speaks TLS and shows `cert`. What it decrypts goes to `port`, and comes from there."""
+def tls_front(port: int, cert: Path, authority: Path | None = None) -> Iterator[int]:
+    """A port on which socat speaks TLS and shows `cert`. What it decrypts goes to `port`, and comes from there.
+
+    With `authority`, the client has to show a certificate of it.
+    """
     command = programs.path("socat")
     with contextlib.ExitStack() as stack:
         log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pepperpy-socat-"))) / "log"
         with reserved_ports(1) as [front]:
-            listening = f"OPENSSL-LISTEN:{front},bind=127.0.0.1,reuseaddr,fork,cert={cert},verify=0"
+            checks = "verify=0" if authority is None else f"verify=1,cafile={authority}"
+            listening = f"OPENSSL-LISTEN:{front},bind=127.0.0.1,reuseaddr,fork,cert={cert},{checks}"
             # -d -d: tells when it listens. A test connection would make it a process, and a line of the log.
             process = [command, "-d", "-d", listening, f"TCP:127.0.0.1:{port}"]
             stack.enter_context(server_process(process, log))
             wait_until(lambda: "listening on" in log.read_text(), log)
         yield front
+
+
+SQUID = """\
+http_port 127.0.0.1:{port}
+pid_filename none
+cache_log {folder}/cache.log
+access_log none
+cache deny all
+memory_pools off
+pinger_enable off
+shutdown_lifetime 0 seconds
+max_filedescriptors 1024
+visible_hostname proxy.test
+coredump_dir {folder}
+auth_param digest program /usr/lib/squid/digest_file_auth -c {folder}/users
+auth_param digest children 1 startup=0 idle=1
+auth_param digest realm our proxy
+acl known proxy_auth REQUIRED
+http_access allow known
+"""
+
+
+class Squid:
+    """`url` names the proxy, with credentials."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://{':'.join(PROXY_CREDENTIALS)}@127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def squid() -> Iterator[Squid]:
+    """A proxy process of its own that wants a digest."""
+    command = programs.path("squid")
+    user, password = PROXY_CREDENTIALS
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pepperpy-squid-")))
+        folder.chmod(0o777)  # for USER
+        secret = hashlib.md5(f"{user}:our proxy:{password}".encode()).hexdigest()
+        (folder / "users").write_text(f"{user}:our proxy:{secret}\n")
+        log = folder / "log"
+        with reserved_ports(1) as [port]:
+            (folder / "conf").write_text(SQUID.format(port=port, folder=folder))
+            stack.enter_context(server_process([command, "-N", "-f", folder / "conf"], log, user=USER))
+            wait_until(lambda: listens(port), log)
+        yield Squid(port)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pepperpy.network import NetworkTimeoutError
-from pepperpy.network.http.rate_limit import RateLimit, RateLimiter
+from pepperpy.network.http.rate_limit import RateLimit
+from pepperpy.network.http.rate_limiter import RateLimiter
 
 HOUR = 3600.0
 ONE_AN_HOUR = RateLimit(1 / HOUR)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 from pepperpy.network import NetworkClient, NetworkConfig
 from pepperpy.network.testing import FaultProxy, Faults
@@ -34,6 +36,17 @@ def client_of(port: int, **settings: object) -> NetworkClient:
     return NetworkClient(NetworkConfig("127.0.0.1", port, **{"timeout": 10, "retries": 0} | settings))
 
 
+def wait_for_the_kernel(sock: Any, *, lost: bool = False) -> None:
+    """Return when a socket has something to read, or (`lost`) has been reset, and let no loop run meanwhile.
+
+    A packet to the same machine has mostly arrived when the call that sends it returns. A busy kernel puts that off.
+    """
+    poll = select.poll()
+    # It tells of a reset unasked.
+    poll.register(sock.fileno(), 0 if lost else select.POLLIN)
+    assert poll.poll(30_000), "nothing has come"
+
+
 @contextlib.contextmanager
 def full_listener() -> Iterator[int]:
     """The port of a listener whose queue is full and which accepts nobody: no further connection is made."""
@@ -43,6 +56,8 @@ def full_listener() -> Iterator[int]:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
+            # The queue is full when the first handshake has ended. Until then the kernel begins more of them.
+            assert select.select([listener], [], [], 30)[0]
         yield listener.getsockname()[1]
 
 
@@ -106,6 +121,11 @@ class Peer:
             size -= len(piece)
         return b"".join(pieces)
 
+    def receive_now(self, size: int) -> bytes:
+        """Up to `size` bytes that need no further turn of the loop to arrive."""
+        wait_for_the_kernel(self.sock)
+        return self.sock.recv(size)
+
     async def receive_all(self) -> bytes:
         """Everything up to the end of the stream."""
         loop = asyncio.get_running_loop()
@@ -130,8 +150,13 @@ class Peer:
 async def echo_server() -> AsyncIterator[int]:
     """The port of a server that sends everything back."""
     writers = set()
+    is_over = False
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if is_over:
+            # The loop had accepted it before.
+            writer.transport.abort()
+            return
         writers.add(writer)
         try:
             # Writing to a closed transport is a RuntimeError on uvloop.
@@ -148,6 +173,7 @@ async def echo_server() -> AsyncIterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        is_over = True
         server.close()
         for writer in list(writers):
             writer.transport.abort()

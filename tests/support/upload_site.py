@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from pepperpy.network.http.aiohttp_transport.wire import data_of
+from pepperpy.network.http.aiohttp_transport.payload import data_of
 from pepperpy.network.http.body import Body, make_body
 from pepperpy.network.http.sources import CHUNK
 from pepperpy.network.json_codec import default_codec

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
 import os
+import pickle
 import socket
 import threading
 import warnings
@@ -21,6 +23,8 @@ from pepperpy.network import (
     ConnectError,
     ConnectionLostError,
     NetworkClient,
+    NetworkConfig,
+    NetworkPool,
     NotConnectedError,
     UsageError,
 )
@@ -284,3 +288,13 @@ def test_a_client_dropped_in_another_thread_is_closed_in_its_own() -> None:
 
         asyncio.run(main())
         assert threading.active_count() >= 1
+
+
+async def test_what_has_connections_says_what_to_pickle_in_its_place() -> None:
+    config = NetworkConfig("host.example", 1)
+    for client in (NetworkClient(config), NetworkPool(config)):
+        for twice in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(
+                TypeError, match=f"{type(client).__name__} cannot be pickled or copied: pickle its config"
+            ):
+                twice(client)

@@ -8,7 +8,7 @@ import socket
 import pytest
 from support.cancelling import until
 from support.certificates import ca_file, server_cert
-from support.servers import peer_and_client
+from support.servers import TOO_MUCH, peer_and_client
 
 from pepperpy.network import (
     BufferLimits,
@@ -42,9 +42,9 @@ async def test_a_connection_is_reusable_while_nothing_is_unread_unsent_or_waited
         await peer.send(b"x")
         assert await receiving == b"x"
         assert client.is_reusable
-        assert client.send_nowait(LARGE)
+        assert client.send_nowait(TOO_MUCH)
         assert not client.is_reusable
-        assert len(await peer.receive(len(LARGE))) == len(LARGE)
+        assert len(await peer.receive(len(TOO_MUCH))) == len(TOO_MUCH)
         await client.flush()
         assert client.is_reusable
 
@@ -138,7 +138,7 @@ async def test_a_client_that_was_closed_and_dropped_sends_its_rest_without_a_war
 @pytest.mark.slow
 async def test_a_peer_that_takes_nothing_ends_the_wait_after_the_close_timeout() -> None:
     async with peer_and_client(close_timeout=0.1) as (_, client):
-        await client.send(LARGE)
+        await client.send(TOO_MUCH)
         client.close()
         with pytest.raises(NetworkTimeoutError, match="did not take") as caught:
             await client.wait_closed()
@@ -148,7 +148,7 @@ async def test_a_peer_that_takes_nothing_ends_the_wait_after_the_close_timeout()
 
 async def test_a_loss_while_closing_is_told_by_the_wait_once() -> None:
     async with peer_and_client() as (peer, client):
-        await client.send(LARGE)
+        await client.send(TOO_MUCH)
         client.close()
         peer.reset()
         with pytest.raises(ConnectionLostError, match="accepted bytes unsent"):

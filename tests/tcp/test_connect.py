@@ -12,11 +12,22 @@ import time
 
 import pytest
 from support.cancelling import until
+from support.names import names
 from support.processes import reserved_ports
 from support.servers import client_of, echo_server, full_listener, peer_and_client
 
-from pepperpy.network import ConnectError, Keepalive, NetworkClient, NetworkConfig, NetworkError, NetworkTimeoutError
+from pepperpy.network import (
+    ConnectError,
+    HTTPClient,
+    HTTPConfig,
+    Keepalive,
+    NetworkClient,
+    NetworkConfig,
+    NetworkError,
+    NetworkTimeoutError,
+)
 from pepperpy.network.tcp.connect import LOOKS_AGAIN, connect_socket
+from pepperpy.network.timers import EARLY_S
 from pepperpy.network.transient import may_pass
 
 
@@ -76,6 +87,16 @@ async def test_a_peer_that_does_not_answer_within_the_call_is_waited_for() -> No
             await connecting
 
 
+async def test_a_limit_shorter_than_a_turn_of_the_loop_ends_what_is_not_answered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(NetworkTimeoutError):
+            await client_of(port, tls=True, connect_timeout=1e-9, retries=0).connect()
+        async with HTTPClient(HTTPConfig(connect_timeout=1e-9, retries=0)) as client:
+            with pytest.raises(NetworkTimeoutError, match="connect_timeout"):
+                await client.get(f"https://127.0.0.1:{port}/")
+
+
 async def test_a_server_that_comes_up_late_is_reached() -> None:
     with reserved_ports(1) as [port]:
         client = client_of(port, retries=50, retry_delay=0.01, max_retry_delay=0.05)
@@ -90,9 +111,10 @@ async def test_a_server_that_comes_up_late_is_reached() -> None:
 
 async def test_an_unknown_name_is_not_tried_again() -> None:
     client = NetworkClient(NetworkConfig("name.invalid", 80, retries=5, retry_delay=10))
-    with pytest.raises(ConnectError) as caught:
-        await client.connect()
-    assert caught.value.details["attempt"] == 1 or caught.value.__cause__.errno == socket.EAI_AGAIN
+    with names({"name.invalid": socket.gaierror(socket.EAI_NONAME, "Name or service not known")}):
+        with pytest.raises(ConnectError) as caught:
+            await client.connect()
+    assert caught.value.details["attempt"] == 1
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64, "ü" * 70])
@@ -125,7 +147,7 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
         started = time.monotonic()
         with pytest.raises(NetworkTimeoutError, match=r"no answer within 0\.2 s") as caught:
             await client.connect()
-        assert 0.2 <= time.monotonic() - started < 5
+        assert 0.2 - 2 * EARLY_S <= time.monotonic() - started < 5
         assert caught.value.details["phase"] == "connect"
 
 
@@ -158,13 +180,14 @@ async def test_names_and_ipv6_addresses_connect() -> None:
 
 
 async def test_socket_options_are_those_configured() -> None:
-    with reserved_ports(1) as [local_port]:
-        pass  # the client binds it by itself
-    async with peer_and_client(
-        keepalive=Keepalive(idle=7, interval=8, count=3, user_timeout=1.5),
-        local_address=("127.0.0.1", local_port),
-        socket_options=((socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),),
-    ) as (_, client):
+    async with contextlib.AsyncExitStack() as stack:
+        [local_port] = stack.enter_context(reserved_ports(1))
+        settings = {
+            "keepalive": Keepalive(idle=7, interval=8, count=3, user_timeout=1.5),
+            "local_address": ("127.0.0.1", local_port),
+            "socket_options": ((socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),),
+        }
+        _, client = await stack.enter_async_context(peer_and_client(**settings))
         sock = client._link.protocol.extra_info("socket")
         assert client.local_address == ("127.0.0.1", local_port)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

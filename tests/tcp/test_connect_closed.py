@@ -193,30 +193,36 @@ async def test_a_time_limit_around_it_stays_a_time_limit() -> None:
             await connecting
 
 
-@pytest.mark.parametrize("how", ENDS)
-async def test_on_connect_that_does_not_mind_makes_no_connection(how: str) -> None:
-    begun = asyncio.Event()
-    go_on = asyncio.Event()
+class DoesNotMind:
+    """An `on_connect` that does not end when it is cancelled, but when the test says so."""
 
-    async def does_not_mind(connection: NetworkClient) -> None:
-        begun.set()
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, connection: NetworkClient) -> None:
+        self.begun.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        await go_on.wait()
+        await self.go_on.wait()
 
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_on_connect_that_does_not_mind_makes_no_connection(how: str) -> None:
+    does_not_mind = DoesNotMind()
     async with mortal_server(silence) as server:
         heard: list[str] = []
         config = {"on_connect": does_not_mind, "close_timeout": 0.05, "on_state": lambda _, state: heard.append(state)}
         client = reconnecting(server.port, **config)
         connecting = asyncio.create_task(client.connect())
-        await begun.wait()
+        await does_not_mind.begun.wait()
         await end(client, how)
         assert not connecting.done()
         client.config = client.config.replace(on_connect=None)
         await client.connect()
         # What the first one has made comes too late.
         protocol = client._link.protocol
-        go_on.set()
+        does_not_mind.go_on.set()
         with pytest.raises(ClosedError):
             await connecting
         assert client._link.protocol is protocol and client.is_connected
@@ -229,15 +235,7 @@ async def test_on_connect_that_does_not_mind_makes_no_connection(how: str) -> No
 
 @pytest.mark.parametrize("before", ["connecting", "reconnecting"])
 async def test_a_disconnect_that_still_waits_leaves_alone_what_is_connected_meanwhile(before: str) -> None:
-    begun = asyncio.Event()
-    go_on = asyncio.Event()
-
-    async def does_not_mind(connection: NetworkClient) -> None:
-        begun.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-        await go_on.wait()
-
+    does_not_mind = DoesNotMind()
     async with mortal_server(silence) as server:
         client = reconnecting(server.port)
         connecting = None
@@ -248,13 +246,13 @@ async def test_a_disconnect_that_still_waits_leaves_alone_what_is_connected_mean
         else:
             client.config = client.config.replace(on_connect=does_not_mind)
             connecting = asyncio.create_task(client.connect())
-        await begun.wait()
+        await does_not_mind.begun.wait()
         disconnecting = asyncio.create_task(client.disconnect())
         await asyncio.sleep(0)
         client.config = client.config.replace(on_connect=None)
         await client.connect()
         assert not disconnecting.done()
-        go_on.set()
+        does_not_mind.go_on.set()
         await disconnecting
         assert client.is_connected
         if connecting is not None:

@@ -78,6 +78,14 @@ async def test_iterations_end_as_always() -> None:
         assert [chunk async for chunk in client] == []
 
 
+async def test_a_new_configuration_is_one_of_the_next_connection() -> None:
+    async with peer_and_client() as (peer, client):
+        client.config = client.config.replace(eof="raise")
+        peer.send_eof()
+        assert await client.receive() == b""
+        assert await client.framed(Delimited()).receive() is None
+
+
 async def test_a_receive_that_waits_raises_when_the_end_comes() -> None:
     async with peer_and_client(eof="raise") as (peer, client):
         receiving = asyncio.create_task(client.receive())

@@ -22,6 +22,7 @@ from pepperpy.network import (
     NetworkClient,
     NetworkTimeoutError,
 )
+from pepperpy.network.tcp.heartbeat import Heartbeats
 
 # Their servers run in the loop of the test, and have accepted when a client is connected.
 pytestmark = pytest.mark.usefixtures("far")
@@ -42,10 +43,16 @@ def settings(heartbeat: object, interval: float = 0.02, timeout: float = 0.03, *
     return {"heartbeat": Heartbeat(heartbeat, interval=interval, timeout=timeout)} | more
 
 
+def heartbeats_of(client: NetworkClient) -> Heartbeats:
+    supervisor = client._link.supervisor
+    assert supervisor is not None and supervisor._heartbeats is not None
+    return supervisor._heartbeats
+
+
 async def test_a_peer_that_answers_is_asked_again_and_again_and_stays_connected() -> None:
+    """Each time after `interval`, however long it might take to answer."""
     ping = Ping()
-    async with mortal_and_client(echo, **settings(ping, timeout=1, reconnect=False)) as (_, client):
-        client._link.supervisor._heartbeats._timeout = 0.02  # type: ignore[union-attr]
+    async with mortal_and_client(echo, **settings(ping, timeout=60, reconnect=False)) as (_, client):
         await until(lambda: ping.count == 3, "three heartbeats")
         await arrived(client, 15)
         # Nobody received meanwhile; the answers count all the same, and are there.
@@ -55,9 +62,8 @@ async def test_a_peer_that_answers_is_asked_again_and_again_and_stays_connected(
 
 async def test_a_new_configuration_does_not_change_the_heartbeat_of_the_present_connection() -> None:
     ping = Ping()
-    async with mortal_and_client(echo, **settings(ping, timeout=1, reconnect=False)) as (_, client):
+    async with mortal_and_client(echo, **settings(ping, timeout=60, reconnect=False)) as (_, client):
         client.config = client.config.replace(heartbeat=None)
-        client._link.supervisor._heartbeats._timeout = 0.02  # type: ignore[union-attr]
         await until(lambda: ping.count == 3, "three heartbeats")
         assert client.is_connected
 
@@ -90,28 +96,35 @@ async def test_a_reconnecting_client_replaces_the_connection_of_a_silent_peer() 
         assert server.accepted >= 2
 
 
-@pytest.mark.slow
-async def test_traffic_in_either_direction_keeps_the_heartbeat_away() -> None:
+@pytest.mark.parametrize("traffic", ["out", "in", "none"])
+async def test_traffic_in_either_direction_keeps_the_heartbeat_away(traffic: str) -> None:
     ping = Ping()
-    async with peer_and_client(**settings(ping, interval=0.4, timeout=1)) as (peer, client):
-        ended = time.monotonic() + 0.5
-        while time.monotonic() < ended:
+    async with peer_and_client(**settings(ping, interval=60, timeout=60)) as (peer, client):
+        beats = heartbeats_of(client)
+        beats._started -= 100  # the connection was made before the last interval
+        if traffic == "out":
             await client.send(b"out")
-            await asyncio.sleep(0.02)  # far less than the interval
-        ended = time.monotonic() + 0.5
-        while time.monotonic() < ended:
+        elif traffic == "in":
             await peer.send(b"in")
             await client.receive()
-            await asyncio.sleep(0.02)  # far less than the interval
-        assert ping.count == 0
+        now = time.monotonic()
+        beats._timer.look_by(now)
+        await until(lambda: beats._timer.at > now, "it has looked")
+        if traffic == "none":
+            await until(lambda: ping.count == 1, "a heartbeat")
+        else:
+            assert (ping.count, beats._judging) == (0, False)
 
 
 async def test_while_reading_is_paused_nothing_is_concluded() -> None:
     ping = Ping()
     high = {"buffers": BufferLimits(receive_high=1000, receive_low=10)}
-    async with peer_and_client(**settings(ping, **high)) as (peer, client):
+    async with peer_and_client(**settings(ping, interval=60, timeout=60, **high)) as (peer, client):
         await peer.send(b"x" * 1000)
         await until(lambda: client._link.protocol.receiver.reading_paused, "reading is paused")
+        beats = heartbeats_of(client)
+        beats._interval, beats._timeout = 0.02, 0.03
+        beats._timer.look_by(time.monotonic())
         # Longer than the interval and the time for an answer together.
         await asyncio.sleep(0.15)
         assert client.is_connected
@@ -325,7 +338,11 @@ async def test_a_request_that_came_before_that_of_the_heartbeat_has_its_time() -
         writer.write(b"42\n")
         await echo(reader, writer)
 
-    async with mortal_and_client(slow, **settings(prepared_ping, interval=0.01, reconnect=False)) as (_, client):
+    async with mortal_and_client(slow, **settings(prepared_ping, interval=60, reconnect=False)) as (_, client):
+        # It begins while this task waits for that: then this task's request comes before the heartbeat's own.
+        beats = heartbeats_of(client)
+        beats._interval = 0.0
+        beats._timer.look_by(time.monotonic())
         await begun.wait()
         assert await client.request(b"sum?\n", NetworkClient.receive_line) == b"42\n"
         await until(lambda: answers == [b"ping\n"], "then the heartbeat has its turn")

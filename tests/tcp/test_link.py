@@ -21,7 +21,7 @@ from pepperpy.network import (
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import Default
 from pepperpy.network.link import Link, connection_error
-from pepperpy.network.tcp.client import link_of, passed_on
+from pepperpy.network.tcp.client import link_of
 
 CONFIG = NetworkConfig("db.example", 5432, timeout=3)
 
@@ -45,21 +45,25 @@ async def test_a_client_asks_whoever_its_link_has_put_in_a_direction_and_only_th
         assert await client.receive_line() == b"from the peer\n"
 
 
-async def test_a_connection_that_is_passed_on_leaves_its_client_unconnected_and_takes_the_counts_along() -> None:
-    async with peer_and_client() as (peer, client):
-        await client.send(b"12345")
-        link_of(client).retries = 7
-        new, link = passed_on(client, NetworkClient(client.config))
-        assert link is link_of(new)
+async def test_a_connection_that_is_passed_on_leaves_its_client_unconnected_with_its_counts() -> None:
+    async with server_and_pool() as (server, pool):
+        client = await pool.acquire()
+        await ask(client)
+        before = client.stats
+        pool.release(client)
+        new = await pool.acquire()
+        assert link_of(new).client() is new and link_of(new) is not link_of(client)
         assert new.is_connected and not client.is_connected
         with pytest.raises(NotConnectedError):
             await client.send(b"x")
-        await new.send(b"6")
-        assert await peer.receive(6) == b"123456"
-        stats = new.stats
-        assert (stats.bytes_sent, stats.connects, stats.retries) == (6, 1, 7)
-        assert client.stats.bytes_sent == 5, "what went over it while it had the connection"
-        new.abort()
+        with pytest.raises(NotConnectedError):
+            await client.receive()
+        await ask(new)
+        assert (new.stats.bytes_sent, new.stats.connects) == (2 * before.bytes_sent, 1)
+        assert client.stats.bytes_sent == before.bytes_sent, "what went over it while it had the connection"
+        assert client.stats.connects == 1
+        pool.release(new)
+        assert server.accepted == 1
 
 
 async def test_a_configuration_that_a_user_gives_his_client_is_not_that_of_the_next_user() -> None:

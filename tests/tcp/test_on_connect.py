@@ -111,6 +111,8 @@ async def test_what_on_connect_raises_fails_connect_with_it_as_the_cause(error: 
         with pytest.raises(ConnectError, match=r"on_connect failed: .*1 attempt") as caught:
             await client.connect()
         assert caught.value.__cause__ is error
+        if not isinstance(error, OSError):
+            assert f"on_connect failed: {type(error).__name__}" in str(caught.value)
         assert not client.is_connected
         await until(lambda: not server.writers, "the connection is closed")
 

@@ -85,6 +85,7 @@ async def test_wrong_credentials_and_targets_are_proxy_errors_without_secrets(
             assert isinstance(error, ProxyError)
             # Nobody listens yet: that may pass. tinyproxy says 500 for it, which says nothing.
             assert error.details["attempt"] == (2 if url.startswith("socks") else 1)
+            assert type(error.details["status"]) is int
         error = await _failure(
             NetworkConfig("127.0.0.1", 9, proxy=f"socks5h://user:secret@127.0.0.1:{port}", retries=0)
         )
@@ -200,6 +201,18 @@ async def test_a_proxy_that_answers_otherwise_is_an_error(answer: bytes, words: 
             await client_of(9, proxy=f"http://127.0.0.1:{port}").connect()
 
 
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 400 No "])
+async def test_what_a_proxy_repeats_of_the_credentials_is_in_no_error(first: bytes) -> None:
+    async def serve(peer: Peer) -> None:
+        await _head(peer)
+        await peer.send(first + b"Proxy-Authorization: Basic dTpzM2NyZXQ= of u:s3cret\r\n\r\n")
+
+    async with proxy_by_hand(serve) as port:
+        with pytest.raises(ProxyError, match=r"Proxy-Authorization: Basic \*\*\* of u:\*\*\*") as caught:
+            await client_of(9, proxy=f"http://u:s3cret@127.0.0.1:{port}").connect()
+    assert "s3cret" not in repr(caught.value.details)
+
+
 @pytest.mark.parametrize("scheme", ["socks5h", "socks4a", "http"])
 @pytest.mark.parametrize("reset", [False, True])
 async def test_a_proxy_that_hangs_up_is_tried_again(scheme: str, reset: bool) -> None:
@@ -304,6 +317,8 @@ def test_no_secret_is_shown() -> None:
         "socks5://name:s3cret@p:99999",
         "socks5://name:s3cret@p:1/path",
         "socks5://name:s3cret@p:s3cret",
+        "http://name:s3cret@p q:1",
+        "http://name:s3cret@p\nq:1",
         "socks5://s3cret@p:1",
         "socks5://s3cret%ff:s3cr%c3%a9t@p:1",
         "socks5://s3cret:" + "x" * 256 + "@p:1",

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 from support.cancelling import arrived, until
-from support.mortal import lost, mortal_and_client, reconnecting, silence, stall, told
+from support.mortal import CALLS, lost, mortal_and_client, reconnecting, silence, stall, told
 from support.servers import TOO_MUCH
 
 from pepperpy.network import BufferLimits, ClosedError, ConnectionLostError
@@ -16,18 +16,6 @@ from pepperpy.network import BufferLimits, ClosedError, ConnectionLostError
 # Their servers run in the loop of the test, and have accepted when a client is connected.
 pytestmark = pytest.mark.usefixtures("far")
 
-CALLS = {
-    "receive": lambda c, **t: c.receive(**t),
-    "receive_into": lambda c, **t: c.receive_into(bytearray(1), **t),
-    "receive_exactly": lambda c, **t: c.receive_exactly(1, **t),
-    "receive_large": lambda c, **t: c.receive_exactly(1 << 18, **t),
-    "receive_until": lambda c, **t: c.receive_until(b"x", **t),
-    "receive_line": lambda c, **t: c.receive_line(**t),
-    "receive_lines": lambda c, **t: c.receive_lines(**t),
-    "send": lambda c, **t: c.send(b"x", **t),
-    "send_many": lambda c, **t: c.send_many([b"x", b"y"], **t),
-    "flush": lambda c, **t: c.flush(**t),
-}
 RECEIVES = {name: call for name, call in CALLS.items() if name.startswith("receive")}
 
 

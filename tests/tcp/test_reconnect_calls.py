@@ -7,33 +7,22 @@ from time import monotonic
 
 import pytest
 from support.cancelling import Mode, arrived, cancelled_at
-from support.mortal import lost, mortal_and_client, reconnecting, silence, told
+from support.mortal import CALLS, lost, mortal_and_client, reconnecting, silence, told
 
 from pepperpy.network import (
     BusyError,
     ClosedError,
     ConnectError,
     ConnectionLostError,
+    Event,
     NetworkTimeoutError,
     Reconnect,
+    StateChanged,
     UsageError,
 )
 
 # Their servers run in the loop of the test, and have accepted when a client is connected.
 pytestmark = pytest.mark.usefixtures("far")
-
-CALLS = {
-    "receive": lambda c, **t: c.receive(**t),
-    "receive_into": lambda c, **t: c.receive_into(bytearray(1), **t),
-    "receive_exactly": lambda c, **t: c.receive_exactly(1, **t),
-    "receive_large": lambda c, **t: c.receive_exactly(1 << 18, **t),
-    "receive_until": lambda c, **t: c.receive_until(b"x", **t),
-    "receive_line": lambda c, **t: c.receive_line(**t),
-    "receive_lines": lambda c, **t: c.receive_lines(**t),
-    "send": lambda c, **t: c.send(b"x", **t),
-    "send_many": lambda c, **t: c.send_many([b"x", b"y"], **t),
-    "flush": lambda c, **t: c.flush(**t),
-}
 
 
 async def test_a_call_made_while_reconnecting_has_its_timeout_and_queues_nothing() -> None:
@@ -69,7 +58,15 @@ async def test_the_timeout_spans_the_wait_for_the_connection_and_the_wait_for_by
 
 
 async def test_a_waiting_call_that_is_cancelled_disturbs_nobody() -> None:
-    async with mortal_and_client() as (server, client):
+    to_cancel: list[asyncio.Task[object]] = []
+
+    def on_event(event: Event) -> None:
+        # In the tick of the connection, before the task has run.
+        if isinstance(event, StateChanged) and event.state == "connected":
+            while to_cancel:
+                to_cancel.pop().cancel()
+
+    async with mortal_and_client(on_event=on_event) as (server, client):
         for number, call in enumerate(CALLS.values(), 1):
             await server.kill()
             await told(client)
@@ -78,8 +75,7 @@ async def test_a_waiting_call_that_is_cancelled_disturbs_nobody() -> None:
             cancelled = asyncio.create_task(call(client))
             staying = asyncio.create_task(client.send(b"the one\n"))
             await asyncio.sleep(0)
-            # In the tick of the connection, before the task has run.
-            client._link.supervisor.state._changed.add_done_callback(lambda _, task=cancelled: task.cancel())  # type: ignore
+            to_cancel.append(cancelled)
             await server.start()
             await staying
             await asyncio.wait([cancelled])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import weakref
 
 import pytest
@@ -11,6 +12,7 @@ from support.cancelling import until
 from support.mortal import ask, lost, mortal_and_client, reconnecting, told
 
 from pepperpy.network import ConnectError, NetworkTimeoutError
+from pepperpy.network.lookup import AddressInfo
 
 # Its servers run in the loop of the test, and have accepted when a client is connected.
 pytestmark = pytest.mark.usefixtures("far")
@@ -33,12 +35,21 @@ async def test_it_raises_the_error_of_the_failed_attempt_and_reconnecting_goes_o
 
 
 async def test_the_count_begins_anew_with_each_loss() -> None:
-    async with mortal_and_client() as (server, client):
+    may_try = asyncio.Event()
+    may_try.set()
+
+    async def when_allowed(address: AddressInfo) -> socket.socket:
+        await may_try.wait()
+        return socket.socket(*address[:3])
+
+    async with mortal_and_client(socket_factory=when_allowed) as (server, client):
         for _ in range(2):
+            may_try.clear()
             await server.kill()
             await lost(client)
             with pytest.raises(NetworkTimeoutError, match="wait_connected timed out"):
                 await client.wait_connected(0, fail_after=1)
+            may_try.set()
             with pytest.raises(ConnectError):
                 await client.wait_connected(fail_after=1)
             await server.start()

@@ -101,8 +101,6 @@ async def test_a_reset_is_a_loss_all_the_same() -> None:
 
 
 async def test_an_end_within_the_handshake_is_no_end_of_a_stream() -> None:
-    # aiofastnet calls it for that, up to 1.2.0 at least.
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         client = tls_client_of(listener.getsockname()[1], ignore_unexpected_eof=True)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 import pytest
 from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
-from support.servers import Peer, client_of, peer_and_client
+from support.servers import TOO_MUCH, Peer, client_of, peer_and_client
 from support.tls_peer import TRANSPORTS, UPGRADED, TLSPeer, tls_client_of, tls_peer_and_client, use_transport
 
 from pepperpy.network import (
@@ -123,7 +123,7 @@ async def test_the_loss_is_told_once_what_filled_the_buffer_is_taken(engine: str
 
 async def test_the_loss_is_noticed_while_a_send_waits_for_room_too(engine: str) -> None:
     async with pair(engine, buffers=BufferLimits(send_high=1000, send_low=0)) as (peer, client):
-        await client.send(b"x" * (16 << 20))  # more than the kernel takes
+        await client.send(TOO_MUCH)
         waiting = asyncio.create_task(client.send(b"y"))
         for _ in range(3):
             await asyncio.sleep(0)  # for the loop to watch the socket for room, too
@@ -217,8 +217,6 @@ async def test_a_server_that_resets_amid_the_handshake_fails_it_at_once(engine: 
     if engine == PLAIN:
         pytest.skip("has no handshake")
     loop = asyncio.get_running_loop()
-    # aiofastnet calls it for that, up to 1.2.0 at least.
-    loop.set_exception_handler(lambda _, context: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         connecting = asyncio.create_task(tls_client_of(listener.getsockname()[1]).connect())

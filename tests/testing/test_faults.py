@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
+from support.processes import reserved_ports
 from support.servers import Peer, client_behind_faults, client_of, echo_server
 
 from pepperpy.network import BufferLimits, ConnectError, ConnectionLostError, NetworkClient, NetworkTimeoutError
@@ -199,10 +200,9 @@ async def test_a_connection_that_is_reset_as_soon_as_it_is_accepted_is_closed() 
 
 
 async def test_without_a_server_its_clients_are_reset() -> None:
-    async with echo_server() as port:
-        pass
-    async with FaultProxy("127.0.0.1", port) as proxy, client_of(proxy.port) as client:
-        assert await everything(client) == (b"", "ConnectionResetError")
+    with reserved_ports(1) as [port]:
+        async with FaultProxy("127.0.0.1", port) as proxy, client_of(proxy.port) as client:
+            assert await everything(client) == (b"", "ConnectionResetError")
 
 
 async def test_tls_passes() -> None:

@@ -7,7 +7,9 @@ import ssl
 from collections.abc import Callable
 
 import pytest
+from support.cancelling import until
 from support.certificates import ca_file, server_cert, server_context
+from support.servers import TOO_MUCH
 
 from pepperpy.network import ConnectionLostError, NetworkClient, NetworkConfig, TLSConfig
 from pepperpy.network.testing import Peer, ScriptError, scripted_peer
@@ -107,13 +109,13 @@ async def test_send_returns_when_the_kernel_has_all_so_a_peer_that_is_not_read_w
     sent = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        await peer.send(bytes(20_000_000))
+        await peer.send(TOO_MUCH)
         sent.set()
 
     async with scripted_peer(script) as server, NetworkClient(server.config) as client:
         await client.receive_exactly(1)
         assert not sent.is_set()
-        await client.receive_exactly(20_000_000 - 1)
+        await client.receive_exactly(len(TOO_MUCH) - 1)
         await sent.wait()
 
 
@@ -216,17 +218,17 @@ async def test_of_long_messages_the_place_that_differs_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "sent", "message"),
+    ("script", "sent", "limit", "message"),
     [
-        (ping, b"PIN", "the client ended its stream too early.*expected: b'PING.*received: b'PIN'"),
-        (silent, None, "1 of 1 scripts got no connection"),
+        (ping, b"PIN", 30, "the client ended its stream too early.*expected: b'PING.*received: b'PIN'"),
+        (silent, None, 0.05, "1 of 1 scripts got no connection"),
     ],
 )
 async def test_a_stream_that_ends_early_or_never_begins_fails(
-    script: Callable[[Peer], object], sent: bytes | None, message: str
+    script: Callable[[Peer], object], sent: bytes | None, limit: float, message: str
 ) -> None:
     with pytest.raises(ScriptError, match=f"(?s){message}"):
-        async with scripted_peer(script, timeout=0.05) as server:  # type: ignore[arg-type]
+        async with scripted_peer(script, timeout=limit) as server:  # type: ignore[arg-type]
             if sent is not None:
                 async with NetworkClient(server.config) as client:
                     await client.send(sent)
@@ -268,6 +270,7 @@ async def test_a_script_that_is_not_at_its_end_fails_the_block() -> None:
             client = NetworkClient(server.config)
             await client.connect()
             await client.send(b"PI")
+            await until(lambda: any(peer._unread == b"PI" for peer in server._peers), "the script has it")
     client.abort()
     await asyncio.sleep(0)
     assert str(caught.value) == "connection 1: the script waits in expect(b'PING\\r\\n'), received: b'PI'"

@@ -19,7 +19,7 @@ from pepperpy.network.testing import memory_pair
 Session = Callable[[NetworkClient, NetworkClient], Awaitable[Any]]
 
 # Far more than the loopback interface and `memory_pair` hold back.
-BULK = bytes(range(256)) * 40_000
+BULK = bytes(range(256)) * (len(TOO_MUCH) // 256)
 SESSIONS: dict[str, tuple[Session, dict[str, Any]]] = {}
 
 

@@ -21,6 +21,7 @@
         send_queue.pyx        bytes that wait to leave, and the system call that sends them
           platform.h          that system call, two that look for input, and a clock
       waiter.pyx              what a task that waits awaits
+        handover.pyx          what a task awaits until it is given something
         running.h             which task and context the interpreter runs now
     reader_core.pyx           the receiving side of asyncio's streams: the same memory, asyncio's rules
     writer_core.pyx           their sending side: gathers small writes for the transport
@@ -36,9 +37,10 @@ import its module.
 
 import importlib.util
 import sys
-from pathlib import Path
 
 if importlib.util.find_spec(f"{__name__}.stream_protocol") is None:
+    from pathlib import Path
+
     # Most often the current folder is the checkout, and comes before what pip has installed.
     _missing = (
         f"{Path(__file__).parents[1]} has no compiled core for {sys.implementation.cache_tag}: if it is a checkout, run"

@@ -9,8 +9,7 @@ from pepperpy.network.timers import Timer
 class Limit:
     """A block with a time limit. Ends it by cancelling its task, and raises its error for that cancellation only."""
 
-    @property
-    def ends_at(self) -> float: ...
+    ends_at: float
     def __init__(
         self,
         watched: set[Limit],

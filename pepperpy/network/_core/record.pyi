@@ -8,3 +8,12 @@ def copy_of(record: _Record) -> _Record:
     Raises:
         TypeError: Its class, or one of the bases, is written without `__slots__`.
     """
+
+class Slot:
+    """A slot that all objects of a class have, for compiled code.
+
+    Raises:
+        TypeError: The class has no such slot.
+    """
+
+    def __init__(self, kind: type, name: str) -> None: ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import threading
 import time
@@ -125,9 +124,9 @@ async def main(workload: str, client: str = "", port: str = "0", seconds: str = 
     if workload == "server":
         await serve()
     elif workload == "get":
-        print(json.dumps(await get(client, int(port), float(seconds))))
+        print(await get(client, int(port), float(seconds)))
     else:
-        print(json.dumps(await stream(workload, client, int(port), float(seconds))))
+        print(await stream(workload, client, int(port), float(seconds)))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ import time
 from pepperpy.network.command.terminal import say
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ConnectionLostError
-from pepperpy.network.messages.codecs import Delimited
-from pepperpy.network.messages.values import JSONLines
 from pepperpy.network.tcp.client import NetworkClient
 from pepperpy.network.tcp.serve import serve
 
@@ -57,6 +55,8 @@ async def run(options: argparse.Namespace) -> int:
 
 async def talk(client: NetworkClient) -> None:
     """Bytes, a message, many requests."""
+    from pepperpy.network.messages.values import JSONLines  # here, as below: the other commands start without it
+
     say(f"connected   {client.local_address} -> {client.remote_address}")
     await client.send(b"echo\nHello\n")
     say(f"received    {await client.receive_line()!r}")
@@ -68,6 +68,8 @@ async def talk(client: NetworkClient) -> None:
 
 async def ask(client: NetworkClient) -> None:
     """Many requests in flight on the connection."""
+    from pepperpy.network.messages.codecs import Delimited
+
     started = time.perf_counter()
     async with client.pipeline(Delimited(b"\n")) as pipeline:
         numbers = [b"%d" % number for number in range(REQUESTS)]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import importlib.metadata
-import importlib.util
-import platform
 import ssl
 import sys
 import time
@@ -16,7 +13,6 @@ from pathlib import Path
 from pepperpy.network._core import stream_protocol
 from pepperpy.network.command.terminal import say
 from pepperpy.network.config import NetworkConfig
-from pepperpy.network.neighbours import namespace_owner
 from pepperpy.network.tcp.client import NetworkClient
 from pepperpy.network.tcp.serve import serve
 
@@ -46,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     """Show all of it. Returns the exit code."""
+    import platform  # here, as below: the other commands start without it
+
     faults: list[str] = []
     hints: list[str] = []
     say(f"pepperpy-network {version_of('pepperpy-network') or 'of unknown version'} in {Path(__file__).parents[1]}")
@@ -70,14 +68,16 @@ async def run(options: argparse.Namespace) -> int:
 
 def row(name: str, value: str) -> None:
     """One line of the table."""
-    say(f"  {name:14} {value}")
+    say(f"  {name:16} {value}")
 
 
 def version_of(distribution: str) -> str | None:
     """The version of an installed distribution, or None."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return version(distribution)
+    except PackageNotFoundError:
         return None
 
 
@@ -95,6 +95,8 @@ def look_at_core(faults: list[str], hints: list[str]) -> None:
 
 def look_at_namespace(faults: list[str]) -> None:
     """Whose the name pepperpy is."""
+    from pepperpy.network.neighbours import namespace_owner
+
     owner = namespace_owner()
     row("namespace", "shared by all distributions" if owner is None else f"owned by {owner}")
     if owner is not None:

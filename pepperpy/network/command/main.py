@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from pepperpy.network.command import bench, demo, doctor, get, pipe
 from pepperpy.network.command.terminal import complain
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"pepperpy-network {own_version()}")
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version of this package")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in (doctor, demo, bench, get, pipe):
         command = commands.add_parser(
@@ -111,9 +111,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def own_version() -> str:
+class ShowVersion(argparse.Action):
     """The version of this package, as it is installed."""
-    try:
-        return version("pepperpy-network")
-    except PackageNotFoundError:
-        return "unknown (not installed as a distribution)"
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version  # here: it loads zipfile, email and more
+
+        try:
+            found = version("pepperpy-network")
+        except PackageNotFoundError:
+            found = "unknown (not installed as a distribution)"
+        print(f"{parser.prog} {found}")
+        parser.exit()

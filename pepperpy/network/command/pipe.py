@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
 import os
 import re
 import ssl
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 from pepperpy.network.checks import check_seconds
 from pepperpy.network.command.terminal import Output, say
 from pepperpy.network.config import NetworkConfig
+from pepperpy.network.daemon_threads import DaemonThreads
 from pepperpy.network.errors import NetworkError
 from pepperpy.network.tcp.client import NetworkClient, link_of
 from pepperpy.network.tls_config import TLSConfig
@@ -115,37 +114,37 @@ def show_certificate(client: NetworkClient) -> None:
 
 async def pass_on(client: NetworkClient, options: argparse.Namespace) -> None:
     """Both directions, until the peer ends its stream, or is silent after the end of the input."""
-    loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    failures: list[Exception] = []
+    sending = asyncio.create_task(send_input(client, options, ended))
+    try:
+        # If sending fails because the connection is lost, receiving writes what the peer has sent before, and raises.
+        await receive(client, options, Output(), ended)
+        if sending.done():
+            sending.result()
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
 
-    async def send(data: bytes) -> None:
-        await client.send(data, timeout=None)
 
-    async def send_end() -> None:
+async def send_input(client: NetworkClient, options: argparse.Namespace, ended: asyncio.Event) -> None:
+    """Send standard input, and set `ended` behind it."""
+    # In a thread, because standard input may be a file or a terminal, which no loop can wait for. The program ends
+    # without waiting for it.
+    thread = DaemonThreads("pepperpy-network input", 1)
+    loop = asyncio.get_running_loop()
+    input_ = pieces(options)
+    try:
+        while (data := await loop.run_in_executor(thread, next, input_, None)) is not None:
+            await client.send(data, timeout=None)
         if not options.tls:
             await client.send_eof()
+    except Exception as error:
+        if not isinstance(error, NetworkError):
+            # The input is wrong: no answer is waited for.
+            options.wait = 0.0
+        raise
+    finally:
         ended.set()
-
-    def read_input() -> None:
-        # A thread, because standard input may be a file or a terminal, which no loop can wait for.
-        try:
-            for data in pieces(options):
-                asyncio.run_coroutine_threadsafe(send(data), loop).result()
-            asyncio.run_coroutine_threadsafe(send_end(), loop).result()
-        except Exception as error:
-            failures.append(error)
-            if not isinstance(error, NetworkError):
-                # The input is wrong: no answer is waited for.
-                options.wait = 0.0
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=read_input, daemon=True).start()
-    # If sending fails because the connection is lost, what the peer has sent before is written, and receiving raises.
-    await receive(client, options, Output(), ended)
-    if failures:
-        raise failures[0]
 
 
 async def receive(client: NetworkClient, options: argparse.Namespace, output: Output, ended: asyncio.Event) -> None:

@@ -2,10 +2,13 @@
 
     client.py  HTTPClient         the documented API
       methods.py                  get(), post() and the like
+      series.py                   events() and map(): many requests in one call
       lifetime.py, stats.py       how a client is opened and closed; what it counts
+      aiohttp_types.py            the types of aiohttp in the API, without its import
       options.py, prepare.py      from arguments to a Call; all that can be refused is refused here
         body.py, upload.py, sources.py    what a request carries, for as many attempts as it takes
         conditional.py            a request for a change since an earlier response
+      timeouts.py                 the time limits of an attempt
       engine.py                   one attempt after the other: rate limit, token, deadline, redirects
         observing.py              only with on_event: the same, and tells of it
         call.py                   one logical request: a record
@@ -13,11 +16,14 @@
           middleware_request.py, middleware_response.py    what that code sees, changes and makes
           interceptors.py         the older form of it
         retries.py                whether a call is tried again, and when
+        rate_limiter.py           who waits for the rate limit
+        quota.py                  what servers say of theirs
         failures.py               what a failed exchange becomes: an error
         ../watchdog.py            one timer for the limits of all attempts
         routes.py                 which proxy a request goes through; what ~/.netrc says
         redirects.py, urls.py     what a redirect asks for next; URLs as they were given
-        cookies.py                what servers set, and what is sent back
+        cookie_jar.py             the cookies, and which of them are sent back
+          cookies.py              what servers set
           public_suffix.py        domains that belong to nobody
           cookie_store.py         what users see of the cookies
       request.py                  what one exchange sends: its headers are decided here
@@ -35,8 +41,10 @@
         kept_file.py              one that a later program goes on with
       mapping.py                  many URLs
     for_httpx.py                  httpx and httpx2 on a transport of ours
+      for_httpx_response.py       what they read a body from, and the response that they give to their user
     content.py, dates.py          what headers say of a body, and of time: rules of HTTP, for any transport
-    config.py, limits.py, checks.py, arguments.py, auth.py, digest.py, rate_limit.py, redact.py, threads.py
+    config.py, config_checks.py, limits.py, checks.py, arguments.py, auth.py, auth_base.py, digest_auth.py
+    rate_limit.py, redact.py, threads.py
 
 The public names are those of `pepperpy.network`.
 """

@@ -1,4 +1,4 @@
-"""The Authorization header: a fixed value, a token that is fetched again when it expires, or one for each request.
+"""The Authorization header: a fixed value, or a token that is fetched again when it expires. All kinds are here.
 
 No `repr`, error or log of this file shows a secret. An exception of the user's `fetch` becomes a `__cause__`; its text
 is not repeated.
@@ -11,81 +11,21 @@ import base64
 import inspect
 import math
 import re
-import unicodedata
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
-
-from yarl import URL
+from typing import Any, cast
 
 from pepperpy.network.checks import check_seconds
 from pepperpy.network.errors import ClosedError, NetworkError, UsageError
-from pepperpy.network.http.checks import check_headers, plain, token_text
-from pepperpy.network.http.digest import Challenge, challenge_of
-
-if TYPE_CHECKING:
-    from pepperpy.network.http.middleware_request import HTTPRequest
-    from pepperpy.network.http.response import HTTPResponse
-else:
-    # These modules import this one. So typing.get_type_hints() knows no more of them.
-    HTTPRequest = HTTPResponse = Any
+from pepperpy.network.http.auth_base import Auth as Auth
+from pepperpy.network.http.checks import credential_text, plain, token_text
+from pepperpy.network.http.digest_auth import DigestAuth as DigestAuth
 
 Token = str | tuple[str, float | None]
 Fetch = Callable[[], Token | Awaitable[Token]]
 
-# RFC 7617, section 2, forbids the control characters of RFC 5234; UTF-8 has no surrogates.
-_NOT_IN_BASIC = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-# Origins whose challenges a `DigestAuth` remembers. Arbitrary.
-MAX_ORIGINS = 1000
 # RFC 9110, section 11.1 (auth-scheme) and 5.6.2 (token).
 _SCHEME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-
-
-class Auth:
-    """What makes a request an authorized one. Subclasses set `fixed`, or override `header()` or `apply()`.
-
-    Attributes:
-        fixed: The Authorization header, if it never changes; else None, and `apply()` is called for every request.
-    """
-
-    fixed: str | None = None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(***)"
-
-    async def header(self) -> str:
-        """The value of the Authorization header for the next request, scheme included."""
-        if self.fixed is None:
-            raise NotImplementedError(f"{type(self).__name__} must set `fixed` or override `header()`")
-        return self.fixed
-
-    async def apply(self, request: HTTPRequest) -> None:
-        """Authorize a request: set its Authorization header to `header()`, or change it as an override does.
-
-        Called for each attempt, and for each redirect within the origin. What it adds goes to no other origin. All
-        else that is sent is known: `request` has the final URL, the headers with cookies, and the body or its digest.
-        """
-        value = await self.header()
-        if not isinstance(value, str):
-            raise TypeError(f"auth must give a str as the header, not {type(value).__name__}")
-        check_headers("auth", {"Authorization": value}, none=False)
-        request.headers["Authorization"] = value
-
-    def challenged(self, request: HTTPRequest, response: HTTPResponse) -> bool:
-        """Called when the server answered 401. Returns whether to send again, after another `apply()`; once a call.
-
-        Args:
-            request: What was sent.
-            response: Its headers have the challenge. Its body is not read.
-        """
-        return self.refused(request.headers.get("Authorization", ""))
-
-    def refused(self, header: str) -> bool:
-        """Called when the server answered 401 to `header`. Returns whether to send the request again with a new one."""
-        return False
-
-    async def close(self) -> None:
-        """End what is under way; `header()` works again afterwards. No client calls it: several may share an `Auth`."""
 
 
 class _FixedAuth(Auth):
@@ -108,14 +48,10 @@ class BasicAuth(_FixedAuth):
     """
 
     def __init__(self, user: str, password: str) -> None:
-        for name, value in (("user", user), ("password", password)):
-            if not isinstance(value, str):
-                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-            if _NOT_IN_BASIC.search(value):
-                raise ValueError(f"{name} must hold no control characters or surrogates (RFC 7617)")
+        user, password = credential_text("user", user), credential_text("password", password)
         if ":" in user:
             raise ValueError("user must hold no colon (RFC 7617): the password would begin there")
-        credentials = unicodedata.normalize("NFC", f"{plain(user)}:{plain(password)}").encode()
+        credentials = f"{user}:{password}".encode()
         super().__init__("Basic " + base64.b64encode(credentials).decode("ascii"))
 
 
@@ -253,57 +189,6 @@ class RefreshingAuth(Auth):
             return header, math.inf
         check_seconds("the lifetime that fetch returns", lifetime, zero=False)
         return header, float(lifetime)  # type: ignore[arg-type]
-
-
-class DigestAuth(Auth):
-    """User name and password by digest (RFC 7616): MD5, SHA-256 and SHA-512-256, also with `-sess`; `auth`, `auth-int`.
-
-    The first request to an origin is answered with a challenge and sent again. From then on each request has the
-    header at once, until the server wants another nonce. A body that can be read only once cannot be sent again: make
-    another request first.
-
-    Args:
-        user: Any text; may be empty.
-        password: Any text; may be empty.
-    """
-
-    def __init__(self, user: str, password: str) -> None:
-        for name, value in (("user", user), ("password", password)):
-            if not isinstance(value, str):
-                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-            if _NOT_IN_BASIC.search(value):
-                raise ValueError(f"{name} must hold no control characters or surrogates")
-        self._user = unicodedata.normalize("NFC", plain(user))
-        self._password = unicodedata.normalize("NFC", plain(password))
-        self._challenges: dict[URL, Challenge] = {}  # the present one of each origin
-
-    async def apply(self, request: HTTPRequest) -> None:
-        """Answer the challenge that the origin has sent, if there was any.
-
-        Raises:
-            UsageError: The server wants `auth-int`, and the body can be read only once.
-        """
-        challenge = self._challenges.get(request.url.origin())
-        if challenge is None:
-            request.headers.popall("Authorization", None)
-            return
-        body = await request.digest(challenge.hash_name) if challenge.qop == "auth-int" else None
-        target = request.url.raw_path_qs
-        value = challenge.answer(request.method, target, self._user, self._password, body)
-        request.headers["Authorization"] = value
-
-    def challenged(self, request: HTTPRequest, response: HTTPResponse) -> bool:
-        """Take the server's challenge. False if it has none that can be answered, or refuses user and password."""
-        challenge = challenge_of(response.headers.getall("WWW-Authenticate", ()))
-        if challenge is None:
-            return False
-        origin = request.url.origin()
-        if not challenge.stale and f'nonce="{challenge.nonce}"' in request.headers.get("Authorization", ""):
-            return False  # it was answered, and the answer was wrong
-        if len(self._challenges) >= MAX_ORIGINS:
-            self._challenges.pop(next(iter(self._challenges)))
-        self._challenges[origin] = challenge
-        return True
 
 
 class _Flight:

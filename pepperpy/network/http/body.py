@@ -12,16 +12,14 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-
 from pepperpy.network.errors import InvalidRequestError
+from pepperpy.network.http.aiohttp_types import is_form_data
 from pepperpy.network.http.checks import number_text, plain
-from pepperpy.network.http.sources import OCTETS, BytesSource, encode, guess_type, open_source
-from pepperpy.network.http.upload import BodyFailed, Progress, Source, UploadPayload, type_and_text
+from pepperpy.network.http.sources import OCTETS, BytesSource, FormSource, bytes_of, encode, guess_type, open_source
+from pepperpy.network.http.upload import BodyFailed, Progress, Readable, Source, UploadPayload, type_and_text
 
 if TYPE_CHECKING:
     from pepperpy.network.json_codec import JSONCodec
@@ -49,7 +47,7 @@ class Body:
         headers: `Content-Type`.
         size: Bytes; None if unknown before the end. The file of a path may have another size in the next attempt.
         failure: Why the body of this attempt was not sent as announced; None if nothing went wrong. Any error that
-            aiohttp raises for the attempt is a consequence of it.
+            the transport raises for the attempt is a consequence of it.
     """
 
     __slots__ = (
@@ -65,7 +63,7 @@ class Body:
         "writers",
     )
 
-    def __init__(self, make: Callable[[], aiohttp.Payload], replayable: bool, progress: Progress | None) -> None:
+    def __init__(self, make: Callable[[], Readable], replayable: bool, progress: Progress | None) -> None:
         first = make()
         self.replayable: bool = replayable
         self.begun: bool = False
@@ -107,7 +105,7 @@ class Body:
             OSError, BodyFailed, ...: What its source raises.
         """
         await self.close()
-        await self._make().write(cast(AbstractStreamWriter, _Taker(take)))
+        await self._make().write(_Taker(take))
 
     async def close(self) -> None:
         """Stop sending; wait until this package's files are closed, and the caller's files are no longer in use.
@@ -171,10 +169,12 @@ def make_body(data: Any, json: Any, files: Any, codec: JSONCodec, progress: Prog
     if data is None:
         return None
     if isinstance(data, (Mapping, Sequence)) and not isinstance(data, _TEXTS):
+        if (content := bytes_of(data)) is not None:  # an array.array is a sequence
+            return _of_bytes(content, OCTETS, progress)
         # encode() first: it has a clear error for text that UTF-8 cannot hold.
         form = urlencode([(encode("data", name), encode("data", value)) for name, value in _fields(data, "data")])
         return _of_bytes(form.encode(), "application/x-www-form-urlencoded", progress)
-    if isinstance(data, aiohttp.FormData):
+    if is_form_data(data):
         return Body(data, False, progress)
     make, replayable, name = open_source("data", data, ", a mapping or pairs of form fields, aiohttp.FormData")
     content_type = TEXT if isinstance(data, str) else guess_type(name or "")
@@ -191,32 +191,24 @@ def _of_bytes(data: bytes, content_type: str, progress: Progress | None) -> Body
 
 
 def _multipart(fields: list[tuple[str, str]], files: list[tuple[str, Any]], progress: Progress | None) -> Body:
-    parts = [
-        (partial(BytesSource, encode("data", value), ""), {"name": _quotable("data", name)}) for name, value in fields
+    parts: list[tuple[Callable[[], Source], str]] = [
+        (partial(BytesSource, encode("data", value), ""), _disposition(_quotable("data", name)))
+        for name, value in fields
     ]
     replayable = True
     for name, value in files:
         make, again, disposition = _file_part(_quotable("files", name), value)
         replayable = replayable and again
-        parts.append((make, disposition))  # type: ignore[arg-type]
+        parts.append((make, disposition))
     boundary = secrets.token_hex(16)
 
-    def make_all() -> aiohttp.MultipartWriter:
-        writer = aiohttp.MultipartWriter("form-data", boundary)
-        for make, disposition in parts:
-            part = make()
-            if not part.content_type:
-                # As browsers do: some servers take a field with a type for a file.
-                del part.headers["Content-Type"]
-            # Send names as UTF-8, as RFC 7578 says and browsers do. aiohttp would percent-encode them.
-            part.set_content_disposition("form-data", quote_fields=False, **disposition)
-            writer.append_payload(part)
-        return writer
+    def make_all() -> FormSource:
+        return FormSource(boundary, [(make(), disposition) for make, disposition in parts])
 
     return Body(make_all, replayable, progress)
 
 
-def _file_part(name: str, value: Any) -> tuple[Callable[[], Source], bool, dict[str, str]]:
+def _file_part(name: str, value: Any) -> tuple[Callable[[], Source], bool, str]:
     what = f"files[{name!r}]"
     filename: Any = name
     content_type = None
@@ -235,10 +227,14 @@ def _file_part(name: str, value: Any) -> tuple[Callable[[], Source], bool, dict[
         content_type = guess_type(filename or "")
         if content_type == OCTETS and isinstance(content, str):
             content_type = TEXT
-    disposition = {"name": name}
-    if filename is not None:
-        disposition["filename"] = filename
-    return partial(make, _quotable(f"{what}: the content type", content_type)), replayable, disposition
+    make_part = partial(make, _quotable(f"{what}: the content type", content_type))
+    return make_part, replayable, _disposition(name, filename)
+
+
+def _disposition(name: str, filename: str | None = None) -> str:
+    """Args: name, filename: Without quotation marks: see `_quotable()`."""
+    fields = [("name", name)] if filename is None else [("name", name), ("filename", filename)]
+    return "; ".join(["form-data", *('{}="{}"'.format(key, value.replace("\\", "\\\\")) for key, value in fields)])
 
 
 def _fields(data: Any, what: str) -> list[tuple[str, str]]:

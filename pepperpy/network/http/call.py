@@ -20,6 +20,7 @@ from pepperpy.network.http.transport import Answer, Trip
 from pepperpy.network.json_codec import JSONCodec
 
 if TYPE_CHECKING:
+    from pepperpy.network.digest import Challenge
     from pepperpy.network.http.body import Body
     from pepperpy.network.http.conditional import Condition
     from pepperpy.network.http.middleware import Middleware
@@ -65,6 +66,7 @@ class Call(Trip):
         "attempt_at",
         "auth",
         "auth_of_url",
+        "auth_state",
         "body",
         "codec",
         "condition",
@@ -87,11 +89,14 @@ class Call(Trip):
         "middlewares",
         "params",
         "proxy",
+        "proxy_answers",
+        "proxy_challenge",
         "raise_for_status",
         "reauthorized",
         "request",
         "retries",
         "routed",
+        "stale",
         "started_at",
         "total",
         "url",
@@ -131,10 +136,15 @@ class Call(Trip):
         self.exchange_middlewares: Sequence[Middleware] = ()
         # What happened.
         self.request: Request  # the present request of the present attempt
+        self.history: Sequence[tuple[Request, Answer]] = ()  # the redirects of that attempt so far
         self.started_at: float
         self.done_at: float = 0.0
         self.extra_attempts: int = 0  # attempts that do not count against `retries`
-        self.reauthorized: bool = False
+        self.stale: bool = False  # whether the next attempt replaces one that a stale connection has ended
+        self.reauthorized: int = 0  # how often it was sent again because of a 401
+        self.auth_state: object = None  # see HTTPRequest
+        self.proxy_answers: int = 0  # to challenges of proxies
+        self.proxy_challenge: Challenge | None = None  # the last of them
 
     # ---- Its way ----
 
@@ -145,26 +155,31 @@ class Call(Trip):
     def begin_attempt(self) -> None:
         if self.attempt:
             self.begin()
+            self.fresh: bool = self.stale
+            self.stale = False
         self.attempt += 1
         self.phase = "queue"
         self.attempt_at: float = monotonic() + self.skipped_s
         self.head_at: float = 0.0
-        self.history: Sequence[tuple[Request, Answer]] = ()  # the redirects so far
+        self.history = ()
 
     def show(self, request: Request) -> None:
         """Middlewares see the call, and the first `request` that it would send."""
         self.request = request
         if not self.attempt:
             # As long as nothing is sent.
-            self.attempt_at, self.head_at, self.history = self.started_at, 0.0, ()
+            self.attempt_at, self.head_at = self.started_at, 0.0
 
     def renew(self, failure: NetworkError | None) -> None:
-        """A middleware sends the call once more, which has as many attempts as the first time; `failure` ended that."""
+        """A middleware sends the call once more, with as many attempts as before; `failure` ended the first time."""
         if self.observer is not None:
             self.observer.attempt_done(self, failure)
         self.done_at = 0.0
         self.extra_attempts = self.attempt
-        self.reauthorized = False
+        self.reauthorized = 0
+        self.auth_state = None
+        self.proxy_answers = 0
+        self.proxy_challenge = None
 
     @property
     def whole_url(self) -> URL:
@@ -184,6 +199,8 @@ class Call(Trip):
         request.decompress = self.decompress
         if self.auth is not None and self.auth.fixed is None:
             request.auth = self.auth
+        if self.proxy_answers:
+            request.proxy_challenge = self.proxy_challenge
         if self.dropped_headers:
             request.left_out = request.removed = self.dropped_headers
         if self.cookies:
@@ -199,7 +216,7 @@ class Call(Trip):
             self.request.forget_body()
 
     def note_end(self, error: BaseException | None = None) -> None:
-        """Its body is read, or given up, by whoever reads it; `error` says why."""
+        """Whoever reads the body has read it, or has given it up because of `error`."""
         if self.observer is not None:
             self.observer.ended(self, error)
 
@@ -211,8 +228,18 @@ class Call(Trip):
 
     @property
     def repeatable(self) -> bool:
-        """Whether sending the request twice has the same effect as sending it once."""
-        return self.method in IDEMPOTENT_METHODS or (self.headers is not None and "Idempotency-Key" in self.headers)
+        """Whether sending again what was sent of this attempt, redirects included, has the same effect as once."""
+        names = self.config.key_headers
+        return all(
+            request.method in IDEMPOTENT_METHODS
+            or (request.own is not None and any(name in request.own for name in names))
+            for request in (self.request, *(past for past, _ in self.history))
+        )
+
+    @property
+    def answering_host(self) -> str:
+        """The host of the present request, to which a redirect may have led. Rate limits in an answer are about it."""
+        return self.request.url.raw_host or ""
 
     @property
     def elapsed(self) -> float:
@@ -240,7 +267,7 @@ class Call(Trip):
 
     def facts(self) -> dict[str, Any]:
         """The `details` of every error of this call, without secrets."""
-        return {
+        facts = {
             "method": self.method,
             "url": redact_url(str(self.url)),
             "host": self.host,
@@ -249,12 +276,18 @@ class Call(Trip):
             "attempt": self.attempt,
             "elapsed": self.elapsed,
         }
+        if self.history and self.request is not self.history[-1][0]:
+            facts["redirected_to"] = redact_url(str(self.request.url))
+        return facts
 
     def error(self, kind: type[Error], text: str, cause: BaseException | None = None, **details: Any) -> Error:
         """An error of this call: what happened, where and when, without secrets."""
         facts = self.facts()
         where = f"(phase {self.phase}, attempt {self.attempt}, {facts['elapsed']:.3g} s)"
-        message = f"{self.method} {facts['url']}: {text} {where}"
+        place = f"{self.method} {facts['url']}"
+        if (target := facts.get("redirected_to")) is not None:
+            place += f", redirected to {target}"
+        message = f"{place}: {text} {where}"
         # Not the repr of a UnicodeError, which contains the whole body.
         if cause is not None and "://" in (str(cause) if isinstance(cause, UnicodeError) else f"{cause} {cause!r}"):
             # A traceback would show it.

@@ -6,22 +6,21 @@ value that may be secret.
 
 from __future__ import annotations
 
-import codecs
 import functools
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from http.cookies import Morsel
 from typing import Any, TypeAlias
 
-from aiohttp import ClientTimeout
 from yarl import URL
 
 from pepperpy.network.checks import check_timeout
 from pepperpy.network.http import urls
+from pepperpy.network.http.aiohttp_types import is_client_timeout
 from pepperpy.network.http.redact import redact_url
-from pepperpy.network.proxy_url import read_proxy, require_socks
-from pepperpy.network.tls_config import check_tls, tls_settings
+from pepperpy.network.proxy_url import read_proxy, require_socks, without_path
 
 Params: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 """Query parameters: a mapping (a multidict too, or the query of a `yarl.URL`) or pairs of name and value."""
@@ -34,8 +33,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_IN_COOKIE = re.compile(r"[\x00-\x1f;\x7f\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-# RFC 7617, section 2, and Latin-1, in which aiohttp encodes the credentials of a proxy.
-_NOT_FOR_PROXY = re.compile(r"[^\x20-\x7e\x80-\xff]")
+# The same where the surrogates of PEP 383 are bytes, as in the headers of an answer.
+_IN_ESCAPED = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udc7f\udd00-\udfff]")
 # RFC 3986, section 3.2.2, without percent-encoding, which no resolver undoes; or an IPv6 address with its zone.
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._~%-]+)?")
 
@@ -67,21 +66,8 @@ def check_url(name: str, url: URL) -> URL:
     return url
 
 
-def check_base_url(url: object) -> str:
-    if not isinstance(url, str):
-        raise TypeError(f"base_url must be a str, not {type(url).__name__}")
-    url = plain(url)
-    if "?" in url or "#" in url:
-        raise ValueError(f"base_url must be without query and fragment, not '{redact_url(url)}'")
-    try:
-        parse_url("base_url", url)
-    except ValueError as error:
-        raise ValueError(f"{error}: '{redact_url(url)}'") from None
-    return url
-
-
 def check_proxy(proxy: object) -> str:
-    """Accept the URL of a proxy. Rejects URLs that are invalid, or that aiohttp would silently ignore; shows no secret.
+    """Accept the URL of a proxy; no error shows a secret.
 
     Raises:
         TypeError, ValueError: It is no such URL.
@@ -90,17 +76,17 @@ def check_proxy(proxy: object) -> str:
     if not isinstance(proxy, str):
         raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
     proxy = plain(proxy)
-    if proxy.startswith("socks"):
-        read_proxy(proxy)
+    if proxy[:5].lower() == "socks":
+        proxy = read_proxy(proxy).scheme + proxy[proxy.index(":") :]
         require_socks()
         return proxy
     try:
-        url = parse_url("proxy", proxy)
+        parse_url("proxy", proxy)
     except ValueError as error:
         raise ValueError(f"{error}: '{redact_url(proxy)}'") from None
-    if ":" in (url.user or "") or _NOT_FOR_PROXY.search(f"{url.user}{url.password}"):
-        # aiohttp's own error would show both.
-        raise ValueError("proxy must have a user without colon, and Latin-1 without control characters (RFC 7617)")
+    # Not for SOCKS, where a path was never taken.
+    proxy = without_path(proxy)
+    read_proxy(proxy)
     return proxy
 
 
@@ -110,24 +96,15 @@ def check_verify(value: object) -> None:
         raise TypeError(f"verify_ssl must be True or False, not {value!r}; {hint}")
 
 
-def check_http_tls(tls: Any, verify_ssl: bool) -> None:
-    """Accept a value for the setting `tls` of HTTP."""
-    check_tls(tls, off=False)
-    settings = tls_settings(tls, verify_ssl)
-    if settings.alpn not in ((), ("http/1.1",)):
-        raise ValueError(f"tls: alpn must be left out, as HTTP/1.1 is all that is spoken here, not {settings.alpn!r}")
-    if settings.ignore_unexpected_eof:
-        raise ValueError("tls: ignore_unexpected_eof must be left out: an HTTP message says itself where it ends")
-
-
 def check_limits(name: str, timeout: object) -> None:
     """Accept seconds, None, or an `aiohttp.ClientTimeout` of them, in which 0 means no limit."""
-    if isinstance(timeout, ClientTimeout):
+    if is_client_timeout(timeout):
         for limit in ("total", "connect", "sock_connect", "sock_read", "ceil_threshold"):
             check_timeout(f"{name}.{limit}", getattr(timeout, limit), zero=True)
     elif isinstance(timeout, tuple):
         # The library requests takes such a tuple.
-        raise TypeError(f"{name} must be seconds or aiohttp.ClientTimeout(sock_connect=, sock_read=), not {timeout!r}")
+        what = f"{name} must be seconds or aiohttp.ClientTimeout(sock_connect=, sock_read=), not {timeout!r}"
+        raise TypeError(f"{what}; HTTPConfig(connect_timeout=..., read_timeout=...) sets both for all")
     else:
         check_timeout(name, timeout, zero=False)
 
@@ -158,6 +135,16 @@ def token_text(what: str, token: object) -> str:
             f"{what} must be of characters that a header can have (RFC 9110, 5.5), without spaces around it"
         )
     return plain(token)
+
+
+def credential_text(name: str, value: object) -> str:
+    """A user or a password as a plain str, in normalization form C. The errors do not show it."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    # RFC 7617, section 2, forbids the control characters of RFC 5234; UTF-8 has no surrogates.
+    if _CONTROL.search(value):
+        raise ValueError(f"{name} must hold no control characters or surrogates")
+    return unicodedata.normalize("NFC", plain(value))
 
 
 def number_text(number: int | float) -> str:
@@ -238,8 +225,8 @@ def check_cookies(cookies: object) -> dict[str, str]:
 _RESERVED = Morsel[str]().isReservedKey
 
 
-def check_headers(field_name: str, headers: object, *, none: bool) -> dict[str, Any]:
-    """A checked copy of `headers`; with `none`, values may be None.
+def check_headers(field_name: str, headers: object, *, none: bool, escaped: bool = False) -> dict[str, Any]:
+    """A checked copy of `headers`; with `none`, values may be None; if they are `escaped`, surrogates may be bytes.
 
     Errors show names and no values, which may be secret.
     """
@@ -250,7 +237,7 @@ def check_headers(field_name: str, headers: object, *, none: bool) -> dict[str, 
             raise TypeError(f"{field_name} must map str to str, not {name!r} to {type(value).__name__}")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{field_name} has the name {name!r}, which is not a token (RFC 9110, 5.6.2)")
-        if value is not None and (found := _IN_VALUE.search(value)):
+        if value is not None and (found := (_IN_ESCAPED if escaped else _IN_VALUE).search(value)):
             raise ValueError(f"{field_name} has the character {found.group()!r} in the value of {name!r}")
     names = [name.lower() for name, _ in headers.items()]  # not keys(): a multidict's have no duplicates
     if len(set(names)) < len(names):
@@ -283,14 +270,3 @@ def check_method(method: object) -> str:
     if not _TOKEN.fullmatch(method):
         raise ValueError(f"method must be a token (RFC 9110, 5.6.2), not {method[:50]!r}")
     return method.upper()
-
-
-def check_text_errors(value: object) -> None:
-    """Accept a value for the setting `text_errors`."""
-    if not isinstance(value, str):
-        raise TypeError(f"text_errors must be a str, not {type(value).__name__}")
-    try:
-        codecs.lookup_error(value)
-    except LookupError:
-        text = "must be the name of an error handler: 'replace', 'strict', 'ignore', 'backslashreplace', or your own"
-        raise ValueError(f"text_errors {text}, not {value!r:.50}") from None

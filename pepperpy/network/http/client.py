@@ -1,50 +1,45 @@
-"""`HTTPClient`: the documented API. `lifetime.py` opens and closes it, `engine.py` carries out its calls."""
+"""`HTTPClient`: the documented API; more of it in methods.py and series.py.
+
+`lifetime.py` opens and closes it, `engine.py` carries out its calls.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Never, Unpack
 
-import aiohttp
-from aiohttp import ClientTimeout
 from yarl import URL
 
 from pepperpy.network.arguments import explains_arguments
-from pepperpy.network.backoff import Backoff
-from pepperpy.network.checks import check_bool, check_int, check_timeout
-from pepperpy.network.errors import InvalidRequestError, NotConnectedError
+from pepperpy.network.checks import check_bool, refuse_copies, running_loop
+from pepperpy.network.errors import NotConnectedError
+from pepperpy.network.http.aiohttp_types import aiohttp
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import Params
 from pepperpy.network.http.config import SETTINGS, HTTPConfig
 from pepperpy.network.http.cookie_store import Cookies
 from pepperpy.network.http.download import Download, DownloadResult
-from pepperpy.network.http.event_source import follow_events
 from pepperpy.network.http.interceptors import before_request
 from pepperpy.network.http.kept_file import KeptFile
 from pepperpy.network.http.lifetime import Lifetime
-from pepperpy.network.http.mapping import MapResult, map_bounded
 from pepperpy.network.http.methods import NamedMethods
 from pepperpy.network.http.options import Arguments, Proxy, RequestOptions
 from pepperpy.network.http.part_file import PartFile
 from pepperpy.network.http.prepare import Prepare
 from pepperpy.network.http.response import HTTPResponse, status_error
-from pepperpy.network.http.sse import ServerSentEvent
+from pepperpy.network.http.series import SeriesMethods
 from pepperpy.network.http.stats import HTTPStats, stats_of
 from pepperpy.network.http.stream import HTTPStream
 from pepperpy.network.http.transport import Answer
 from pepperpy.network.json_codec import RequestData
 
-T = TypeVar("T")
-
 
 @explains_arguments(functools.partial(unknown_argument, settings=SETTINGS))
-class HTTPClient(NamedMethods):
+class HTTPClient(NamedMethods, SeriesMethods):
     """A client for any number of HTTP requests, with one pool of connections.
 
     Make a client anywhere. `async with`, `initialize()` or the first request opens it; from then on it is used in that
@@ -85,6 +80,15 @@ class HTTPClient(NamedMethods):
 
     def __repr__(self) -> str:
         return f"<HTTPClient {self._life.state} {self.config!r}>"
+
+    def __getstate__(self) -> object:
+        if self._life.state != "new":
+            refuse_copies(self)
+        return super().__getstate__()
+
+    def __copy__(self) -> Never:
+        # Of a new client as well: both would have one `Lifetime`, and the first to go would close what the other opens.
+        refuse_copies(self)
 
     def __del__(self) -> None:
         life: Lifetime | None = getattr(self, "_life", None)
@@ -165,7 +169,7 @@ class HTTPClient(NamedMethods):
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
         **options: Unpack[RequestOptions],
@@ -189,7 +193,7 @@ class HTTPClient(NamedMethods):
         """
         life = self._life
         engine = life.engine
-        if engine is None or life.loop is not asyncio.get_running_loop():
+        if engine is None or life.loop is not running_loop():
             engine = life.open()
         config = self.config
         if config.interceptors:
@@ -217,7 +221,7 @@ class HTTPClient(NamedMethods):
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
         **options: Unpack[RequestOptions],
@@ -254,51 +258,6 @@ class HTTPClient(NamedMethods):
         limit = options.get("max_response_size")
         return HTTPStream(open, config.limits.max_line_size, limit)
 
-    def events(
-        self,
-        url: str | URL,
-        params: Params | None = None,
-        headers: Mapping[str, str | None] | None = None,
-        proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
-        verify_ssl: bool = True,
-        json: RequestData | None = None,
-        *,
-        method: str = "GET",
-        last_event_id: str = "",
-        **options: Unpack[RequestOptions],
-    ) -> AsyncGenerator[ServerSentEvent, None]:
-        """Server-sent events, of a stream that is opened again when it ends: `async for event in client.events(url):`.
-
-        When a stream ends, breaks off, or is silent for `read_timeout`, it waits for the time that the server has named
-        (`retry`; 3 s if it has not), and asks for what comes behind the last event (`Last-Event-ID`). After streams in
-        a row that brought no event, it waits longer, by `retry_delay` and `max_retry_delay`. It ends when the server
-        answers 204, or when you leave the loop; if you may leave it early, use `contextlib.aclosing`.
-
-        Making a connection is tried `retries` times, as for every request; when that fails, it raises. Also a status of
-        400 or above ends it, and an answer that is no event stream.
-
-        Args:
-            last_event_id: The `ServerSentEvent.id` behind which to begin.
-            options: See `RequestOptions`. `deadline` is that of the whole; then NetworkTimeoutError.
-
-        Raises:
-            DecodeError, MessageTooLargeError: As `HTTPStream.events()`.
-        """
-        deadline = options.pop("deadline", self.config.deadline)
-        if deadline is not None:
-            check_timeout("deadline", deadline, zero=False)
-
-        def stream(headers: Mapping[str, str | None], **limit: Any) -> HTTPStream:
-            own: Any = {**options, "deadline": None, **limit}
-            return self.stream(method, url, params, headers, proxy, timeout, verify_ssl, json, **own)
-
-        async def wait(seconds: float) -> None:
-            await self._life.open().pause(seconds)
-
-        backoff = Backoff(self.config.retry_delay, self.config.max_retry_delay)
-        return follow_events(stream, headers, last_event_id, deadline, backoff, wait)
-
     async def download(
         self,
         url: str | URL,
@@ -306,7 +265,7 @@ class HTTPClient(NamedMethods):
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         *,
         checksum: str | None = None,
@@ -369,42 +328,3 @@ class HTTPClient(NamedMethods):
             return await download.run()
         finally:
             self._life.counters.in_flight -= 1
-
-    async def map(
-        self,
-        urls: Iterable[str | URL] | AsyncIterable[str | URL],
-        *,
-        concurrency: int = 10,
-        errors: Literal["return", "raise"] = "return",
-        method: str = "GET",
-        **arguments: Any,
-    ) -> AsyncGenerator[MapResult, None]:
-        """Request many URLs, at most `concurrency` at a time, and yield each result as it comes.
-
-        `urls` is read as requests end and results are taken. So it may be endless, and memory stays bounded.
-
-        Args:
-            urls: The URLs; an async iterable is read by one task at a time.
-            concurrency: How many requests run at once, 1 or more. Those beyond `max_connections` only wait.
-            errors: "return" puts the NetworkError of a request into its result; "raise" raises the first one, and
-                cancels the others.
-            arguments: Arguments of `request()`, for every request.
-
-        A cancellation, a loop that is left early, and an error of `urls` itself cancel the other requests. If you may
-        leave the loop early, use `contextlib.aclosing`; otherwise that happens when the generator is collected.
-        """
-        try:
-            check_int("concurrency", concurrency, 1)
-        except ValueError as error:
-            raise InvalidRequestError(str(error)) from None
-        if errors not in ("return", "raise"):
-            raise InvalidRequestError(f"errors must be 'return' or 'raise', not {errors!r}")
-
-        async def fetch(url: str | URL) -> HTTPResponse:
-            return await self.request(method, url, **arguments)
-
-        async with contextlib.aclosing(map_bounded(fetch, urls, concurrency)) as results:
-            async for result in results:
-                if errors == "raise" and result.error is not None:
-                    raise result.error
-                yield result

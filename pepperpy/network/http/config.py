@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aiohttp import ClientTimeout
-
 from pepperpy.network.address_policy import AddressPolicy, check_address_policy
 from pepperpy.network.arguments import explains_arguments
 from pepperpy.network.checks import (
@@ -24,20 +22,31 @@ from pepperpy.network.checks import (
     shown,
 )
 from pepperpy.network.config_url import read_http_url, read_variables
+from pepperpy.network.http.aiohttp_types import aiohttp
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import as_auth
 from pepperpy.network.http.checks import (
     Params,
-    check_base_url,
     check_cookies,
-    check_headers,
-    check_http_tls,
     check_limits,
     check_middlewares,
     check_params,
     check_proxy,
-    check_text_errors,
     check_verify,
+)
+from pepperpy.network.http.config_checks import (
+    IDEMPOTENCY_KEY,
+    check_base_url,
+    check_default_headers,
+    check_http_proxy_tls,
+    check_http_tls,
+    check_interceptors,
+    check_key_name,
+    check_retry_budget,
+    check_retry_statuses,
+    check_secret_headers,
+    check_text_errors,
+    check_transport,
 )
 from pepperpy.network.http.limits import DEFAULT_LIMITS, ResponseLimits, check_response_limits
 from pepperpy.network.http.rate_limit import RateLimit, rate_limits
@@ -46,7 +55,13 @@ from pepperpy.network.json_codec import JSONCodec
 from pepperpy.network.keepalive import Keepalive, check_keepalive
 from pepperpy.network.lookup import Resolver, check_resolver
 from pepperpy.network.settings import Settings
-from pepperpy.network.socket_checks import SocketFactory, check_local_address, check_socket_options, check_unix_path
+from pepperpy.network.socket_checks import (
+    SocketFactory,
+    check_local_address,
+    check_socket_options,
+    check_unix_alone,
+    check_unix_path,
+)
 from pepperpy.network.tls_config import TLSConfig
 from pepperpy.network.transient import PASSING_STATUSES
 from pepperpy.network.units import MIB
@@ -81,11 +96,13 @@ class HTTPConfig(Settings):
             user and password, these are sent instead.
 
         timeout: Seconds for one attempt, from its start to the last byte of the body, or an `aiohttp.ClientTimeout`.
-            Streams and downloads have no such limit, because their size is not known. None: no limit.
+            Streams and downloads have no such limit, because their size is not known. An attempt that it ends is not
+            tried again; see `read_timeout`. None: no limit.
         connect_timeout: Seconds for one attempt to connect: name lookup, all addresses, a proxy's answer to CONNECT and
             TLS together. Waiting for one of `max_connections` does not count. 10: a SYN that is lost three times is
             still answered after 7 s (RFC 6298).
-        read_timeout: Seconds without a byte from the server. aiohttp's default is no limit.
+        read_timeout: Seconds without a byte from the server; then the request is tried again as `retries` says.
+            aiohttp's default is no limit.
         write_timeout: Seconds in which the server takes none of a body that is sent to it, and sends nothing either. A
             source of the body that is slow does not count. 30: as `read_timeout`.
         pool_timeout: Seconds to wait for one of `max_connections`; then `PoolTimeoutError`. None: the other limits end
@@ -99,13 +116,21 @@ class HTTPConfig(Settings):
         retry_statuses: Statuses after which idempotent methods are tried again.
         retry_budget: The retries allowed to one host, as a share of its calls in the last 10 to 20 seconds; ten more
             are always allowed. The ratio is Finagle's and reqwest's default.
+        idempotency_key: True: each POST and PATCH has a header Idempotency-Key, a new random UUID for each call and the
+            same for its attempts, so that these methods are tried again as well. The name of a header: that one in its
+            place. Only for servers that know it; a redirect takes it to no other origin. A request's own
+            `idempotency_key`, or header of that name, goes before it.
 
         tls: How `https://` is spoken: a `TLSConfig`, or an `ssl.SSLContext`, which is used as it is. The name of every
             server is `TLSConfig.server_hostname`, if that is set, whatever a URL says.
         verify_ssl: False is short for `TLSConfig(verify=False)`, and logs a warning, once. A request with
             `verify_ssl=False` does the same for itself; it uses nothing of an `ssl.SSLContext` of yours.
         proxy: The URL of a proxy for all requests, credentials included: `http://` or `https://`; or `socks5h://` and
-            the other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`.
+            the other SOCKS ones of `NetworkConfig.proxy`, which need `pip install python-socks`. The port may be left
+            out with `http://` (80) and `https://` (443).
+        proxy_tls: How TLS to an `https://` proxy is spoken, as `NetworkConfig.proxy_tls`. None: as `tls` and
+            `verify_ssl` say, but for `server_hostname` and `certificate_pin`, which are the server's alone. Where there
+            is a pin, so is `verify=False`: the proxy's certificate is checked.
         no_proxy: Hosts that are reached without `proxy`, and without one of the environment: text in the form of
             NO_PROXY, such as `".internal, 10.0.0.0/8, localhost:8080"` (docs/environment.md). A request's own `proxy`
             is used for all.
@@ -123,8 +148,8 @@ class HTTPConfig(Settings):
         socket_options: `(level, option, value)` triples as for `socket.setsockopt`, set before connecting and last. One
             of IPPROTO_IP is for IPv4 sockets, one of IPPROTO_IPV6 for IPv6 sockets; the other sockets go without it.
         transport: Who carries the requests. `aiohttp`, or `auto`: this package's own core, in a fraction of the CPU
-            time, and aiohttp what the core does not: proxies of plain `http://` URLs, proxies over TLS.
-            Each has up to `max_connections` of its own. `HTTPResponse.transport` tells who it was.
+            time; aiohttp then has what is sent by `client.session`, with up to `max_connections` of its own.
+            `HTTPResponse.transport` tells who it was.
         trust_env: Heed HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, unless there is a `proxy`, and ~/.netrc, as
             they are when the client opens (docs/environment.md). Off: the environment is not configuration.
 
@@ -174,7 +199,7 @@ class HTTPConfig(Settings):
     params: Params = field(default_factory=dict)
     cookies: Mapping[str, str] = field(default_factory=dict)
     auth: Any = None
-    timeout: float | ClientTimeout | None = 60.0
+    timeout: float | aiohttp.ClientTimeout | None = 60.0
     connect_timeout: float | None = 10.0
     read_timeout: float | None = 30.0
     write_timeout: float | None = 30.0
@@ -186,9 +211,11 @@ class HTTPConfig(Settings):
     max_retry_delay: float = 30.0
     retry_statuses: Iterable[int] = PASSING_STATUSES
     retry_budget: float = 0.2
+    idempotency_key: bool | str = False
     tls: bool | ssl.SSLContext | TLSConfig = True
     verify_ssl: bool = True
     proxy: str | None = None
+    proxy_tls: ssl.SSLContext | TLSConfig | None = None
     no_proxy: str = ""
     resolver: Resolver | None = None
     address_policy: AddressPolicy | None = None
@@ -224,10 +251,7 @@ class HTTPConfig(Settings):
     def __post_init__(self) -> None:
         if self.base_url is not None:
             self._set("base_url", check_base_url(self.base_url))
-        self._set("headers", check_headers("headers", self.headers, none=False))
-        for name in self.headers:
-            if name.lower() in ("content-length", "transfer-encoding"):
-                raise ValueError(f"headers must not have {name!r}, which is another one for each request")
+        self._set("headers", check_default_headers(self.headers))
         self._set("params", check_params(self.params))
         self._set("cookies", check_cookies(self.cookies))
         self._set("auth", as_auth(self.auth))
@@ -238,19 +262,15 @@ class HTTPConfig(Settings):
             check_seconds(name, getattr(self, name), zero=True)
         check_keepalive(self.keepalive)
         check_int("retries", self.retries, 0)
-        self._set("retry_statuses", frozenset(_items("retry_statuses", self.retry_statuses)))
-        for status in self.retry_statuses:
-            check_int("retry_statuses", status, 400, 599)
-        if isinstance(self.retry_budget, bool) or not isinstance(self.retry_budget, (int, float)):
-            raise TypeError(f"retry_budget must be a number, not {self.retry_budget!r}")
-        if not 0 <= self.retry_budget <= 10:
-            raise ValueError(f"retry_budget must be from 0 to 10, not {self.retry_budget!r}")
+        self._set("retry_statuses", check_retry_statuses(self.retry_statuses))
+        check_retry_budget(self.retry_budget)
+        self._set("idempotency_key", check_key_name(self.idempotency_key, self.headers))
         check_verify(self.verify_ssl)
         check_http_tls(self.tls, self.verify_ssl)
-        if not isinstance(self.transport, str):
-            raise TypeError(f"transport must be 'auto' or 'aiohttp', not {shown(self.transport)}")
-        if self.transport not in ("auto", "aiohttp"):
-            raise ValueError(f"transport must be 'auto' or 'aiohttp', not {shown(self.transport)}")
+        check_http_proxy_tls(self.proxy_tls)
+        check_transport(self.transport)
+        if self.proxy_tls is not None and self.transport == "aiohttp":
+            raise ValueError("proxy_tls must be left out with transport='aiohttp', which has the same TLS for both")
         for name in ("trust_env", "raise_for_status", "allow_downgrade", "decompress", "strict_content_type"):
             check_bool(name, getattr(self, name))
         if self.proxy is not None:
@@ -261,19 +281,13 @@ class HTTPConfig(Settings):
         check_address_policy(self.address_policy)
         if self.unix_path is not None:
             self._set("unix_path", check_unix_path(self.unix_path))
-            for name in ("proxy", "resolver", "address_policy", "local_address", "trust_env", "socket_factory"):
-                if getattr(self, name):
-                    raise ValueError(f"{name} must be left out with unix_path={shown(self.unix_path)}")
+            check_unix_alone(self)
         if self.socket_factory is not None:
             check_callable("socket_factory", self.socket_factory)
         check_local_address(self.local_address)
         check_socket_options(self.socket_options)
         check_int("max_redirects", self.max_redirects, 0)
-        secret_headers = _items("secret_headers", self.secret_headers)
-        for name in secret_headers:
-            if not isinstance(name, str):
-                raise TypeError(f"secret_headers must hold str, not {name!r}")
-        self._set("secret_headers", frozenset(name.lower() for name in secret_headers))
+        self._set("secret_headers", check_secret_headers(self.secret_headers))
         if self.max_response_size is not None:
             check_size("max_response_size", self.max_response_size)
         if self.max_connections_per_host is not None:
@@ -283,13 +297,7 @@ class HTTPConfig(Settings):
         if self.rate_limit is not None:
             self._set("rate_limit", rate_limits(self.rate_limit))
         self._set("middlewares", check_middlewares("middlewares", self.middlewares))
-        if not isinstance(self.interceptors, Iterable):
-            raise TypeError(f"interceptors must be a collection, not {type(self.interceptors).__name__}")
-        self._set("interceptors", _items("interceptors", self.interceptors))
-        for interceptor in self.interceptors:
-            if not hasattr(interceptor, "pre_request") and not hasattr(interceptor, "post_response"):
-                kind = type(interceptor).__name__
-                raise TypeError(f"interceptors must have pre_request or post_response, which this {kind} has not")
+        self._set("interceptors", check_interceptors(self.interceptors))
         check_text_errors(self.text_errors)
         if self.on_event is not None:
             check_callable("on_event", self.on_event, plain=True)
@@ -303,8 +311,8 @@ class HTTPConfig(Settings):
 
         Write booleans as `true` or `false`, no limit as `none`, statuses with commas between them. Fields of its parts
         go by these names: `server_hostname`, `ca_file`, `client_cert`, `certificate_pin`, `system_trust` (in
-        `https://` URLs only); `keepalive_idle`, `keepalive_interval`, `keepalive_count`, `user_timeout`. `proxy` is no
-        field, because it may hold a password.
+        `https://` URLs only); `proxy_ca_file`, `proxy_client_cert`; `keepalive_idle`, `keepalive_interval`,
+        `keepalive_count`, `user_timeout`. `proxy` is no field, because it may hold a password.
 
         Raises:
             TypeError: `url` is not a string.
@@ -328,6 +336,16 @@ class HTTPConfig(Settings):
         """
         return cls(**read_variables(prefix, _TYPES, read_http_url))
 
+    @property
+    def key_header(self) -> str:
+        """The name of the header that has an `idempotency_key`."""
+        return self.idempotency_key if isinstance(self.idempotency_key, str) else IDEMPOTENCY_KEY
+
+    @property
+    def key_headers(self) -> tuple[str, str]:
+        """The names of headers that make a request repeatable: the standard one, and the client's own."""
+        return IDEMPOTENCY_KEY, self.key_header
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
@@ -343,29 +361,10 @@ class HTTPConfig(Settings):
         elif name in ("address_policy", "resolver", "socket_factory"):
             return repr(value) if isinstance(value, Settings) else name_of(value)
         elif name in ("interceptors", "middlewares"):
-            # What one signs with may be in its repr.
+            # Their own repr may show the key that they sign with.
             value = tuple(getattr(item, "__name__", type(item).__name__) for item in value)
         return repr(value)
-
-    def client_timeout(self, timeout: float | ClientTimeout | None) -> ClientTimeout:
-        """One attempt's limits as aiohttp has them; what a given `ClientTimeout` leaves open is as configured."""
-        if not isinstance(timeout, ClientTimeout):
-            timeout = ClientTimeout(total=timeout)
-        return ClientTimeout(
-            total=timeout.total or None,  # 0 is aiohttp's other word for no limit
-            connect=timeout.connect,
-            sock_connect=self.connect_timeout if timeout.sock_connect is None else timeout.sock_connect,
-            sock_read=self.read_timeout if timeout.sock_read is None else timeout.sock_read,
-            # aiohttp rounds limits above this many seconds up to whole ones.
-            ceil_threshold=timeout.ceil_threshold,
-        )
 
 
 _TYPES = {item.name: str(item.type) for item in dataclasses.fields(HTTPConfig)}
 SETTINGS = tuple(item.name for item in dataclasses.fields(HTTPConfig))
-
-
-def _items(name: str, value: object) -> tuple[Any, ...]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a collection, not {value!r}")
-    return tuple(value)

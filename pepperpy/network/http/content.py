@@ -6,7 +6,7 @@ Values of a server are cut to a bound before they are read, and never get into a
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from encodings import aliases
 from functools import cache
 from typing import Any
@@ -167,6 +167,11 @@ def readable_headers(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
     if all(map(str.isprintable, headers.values())):
         return headers
     return CIMultiDictProxy(CIMultiDict((name, readable(value)) for name, value in headers.items()))
+
+
+def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Name and value of each of `headers`, as they came: both transports decode them in this way."""
+    return [(name.encode("utf-8"), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
 
 
 def readable_reason(reason: str | None) -> str:

@@ -12,7 +12,8 @@ from yarl import URL
 
 from pepperpy.network.checks import check_seconds, shown
 from pepperpy.network.http.checks import parse_url
-from pepperpy.network.http.cookies import MAX_SIZE, UNSENDABLE, Cookie, CookieJar
+from pepperpy.network.http.cookie_jar import CookieJar
+from pepperpy.network.http.cookies import MAX_SIZE, UNSENDABLE, Cookie
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Cookie) if field.name != "number"}
 _NOT_IN_COOKIE = re.compile(f"{UNSENDABLE.pattern}|;")
@@ -49,7 +50,7 @@ class Cookies:
         return next((value for key, value in self._jar.pairs(_target(url), False) if key == name), None)
 
     def set(self, name: str, value: str, url: str | URL, *, path: str = "/", max_age: float | None = None) -> None:
-        """Keep a cookie for the host of `url`, as if that had set it; for https only, if `url` is one.
+        """Keep a cookie for the host of `url`, as if that host had set it; for https only, if `url` is https.
 
         Args:
             path: The beginning of the paths to which it goes.

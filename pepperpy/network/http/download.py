@@ -100,7 +100,7 @@ class Download:
         self._progress = progress
         self._limit = limit
         self._head: CIMultiDictProxy[str]  # the headers of the answer that the file began with
-        self._url = ""  # the URL of that answer; if an earlier program had that, the one that this program goes on with
+        self._url = ""  # the URL of that answer, or of the one with which this program went on
         self._validator: str | None = None  # names that version of the file
         self._total: int | None = None
         self._size = 0  # bytes of the file received so far
@@ -118,8 +118,9 @@ class Download:
                 await file.create()
                 await self._go_on()
             await self._receive()
+            pieces, self._pieces = self._pieces, []  # a cancelled finish() has written them, too
             with self._on_disk():
-                await file.finish(self._pieces)
+                await file.finish(pieces)
             if file.digest != file.expected:
                 text = f"the file's {file.algorithm} is {file.digest}, not {file.expected}"
                 raise call.error(IntegrityError, text, expected=file.expected, actual=file.digest)

@@ -22,17 +22,21 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.cookie_jar import CookieJar
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.middleware import around_call, around_exchange, authorize
+from pepperpy.network.http.middleware_request import HTTPRequest
+from pepperpy.network.http.middleware_response import UnreadResponse
 from pepperpy.network.http.public_suffix import is_public_suffix
-from pepperpy.network.http.rate_limit import RateLimiter
+from pepperpy.network.http.quota import quota_of
+from pepperpy.network.http.rate_limiter import RateLimiter
 from pepperpy.network.http.redirects import NotFollowed, location_of, next_request
 from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.response import is_known_to_fit, read_body, read_start, redirect_error
 from pepperpy.network.http.retries import Retries
 from pepperpy.network.http.routes import Credentials, routes_of
 from pepperpy.network.http.stats import Counters
+from pepperpy.network.http.timeouts import total_of
 from pepperpy.network.http.transport import Answer, Transport, WireError
 from pepperpy.network.watchdog import Watchdog
 
@@ -55,7 +59,7 @@ class Engine:
         self.closing: bool = False
         self._config = config
         self._watchdog = Watchdog(asyncio.get_running_loop())
-        self._total = config.client_timeout(config.timeout).total
+        self._total = total_of(config.timeout)
         self._limiter = None if config.rate_limit is None else RateLimiter(config.rate_limit)  # type: ignore[arg-type]
         self._retries = Retries(config, counters, self._limiter)
         self._routes = routes_of(config)
@@ -87,13 +91,14 @@ class Engine:
                 await self._get_leave(call, request)
             failure: NetworkError | None = None
             try:
-                with self._limit_attempt(call, whole):
+                with (limit := self._limit_attempt(call, whole)):
                     answer = await self._send(call, request)
-                    if answer.header("set-cookie") is not None:
-                        self.jar.update(call.request.url, answer.headers.getall("Set-Cookie"))
+                    self._note(call, answer)
                     if 300 < answer.status < 309 and call.follow_redirects:
-                        answer = await self._follow(call, answer)
+                        answer = await self._follow(call, answer, limit)
                     call.head_at = monotonic() + call.skipped_s
+                    if self._limiter is not None and self._limiter.adapts and (quota := quota_of(answer)) is not None:
+                        self._limiter.heed(call.answering_host, quota)
                     delay = self._retries.after_status(call, answer) if answer.status >= 400 else None
                     if delay is None:
                         if not whole:
@@ -191,8 +196,8 @@ class Engine:
         given = request.url.origin() == (self._cookies_for or call.url.origin())
         request.cookie = self.jar.header(request.url, text, request.cookies, given)
 
-    async def _follow(self, call: Call, answer: Answer) -> Answer:
-        """Follow redirects to the last answer. All of them share the time of the attempt."""
+    async def _follow(self, call: Call, answer: Answer, limit: Limit) -> Answer:
+        """Follow redirects to the last answer. All of them share the time of the attempt, which ends at `limit`."""
         history: list[tuple[Request, Answer]] = []
         while (location := location_of(answer.status, answer.headers)) is not None:
             request = call.request
@@ -209,14 +214,24 @@ class Engine:
                     request.forget_body()
                     if call.condition is not None:
                         call.condition.apply(following)
+                    if self._limiter is not None:
+                        await self._wait_for_pause(call, following, self._limiter, limit)
                     call.begin()
                     if following.auth is not None:
                         await self._authorize(call, following)
                     answer = await self._send(call, following)
-                    self.jar.update(following.url, answer.headers.getall("Set-Cookie", ()))
+                    self._note(call, answer)
                     continue
             raise redirect_error(why, location, call)
         return answer
+
+    def _note(self, call: Call, answer: Answer) -> None:
+        """What the head of an answer is to change for later requests."""
+        request = call.request
+        if answer.header("set-cookie") is not None:
+            self.jar.update(request.url, answer.headers.getall("Set-Cookie"))
+        if request.auth is not None and answer.status != 401 and answer.header("authentication-info") is not None:
+            request.auth.informed(HTTPRequest(call, request), UnreadResponse(request, answer, call))
 
     def _read(self, call: Call, answer: Answer) -> Awaitable[bytes]:
         """The body, or the start of one that explains an error."""
@@ -263,7 +278,8 @@ class Engine:
         try:
             if self._limiter is not None:
                 call.phase = "rate limit"
-                with self._watchdog.limit(math.inf):
+                left = call.time_left
+                with self._watchdog.limit(math.inf if left is None else max(left, 0.0)):
                     await self._wait_for_rate(call, self._limiter)
             if request.auth is not None:
                 left = call.time_left
@@ -281,7 +297,8 @@ class Engine:
                 raise call.error(ClosedError, "the client was closed") from None
             left = call.time_left
             limit = "deadline" if left is not None and left <= 0.01 else "timeout"
-            raise call.error(NetworkTimeoutError, f"no token in time ({limit})", error, limit=limit) from error
+            what = "held back by the rate limit" if call.phase == "rate limit" else "no token in time"
+            raise call.error(NetworkTimeoutError, f"{what} ({limit})", error, limit=limit) from error
 
     async def _wait_for_rate(self, call: Call, limiter: RateLimiter) -> None:
         deadline = call.deadline_at
@@ -291,6 +308,21 @@ class Engine:
             await limiter.acquire(call.host, deadline)
         except NetworkError as error:
             raise _of_this_call(error, call) from error.__cause__
+
+    async def _wait_for_pause(self, call: Call, request: Request, limiter: RateLimiter, attempt: Limit) -> None:
+        """Wait while the host that a redirect leads to is paused. The wait is no part of the attempt's time."""
+        deadline = math.inf if call.deadline_at is None else call.deadline_at - call.skipped_s
+        while True:
+            try:
+                left = limiter.pause_left(request.url.raw_host or "", deadline)
+            except NetworkError as error:
+                raise _of_this_call(error, call) from None
+            if not left:
+                return
+            call.phase = "rate limit"
+            attempt.ends_at = min(attempt.ends_at + left, deadline)
+            call.ends_at = min(call.ends_at + left, deadline + call.skipped_s)
+            await asyncio.sleep(left)
 
     async def _authorize(self, call: Call, request: Request) -> None:
         """Let the `Auth` of the request, which is not a fixed value, authorize it."""

@@ -20,6 +20,9 @@ from pepperpy.network.http.stream import HTTPStream
 
 # Seconds to wait if the server names no time. As Chrome; the standard says "a few seconds".
 RECONNECTION_TIME = 3.0
+# Seconds of the shortest wait, whatever a server asks for. As Firefox; the standard lets a client wait longer than the
+# server says. One that says `retry: 0` and ends each stream at once would be asked hundreds of times a second.
+MIN_RECONNECTION_TIME = 0.5
 # Seconds of the longest wait that a server may ask for: a day. Arbitrary.
 MAX_RECONNECTION_TIME = 86_400.0
 
@@ -67,7 +70,7 @@ async def follow_events(
                     raise
             last_event_id = answer.last_event_id
             if answer.reconnection_time is not None:
-                seconds = min(answer.reconnection_time, MAX_RECONNECTION_TIME)
+                seconds = min(max(answer.reconnection_time, MIN_RECONNECTION_TIME), MAX_RECONNECTION_TIME)
         # No longer than to the deadline, which the next stream then tells.
         await wait(min(backoff.delay_after(max(fruitless, 1), seconds), max(ends_at - time.monotonic(), 0.0)))
 

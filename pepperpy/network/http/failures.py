@@ -19,6 +19,7 @@ from pepperpy.network.errors import (
     also_as,
 )
 from pepperpy.network.http.call import Call
+from pepperpy.network.http.config import HTTPConfig
 from pepperpy.network.http.redirects import location_of
 from pepperpy.network.http.response import redirect_error
 from pepperpy.network.http.transport import Kind, WireError
@@ -75,6 +76,9 @@ def failure_of(error: WireError | NetworkError | TimeoutError, call: Call) -> Ne
     return call.error(NetworkTimeoutError, f"timed out ({limit})", error, limit=limit)
 
 
+_OF_THE_QUEUE = ("max_connections", "max_connections_per_host")
+
+
 def _of_the_wire(error: WireError, call: Call) -> NetworkError:
     kind, details = error.kind, error.details
     if kind == "bad_url" and call.history:
@@ -83,7 +87,15 @@ def _of_the_wire(error: WireError, call: Call) -> NetworkError:
         return redirect_error("redirected to a URL that cannot be used", location, call, error.cause)
     if (limit := _LIMITS.get(kind)) is not None:
         details = {"limit": limit, **details}
+    text = error.text
+    if kind == "queue_timeout":
+        text += f" ({_limits_of_the_queue(call.config, str(details['limit']))})"
     made = _ERRORS[kind]
     if issubclass(made, (ConnectError, ConnectionLostError)):
         made = also_as(made, error.cause)
-    return call.error(made, error.text, error.cause, **details)
+    return call.error(made, text, error.cause, **details)
+
+
+def _limits_of_the_queue(config: HTTPConfig, passed: str) -> str:
+    shown = [f"{name}={value}" for name in _OF_THE_QUEUE if (value := getattr(config, name)) is not None]
+    return "; ".join(shown if passed == "max_connections" else [passed, *shown])

@@ -16,16 +16,18 @@ from typing import Any, ClassVar
 from multidict import CIMultiDict, istr
 from yarl import URL
 
+from pepperpy.network.checks import running_loop
 from pepperpy.network.errors import NetworkError, UsageError
 from pepperpy.network.http import transports
 from pepperpy.network.http.call import IDEMPOTENT_METHODS
 from pepperpy.network.http.checks import is_token
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.cookie_jar import CookieJar
+from pepperpy.network.http.for_httpx_response import Body, Content
 from pepperpy.network.http.request import Defaults, Limits, Request
 from pepperpy.network.http.routes import routes_of
 from pepperpy.network.http.transport import Answer, Kind, Transport, Trip, WireError
-from pepperpy.network.http.upload import BodyFailed, Source
+from pepperpy.network.http.upload import BodyFailed, Closing, is_for_the_loop
 from pepperpy.network.http.urls import with_plain_zone
 from pepperpy.network.http.wire_log import logged
 
@@ -67,7 +69,7 @@ class _Sent(Request):
         return self.own
 
 
-class _Streamed(Source):
+class _Streamed:
     """A body that is read from the stream of httpx while it is sent.
 
     Attributes:
@@ -76,61 +78,48 @@ class _Streamed(Source):
 
     def __init__(self, stream: Any, size: int | None) -> None:
         """Args: size: Bytes, as Content-Length says; None: it is sent in chunks."""
-        super().__init__("application/octet-stream", size)
+        self.size: int | None = size
         self._stream = stream
-        self.failure: Exception | None = None
-
-    async def write(self, writer: Any) -> None:
-        await self.write_with_length(writer, self.size)
+        self.failure: BaseException | None = None
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
         written = 0
         try:
-            pieces = aiter(self._stream)
-            try:
+            async with Closing(self._stream) as pieces:
                 async for piece in pieces:
                     written += len(piece)
                     if content_length is not None and written > content_length:
                         raise ValueError(f"the body has more than the {content_length} bytes of its Content-Length")
                     if piece:
                         await writer.write(piece)
-            finally:
-                # Generators have it; other iterators need not.
-                if (close := getattr(pieces, "aclose", None)) is not None:
-                    await close()
             if content_length is not None and written < content_length:
                 raise ValueError(f"the body has {written} bytes, but its Content-Length is {content_length}")
         except NetworkError:
             raise  # of the connection; the answer tells what happened to it
-        except Exception as error:
+        except BaseException as error:
+            if is_for_the_loop(error):
+                raise
             self.failure = error
             if writer.transport is not None:
                 writer.transport.abort()
             raise BodyFailed(f"the source of the body failed with {type(error).__name__}") from error
 
 
-class Body:
-    """The body of an answer that is still to come; a base of the stream that httpx reads."""
-
-    def __init__(self, exchanges: Exchanges, answer: Answer, request: Any, trip: Trip, payload: object) -> None:
-        self._exchanges = exchanges
-        self._answer = answer
-        self._request = request
-        self._trip = trip
-        self._payload = payload
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._exchanges.pieces_of(self._answer, self._request, self._trip, self._payload)
-
-    async def aclose(self) -> None:
-        self._answer.release()
-
-
 class Exchanges:
-    """What carries the requests of one `AsyncClient` of `library`; a base of its transport."""
+    """What carries the requests of one `AsyncClient` of `library`; a base of its transport.
+
+    Attributes:
+        body_class: Of the stream of an answer whose body is still to come.
+        content_class: Of the stream of one whose body is there.
+        response_class: What httpx is given.
+        whole_class: The same, if the body is there and is not encoded.
+    """
 
     library: ClassVar[ModuleType]
     body_class: ClassVar[type[Body]]
+    content_class: ClassVar[type[Content]]
+    response_class: ClassVar[type[Any]]
+    whole_class: ClassVar[type[Any]]
 
     def __init__(
         self,
@@ -151,6 +140,10 @@ class Exchanges:
         library = self.library
         if not http1 or http2:
             raise ValueError(f"http1 must be True and http2 False, not {http1!r} and {http2!r}: this speaks HTTP/1.1")
+        if config is not None and not isinstance(config, HTTPConfig):
+            raise TypeError(f"config must be an HTTPConfig, not {type(config).__name__}")
+        if limits is not None and not hasattr(limits, "keepalive_expiry"):
+            raise TypeError(f"limits must be a {library.__name__}.Limits, not {type(limits).__name__}")
         given = (verify, cert, limits, uds, local_address, socket_options)
         limits = limits or library.Limits(max_connections=100, max_keepalive_connections=20)
         self._proxy = None if proxy is None else _proxy_url(library, proxy)
@@ -176,11 +169,11 @@ class Exchanges:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _open(self) -> Transport:
-        loop = asyncio.get_running_loop()
         if self._transport is None:
+            loop = asyncio.get_running_loop()
             self._transport = logged(transports.make_transport, self._config)(self._config, CookieJar({}))
             self._loop = loop
-        elif self._loop is not loop:
+        elif self._loop is not running_loop():  # None in a forked process
             raise UsageError("this transport is used in another event loop than at first; each loop needs its own")
         return self._transport
 
@@ -193,8 +186,10 @@ class Exchanges:
         transport = self._open()
         sent = self._request(request)
         attempts = 0
+        stale = False  # whether the last attempt found that the server had closed the pooled connection
         while True:
             trip = Trip()
+            trip.fresh = stale
             attempts += 1
             failure: WireError
             try:
@@ -202,20 +197,24 @@ class Exchanges:
                 break
             except WireError as error:
                 failure = error
-            if not self._may_try_again(failure, sent, trip, attempts):
+            stale = trip.reused and not trip.heard and failure.kind in ("no_answer", "reset")
+            if not self._may_try_again(failure, sent, trip, attempts, stale):
                 raise self._error(failure, request, trip, sent.payload) from failure.cause
         try:
             # What came with the head is taken now: the connection is free before httpx goes on.
             content = answer.take_whole(None)
         except WireError as error:
             raise self._error(error, request, trip, sent.payload) from error.cause
+        response_class = self.response_class
         if content is None:
-            stream = self.body_class(self, answer, request, trip, sent.payload)
+            stream: Any = self.body_class(self, answer, request, trip, sent.payload)
         else:
-            stream = self.library.ByteStream(content)
-        return self.library.Response(
+            stream = self.content_class(content)
+            if answer.header("content-encoding") is None:
+                response_class = self.whole_class
+        return response_class(
             status_code=answer.status,
-            headers=_raw(answer.headers),
+            headers=answer.fields,
             stream=stream,
             extensions={
                 "http_version": f"HTTP/{answer.version}".encode(),
@@ -230,7 +229,11 @@ class Exchanges:
             if url.scheme:
                 text = f"Request URL has an unsupported protocol '{url.scheme}://'."
             raise self.library.UnsupportedProtocol(text, request=request)
-        url = with_plain_zone(url)
+        try:
+            url = with_plain_zone(url)
+        except ValueError as error:
+            # A port that is none, say: httpx lets it pass, also where a redirect leads.
+            raise self.library.UnsupportedProtocol(f"the URL cannot be used: {error}", request=request) from None
         extensions = request.extensions
         timeout = extensions.get("timeout", {})
         limits = _limits(timeout.get("connect"), timeout.get("read"), timeout.get("write"), timeout.get("pool"))
@@ -276,15 +279,14 @@ class Exchanges:
             headers["Content-Length"] = str(len(content))
         return content or None
 
-    def _may_try_again(self, failure: WireError, sent: Request, trip: Trip, attempts: int) -> bool:
+    def _may_try_again(self, failure: WireError, sent: Request, trip: Trip, attempts: int, stale: bool) -> bool:
         if isinstance(sent.payload, _Streamed) and trip.request_left:
             return False
-        if trip.reused and failure.kind in ("no_answer", "reset"):
-            # The server closed a pooled connection just when it was chosen. That may happen once.
+        if stale:
             return attempts == 1 and sent.method in IDEMPOTENT_METHODS
         return failure.kind in ("dns", "refused", "connect_timeout") and attempts <= self._retries
 
-    def _error(self, failure: WireError, request: Any, trip: Trip, payload: object) -> Exception:
+    def _error(self, failure: WireError, request: Any, trip: Trip, payload: object) -> BaseException:
         """The exception of httpx, or that of the body's source itself."""
         if isinstance(payload, _Streamed) and payload.failure is not None:
             return payload.failure
@@ -354,7 +356,3 @@ def _proxy_url(library: ModuleType, proxy: Any) -> str:
         user, password = proxy.auth
         url = url.with_user(user).with_password(password)
     return str(url)
-
-
-def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]

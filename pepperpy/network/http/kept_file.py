@@ -37,7 +37,7 @@ class KeptFile(PartFile):
     async def go_on(self, resource: str) -> tuple[Notes, int] | None:
         """Go on with what an earlier download of `resource` left: its notes, and how many bytes there are.
 
-        None: there is nothing that can be used, and the file is empty now. Call it after `create()`; raises as that.
+        None: there is nothing that can be used, and the file is empty now. Call it after `create()`. Raises as that.
         """
         found = await done(in_thread(self._find, resource))
         if found is None:
@@ -54,9 +54,11 @@ class KeptFile(PartFile):
         return notes, size
 
     async def note(self, notes: Notes | None) -> None:
-        """Remember what will be written to the file, which is empty; None: it cannot be gone on with later."""
-        self._notes = None if notes is None else replace(notes, boot=_boot_id())
-        await done(in_thread(self._write_notes))
+        """Remember what will be written to the file, which is empty; None: no later download can go on with it."""
+        self._notes = None  # until they are on the disk
+        noted = None if notes is None else replace(notes, boot=_boot_id())
+        await done(in_thread(self._write_notes, noted))
+        self._notes = noted
 
     async def keep(self, pieces: list[bytes]) -> bool:
         """Write the last pieces, and leave the file for a later download. False: call `discard()`."""
@@ -64,11 +66,11 @@ class KeptFile(PartFile):
             # Cancelled before it was looked at: it is what an earlier download left.
             return not self._looked_at and await done(in_thread(self._leave))
         try:
-            await self._written()
-            await done(in_thread(self._keep, pieces))
+            with suppress(OSError):
+                await self._written()
+            return await done(in_thread(self._keep, pieces))
         except OSError:
             return False
-        return True
 
     def put_in_place(self) -> None:
         # Before the lock is given up: another download must not find the file under its old name, nor lose its notes.
@@ -141,13 +143,20 @@ class KeptFile(PartFile):
         if sys.platform == "win32":  # which does not rename an open file
             self._opened.close()
 
-    def _keep(self, pieces: list[bytes]) -> None:
+    def _keep(self, pieces: list[bytes]) -> bool:
         assert self._notes is not None
-        self._write(pieces)
+        if not self._write_failed:
+            with suppress(OSError):
+                self._write(pieces)
+        # A write that failed, as on a full disk, ends what there is. The pieces behind it would leave a hole.
+        size = os.fstat(self._opened.fileno()).st_size
+        if not size:
+            return False
         os.fsync(self._opened.fileno())
-        self._notes = replace(self._notes, written=self._opened.tell())
-        self._write_notes()
+        with suppress(OSError):  # the old notes hold, until the system restarts
+            self._write_notes(replace(self._notes, written=size))
         self._opened.close()
+        return True
 
     def _read_notes(self) -> Notes | None:
         try:
@@ -157,18 +166,25 @@ class KeptFile(PartFile):
         except (OSError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
             return None  # there are none, or not ours
 
-    def _write_notes(self) -> None:
-        if self._notes is None:
+    def _write_notes(self, notes: Notes | None) -> None:
+        if notes is None:
             self._remove_notes()
             return
         # In place as a whole: a crash leaves the old ones, or these.
         name = f"{self._name}.json"
         with suppress(FileNotFoundError):
             os.unlink(f"{name}.new")
-        with io.FileIO(os.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600), "w") as file:
-            file.write(json.dumps(asdict(self._notes)).encode())
-            os.fsync(file.fileno())
-        os.replace(f"{name}.new", name)
+        try:
+            with io.FileIO(os.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600), "w") as file:
+                text = json.dumps(asdict(notes)).encode()
+                if file.write(text) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                os.fsync(file.fileno())
+            os.replace(f"{name}.new", name)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(f"{name}.new")
+            raise
 
     def _remove_notes(self) -> None:
         with suppress(FileNotFoundError):

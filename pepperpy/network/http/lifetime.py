@@ -9,6 +9,7 @@ import asyncio
 import os
 import warnings
 
+from pepperpy.network.checks import running_loop
 from pepperpy.network.errors import ClosedError, UsageError
 from pepperpy.network.http import transports
 from pepperpy.network.http.config import HTTPConfig
@@ -55,8 +56,8 @@ class Lifetime:
 
     def open(self) -> Engine:
         """The engine for a call in the running loop."""
-        loop = asyncio.get_running_loop()
         if self.engine is None:
+            loop = asyncio.get_running_loop()
             if self._closed:
                 raise ClosedError("the client was closed; initialize() or `async with` opens it again")
             kind = Engine
@@ -65,7 +66,7 @@ class Lifetime:
             self.engine = kind(self._config, logged(transports.make_transport, self._config), self.counters)
             self.loop = loop
             self._pid = os.getpid()
-        elif self.loop is not loop:
+        elif self.loop is not running_loop():  # None in a forked process that goes on in a coroutine
             raise UsageError(self._whose())
         return self.engine
 

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
+from pepperpy.network.arguments import explains_attributes
 from pepperpy.network.errors import NetworkError
 from pepperpy.network.http.response import HTTPResponse
 
 
+@explains_attributes(
+    {name: f"result.unwrap().{name}" for name in ("status", "text", "content", "headers", "json", "ok")}
+)
 @dataclass(frozen=True, slots=True)
 class MapResult:
     """The outcome of one URL of `HTTPClient.map()`.
@@ -48,6 +52,13 @@ async def map_bounded(
     index = -1
     # With one place: workers go on only when the caller takes results.
     results: asyncio.Queue[MapResult | BaseException | None] = asyncio.Queue(maxsize=1)
+    workers: list[asyncio.Task[None]] = []
+    running = 0
+
+    def start() -> None:
+        nonlocal running
+        running += 1  # before the task is made: an eager one runs at once
+        workers.append(asyncio.create_task(work()))
 
     async def work() -> None:
         nonlocal index
@@ -57,6 +68,9 @@ async def map_bounded(
                     url = await anext(source)
                     index += 1
                     place = index
+                    if running < concurrency:
+                        # Only for what may still come: a large `concurrency` costs nothing.
+                        start()
                 try:
                     result = MapResult(place, url, response=await fetch(url))
                 except NetworkError as error:
@@ -73,9 +87,8 @@ async def map_bounded(
                 raise
             await results.put(error)
 
-    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
     try:
-        running = concurrency
+        start()
         while running:
             result = await results.get()
             if result is None:

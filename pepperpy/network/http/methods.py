@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from aiohttp import ClientTimeout
 from yarl import URL
 
+from pepperpy.network.http.aiohttp_types import aiohttp
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.checks import Params
 from pepperpy.network.http.options import Proxy, RequestOptions
@@ -30,7 +30,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         **options: Unpack[RequestOptions],
     ) -> str:
@@ -50,7 +50,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
         **options: Unpack[RequestOptions],
@@ -65,7 +65,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
         **options: Unpack[RequestOptions],
@@ -80,7 +80,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
         **options: Unpack[RequestOptions],
@@ -95,7 +95,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         json: RequestData | None = None,
         **options: Unpack[RequestOptions],
@@ -110,7 +110,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         **options: Unpack[RequestOptions],
     ) -> str:
@@ -126,7 +126,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         **options: Unpack[RequestOptions],
     ) -> str:
@@ -143,7 +143,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         *,
         type: type[T],
@@ -156,7 +156,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         *,
         type: object = None,
@@ -168,7 +168,7 @@ class NamedMethods:
         params: Params | None = None,
         headers: Mapping[str, str | None] | None = None,
         proxy: Proxy = None,
-        timeout: ClientTimeout | float | None = None,
+        timeout: aiohttp.ClientTimeout | float | None = None,
         verify_ssl: bool = True,
         *,
         type: Any = None,

@@ -202,7 +202,7 @@ async def _through(
 
 @contextlib.contextmanager
 def _refusals(call: Call) -> Iterator[None]:
-    """What a middleware has made of a request cannot be sent."""
+    """A block in which `ValueError` means that a middleware has made a request that cannot be sent."""
     try:
         yield
     except ValueError as error:

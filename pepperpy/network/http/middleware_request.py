@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -54,6 +55,15 @@ class HTTPRequest:
     def attempt(self) -> int:
         """The number of the attempt, from 1; around a call 0, until it was sent."""
         return self._call.attempt
+
+    @property
+    def auth_state(self) -> Any:
+        """What an `Auth` keeps from one attempt of a call to the next, of any type; None at first."""
+        return self._call.auth_state
+
+    @auth_state.setter
+    def auth_state(self, state: object) -> None:
+        self._call.auth_state = state
 
     @property
     def content(self) -> bytes | None:
@@ -184,7 +194,7 @@ class HTTPRequest:
             raise TypeError(f"url must be a yarl.URL, not {type(self.url).__name__}")
         if self.url is not self._request.url:
             self.url = check_url("url", self.url).with_user(None).with_fragment(None)
-        check_headers("headers", self.headers, none=False)
+        check_headers("headers", self.headers, none=False, escaped=True)
         if self._content is not None:
             self.headers.popall("Transfer-Encoding", None)
             self.headers["Content-Length"] = str(len(self._content))

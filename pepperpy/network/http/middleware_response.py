@@ -9,6 +9,7 @@ from multidict import CIMultiDictProxy
 
 from pepperpy.network.errors import UsageError
 from pepperpy.network.http.call import Call
+from pepperpy.network.http.content import raw_headers
 from pepperpy.network.http.failures import failure_of
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.response import HTTPResponse, is_known_to_fit, read_body, read_start
@@ -45,6 +46,10 @@ class MadeAnswer:
     def of(cls, answer: Answer, content: bytes) -> MadeAnswer:
         """The same answer, whose body was read."""
         return cls(answer.carrier, answer.status, answer.reason, answer.headers, content, answer.trailers)
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        return raw_headers(self.headers)
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)

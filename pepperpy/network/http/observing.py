@@ -82,7 +82,7 @@ class CallObserver(Observer):
             return
         self._attempt_told = call.attempt
         if self.attempt != call.attempt:
-            # It has sent nothing: it waited for the rate limit, say.
+            # This attempt has sent nothing: it ended while it waited for the rate limit, for example.
             self.attempt, self._status = call.attempt, None
         seconds = call.now - call.attempt_at
         self.tell(AttemptDone, seconds=seconds, error=error, retry_in=retry_in, status=self._status)
@@ -93,7 +93,7 @@ class CallObserver(Observer):
             return
         self._ended = True
         if not isinstance(error, (NetworkError, asyncio.CancelledError)):
-            error = None  # what the caller's block has raised, who reads a stream
+            error = None  # the caller's own error, raised in the block of a stream
         self.attempt_done(call, error)
         facts = {"method": call.method, "url": self._url, "status": self._status}
         self.tell(CallDone, seconds=call.elapsed, error=error, **facts)

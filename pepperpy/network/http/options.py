@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from aiohttp import ClientTimeout
 from yarl import URL
 
+from pepperpy.network.http.aiohttp_types import aiohttp
 from pepperpy.network.http.checks import Params
 from pepperpy.network.http.middleware import Middleware
 from pepperpy.network.http.response import HTTPResponse
@@ -40,7 +40,8 @@ class RequestOptions(TypedDict, total=False):
             download, with the bytes received. It may be a coroutine function.
         idempotency_key: The header Idempotency-Key, one for all attempts of this call, so that they may be repeated
             whatever the method is. True: a new random UUID. A str, or what a callable returns, is sent as it is. The
-            server has to know the header, or a repeated POST is carried out twice.
+            server has to know the header, or a repeated POST is carried out twice. Its name is another one if
+            `HTTPConfig.idempotency_key` has one. False: none, whatever the client has.
         middlewares: As `HTTPConfig.middlewares`, for this request, inside of those.
     """
 
@@ -70,7 +71,7 @@ class Arguments:
     params: Params | None
     headers: Mapping[str, str | None] | None
     proxy: Proxy
-    timeout: ClientTimeout | float | None
+    timeout: aiohttp.ClientTimeout | float | None
     verify_ssl: bool
     json: Any
     options: RequestOptions

@@ -62,6 +62,7 @@ class PartFile:
         self._file: io.FileIO | None = None
         self._name = self._target = ""
         self._writing: asyncio.Future[None] | None = None
+        self._write_failed = False  # then perhaps a part of its pieces is in the file, and nothing may follow it
 
     async def create(self) -> None:
         """Make the file, empty.
@@ -148,12 +149,14 @@ class PartFile:
         return io.FileIO(self._name, "xb", opener=opener)
 
     def _write(self, pieces: list[bytes]) -> None:
+        self._write_failed = True
         for piece in pieces:
             if self._hash is not None:
                 self._hash.update(piece)
             view = memoryview(piece)
             while view:
                 view = view[self._opened.write(view) :]
+        self._write_failed = False
 
     def _empty(self) -> None:
         self._opened.seek(0)

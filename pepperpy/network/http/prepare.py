@@ -10,13 +10,13 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any
 
-from aiohttp import ClientTimeout
 from multidict import CIMultiDict
 from yarl import URL
 
 from pepperpy.network._core.record import copy_of
 from pepperpy.network.checks import check_bool, check_int, check_size, check_timeout
 from pepperpy.network.errors import InvalidRequestError, also
+from pepperpy.network.http.aiohttp_types import aiohttp, is_client_timeout
 from pepperpy.network.http.arguments import unknown_argument
 from pepperpy.network.http.auth import BasicAuth, as_auth
 from pepperpy.network.http.body import make_body
@@ -46,8 +46,8 @@ from pepperpy.network.http.interceptors import show_responses
 from pepperpy.network.http.middleware import split
 from pepperpy.network.http.options import ARGUMENTS, Proxy, RequestOptions
 from pepperpy.network.http.redact import redact_url
-from pepperpy.network.http.request import Limits
 from pepperpy.network.http.sources import path_and_reason
+from pepperpy.network.http.timeouts import limits_of, total_of
 from pepperpy.network.json_codec import default_codec
 from pepperpy.network.tls_config import tls_settings
 
@@ -57,10 +57,9 @@ class Prepare:
 
     def __init__(self, config: HTTPConfig) -> None:
         self.config = config
-        limits = config.client_timeout(config.timeout)
         # The engine looks after the total, the transport after the rest.
         codec = config.json_codec or default_codec()
-        self._usual = Call(config, codec, limits.total, _limits(config, limits))
+        self._usual = Call(config, codec, total_of(config.timeout), limits_of(config, config.timeout))
         middlewares = [*show_responses(config.interceptors), *config.middlewares]
         self._usual.middlewares, self._usual.exchange_middlewares = split(middlewares)
         self._base_url = config.base_url
@@ -82,7 +81,7 @@ class Prepare:
         params: Params | None,
         headers: Mapping[str, str | None] | None,
         proxy: Proxy,
-        timeout: ClientTimeout | float | None,
+        timeout: aiohttp.ClientTimeout | float | None,
         verify_ssl: bool,
         json: Any,
         options: RequestOptions,
@@ -127,19 +126,21 @@ class Prepare:
                 self._set_unverified(call, verify_ssl)
             if options:
                 self._set_options(call, options)
+            if config.idempotency_key or "idempotency_key" in options:
+                self._set_idempotency_key(call, options.get("idempotency_key"))
             if json is not None or options:
                 self._set_body(call, json, options)
+                if (known := options.get("if_changed_since")) is not None:
+                    call.condition = condition_of(known, method, call.whole_url, call.headers)
             if call.headers or call.dropped_headers:
                 _check_framing(call)
-            if (known := options.get("if_changed_since")) is not None:
-                call.condition = condition_of(known, method, call.whole_url, call.headers)
             own = call.headers is not None and "Authorization" in call.headers
             if credentials is not None:
                 if own or options.get("auth") is not None:
                     raise ValueError("url has a user or password, and the request has other credentials as well")
                 call.auth = credentials
                 call.auth_of_url = True
-            elif own or any(name.lower() == "authorization" for name in call.dropped_headers):
+            elif call.auth is not None and (own or _drops(call, "authorization")):
                 call.auth = None
         except ValueError as error:
             if isinstance(error, InvalidRequestError) and error.details:
@@ -180,14 +181,14 @@ class Prepare:
         call.dropped_headers = [name for name, value in checked.items() if value is None]
         call.headers = CIMultiDict((name, value) for name, value in checked.items() if value is not None)
 
-    def _set_timeout(self, call: Call, timeout: ClientTimeout | float) -> None:
+    def _set_timeout(self, call: Call, timeout: aiohttp.ClientTimeout | float) -> None:
         check_limits("timeout", timeout)
-        if isinstance(timeout, ClientTimeout):
-            if timeout.total is not None:
-                call.total = timeout.total or None  # 0 means no limit, as for aiohttp
-            call.limits = _limits(self.config, self.config.client_timeout(timeout))
-        else:
+        if not is_client_timeout(timeout):
             call.total = timeout
+            return
+        if timeout.total is not None:
+            call.total = total_of(timeout)
+        call.limits = limits_of(self.config, timeout)
 
     def _set_unverified(self, call: Call, verify_ssl: object) -> None:
         check_verify(verify_ssl)
@@ -223,8 +224,6 @@ class Prepare:
             if (max_size := options["max_response_size"]) is not None:
                 check_size("max_response_size", max_size)
             call.max_size = max_size
-        if (key := options.get("idempotency_key")) is not None and key is not False:
-            self._set_idempotency_key(call, key)
         if "middlewares" in options:
             around, inside = split(check_middlewares("middlewares", options["middlewares"]))
             call.middlewares = (*call.middlewares, *around)
@@ -233,9 +232,15 @@ class Prepare:
             call.cookies = check_cookies(cookies)
 
     def _set_idempotency_key(self, call: Call, key: object) -> None:
-        if call.headers is not None and "Idempotency-Key" in call.headers:
-            raise ValueError("headers has Idempotency-Key, and idempotency_key is given as well")
-        if key is True:
+        """Args: key: The request's own; None: as the client has it."""
+        if key is False or (key is None and not (self.config.idempotency_key and call.method in _WITH_KEY)):
+            return
+        name = self.config.key_header
+        if (call.headers is not None and name in call.headers) or _drops(call, name.lower()):
+            if key is None:
+                return
+            raise ValueError(f"headers has {name}, and idempotency_key is given as well")
+        if key is None or key is True:
             # Without the quotation marks of draft-ietf-httpapi-idempotency-key-header-07, as Stripe and others have it.
             key = str(uuid.uuid4())
         elif callable(key):
@@ -243,7 +248,7 @@ class Prepare:
         text = token_text("idempotency_key", key)
         if call.headers is None:
             call.headers = CIMultiDict()
-        call.headers["Idempotency-Key"] = text
+        call.headers[name] = text
 
     def _set_body(self, call: Call, json: Any, options: RequestOptions) -> None:
         body = make_body(options.get("data"), json, options.get("files"), call.codec, options.get("progress"))
@@ -258,6 +263,9 @@ class Prepare:
 
 # The URL of a request, without user info; its host; the user info.
 Target = tuple[URL, str, BasicAuth | None]
+
+# What the client-wide setting gives a key to: methods that may do twice what is asked for twice.
+_WITH_KEY = frozenset({"POST", "PATCH"})
 
 _METHODS = {name: name for name in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
 
@@ -291,6 +299,11 @@ def _target_of(url: URL) -> Target:
     return url.with_user(None), host, BasicAuth(url.user or "", url.password or "")
 
 
+def _drops(call: Call, name: str) -> bool:
+    """Args: name: Of a header, in lower case."""
+    return name in map(str.lower, call.dropped_headers)
+
+
 def _check_framing(call: Call) -> None:
     """Refuse headers that would make a server look for the end of the request in another place."""
     headers: Mapping[str, str] = call.headers or {}
@@ -307,16 +320,6 @@ def _check_framing(call: Call) -> None:
         digits = length.isascii() and length.isdigit() and len(length) < 20
         if not (digits and (size is None or int(length) == size)):
             raise ValueError(f"headers has Content-Length {length[:19]!r}, but the body has {size} bytes")
-
-
-def _limits(config: HTTPConfig, timeout: ClientTimeout) -> Limits:
-    return Limits(
-        queue=timeout.connect or None,
-        pool=config.pool_timeout,
-        connect=timeout.sock_connect or None,
-        read=timeout.sock_read or None,
-        write=config.write_timeout,
-    )
 
 
 def _refused(method: object, url: object, why: str, cause: OSError | None = None) -> InvalidRequestError:

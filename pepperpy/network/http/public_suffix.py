@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from pepperpy.network.http.cookies import has_no_dot
+from pepperpy.network.http.cookie_jar import has_no_dot
 
 
 def is_public_suffix(domain: str) -> bool:

@@ -1,7 +1,8 @@
 """Redirects: which answer is one, what is sent next, and what must not be sent. For all transports.
 
 Headers that belong to one origin, or carry a secret, are not sent to another one: credentials, cookies, the caller's
-own `Host`, proofs of possession (RFC 9449), tokens against forgery. What was left out stays out, even if a further
+own `Host`, proofs of possession (RFC 9449), tokens against forgery. Nor is an idempotency key, which names an operation
+of one server; a POST that went on without it is not tried again. What was left out stays out, even if a further
 redirect leads back.
 """
 
@@ -37,6 +38,8 @@ class Policy(Protocol):
     def secret_headers(self) -> Collection[str]: ...
     @property
     def allow_downgrade(self) -> bool: ...
+    @property
+    def key_headers(self) -> tuple[str, str]: ...
 
 
 class NotFollowed(Exception):
@@ -69,7 +72,13 @@ def next_request(request: Request, status: int, location: str, policy: Policy) -
         raise NotFollowed("redirected with a body that can be read only once, and was")
     if url.origin() != request.url.origin():
         follower.cookies = follower.auth = None
-        _leave_out(follower, own, policy, lambda name: is_secret_header(name, policy.secret_headers))
+        keys = {name.lower() for name in policy.key_headers}
+        _leave_out(
+            follower,
+            own,
+            policy,
+            lambda name: name.lower() in keys or is_secret_header(name, policy.secret_headers),
+        )
         _name_host(follower, own, policy)
     if url.raw_user is not None or url.raw_password is not None:
         _take_credentials(follower, own, policy)

@@ -12,6 +12,7 @@ from yarl import URL
 from pepperpy.network.http.urls import host_field
 
 if TYPE_CHECKING:
+    from pepperpy.network.digest import Challenge
     from pepperpy.network.http.auth import Auth
 
 # RFC 9110, section 8.6: a request without a body has `Content-Length: 0` unless its method expects none.
@@ -109,6 +110,7 @@ class Request:
         url: The URL, absolute and without user info.
         payload: The body to send: bytes, a `Payload`, or None.
         proxy: The URL of the proxy, credentials included, or None.
+        proxy_challenge: What the proxy has asked for when the call was sent before; None: what it is known to ask for.
         verify: False: any certificate is accepted.
         decompress: False: the body of the answer is given as it comes.
         limits: See `Limits`.
@@ -142,6 +144,7 @@ class Request:
         "own",
         "payload",
         "proxy",
+        "proxy_challenge",
         "removed",
         "shown",
         "taken_out",
@@ -166,6 +169,7 @@ class Request:
         self.limits: Limits = limits
         self.payload: bytes | Payload | None = None
         self.proxy: str | None = None
+        self.proxy_challenge: Challenge | None = None
         self.verify: bool = True
         self.decompress: bool = True
         self.left_out: Collection[str] = ()

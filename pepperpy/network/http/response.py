@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import itertools
 from http.cookies import SimpleCookie
-from typing import Any, TypeVar, overload
+from typing import Any, Never, Self, TypeVar, overload
 
 from multidict import CIMultiDictProxy
 
+from pepperpy.network.arguments import explains_attributes
 from pepperpy.network.errors import DecodeError, HTTPStatusError, RedirectError, ResponseTooLargeError
 from pepperpy.network.http.call import Call, Timings
 from pepperpy.network.http.content import (
@@ -26,7 +27,7 @@ from pepperpy.network.http.content import (
 from pepperpy.network.http.cookies import response_cookies
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Answer, WireError
-from pepperpy.network.json_codec import decode_as
+from pepperpy.network.json_types import decode_as
 from pepperpy.network.printable import printable
 from pepperpy.network.units import MIB
 
@@ -34,6 +35,8 @@ from pepperpy.network.units import MIB
 RATIO_FROM = 16 * MIB
 
 T = TypeVar("T")
+
+_STREAM = "async with client.stream(method, url) as stream, and one of its methods"
 
 
 class ResponseHead:
@@ -44,6 +47,9 @@ class ResponseHead:
     _answer: Answer
     _call: Call
     _request: Request  # the one that was answered
+
+    def __getstate__(self) -> Never:
+        raise TypeError("a response cannot be pickled: take what is needed of it, such as status, headers and content")
 
     @property
     def status(self) -> int:
@@ -73,6 +79,11 @@ class ResponseHead:
     def headers(self) -> CIMultiDictProxy[str]:
         """The headers. Names are case-insensitive; `getall(name)` returns all values of a name."""
         return readable_headers(self._answer.headers)
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """Name and value of each header, in their order, as they came."""
+        return list(self._answer.fields)
 
     @property
     def cookies(self) -> SimpleCookie:
@@ -118,6 +129,21 @@ class ResponseHead:
         return error
 
 
+@explains_attributes(
+    {
+        "status_code": "response.status",
+        "reason_phrase": "response.reason",
+        "body": "response.content",
+        "read": "response.content, which is there already",
+        "aread": "response.content, which is there already",
+        "is_success": "response.ok",
+        "is_error": "not response.ok",
+        "iter_content": _STREAM,
+        "iter_lines": _STREAM,
+        "aiter_bytes": _STREAM,
+        "aiter_lines": _STREAM,
+    }
+)
 class HTTPResponse(ResponseHead):
     """A response, its body read.
 
@@ -132,6 +158,12 @@ class HTTPResponse(ResponseHead):
         self._answer = answer
         self._call = call
         self.content: bytes = content
+
+    def __copy__(self) -> Self:
+        return self  # it never changes
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __repr__(self) -> str:
         return f"<HTTPResponse {self.status} {self.reason!r}, {len(self.content)} bytes>"
@@ -182,7 +214,12 @@ class HTTPResponse(ResponseHead):
             return codec.loads(content) if type is None else decode_as(content, type, codec)
         except ValueError as error:
             expected = "JSON" if type is None else f"JSON for {getattr(type, '__name__', type)}"
-            raise self._decode_error(f"the body is not {expected}", self.content, error) from error
+            text = f"the body is not {expected}"
+            if not self.content:
+                text = f"the body is empty (status {self.status}), and so not {expected}"
+            elif (kind := parse_content_type(content_type or "")[0]) and not _is_json(kind):
+                text += f", and is declared as '{printable(kind)}'"
+            raise self._decode_error(text, self.content, error) from error
 
     def raise_for_status(self) -> None:
         """Raise `HTTPStatusError` if the status is 400 or above."""

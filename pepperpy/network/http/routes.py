@@ -15,7 +15,7 @@ from pepperpy.network.http.auth import BasicAuth
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.checks import check_proxy
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.proxy_rules import EnvironmentProxy, no_proxy_of, read_environment
+from pepperpy.network.proxy_rules import no_proxy_of, read_environment
 
 logger = logging.getLogger("pepperpy.network.http")
 
@@ -40,8 +40,7 @@ class Routes:
             return None
         if self._environment is None:
             return self._proxy
-        found = self._environment.proxy_for(url.scheme, host, port)
-        return None if found is None else EnvironmentProxy(check_proxy(found))
+        return self._environment.proxy_for(url.scheme, host, port, check_proxy)
 
 
 def routes_of(config: HTTPConfig) -> Routes | None:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
-import mimetypes
 import os
 import stat
-import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
-import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-
 from pepperpy.network.errors import InvalidRequestError
+from pepperpy.network.http.aiohttp_types import aiohttp, is_stream_reader
 from pepperpy.network.http.threads import done, in_endless_thread, in_thread
-from pepperpy.network.http.upload import BodyFailed, Source
+from pepperpy.network.http.upload import BodyFailed, Closing, Source, Writer
 from pepperpy.network.printable import printable
 from pepperpy.network.units import KIB
 
@@ -27,7 +23,7 @@ CHUNK = 256 * KIB
 
 OCTETS = "application/octet-stream"
 
-_TAKEN = "bytes, bytearray, memoryview, str, os.PathLike, a binary file, an async iterable of bytes"
+_TAKEN = "bytes or another bytes-like object, str, os.PathLike, a binary file, an async iterable of bytes"
 
 
 class BytesSource(Source):
@@ -35,7 +31,7 @@ class BytesSource(Source):
         super().__init__(content_type, len(data))
         self.data = data
 
-    async def write(self, writer: AbstractStreamWriter) -> None:
+    async def write(self, writer: Writer) -> None:
         view = memoryview(self.data)
         for start in range(0, len(view), CHUNK):
             await writer.write(view[start : start + CHUNK])
@@ -51,7 +47,7 @@ class PathSource(Source):
             super().__init__(content_type, _size(file, 0))
         self._path = path
 
-    async def write(self, writer: AbstractStreamWriter) -> None:
+    async def write(self, writer: Writer) -> None:
         # Opened for each write, so that only the task that reads uses it.
         with open(self._path, "rb", buffering=0) as file:
             await _copy(file, self.size, writer, wait=True)
@@ -63,52 +59,60 @@ class FileSource(Source):
         self._file = file
         self._start = start  # where to begin; None: the file cannot be read again
 
-    @property
-    def consumed(self) -> bool:
-        return self._begun and self._start is None
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        self._begun = True
+    async def write(self, writer: Writer) -> None:
         if self._start is not None:
             await done(in_thread(self._file.seek, self._start))
         await _copy(self._file, self.size, writer, wait=self._start is not None)
 
 
 class ChunksSource(Source):
-    def __init__(self, chunks: AsyncIterable[Any], replayable: bool, content_type: str) -> None:
+    def __init__(self, chunks: AsyncIterable[Any], content_type: str) -> None:
         super().__init__(content_type, None)
         self._chunks = chunks
-        self._replayable = replayable
 
-    @property
-    def consumed(self) -> bool:
-        return self._begun and not self._replayable
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        self._begun = True
-        iterator = aiter(self._chunks)
-        try:
+    async def write(self, writer: Writer) -> None:
+        async with Closing(self._chunks) as iterator:
             async for chunk in iterator:
                 await writer.write(as_bytes(chunk))
-        finally:
-            if (aclose := getattr(iterator, "aclose", None)) is not None:
-                await aclose()
+
+
+class FormSource(Source):
+    """The parts of a multipart/form-data body (RFC 7578)."""
+
+    def __init__(self, boundary: str, parts: Iterable[tuple[Source, str]]) -> None:
+        """Args: parts: Each with its Content-Disposition, in which names are UTF-8, as browsers send them."""
+        self._parts: list[tuple[bytes, Source]] = []
+        self._end = f"--{boundary}--\r\n".encode()
+        size: int | None = len(self._end)
+        for source, disposition in parts:
+            # A field has none, as from browsers: some servers take a field with a type for a file.
+            kind = f"Content-Type: {source.content_type}\r\n" if source.content_type else ""
+            head = f"--{boundary}\r\n{kind}Content-Disposition: {disposition}\r\n\r\n".encode()
+            self._parts.append((head, source))
+            size = None if size is None or source.size is None else size + len(head) + source.size + len(b"\r\n")
+        super().__init__(f"multipart/form-data; boundary={boundary}", size)
+
+    async def write(self, writer: Writer) -> None:
+        for head, source in self._parts:
+            await writer.write(head)
+            await source.write(writer)
+            await writer.write(b"\r\n")
+        await writer.write(self._end)
 
 
 def open_source(what: str, value: Any, also: str = "") -> tuple[Callable[[str], Source], bool, str | None]:
-    """For `value`: a function that makes its source from a content type, whether it can do so again, a file's name."""
+    """A function that makes the source of `value` from a content type; whether it can do so again; the file's name."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return partial(BytesSource, bytes(value)), True, None
     if isinstance(value, str):
         return partial(BytesSource, encode(what, value)), True, None
     if isinstance(value, os.PathLike):
         return partial(PathSource, value), True, os.path.basename(os.fsdecode(value))
-    if isinstance(value, (asyncio.StreamReader, aiohttp.StreamReader)):
+    if isinstance(value, asyncio.StreamReader) or is_stream_reader(value):
         # Iterating over a StreamReader would give lines, up to its limit.
         value = _read_all(value)
     if isinstance(value, AsyncIterable):
-        replayable = aiter(value) is not value
-        return partial(ChunksSource, value, replayable), replayable, None
+        return partial(ChunksSource, value), aiter(value) is not value, None
     if callable(getattr(value, "read", None)):
         _check_file(what, value)
         start = _position(value)
@@ -118,6 +122,8 @@ def open_source(what: str, value: Any, also: str = "") -> tuple[Callable[[str], 
             # The name of a descriptor is its number, that of a standard stream "<stdin>".
             name = ""
         return partial(FileSource, value, start, size), start is not None, os.path.basename(name) or None
+    if (content := bytes_of(value)) is not None:
+        return partial(BytesSource, content), True, None
     raise TypeError(f"{what} must be {_TAKEN}{also}, not {type(value).__name__}")
 
 
@@ -139,6 +145,8 @@ def _position(file: Any) -> int | None:
 
 def _size(file: Any, start: int) -> int | None:
     """Bytes from `start` to the end of a seekable file; None if only reading them would tell."""
+    import tempfile  # here, as it loads what compresses: most programs send no file
+
     # Files of other types may read, or decompress, everything to find their end: gzip.GzipFile does.
     if not isinstance(getattr(file, "raw", file), (io.FileIO, io.BytesIO, tempfile.SpooledTemporaryFile)):
         return None
@@ -151,7 +159,7 @@ def _size(file: Any, start: int) -> int | None:
     return size
 
 
-async def _copy(file: Any, size: int | None, writer: AbstractStreamWriter, *, wait: bool) -> None:
+async def _copy(file: Any, size: int | None, writer: Writer, *, wait: bool) -> None:
     """Send `size` bytes of `file`, None for all. Bytes that were appended since it was measured are left out.
 
     Args:
@@ -183,10 +191,21 @@ def path_and_reason(error: OSError | ValueError, path: Any) -> str:
 
 
 def as_bytes(chunk: Any) -> bytes:
-    if not isinstance(chunk, (bytes, bytearray, memoryview)):
+    if isinstance(chunk, bytes):
+        return chunk
+    # A copy: the transport may still hold the piece when the source fills its buffer again.
+    if (content := bytes_of(chunk)) is None:
         raise TypeError(f"the body's source must give bytes-like objects, not {type(chunk).__name__}")
-    # bytes() copies other types: the transport may still hold the piece when the source fills its buffer again.
-    return bytes(chunk)
+    return content
+
+
+def bytes_of(value: Any) -> bytes | None:
+    """A copy of a bytes-like object, whatever the size of its items is; None: it is none."""
+    try:
+        with memoryview(value) as view:
+            return view.tobytes()
+    except TypeError:
+        return None
 
 
 def encode(what: str, text: str) -> bytes:
@@ -197,6 +216,8 @@ def encode(what: str, text: str) -> bytes:
 
 
 def guess_type(name: str) -> str:
+    import mimetypes  # here, as it is only needed for files
+
     kind, encoding = mimetypes.guess_type(name)
     # With an encoding, as for "a.tar.gz", `kind` is the type of what is compressed.
     return kind if kind and not encoding else OCTETS

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from pepperpy.network.errors import DecodeError
-from pepperpy.network.json_codec import decode_as, default_codec
+from pepperpy.network.json_codec import default_codec
+from pepperpy.network.json_types import decode_as
 from pepperpy.network.printable import printable
 
 T = TypeVar("T")

@@ -28,7 +28,8 @@ class HTTPStats:
         calls: Calls that have begun.
         attempts: Attempts to send a request; redirects do not count.
         retries: Attempts after a failure or a status, each after a wait.
-        stale_retries: Attempts repeated at once because the server had closed the pooled connection.
+        stale_retries: Attempts repeated at once, on a new connection, because the server had closed the pooled one; a
+            408 may say so. They are no `retries`, and need no `retry_budget`.
         budget_refusals: Retries that `retry_budget` did not allow.
         discarded_connections: Pooled connections that were closed, had received bytes that nobody had asked for, or
             were idle for longer than their server keeps them (`Keep-Alive: timeout`).

@@ -6,10 +6,11 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pepperpy.network._core.event_stream import EventParser
-from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError
+from pepperpy.network.arguments import unknown_attribute
+from pepperpy.network.errors import BusyError, MessageTooLargeError, NetworkError, UsageError, also
 from pepperpy.network.http.call import Call
 from pepperpy.network.http.content import as_unicode, json_encoding_of, parse_content_type
 from pepperpy.network.http.failures import failure_of
@@ -17,11 +18,31 @@ from pepperpy.network.http.lines import LineSplitter
 from pepperpy.network.http.response import ResponseHead, is_bomb, read_start, too_large
 from pepperpy.network.http.sse import ServerSentEvent
 from pepperpy.network.http.transport import Answer, WireError
-from pepperpy.network.json_codec import decode_as
+from pepperpy.network.json_types import decode_as
 from pepperpy.network.printable import printable, printable_bytes
 from pepperpy.network.watchdog import time_limit
 
 T = TypeVar("T")
+
+# What other libraries call what a stream has.
+_INSTEAD = {
+    "status_code": "stream.status",
+    "reason_phrase": "stream.reason",
+    "is_success": "stream.ok",
+    "content": "await stream.read()",
+    "body": "await stream.read()",
+    "aread": "await stream.read()",
+    "text": "(await stream.read()).decode(), or client.request() for a response with text",
+    "json": "json.loads(await stream.read()), or client.get_json()",
+    "iter_content": "async for chunk in stream",
+    "iter_chunked": "async for chunk in stream",
+    "aiter_bytes": "async for chunk in stream",
+    "aiter_raw": "async for chunk in stream",
+    "iter_lines": "async for line in stream.lines()",
+    "aiter_lines": "async for line in stream.lines()",
+    "aiter_sse": "async for event in stream.events()",
+}
+_ENTER_FIRST = "enter the stream first: async with client.stream(...) as stream"
 
 
 class HTTPStream(ResponseHead):
@@ -42,6 +63,13 @@ class HTTPStream(ResponseHead):
     """
 
     __slots__ = ("_entered", "_events", "_limit", "_max_line_size", "_open", "_reading", "_size")
+
+    if not TYPE_CHECKING:  # as far as types go, there are no other attributes
+
+        def __getattr__(self, name):
+            if hasattr(HTTPStream, name):  # a slot that is empty, or a property that reads one
+                raise also(UsageError, AttributeError)(_ENTER_FIRST)
+            raise unknown_attribute(self, name, _INSTEAD)
 
     def __init__(
         self,
@@ -90,7 +118,7 @@ class HTTPStream(ResponseHead):
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The pieces of the body as they come, decompressed unless `decompress=False` was given; none is empty."""
         if not self._entered:
-            raise UsageError("enter the stream first: async with client.stream(...) as stream")
+            raise UsageError(_ENTER_FIRST)
         answer, call = self._answer, self._call
         call.phase = "body"
         while True:

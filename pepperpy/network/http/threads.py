@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  A loop loads it at its first thread, when no descriptor may be left.
 from collections.abc import Callable
 from typing import Any, TypeVar
 

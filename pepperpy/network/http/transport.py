@@ -7,7 +7,7 @@ transport. A transport knows connections and bytes, and none of these. This modu
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from multidict import CIMultiDictProxy
@@ -102,11 +102,13 @@ class Trip:
         phase: A `Phase`; the policy writes its own between the exchanges.
         request_left: Whether a byte of the request may have reached the server.
         reused: Whether the connection had carried an exchange before.
+        heard: Whether a byte of the answer is known to have come, where the exchange failed without a head.
         connect_at: When it began to make a connection; 0 for a pooled one.
         connected_at: When it had a connection; 0 before.
         dns_s: Seconds that the lookup took.
 
         observer: Is told how the connection is made; None: nobody is. The policy's.
+        fresh: Whether only a new connection will do, because the last one was stale. The policy's.
         attempt: The number of the call's attempt that this exchange belongs to, from 1; 0 before. The policy's.
         ends_at: When the policy will end the exchange, its body included; infinity: never. The policy's: a transport
             does not look at it.
@@ -119,6 +121,8 @@ class Trip:
         "connected_at",
         "dns_s",
         "ends_at",
+        "fresh",
+        "heard",
         "observer",
         "phase",
         "request_left",
@@ -129,6 +133,7 @@ class Trip:
     def __init__(self) -> None:
         self.observer: Observer | None = None
         self.attempt: int = 0
+        self.fresh: bool = False
         self.ends_at: float = math.inf
         self.skipped_s: float = 0.0
         self.phase: str = "prepare"
@@ -138,6 +143,7 @@ class Trip:
         """Another exchange begins."""
         self.request_left: bool = False
         self.reused: bool = False
+        self.heard: bool = False
         self.connect_at: float = 0.0
         self.connected_at: float = 0.0
         self.dns_s: float = 0.0
@@ -166,6 +172,11 @@ class Answer(Protocol):
     @property
     def headers(self) -> CIMultiDictProxy[str]:
         """The headers. Bytes of values that are not UTF-8 are surrogates (PEP 383)."""
+        ...
+
+    @property
+    def fields(self) -> Iterable[tuple[bytes, bytes]]:
+        """The headers as bytes, in the order in which they came. Do not change it."""
         ...
 
     def header(self, name: str) -> str | None:

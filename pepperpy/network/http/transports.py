@@ -1,65 +1,38 @@
-"""Which transport carries an exchange, and what opens the transports of a client."""
+"""What opens the transports of a client."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pepperpy.network.http.aiohttp_transport.wire import AiohttpTransport
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.cookie_jar import CookieJar
 from pepperpy.network.http.h1.transport import H1Transport
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Answer, Transport, Trip
-from pepperpy.network.proxy_url import read_proxy
 
-Carrier = Literal["core", "aiohttp"]
-
-
-def carrier_of(config: HTTPConfig, scheme: str, proxy: str | None) -> Carrier:
-    """Who carries a request to a URL of this scheme: our own core, or aiohttp.
-
-    aiohttp does what the core does not: proxies that are asked for each URL (`http://`) or over TLS, and URLs of
-    proxies that a tunnel of TCP does not take.
-    """
-    if config.transport == "aiohttp":
-        return "aiohttp"
-    if proxy is None or proxy.startswith("socks") or (scheme == "https" and _is_for_tunnels(proxy)):
-        return "core"
-    return "aiohttp"
-
-
-@lru_cache(maxsize=64)
-def _is_for_tunnels(proxy: str) -> bool:
-    # Without a port, say, it is one for HTTP (80) only.
-    try:
-        parts = read_proxy(proxy)
-    except ValueError:
-        return False
-    # aiohttp sends credentials in Latin-1, and a tunnel of TCP in UTF-8: a proxy would know one of them.
-    return parts.scheme == "http" and f"{parts.user}{parts.password}".isascii()
+if TYPE_CHECKING:
+    from pepperpy.network.http.aiohttp_transport.wire import AiohttpTransport
 
 
 class Transports:
-    """A `Transport` of both. Each has connections of its own; aiohttp's is made when something needs it."""
+    """Our own core carries all exchanges. aiohttp, made when somebody asks for it, has connections of its own.
+
+    Its import is left until then: it takes longer than all of a first request.
+    """
 
     def __init__(self, config: HTTPConfig, jar: CookieJar) -> None:
-        self.default_headers: Mapping[str, str] = AiohttpTransport.default_headers
         self._config = config
         self._jar = jar
         self.core: H1Transport = H1Transport(config)
+        self.default_headers: Mapping[str, str] = self.core.default_headers
         self._aiohttp: AiohttpTransport | None = None
 
     @property
-    def _by_aiohttp(self) -> AiohttpTransport:
-        if self._aiohttp is None:
-            self._aiohttp = AiohttpTransport(self._config, self._jar)
-        return self._aiohttp
-
-    @property
     def session(self) -> Any:
-        return self._by_aiohttp.session
+        if self._aiohttp is None:
+            self._aiohttp = _by_aiohttp(self._config, self._jar)
+        return self._aiohttp.session
 
     @property
     def open_connections(self) -> int:
@@ -70,10 +43,7 @@ class Transports:
         return self.core.discarded + (0 if self._aiohttp is None else self._aiohttp.discarded)
 
     def exchange(self, request: Request, trip: Trip) -> Awaitable[Answer]:
-        # Without a proxy, which nearly all have not, it is the core: _open() has seen to the rest.
-        if request.proxy is None or carrier_of(self._config, request.url.scheme, request.proxy) == "core":
-            return self.core.exchange(request, trip)
-        return self._by_aiohttp.exchange(request, trip)
+        return self.core.exchange(request, trip)
 
     async def close(self, seconds: float) -> None:
         try:
@@ -88,9 +58,15 @@ class Transports:
             self._aiohttp.abandon()
 
 
+def _by_aiohttp(config: HTTPConfig, jar: CookieJar) -> AiohttpTransport:
+    from pepperpy.network.http.aiohttp_transport.wire import AiohttpTransport
+
+    return AiohttpTransport(config, jar)
+
+
 def _open(config: HTTPConfig, jar: CookieJar) -> Transport:
     if config.transport == "aiohttp":
-        return AiohttpTransport(config, jar)
+        return _by_aiohttp(config, jar)
     return Transports(config, jar)
 
 

@@ -1,18 +1,15 @@
 """The body of one attempt: counts its bytes, and checks them against the announced size.
 
-aiohttp sends a payload in a task of its own, and treats each exception there as one of the connection. So an exception
-of a source is wrapped in `BodyFailed`, and kept as `Body.failure`.
+A transport sends a body in a task of its own, and aiohttp treats each exception there as one of the connection. So an
+exception of a source is wrapped in `BodyFailed`, and kept as `Body.failure`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
-
-import aiohttp
-from aiohttp.abc import AbstractStreamWriter
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pepperpy.network.units import KIB
 
@@ -32,47 +29,69 @@ class BodyFailed(Exception):
     """
 
 
-class Source(aiohttp.Payload):
-    """A payload that is read while it is sent."""
+class Writer(Protocol):
+    """What a body is written to: a transport's. A payload uses no more of it."""
+
+    @property
+    def transport(self) -> Any:
+        """What is aborted if the body fails; None: nothing."""
+
+    async def write(self, chunk: Any) -> Any: ...
+
+
+class Readable(Protocol):
+    """Where the bytes of one attempt come from: a `Source`, or a payload that an `aiohttp.FormData` has made."""
+
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def size(self) -> int | None: ...
+
+    async def write(self, writer: Any) -> Any: ...
+
+
+class Source:
+    """A body, or a part of one, that is read while it is sent. `write()` closes what it has opened.
+
+    Attributes:
+        content_type: Empty: it has none.
+        size: Bytes; None if only reading them would tell.
+    """
 
     def __init__(self, content_type: str, size: int | None) -> None:
-        super().__init__(None, content_type=content_type)
-        self._bytes_count = size
-        self._begun = False
+        self.content_type: str = content_type
+        self.size: int | None = size
 
-    @property
-    def size(self) -> int | None:
-        return self._bytes_count
-
-    @property
-    def autoclose(self) -> bool:
-        # write() closes what it has opened.
-        return True
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        raise TypeError("the body is a stream, which has no text")
+    async def write(self, writer: Writer) -> None:
+        raise NotImplementedError
 
 
-class UploadPayload(Source):
-    """The body of one attempt, as aiohttp's payload. A redirect may write it again, if it is not `consumed`."""
+class Closing:
+    """A block that reads a source, an async iterable, and closes its iterator at the end, if that can be closed."""
 
-    def __init__(self, body: Body, inner: aiohttp.Payload, progress: Progress | None) -> None:
-        super().__init__(inner.content_type, inner.size)
+    def __init__(self, source: AsyncIterable[Any]) -> None:
+        self._iterator = aiter(source)
+
+    async def __aenter__(self) -> AsyncIterator[Any]:
+        return self._iterator
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # GeneratorExit: the task was dropped, and nothing can be awaited any more. The loop closes a generator that was
+        # dropped. Before CPython 3.13 it cannot, if that waits: "asynchronous generator is already running".
+        if kind is not GeneratorExit and (aclose := getattr(self._iterator, "aclose", None)) is not None:
+            await aclose()
+
+
+class UploadPayload:
+    """The body of one attempt."""
+
+    def __init__(self, body: Body, inner: Readable, progress: Progress | None) -> None:
+        self.size: int | None = inner.size
         self._body = body
         self._inner = inner
         self._progress = progress
 
-    @property
-    def consumed(self) -> bool:
-        return self._inner.consumed
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    async def write_with_length(self, writer: Writer, content_length: int | None) -> None:
         """Send the body: `content_length` bytes, if that was announced.
 
         Raises:
@@ -96,18 +115,17 @@ class UploadPayload(Source):
         finally:
             self._body.writers.discard(task)
 
-    async def _write(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    async def _write(self, writer: Writer, content_length: int | None) -> None:
         announced = self.size if content_length is None else content_length
         if self.size not in (None, announced):
             raise BodyFailed(f"the body has {self.size} bytes, but Content-Length says {announced}")
         meter = _Meter(writer, announced, self._progress)
         try:
-            # A payload calls only write() of its writer. aiohttp's MultipartPayloadWriter relies on that too.
-            await self._inner.write(cast(AbstractStreamWriter, meter))
+            await self._inner.write(meter)
         except BodyFailed:
             raise
-        except (Exception, asyncio.CancelledError) as error:
-            if error is meter.broken or is_cancelled(error):
+        except BaseException as error:
+            if error is meter.broken or is_for_the_loop(error):
                 raise
             raise BodyFailed(f"the body's source failed: {type_and_text(error)}") from error
         if announced not in (None, meter.sent):
@@ -115,9 +133,11 @@ class UploadPayload(Source):
 
 
 class _Meter:
-    """Stands in front of aiohttp's writer: counts bytes, reports progress, and knows the writer's own exceptions."""
+    """Stands in front of the writer: counts bytes, reports progress, and knows the writer's own exceptions."""
 
-    def __init__(self, writer: AbstractStreamWriter, announced: int | None, progress: Progress | None) -> None:
+    transport = None
+
+    def __init__(self, writer: Writer, announced: int | None, progress: Progress | None) -> None:
         self.sent = 0
         self.broken: BaseException | None = None  # what the connection raised
         self._announced = announced
@@ -151,10 +171,18 @@ class _Meter:
             result = progress(self.sent, self._announced)
             if inspect.isawaitable(result):
                 await result
-        except (Exception, asyncio.CancelledError) as error:
-            if is_cancelled(error):
+        except BaseException as error:
+            if is_for_the_loop(error):
                 raise
             raise BodyFailed(f"progress raised {type_and_text(error)}") from error
+
+
+def is_for_the_loop(error: BaseException) -> bool:
+    """Whether `error` ends the task or the program, and is no failure of a source or of `progress`.
+
+    These may raise other errors that are no Exception: pytest.fail() does.
+    """
+    return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)) or is_cancelled(error)
 
 
 def is_cancelled(error: BaseException) -> bool:

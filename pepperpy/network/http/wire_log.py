@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.cookie_jar import CookieJar
 from pepperpy.network.http.redact import is_secret_header, redact_url
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Answer, Transport, Trip, WireError

@@ -1,4 +1,4 @@
-"""Codecs: how messages are told apart in a stream. A codec is a description; C does the work (`builtin_framers`).
+"""Codecs whose messages are bytes. A codec describes where a message ends; C does the work (`builtin_framers`).
 
     LengthPrefixed   a number says how long the message is
     Delimited        a separator ends it
@@ -13,20 +13,16 @@ connection too: `codec.encode(message)` and `codec.decode(data, start)`, as `Cod
 
 from __future__ import annotations
 
-import enum
 import sys
-from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, overload
 
 from pepperpy.network._core.builtin_framers import FixedFramer, LengthFramer, NetstringFramer, SeparatorFramer
 from pepperpy.network._core.framer import Framer
 from pepperpy.network._core.stuffing import COBSFramer, SLIPFramer, cobs_encode
-from pepperpy.network.checks import BytesLike, check_bool, check_int, check_separators, check_size
-from pepperpy.network.units import MIB
+from pepperpy.network.checks import BytesLike, check_bool, check_int, check_separators
+from pepperpy.network.messages.frame_codec import SMALL, FrameCodec, check_max_size
 
-M = TypeVar("M")
-M_co = TypeVar("M_co", covariant=True)
 if TYPE_CHECKING:
     # `LengthPrefixed` without a parameter has messages of bytes. Type checkers know this module without installing it.
     from typing_extensions import TypeVar as TypeVarWithDefault
@@ -35,129 +31,8 @@ if TYPE_CHECKING:
 else:
     L = TypeVar("L")
 
-# Bytes of a message below which its header is joined to it: the copy costs less than one more piece for the kernel. The
-# figure of send_queue.pyx.
-_SMALL = 8 * 1024
-# The default of NetworkConfig.max_message_size, for a codec without a connection.
-_DEFAULT_MAX_SIZE = 16 * MIB
 # Bounded, so that the sums of the C code fit 32 bits; arbitrary otherwise.
 _LARGEST_ADJUST = 2**28
-
-
-class NoMessage(enum.Enum):
-    """The type of `NO_MESSAGE`."""
-
-    NO_MESSAGE = "bytes that are no message"
-
-
-# A codec of your own returns it in place of a message, for bytes that carry none and are to be consumed.
-NO_MESSAGE: Final = NoMessage.NO_MESSAGE
-
-
-class Codec(Protocol[M]):
-    """A codec of your own has these two methods, and no base class.
-
-    It keeps no state. If nothing says how long a message is, and messages are long, write an `IncrementalCodec`, which
-    has `decoder()` in place of `decode()`.
-
-    A message may have `codec.max_size` bytes, if the codec has such an attribute and it is not None; else
-    `NetworkConfig.max_message_size`.
-    """
-
-    def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
-        """The bytes of `message`, in one piece or several. `Framed.send` raises what this raises."""
-        ...
-
-    def decode(self, data: bytes, start: int) -> tuple[M | NoMessage, int] | int | None:
-        """Find the first message in `data[start:]`, which is never empty.
-
-        Returns:
-            `(message, end)`: The message, and the index behind its last byte. The bytes are consumed only now.
-            `(NO_MESSAGE, end)`: The bytes up to `end` are no message, and are consumed: a heartbeat, or a message that
-                is too large for the codec. `end` may lie behind `data`; then the rest is consumed as it comes. If the
-                stream ends behind such bytes, or in the middle of them, its end is a clean one.
-            An int: The message is not whole yet, and needs at least so many bytes from `start` on. It is called again
-                when they have come. An int above the limit is a `MessageTooLargeError`, and so is a message that is not
-                whole at the limit.
-            None: The message is not whole yet, and nobody knows how many bytes it needs. It is called again when more
-                have come. If only line ends (CR, LF) are left at the end of the stream, the end is a clean one.
-
-        A codec that returns None for 64 KiB or more is asked again when a quarter more has come, or after as long as
-        its answers since then took. So a long message costs a few times as much as it would in one piece.
-
-        An `Exception` means that the bytes are no message. It becomes the cause of a `ProtocolError`; a `NetworkError`
-        passes as it is. Nothing is consumed, because nobody knows where the message ends. If your codec can tell where
-        a message ends, and then fails to read it, use `Mapped`: it consumes that message, and the next may be good.
-        """
-
-
-class Decoder(Protocol[M_co]):
-    """Finds one message, and keeps what state it needs. A codec's `decoder()` makes one for each message."""
-
-    def feed(self, data: bytes, start: int) -> tuple[M_co | NoMessage, int] | int | None:
-        """As `Codec.decode`, but `data[start:]` has the bytes since the last call, and is never empty.
-
-        So each byte of a message comes once. `end` is an index of this `data`. It may be `start`, if the message turns
-        out to have ended before. An int says how many bytes from `start` on are still needed.
-
-        The bytes are consumed when the message is returned, not before: a cancelled receive has taken nothing. If other
-        receives take some of them, a new decoder begins with the first byte of the rest.
-        """
-
-
-class IncrementalCodec(Protocol[M]):
-    """A codec of your own that keeps state: it looks at each byte of a message once, however small the pieces are.
-
-    `max_size` and exceptions are as in `Codec`. If the decoder keeps the bytes of its message, they are in memory
-    twice: there and in the receive buffer.
-    """
-
-    def encode(self, message: M) -> BytesLike | Iterable[BytesLike]:
-        """As `Codec.encode`."""
-        ...
-
-    def decoder(self) -> Decoder[M]:
-        """A new decoder for one message."""
-        ...
-
-
-class FrameCodec:
-    """The base of this module's codecs whose messages are bytes."""
-
-    __slots__ = ()
-    max_size: int | None
-
-    def encode(self, message: BytesLike) -> list[bytes]:
-        """The frame of `message`, in one piece or several. ValueError: It exceeds `max_size`, or fits no frame."""
-        raise NotImplementedError
-
-    def decode(self, data: bytes, start: int = 0) -> tuple[bytes, int] | int:
-        """The first message in `data[start:]` and where it ends, or how many bytes from `start` on it needs at least.
-
-        ValueError: The bytes are malformed, or the message is larger than `max_size` (16 MiB if that is None).
-        """
-        return self._framer(_DEFAULT_MAX_SIZE if self.max_size is None else self.max_size).decode(data, start)
-
-    def _framer(self, limit: int) -> Framer:
-        raise NotImplementedError
-
-    def _content(self, message: BytesLike) -> bytes:
-        try:
-            content = message if type(message) is bytes else bytes(memoryview(message))
-        except TypeError:
-            if isinstance(message, str):
-                instead = (
-                    "send message.encode(), or make the codec one of text, Mapped(codec, str.encode, bytes.decode)"
-                )
-            else:
-                instead = "JSONLines, MsgPack and Mapped send values"
-            raise TypeError(f"message must be bytes, not {type(message).__name__}: {instead}") from None
-        self._check_size(len(content))
-        return content
-
-    def _check_size(self, size: int) -> None:
-        if self.max_size is not None and size > self.max_size:
-            raise ValueError(f"message of {size} bytes exceeds max_size={self.max_size}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +255,7 @@ class Netstring(FrameCodec):
     def encode(self, message: BytesLike) -> list[bytes]:
         content = self._content(message)
         header = b"%d:" % len(content)
-        return [header + content + b","] if len(content) < _SMALL else [header, content, b","]
+        return [header + content + b","] if len(content) < SMALL else [header, content, b","]
 
     def _framer(self, limit: int) -> Framer:
         return NetstringFramer(limit)
@@ -434,13 +309,8 @@ class COBS(FrameCodec):
         return COBSFramer(limit)
 
 
-def framer_of(codec: FrameCodec, limit: int) -> Framer:
-    """The framer that finds the messages of `codec`, of at most `limit` bytes each."""
-    return codec._framer(limit)
-
-
 def _pieces(head: bytes, content: bytes) -> list[bytes]:
-    return [head + content] if len(content) < _SMALL else [head, content]
+    return [head + content] if len(content) < SMALL else [head, content]
 
 
 def _varint(number: int) -> bytes:
@@ -450,8 +320,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     groups.append(number)
     return bytes(groups)
-
-
-def check_max_size(value: object) -> None:
-    if value is not None:
-        check_size("max_size", value)

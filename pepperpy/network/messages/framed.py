@@ -12,15 +12,8 @@ from pepperpy.network._core.python_framers import FeedFramer, PythonFramer
 from pepperpy.network.checks import BytesLike, Default, Timeout
 from pepperpy.network.errors import EndOfStreamError
 from pepperpy.network.link import Link
-from pepperpy.network.messages.codecs import (
-    NO_MESSAGE,
-    Codec,
-    FrameCodec,
-    IncrementalCodec,
-    M,
-    check_max_size,
-    framer_of,
-)
+from pepperpy.network.messages.codec_protocols import NO_MESSAGE, Codec, IncrementalCodec, M
+from pepperpy.network.messages.frame_codec import FrameCodec, check_max_size, framer_of
 from pepperpy.network.messages.values import MappedCodec, loads_of
 
 T = TypeVar("T")

@@ -13,17 +13,11 @@ from pepperpy.network._core.builtin_framers import SeparatorFramer
 from pepperpy.network._core.framer import Framer
 from pepperpy.network.checks import BytesLike, shown
 from pepperpy.network.errors import not_installed
-from pepperpy.network.json_codec import JSONCodec, decode_as, default_codec
-from pepperpy.network.messages.codecs import (
-    NO_MESSAGE,
-    Codec,
-    Delimited,
-    FrameCodec,
-    IncrementalCodec,
-    LengthPrefixed,
-    M,
-    NoMessage,
-)
+from pepperpy.network.json_codec import JSONCodec, default_codec
+from pepperpy.network.json_types import decode_as
+from pepperpy.network.messages.codec_protocols import NO_MESSAGE, Codec, IncrementalCodec, M, NoMessage
+from pepperpy.network.messages.codecs import Delimited, LengthPrefixed
+from pepperpy.network.messages.frame_codec import FrameCodec
 
 if TYPE_CHECKING:
     import builtins

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Never
 
 from pepperpy.network._core.lending import Loan
-from pepperpy.network.checks import Default, Timeout, check_int, check_seconds, seconds_of
+from pepperpy.network.arguments import explains_arguments
+from pepperpy.network.checks import Default, Timeout, check_int, check_seconds, refuse_copies, seconds_of
 from pepperpy.network.checks import check_timeout as check_limit
-from pepperpy.network.config import NetworkConfig, check_config
+from pepperpy.network.config import NetworkConfig, check_config, explain_setting
 from pepperpy.network.pool.connection import Check, Maker
 from pepperpy.network.pool.slots import Slots
 from pepperpy.network.tcp.client import NetworkClient, link_of
@@ -59,6 +61,10 @@ class PoolStats:
     dropped: dict[str, int]
 
 
+_INSTEAD = {"size": "max_size=...", "maxsize": "max_size=...", "minsize": "min_size=...", "limit": "max_size=..."}
+
+
+@explains_arguments(functools.partial(explain_setting, "NetworkPool", instead=_INSTEAD))
 class NetworkPool:
     """Up to `max_size` connections to one server, for any number of tasks.
 
@@ -135,6 +141,9 @@ class NetworkPool:
         maker = Maker(config, max_age, check, check_timeout)
         self._slots = Slots(config, min_size, max_size, max_idle, None if check is None else check_after, maker)
 
+    def __getstate__(self) -> Never:
+        refuse_copies(self)
+
     def __repr__(self) -> str:
         return f"NetworkPool({self.config.address!r}, max_size={self.max_size!r})"
 
@@ -178,7 +187,8 @@ class NetworkPool:
         Cancellation: Nothing is taken. A connection begun for this task serves the next. Leaving the block never waits.
 
         A client that is neither released nor in use any more, because whoever had it has lost it, costs its connection
-        and a `ResourceWarning`. Its place goes to the next.
+        and a `ResourceWarning`. Its place goes to the next when Python frees the client. If the client is part of a
+        reference cycle, such as an error and a frame that refers to it, that is the next garbage collection.
         """
         seconds = self.config.timeout
         return Acquire(self._slots, seconds if timeout is _DEFAULT else seconds_of(timeout, seconds))
@@ -239,19 +249,19 @@ class NetworkPool:
 class Acquire(Loan):
     """What `NetworkPool.acquire()` returns: `async with` lends a connection for a block, `await` until `release()`."""
 
+    __slots__ = ()
     lending: Slots
 
     def __await__(self) -> Generator[Any, None, NetworkClient]:
         if (client := self.take()) is None:
-            client = (yield from self.lending.get(self.timeout).__await__()).hand_over()
+            client = yield from self._wait().__await__()
         return client
+
+    async def _wait(self) -> NetworkClient:
+        # Only a client notices that it was lost, as it is where there is no memory to return it from here.
+        return (await self.lending.acquire(self.timeout)).hand_over()
 
     async def __aenter__(self) -> NetworkClient:
         if (client := self.enter()) is None:
-            client = self.begin(await self.lending.get(self.timeout))
+            client = self.begin(await self.lending.acquire(self.timeout))
         return client
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.leave(kind)

@@ -6,39 +6,64 @@ import asyncio
 import math
 from collections import OrderedDict
 
+from pepperpy.network._core.handover import Handover
 from pepperpy.network._core.lending import PooledConnection
 
-# What a waiting task awaits: its connection, or the error that it raises.
-Turn = asyncio.Future[PooledConnection | BaseException]
 
+class Turn(Handover):
+    """What a waiting task awaits: its connection, or the error that it raises.
 
-class Queue(OrderedDict[Turn, tuple[float, float]]):
-    """Tasks join at the end, and leave when they have their connection, are cancelled or run out of time.
-
-    It has since when, and until when, each one waits, on the loop's clock. A plain dict is slow at its front.
+    Attributes:
+        since, until: When its wait began and when it runs out of time, on the clock of `time.monotonic()`.
+        is_reused: Whether somebody has had the connection before.
     """
 
-    def join(self, turn: Turn, since: float, until: float) -> None:
-        """Wait at the end of the queue."""
-        self[turn] = (since, until)
+    __slots__ = ("is_reused", "since", "until")
+
+    outcome: PooledConnection | BaseException | None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, since: float, until: float) -> None:
+        super().__init__(loop)
+        self.since: float = since
+        self.until: float = until
+        self.is_reused: bool = False
+
+
+class Queue(OrderedDict[Turn, None]):
+    """Tasks join at the end, and leave when they have their connection, are cancelled or run out of time.
+
+    A plain dict is slow at its front.
+    """
+
+    def join(self, turn: Turn, in_front: bool = False) -> None:
+        """Wait at the end of the queue, or in front of all others."""
+        self[turn] = None
+        if in_front:
+            self.move_to_end(turn, last=False)
 
     def leave(self, turn: Turn) -> None:
         """Wait no more. Does nothing if it has left already."""
         self.pop(turn, None)
 
-    def pop_first(self) -> tuple[Turn, float] | None:
-        """The one that has waited longest, and since when; it leaves the queue."""
+    def first(self) -> Turn | None:
+        """The one that has waited longest. It stays in the queue until it has what it waits for."""
         while self:
-            turn, (since, _) = self.popitem(last=False)
+            turn = next(iter(self))
+            if not turn.is_over:
+                return turn
             # A task that was cancelled in this tick is still in the queue.
-            if not turn.done():
-                return turn, since
+            self.leave(turn)
         return None
 
-    def overdue(self, now: float) -> list[tuple[Turn, float]]:
-        """Those whose time is up, and since when they wait. They stay in the queue."""
-        return [(turn, since) for turn, (since, until) in self.items() if until <= now and not turn.done()]
+    def give(self, turn: Turn, outcome: PooledConnection | BaseException) -> None:
+        """Give a task what it waits for; it leaves the queue. If this raises, it waits as before."""
+        turn.give(outcome)
+        self.leave(turn)
 
-    def next_due(self, now: float) -> float:
-        """When the next one after `now` runs out of time; `inf` for never."""
-        return min((until for _, until in self.values() if until > now), default=math.inf)
+    def overdue(self, now: float) -> list[Turn]:
+        """Those whose time is up. They stay in the queue."""
+        return [turn for turn in self if turn.until <= now and not turn.is_over]
+
+    def next_due(self) -> float:
+        """When the next one runs out of time; `inf` for never."""
+        return min([turn.until for turn in self], default=math.inf)

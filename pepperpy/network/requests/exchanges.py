@@ -20,8 +20,8 @@ from pepperpy.network.watchdog import watchdog_of
 
 if TYPE_CHECKING:
     from pepperpy.network._core.stream_protocol import StreamProtocol
-    from pepperpy.network.tcp.client import NetworkClient
 
+C = TypeVar("C")  # of clients
 T = TypeVar("T")
 
 
@@ -40,21 +40,28 @@ class Exchanges:
     # The client is passed in, and kept only meanwhile: a cycle would put off the warning about an unclosed one.
     async def run(
         self,
-        client: NetworkClient,
+        client: C,
         link: Link,
         data: BytesLike,
-        receive: Callable[[NetworkClient], Awaitable[T]],
+        receive: Callable[[C], Awaitable[T]],
         timeout: Timeout,
         allow_unasked: bool,
     ) -> T:
         """See `NetworkClient.request()`."""
         if not callable(receive):
             raise TypeError(f"receive must be callable, not {receive!r}")
+        if getattr(receive, "__self__", None) is client:
+            # It would be called with the client once more, when the request has been sent.
+            name = getattr(receive, "__name__", "method")
+            raise TypeError(
+                f"receive is called with the client: write {type(client).__name__}.{name}, not client.{name}"
+            )
         self._protocol.check_user()
         has_turn = accepted = False
         try:
             with request_limit(self._watchdog, link, timeout):
-                await self._turns.take()
+                if not self._turns.take_at_once():
+                    await self._turns.wait()
                 has_turn = True
                 self.served = link
                 # Before the request is sent: afterwards the error would end the new connection.
@@ -97,7 +104,7 @@ class Exchanges:
             self._drop(link, error)
             raise error
 
-    async def _receive(self, client: NetworkClient, link: Link, receive: Callable[[NetworkClient], Awaitable[T]]) -> T:
+    async def _receive(self, client: C, link: Link, receive: Callable[[C], Awaitable[T]]) -> T:
         receiver = self._protocol.receiver
         taken = receiver.bytes_received - receiver.bytes_buffered
         receiver.limited_elsewhere = True

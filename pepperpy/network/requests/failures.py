@@ -52,8 +52,13 @@ def drop_connection(link: Link, protocol: StreamProtocol, reason: BaseException)
     """Abort the connection. One that has ended stays as it is, and one that is closing goes on closing in order."""
     if protocol.state == "open":
         what = "connection dropped after a failed request"
-        logger.info("%s: %s: %s", link.config.address, what, _described(reason))
-        protocol.drop(refusal(link, what, reason)())
+        try:
+            logger.info("%s: %s: %s", link.config.address, what, _described(reason))
+            protocol.drop(refusal(link, what, reason)())
+        except Exception as error:
+            # No memory for a better reason, or whatever a handler of the log raises. On an open connection, the next
+            # request would get the late reply.
+            protocol.drop(error)
 
 
 def _described(reason: BaseException) -> str:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Generic, NoReturn
 
+from pepperpy.network._core.handover import Handover
 from pepperpy.network.checks import Default, Timeout, check_int
 from pepperpy.network.errors import (
+    BusyError,
     ClosedError,
     ConnectionLostError,
     EndOfStreamError,
@@ -24,10 +26,10 @@ from pepperpy.network.errors import (
     UsageError,
 )
 from pepperpy.network.link import Link
-from pepperpy.network.messages.codecs import M
+from pepperpy.network.messages.codec_protocols import M
 from pepperpy.network.messages.framed import Framed, encoded
 from pepperpy.network.requests.failures import drop_connection, refusal, request_limit
-from pepperpy.network.requests.turns import Refusal, Turns, fail
+from pepperpy.network.requests.turns import Refusal, Turns
 from pepperpy.network.watchdog import watchdog_of
 
 
@@ -53,6 +55,7 @@ class Pipeline(Generic[M]):
         "_is_push",
         "_key",
         "_link",
+        "_loop",
         "_max_abandoned",
         "_max_in_flight",
         "_on_push",
@@ -103,8 +106,8 @@ class Pipeline(Generic[M]):
         self._max_in_flight = max_in_flight
         self._max_abandoned = max_abandoned
         self._turns = Turns(max_in_flight)
-        # By id or number. None until the request was accepted; a future that is done if nobody waits any more.
-        self._slots: dict[Hashable, asyncio.Future[M] | None] = {}
+        # By id or number. None until the request was accepted. What is given is its reply, or the refusal.
+        self._slots: dict[Hashable, Handover | None] = {}
         self._abandoned: set[Hashable] = set()
         # Without ids: how many requests were accepted, and how many replies have come.
         self._sent = 0
@@ -133,7 +136,10 @@ class Pipeline(Generic[M]):
         await self._link.catch_up(Default.TIMEOUT, "pipeline")
         self._protocol = self._link.protocol
         self._protocol.check_user()
-        self._watchdog = watchdog_of(asyncio.get_running_loop())
+        if self._protocol.receiver.is_busy:
+            raise self._error(BusyError, "another task is already receiving; a pipeline does all receiving itself")
+        self._loop = asyncio.get_running_loop()
+        self._watchdog = watchdog_of(self._loop)
         # While nothing is in flight, nothing is due; and each request has a limit of its own.
         self._protocol.receiver.silence_allowed = True
         self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._link.config.address}")
@@ -145,8 +151,10 @@ class Pipeline(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._reader is not None
-        self._end(self._error(ClosedError, "its block was left"), abort=self.in_flight > 0)
-        self._reader.cancel()
+        try:
+            self._end(self._error(ClosedError, "its block was left"), abort=self.in_flight > 0)
+        finally:
+            self._reader.cancel()
         await asyncio.wait([self._reader])
         receiver = self._protocol.receiver
         receiver.silence_allowed = False
@@ -194,6 +202,7 @@ class Pipeline(Generic[M]):
             raise self._error(UsageError, "use `async with` before the pipeline")
         self._protocol.check_user()
         limit = request_limit(self._watchdog, self._link, timeout)
+        reply = Handover(self._loop)
         number = self._reserve(message)
         with limit:
             try:
@@ -203,16 +212,24 @@ class Pipeline(Generic[M]):
                 self._slots.pop(number, None)
                 raise
             # No other task has run since the message was accepted, so this is its place among the replies.
-            if number is None:
-                number = self._sent
-            self._sent += 1
-            reply: asyncio.Future[M] = asyncio.get_running_loop().create_future()
-            self._slots[number] = reply
             try:
-                return await reply
+                if number is None:
+                    number = self._sent
+                self._sent += 1
+                self._slots[number] = reply
+            except BaseException as error:
+                # There is no memory for its slot, and the replies behind it would be taken for those before them.
+                self._end(error)
+                raise
+            try:
+                await reply
             except BaseException:
                 self._abandon(number, reply)
                 raise
+            if self._refusal is not None and reply.outcome is self._refusal:
+                raise self._refusal()
+            outcome: M = reply.outcome
+            return outcome
 
     def _reserve(self, message: M) -> Hashable:
         # Reserves the id of the request; None without ids.
@@ -227,7 +244,8 @@ class Pipeline(Generic[M]):
         return number
 
     async def _send(self, message: M) -> None:
-        await self._turns.take()
+        if not self._turns.take_at_once():
+            await self._turns.wait()
         try:
             self._check_connection()
             # Not by `framed.send()`, which may raise the loss of an earlier connection: that is for plain sends.
@@ -240,7 +258,7 @@ class Pipeline(Generic[M]):
             self._turns.give_back()
             raise
 
-    def _abandon(self, number: Hashable, reply: asyncio.Future[M]) -> None:
+    def _abandon(self, number: Hashable, reply: Handover) -> None:
         # Nobody waits for this reply any more. But it may have come in this turn, or the pipeline may have ended.
         if self._slots.get(number) is not reply:
             return
@@ -296,12 +314,13 @@ class Pipeline(Generic[M]):
         if reply is None:
             self._push(message)
             return
+        # First what may fail: then it is in its slot still, and the end of the pipeline is told to it.
+        if not reply.is_over:
+            reply.give(message)
         del self._slots[number]
         self._replies += 1
         self._abandoned.discard(number)
         self._turns.give_back()
-        if not reply.done():
-            reply.set_result(message)
 
     def _push(self, message: M) -> None:
         if self._on_push is None:
@@ -309,17 +328,17 @@ class Pipeline(Generic[M]):
         self._on_push(message)
 
     def _end(self, reason: BaseException, abort: bool = True) -> None:
-        # The first reason counts. Its consequences, such as the reader's ClosedError, say less.
-        if self._reason is not None:
-            return
-        self._reason = reason
-        self._refusal = refusal(self._link, "pipeline ended", reason)
-        # The connection may belong to somebody else by now, if the pipeline outlived the block of a pool.
-        if abort and self._link.protocol is self._protocol:
-            drop_connection(self._link, self._protocol, reason)
+        if self._refusal is None:
+            # The first reason counts. Its consequences, such as the reader's ClosedError, say less.
+            refuse = refusal(self._link, "pipeline ended", reason)
+            self._reason, self._refusal = reason, refuse
+            # The connection may belong to somebody else by now, if the pipeline outlived the block of a pool.
+            if abort and self._link.protocol is self._protocol:
+                drop_connection(self._link, self._protocol, reason)
+        # A second call tells those whom the first one could not, for want of memory.
         for reply in self._slots.values():
-            if reply is not None:
-                fail(reply, self._refusal())
+            if reply is not None and not reply.is_over:
+                reply.give(self._refusal)
         self._slots.clear()
         self._abandoned.clear()
         self._turns.refuse(self._refusal)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
+from pepperpy.network._core.handover import Handover
 from pepperpy.network.errors import NetworkError
 
 # Makes the error that a request gets because of what became of another one, or of the connection.
@@ -20,17 +20,22 @@ class Turns:
 
     def __init__(self, limit: int) -> None:
         self.free: int = limit
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        # Each gets True with its turn, or False: there are no more turns.
+        self._waiting: deque[Handover] = deque()
         self._refusal: Refusal | None = None
 
-    async def take(self) -> None:
-        """Wait for a turn. A call that raises has none: it was cancelled or refused."""
+    def take_at_once(self) -> bool:
+        """Take a turn, if one is free. If not, `wait()` for one."""
+        if self.free and self._refusal is None:
+            self.free -= 1
+            return True
+        return False
+
+    async def wait(self) -> None:
+        """Wait for a turn, where none is free. A call that raises has none: it was cancelled or refused."""
         if self._refusal is not None:
             raise self._refusal()
-        if self.free:
-            self.free -= 1
-            return
-        turn = asyncio.get_running_loop().create_future()
+        turn = Handover(asyncio.get_running_loop())
         self._waiting.append(turn)
         try:
             await turn
@@ -39,30 +44,34 @@ class Turns:
         except BaseException:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            elif not turn.cancelled() and turn.exception() is None:
+            elif turn.outcome:
                 # The cancellation came in the tick in which the turn came.
                 self.give_back()
             raise
 
     def give_back(self) -> None:
         """End a turn, and give it to the next caller."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
         self.free += 1
+        if self._waiting:
+            self._serve()
 
     def refuse(self, refusal: Refusal) -> None:
         """Give no more turns; callers that wait get the error at once."""
         self._refusal = refusal
-        for turn in self._waiting:
-            fail(turn, refusal())
-        self._waiting.clear()
+        self._serve()
 
+    def _serve(self) -> None:
+        try:
+            self._serve_all()
+        except MemoryError:
+            # Tried once more, because nobody else may call this again. Whoever was served has left.
+            self._serve_all()
 
-def fail(future: asyncio.Future[Any], error: NetworkError) -> None:
-    """End the wait for a future with `error`, which the loop does not report if the waiting task was cancelled."""
-    if not future.done():
-        future.set_exception(error)
-        future.exception()
+    def _serve_all(self) -> None:
+        while self._waiting and (self.free or self._refusal is not None):
+            turn = self._waiting[0]
+            if not turn.is_over:
+                turn.give(self._refusal is None)
+                if self._refusal is None:
+                    self.free -= 1
+            self._waiting.popleft()

@@ -1,7 +1,10 @@
 """NetworkClient: connecting, TLS, proxies, reconnecting, the heartbeat.
 
 client.py           NetworkClient: the documented API; one object for the life of the program
-  receiving.py      its methods that receive raw bytes
+  inspecting.py     its methods that say what the connection is like
+  receiving.py      those that receive raw bytes
+  sending.py        those that send raw bytes
+  messaging.py      those for messages and requests
   deadline.py       deadline(): one time limit for a block of calls
 stats.py            its counters
 tcp_info.py         what the kernel knows of a connection
@@ -15,6 +18,7 @@ client_link.py      what connect(), disconnect() and abort() do
         http_connect.py   the words of CONNECT, and the errors of a proxy
         tls_tunnel.py     TLS to the proxy, and CONNECT inside of it
       handshake.py  from a socket to a connection: TLS, the pin, STARTTLS
+        decoded_once.py   what aiofastnet decodes of a certificate is kept
         steady_loop.py    the loop as aiofastnet needs it: uvloop's readers, a server's log
 serve.py            serve(): a client for each connection that is accepted
   listen.py         from a host or a path to the sockets that listen there

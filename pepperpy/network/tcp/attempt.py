@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
-from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import ClosedError, ConnectionLostError, ForbiddenAddressError, TLSError
+from pepperpy.network.config import NetworkConfig, event_place
+from pepperpy.network.errors import ClosedError, ConnectionLostError, ForbiddenAddressError, NetworkError, TLSError
 from pepperpy.network.lookup import AddressInfo, forget
 from pepperpy.network.proxy_rules import read_environment
+from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.tcp.connect import Tried, open_tcp, open_unix
 from pepperpy.network.tcp.handshake import connect_transport
 from pepperpy.network.tcp.tunnel import Tunnel, open_tunnel
@@ -24,11 +25,11 @@ from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
     from pepperpy.network.events import Observer
-    from pepperpy.network.link import Link
     from pepperpy.network.tcp.client import NetworkClient
+    from pepperpy.network.tcp.client_link import ClientLink
 
     # Makes another client, with its link, for a connection until the end of a block: see lent() in client.py.
-    Lend = Callable[[StreamProtocol], AbstractContextManager[tuple[NetworkClient, Link]]]
+    Lend = Callable[[StreamProtocol], AbstractContextManager[tuple[NetworkClient, ClientLink]]]
 
 # Seconds that a new connection of a reconnecting client has to live before anybody uses it, unless a byte comes. A
 # server that is killed accepts until its end, and then resets within 0.2 ms (measured, Linux, 14 of 40 kills of a
@@ -80,16 +81,16 @@ async def attempt(
     limit = config.attempt_timeout
     failures: list[tuple[bool, Exception, str]] = []
     for target in config.for_each_host():
-        phase = "no answer"
+        phase = ""
         default: Callable[[BaseException], bool] = may_pass
         if observer is not None:
-            observer.host, observer.port = os.fspath(target.unix_path or target.host), target.port
+            observer.host, observer.port = event_place(target)
         try:
             with time_limit(limit):
                 protocol = await open_connection(target, tried, None, observer)
                 if config.on_connect is not None:
                     phase = "on_connect not done"
-                    protocol = await _set_up(protocol, config.on_connect, lend)
+                    protocol = await _set_up(protocol, config.on_connect, lend, observer)
             if again:
                 await _prove(protocol)
             return protocol
@@ -97,13 +98,16 @@ async def attempt(
             error = failed.args[0]
             default = _may_pass_from_on_connect
             reason = f"on_connect failed: {_text_or_type(error)}"
+            if str(error) and not isinstance(error, (NetworkError, OSError)):
+                # The text of a KeyError says nothing without its type.
+                reason = f"on_connect failed: {type(error).__name__}: {error}"
         except (OSError, ValueError, MemoryError) as failed:
             if not again and not isinstance(failed, OSError):
                 raise
             error = failed
             reason = _text_or_type(error)
             if type(error) is TimeoutError and not str(error):
-                reason = f"{phase} within {limit} s"
+                reason = f"{phase or _no_answer(target)} within {limit} s"
         # Look the name up again next time: it may have another address by now.
         forget(target.host)
         if isinstance(error, ForbiddenAddressError):
@@ -116,7 +120,7 @@ async def attempt(
             verdict = default(error) or (again and _may_pass_again(error, default))
         failures.append((bool(verdict), error, reason))
     passing, error, _ = max(reversed(failures), key=lambda failure: failure[0])
-    raise AttemptFailed(error, "; ".join(reason for _, _, reason in failures), passing) from error
+    raise AttemptFailed(error, "; ".join([reason for _, _, reason in failures]), passing) from error
 
 
 async def open_connection(
@@ -124,8 +128,12 @@ async def open_connection(
     tried: Tried,
     addresses: list[AddressInfo] | None = None,
     observer: Observer | None = None,
+    *,
+    forwards: bool = False,
 ) -> StreamProtocol:
-    """Set up one connection, without a time limit. `tried` and `addresses` are as for `open_tcp()`.
+    """Set up one connection, without a time limit.
+
+    `tried` and `addresses` are as for `open_tcp()`, `forwards` as for `open_tunnel()`.
 
     Raises:
         OSError: The lookup failed, or all addresses; if they failed in different ways, one error names them all.
@@ -142,29 +150,25 @@ async def open_connection(
     if config.unix_path is not None:
         sock = await open_unix(config, os.fspath(config.unix_path), observer)
     elif (proxy := _proxy_of(config)) is not None:
-        sock = await open_tunnel(config, proxy, config.host, config.port, tried, observer)
+        sock = await open_tunnel(config, proxy, config.host, config.port, tried, observer, forwards=forwards)
     else:
         sock = await open_tcp(config, config.host, config.port, tried, addresses, observer)
     # The connection keeps its configuration.
     callables = (config.address_policy, config.resolver, config.socket_factory)
     kept = config if callables == (None, None, None) else config.bare
-    making = connect_transport(kept, sock, context)
-    if observer is None or context is None:
-        return await making
-    from pepperpy.network.events import TLSDone
-
-    return await observer.timed(making, TLSDone, _version_of)
-
-
-def _version_of(protocol: StreamProtocol) -> dict[str, str]:
-    connection = protocol.extra_info("ssl_object")
-    return {} if connection is None else {"version": connection.version() or ""}  # None: it is lost already
+    return await connect_transport(kept, sock, context, observer)
 
 
 def _proxy_of(config: NetworkConfig) -> str | None:
     if config.proxy is None and config.trust_env:
         return read_environment().proxy_for("all", config.host, config.port)
     return config.proxy
+
+
+def _no_answer(config: NetworkConfig) -> str:
+    # Nobody knows whether the proxy or the server is silent.
+    proxy = _proxy_of(config)
+    return "no answer" if proxy is None else f"no answer through the proxy {read_proxy(proxy).shown}"
 
 
 def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]) -> bool:
@@ -175,8 +179,11 @@ def _may_pass_again(error: BaseException, first: Callable[[BaseException], bool]
     return (isinstance(error, ValueError) and not isinstance(error, OSError)) or may_pass_again(error)
 
 
-async def _set_up(protocol: StreamProtocol, on_connect: Callable[..., Any], lend: Lend) -> StreamProtocol:
+async def _set_up(
+    protocol: StreamProtocol, on_connect: Callable[..., Any], lend: Lend, observer: Observer | None
+) -> StreamProtocol:
     with lend(protocol) as (client, link):
+        link.observer_of_attempt = observer
         try:
             try:
                 result = on_connect(client)

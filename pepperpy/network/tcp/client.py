@@ -1,54 +1,44 @@
-"""`NetworkClient`: one stream connection. Here is its documented API; that of receiving bytes is in receiving.py.
+"""`NetworkClient`: one stream connection. Here is how it begins and ends.
 
-What `connect()`, `disconnect()` and `abort()` do stands in client_link.py. `_core.receiver` and `_core.sender` move the
-bytes.
+The rest of its documented API: inspecting.py, receiving.py, sending.py, messaging.py. What `connect()`, `disconnect()`
+and `abort()` do stands in client_link.py. `_core.receiver` and `_core.sender` move the bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import ssl
 import warnings
-import weakref
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
+from typing import TYPE_CHECKING, Never
 
 from pepperpy.network._core.directions import Receiving, Sending
-from pepperpy.network._core.record import copy_of
 from pepperpy.network._core.stream_protocol import StreamProtocol
-from pepperpy.network.checks import BytesLike, Default, Timeout
-from pepperpy.network.config import NetworkConfig, check_config
+from pepperpy.network.arguments import explains_arguments
+from pepperpy.network.checks import Default, Timeout, refuse_copies
+from pepperpy.network.config import NetworkConfig, check_config, explain_setting
 from pepperpy.network.errors import NetworkError
-from pepperpy.network.lazy_types import LazyGeneric
 from pepperpy.network.link import Link
 from pepperpy.network.tcp.client_link import ClientLink
+from pepperpy.network.tcp.inspecting import InspectingMethods
+from pepperpy.network.tcp.messaging import MessagingMethods
 from pepperpy.network.tcp.receiving import ReceivingMethods
-from pepperpy.network.tcp.stats import NetworkStats, stats_of
-from pepperpy.network.tcp.tcp_info import TCPInfo, tcp_info_of
-from pepperpy.network.tls import TLSInfo
+from pepperpy.network.tcp.sending import SendingMethods
 from pepperpy.network.tls_config import TLSConfig
 
 if TYPE_CHECKING:
-    from pepperpy.network.messages.codecs import Codec, IncrementalCodec
-    from pepperpy.network.messages.framed import Framed
-    from pepperpy.network.requests.pipeline import Pipeline
-else:
-    Codec = LazyGeneric("messages.codecs", "Codec")
-    IncrementalCodec = LazyGeneric("messages.codecs", "IncrementalCodec")
-    Framed = LazyGeneric("messages.framed", "Framed")
-    Pipeline = LazyGeneric("requests.pipeline", "Pipeline")
+    from pepperpy.network._core.lending import ClientSlots
 
 logger = logging.getLogger("pepperpy.network.tcp")
 
-T = TypeVar("T")
-M = TypeVar("M")
 
-
-class NetworkClient(ReceivingMethods):
+@explains_arguments(functools.partial(explain_setting, "NetworkClient"))
+class NetworkClient(InspectingMethods, ReceivingMethods, SendingMethods, MessagingMethods):
     """A client for one connection: TCP, with or without TLS and a proxy, or a Unix socket, as `config` says.
 
     Make a client anywhere, connect it inside an event loop, and use it from the thread of that loop. Another thread and
@@ -81,11 +71,13 @@ class NetworkClient(ReceivingMethods):
       `disconnect()` and `abort()` end it too: then every call raises `ClosedError`.
     """
 
-    __slots__ = ("__weakref__", "_link", "_sender")
+    __slots__ = ("__weakref__", "_link", "_receiver", "_sender")
 
-    def __init__(self, config: NetworkConfig, *more: Never, **fields: Never) -> None:
+    _link: ClientLink  # as the base classes declare it
+
+    def __init__(self, config: NetworkConfig, *more: Never) -> None:
         """Args: config: Where to connect and how; the only argument. Nothing is opened before `connect()`."""
-        check_config("NetworkClient", config, bool(more or fields))
+        check_config("NetworkClient", config, bool(more))
         self._begin(config)
 
     def _begin(self, config: NetworkConfig) -> None:
@@ -113,19 +105,26 @@ class NetworkClient(ReceivingMethods):
             TLSError: The handshake failed.
             NetworkTimeoutError: It took longer than `config.connect_timeout`.
             ConnectionLostError: The connection broke meanwhile.
+            ClosedError: `on_state` has closed the client meanwhile.
 
         Failure and cancellation: The socket is closed, unless it stays yours.
         """
-        from pepperpy.network.tcp.given import adopt_socket
+        from pepperpy.network.tcp.given import check_given
 
-        return given(*await adopt_socket(sock, config), cls)
+        return await given(*check_given(sock, config), cls)
 
     def __repr__(self) -> str:
         return f"NetworkClient({', '.join(f'{name}={value!r}' for name, value in self.config.place.items())})"
 
+    def __getstate__(self) -> Never:
+        refuse_copies(self)
+
     def __del__(self) -> None:
-        link: ClientLink | None = getattr(self, "_link", None)
-        if link is not None and (protocol := link.abandon()) is not None:
+        try:
+            link = self._link
+        except AttributeError:
+            return  # its configuration was refused
+        if (protocol := link.abandon()) is not None:
             message = f"unclosed {self!r}; use `async with` or await disconnect()"
             if link.loan is not None:
                 message = f"unreleased {self!r}; use `async with pool.acquire()` or pool.release(client)"
@@ -147,76 +146,6 @@ class NetworkClient(ReceivingMethods):
     def config(self, config: NetworkConfig) -> None:
         check_config("NetworkClient", config)
         self._link.config = config
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection: made, not closed by this side, not known to be lost, and not at its end.
-
-        When the peer has ended its stream, this stays True until every received byte is taken (see `at_eof`), over TLS
-        too, or until a send has raised a loss. So `while client.is_connected` loses no last line.
-        """
-        return self._link.protocol.is_connected
-
-    @property
-    def at_eof(self) -> bool:
-        """Whether the peer has ended its stream and every received byte is taken: a receive returns the end at once.
-
-        From then on `is_connected` is False, and `connect()` makes a new connection. On a plain connection sending
-        works until then. Always False for a client that reconnects, because it treats the end as a loss.
-        """
-        return self._link.protocol.at_eof
-
-    @property
-    def is_reusable(self) -> bool:
-        """Whether somebody else could begin on this connection as on a new one; for a pool of your own.
-
-        It is open, and nothing is unread, unsent or waited for. It costs less than 0.1 us, because it looks at what the
-        event loop has read; what lies in the kernel it learns with the loop's next turn. `NetworkPool` asks the kernel
-        as well.
-        """
-        return self._link.protocol.is_reusable(self._receiver)
-
-    @property
-    def local_address(self) -> Any:
-        """This side's address: `(host, port)` for IPv4, with two more numbers for IPv6, or the path of a Unix socket.
-
-        None if not connected.
-        """
-        return self._link.protocol.extra_info("sockname")
-
-    @property
-    def remote_address(self) -> Any:
-        """The peer's address, in the form of `local_address`; None if not connected."""
-        return self._link.protocol.extra_info("peername")
-
-    def extra_info(self, name: str) -> Any:
-        """What `asyncio.BaseTransport.get_extra_info(name)` says of the connection: `socket`, `peercert`, ...
-
-        None if there is none of that name, or no connection.
-        """
-        return self._link.protocol.extra_info(name)
-
-    def tcp_info(self) -> TCPInfo | None:
-        """What the kernel knows of the connection now: round-trip time, retransmissions, window. One system call.
-
-        None where nobody knows: not on Linux, on a Unix socket, without a connection.
-        """
-        return tcp_info_of(self._link.protocol.extra_info("socket"))
-
-    @property
-    def tls(self) -> TLSInfo | None:
-        """Version, cipher, protocol (ALPN) and peer certificate of a TLS connection; None if there is no such one.
-
-        TLS to an `https://` proxy does not count.
-        """
-        protocol = self._link.protocol
-        connection = None if protocol.tls_of_proxy else protocol.extra_info("ssl_object")
-        return None if connection is None else TLSInfo.of(connection)
-
-    @property
-    def stats(self) -> NetworkStats:
-        """The counters of this client, as they are now. Counting costs the same whether you read them or not."""
-        return stats_of(self._link)
 
     async def connect(self) -> None:
         """Connect to server. Does nothing if this client is connected and the peer has not ended its stream.
@@ -360,6 +289,23 @@ class NetworkClient(ReceivingMethods):
         """
         self._link.abort()
 
+    def deadline(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
+        """One time limit for a block of calls: `async with client.deadline(5):`. None: no limit.
+
+        It works for every call in the block, also of `framed()`, `request()`, `connect()` and of other clients. Of this
+        limit, the `timeout` of a call, and the limit of a block around this one, the first that is over counts. It
+        costs no timer of its own.
+
+        Raises (at the end of the block):
+            NetworkTimeoutError: The time was over. The call that waited then is cancelled, and has left behind what its
+                cancellation leaves behind. `details` has its `phase` and `call`, and the seconds that it had `waited`,
+                if they are known (not where a generator or another task of yours waited), and those of the block,
+                `elapsed`. A cancellation from outside stays one.
+        """
+        from pepperpy.network.tcp.deadline import Deadline
+
+        return Deadline(self._link, seconds)
+
     async def __aenter__(self) -> NetworkClient:
         await self.connect()
         return self
@@ -375,206 +321,9 @@ class NetworkClient(ReceivingMethods):
             # The error of the block says more.
             logger.warning("%s", closing_error)
 
-    # ---- Sending ----
-
-    async def send(self, data: BytesLike, timeout: Timeout = Default.TIMEOUT) -> None:
-        """Send data to server. Waits first while the send queue is above `BufferLimits.send_high`.
-
-        Returning means "accepted", not "received by the peer". Nothing is ever sent twice. A send on its own leaves at
-        once; several in one turn of the event loop leave together.
-
-        Args:
-            data: Any bytes-like object of 0 bytes or more. It is not modified, and may be reused after the return.
-            timeout: Seconds to wait for room in the queue.
-
-        Raises:
-            ConnectionLostError: The connection has ended; `__cause__` is the OSError.
-            ClosedError: `disconnect()`, `abort()` or `send_eof()` came first.
-            NotConnectedError: `connect()` was never called.
-            NetworkTimeoutError: The queue stayed full. Nothing of `data` was queued.
-
-        Cancellation: Nothing of `data` was queued; the connection stays usable.
-        """
-        sender = self._sender
-        waiter = None
-        while not sender.send(data):
-            waiter = sender.wait(timeout, waiter)
-            await waiter
-
-    def send_nowait(self, data: BytesLike) -> bool:
-        """Send `data` if that needs no waiting: True if all of it was accepted, False if nothing was.
-
-        It is False while the send queue is above `BufferLimits.send_high`, and while a client that reconnects has no
-        connection. `await flush()` or `await send(...)` waits for room.
-
-        Raises: As `send`.
-        """
-        return self._sender.send(data)
-
-    async def send_many(self, buffers: Iterable[BytesLike], timeout: Timeout = Default.TIMEOUT) -> None:
-        """Send several pieces as one, such as a header and its payload, without copying the large ones.
-
-        All of them are accepted, or none. Otherwise as `send`.
-        """
-        sender = self._sender
-        pieces = sender.immutable(buffers)
-        waiter = None
-        while not sender.send_many(pieces):
-            waiter = sender.wait(timeout, waiter)
-            await waiter
-
-    async def flush(self, timeout: Timeout = Default.TIMEOUT) -> None:
-        """Wait until the kernel has everything that was accepted before this call.
-
-        Over TLS, the encrypted bytes of the last piece may still be in the transport, which does not count them.
-
-        Raises: As `send`. After a timeout or a cancellation sending goes on.
-        """
-        waiter = self._sender.start_flush(timeout)
-        if waiter is not None:
-            await waiter
-
-    async def send_eof(self) -> None:
-        """End the sending side: the peer reads all accepted bytes, and then the end of the stream. Receiving goes on.
-
-        A second call does nothing. Never waits.
-
-        Raises:
-            UsageError: Over TLS, which no event loop can end in one direction. Nothing was changed.
-
-        Otherwise as `send`.
-        """
-        self._sender.send_eof()
-
-    # ---- Messages ----
-
-    def framed(
-        self, codec: Codec[M] | IncrementalCodec[M], *, on_overflow: Literal["raise", "discard"] = "raise"
-    ) -> Framed[M]:
-        """Send and receive messages over this connection, with a codec such as `LengthPrefixed` or one of your own.
-
-        Args:
-            on_overflow: What happens with a message beyond `max_size`. "raise": each receive raises
-                `MessageTooLargeError`. "discard": the message is consumed as it comes, not kept in memory, and counted
-                in `Framed.discarded`; the next one is received.
-        """
-        from pepperpy.network.messages.framed import Framed
-
-        return Framed(self, codec, self._link, on_overflow=on_overflow)
-
-    def deadline(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
-        """One time limit for a block of calls: `async with client.deadline(5):`. None: no limit.
-
-        It works for every call in the block, also of `framed()`, `request()`, `connect()` and of other clients. Of this
-        limit, the `timeout` of a call, and the limit of a block around this one, the first that is over counts. It
-        costs no timer of its own.
-
-        Raises (at the end of the block):
-            NetworkTimeoutError: The time was over. The call that waited then is cancelled, and has left behind what its
-                cancellation leaves behind. `details` has its `phase` and `call`, the seconds that it had `waited`, if
-                they are known, and those of the block, `elapsed`. A cancellation from outside stays one.
-        """
-        from pepperpy.network.tcp.deadline import Deadline
-
-        return Deadline(self._link, seconds)
-
-    # ---- Asking ----
-
-    async def request(
-        self,
-        data: BytesLike,
-        receive: Callable[[NetworkClient], Awaitable[T]],
-        timeout: Timeout = Default.TIMEOUT,
-        *,
-        allow_unasked: bool = False,
-    ) -> T:
-        r"""Send `data` and return the result of `receive`: one reply, and never that of another request.
-
-        Any number of tasks may call it. They are served one after the other, in the order of their calls. Meanwhile a
-        receive of another task gets `BusyError`, as always; and a request gets it while another task receives.
-
-        Args:
-            receive: Reads one reply: any callable that takes this client and whose result is awaited, such as
-                `lambda client: client.receive_until(b"\n")`; or `NetworkClient.receive_line`, which also returns an
-                unfinished line at the end of the stream. Receive methods in it have no default `timeout`: that of the
-                request limits all of them. A request in it would wait for itself.
-            timeout: Seconds for the whole call: until its turn, for room to send, and for the whole reply.
-            allow_unasked: True: bytes that arrived before the request was sent are left to `receive`, which has to tell
-                them from the reply. For protocols in which the peer speaks unasked.
-
-        Raises:
-            ConnectionLostError: As `send` and `receive`. Or the peer has ended its stream, so that no reply can come.
-                Or a request that was served before failed because of the peer or the network.
-            ClosedError: As `send`. Or a request that was served before was cancelled, timed out or failed otherwise.
-            ProtocolError: Bytes had arrived that no request had asked for, such as a second reply. Nothing was sent,
-                and the connection was aborted. Such bytes that are still on their way cannot be told from the reply.
-            NetworkTimeoutError: The time was over.
-            BusyError: Another task is receiving. Nothing was sent.
-            Whatever `receive` raises.
-
-        Cancellation, timeout: If `data` was not accepted for sending yet, nothing has happened, and the connection
-        stays usable. Afterwards the connection is aborted, because the next request would get the late reply. An error
-        of `receive` does the same. Tasks that wait for their turn then get `ClosedError` or `ConnectionLostError` with
-        the reason as `__cause__`. The peer may have acted on the request. With `config.reconnect` this counts as a
-        loss, and the client connects again.
-        """
-        link = self._link
-        if link.receiver is not link.protocol.receiver:
-            timeout = await link.catch_up(timeout, "request")
-        if link.exchanges is None:
-            from pepperpy.network.requests.exchanges import Exchanges
-
-            link.exchanges = Exchanges(link.protocol)
-        return await link.exchanges.run(self, link, data, receive, timeout, allow_unasked)
-
-    def pipeline(
-        self,
-        codec: Codec[M] | IncrementalCodec[M],
-        *,
-        key: Callable[[M], Hashable] | None = None,
-        request_key: Callable[[M], Hashable] | None = None,
-        is_push: Callable[[M], bool] | None = None,
-        on_push: Callable[[M], object] | None = None,
-        max_in_flight: int = 64,
-        max_abandoned: int | None = None,
-    ) -> Pipeline[M]:
-        """Many requests in flight on this connection: `async with client.pipeline(codec) as pipeline:`.
-
-        Args:
-            codec: Tells the messages apart, see `framed()`.
-            key: Returns the id of a reply, or None for a message that is no reply. Without it, the n-th message is the
-                reply to the n-th request.
-            request_key: Returns the id of a request; default `key`. No two requests in flight may have the same id.
-            is_push: Returns whether a message is one that nobody asked for, if the id does not tell. It is asked first.
-            on_push: Called with each message that is no reply, by the task that reads, so it must not take long.
-                Without it such a message ends the pipeline with `ProtocolError`. If it raises, that ends the pipeline,
-                and the exception leaves the `async with` block unless another one does.
-            max_in_flight: The number of sent and unanswered requests at which further ones wait; 1 or more. Arbitrary.
-            max_abandoned: How many requests may be cancelled or timed out after they were sent and still have no reply.
-                One more, and the connection is dropped: the peer no longer answers. 0 to `max_in_flight` - 1; default
-                half of `max_in_flight`. Arbitrary.
-
-        Raises:
-            TypeError, ValueError: An argument cannot be used; the message names it. So is `config.heartbeat` without
-                `key` and `is_push`: the answer to the heartbeat would count as a reply.
-        """
-        from pepperpy.network.requests.pipeline import Pipeline
-
-        return Pipeline(
-            self,
-            self.framed(codec),
-            self._link,
-            key=key,
-            request_key=request_key,
-            is_push=is_push,
-            on_push=on_push,
-            max_in_flight=max_in_flight,
-            max_abandoned=max_abandoned,
-        )
-
 
 @contextlib.contextmanager
-def lent(protocol: StreamProtocol) -> Iterator[tuple[NetworkClient, Link]]:
+def lent(protocol: StreamProtocol) -> Iterator[tuple[NetworkClient, ClientLink]]:
     """Another client, with its link, for a connection that belongs to a client, until the end of the block."""
     client = NetworkClient(protocol.config)
     client._link.use(protocol)
@@ -594,11 +343,16 @@ class _ClientsLink(ClientLink):
             client._receiver, client._sender = self.receiver, self.sender
 
 
-def given(protocol: StreamProtocol, config: NetworkConfig, kind: type[NetworkClient] = NetworkClient) -> NetworkClient:
-    """A client for a connection that others have made; there will be no further one."""
+async def given(
+    sock: socket.socket,
+    config: NetworkConfig,
+    context: ssl.SSLContext | None,
+    kind: type[NetworkClient] = NetworkClient,
+) -> NetworkClient:
+    """A client for a socket that others have connected; there will be no further connection. As `open_socket()`."""
     client = kind.__new__(kind)
     client._begin(config)
-    client._link.adopt(protocol)
+    await client._link.adopt(sock, context)
     return client
 
 
@@ -607,21 +361,10 @@ def link_of(client: NetworkClient) -> ClientLink:
     return client._link
 
 
-def passed_on(client: NetworkClient, blank: NetworkClient) -> tuple[NetworkClient, ClientLink]:
-    """A new client with the connection of this one, and its link. Whoever has kept this one has no connection then.
+def client_slots() -> ClientSlots:
+    """What a pool changes in its clients, without a method of them."""
+    from pepperpy.network._core.lending import ClientSlots
+    from pepperpy.network._core.record import Slot
 
-    Args:
-        blank: A client that is never connected. The new one has its configuration, because the last user may have given
-            the client another one; and the client has its unconnected protocol.
-    """
-    # Copied from `blank`, because to construct a link and a protocol takes 1 us, half of a loan (measured).
-    new = _new(NetworkClient)
-    new._link = link = copy_of(blank._link)
-    link.client = weakref.ref(new)
-    client._link.give_to(link)
-    new._receiver, new._sender = client._receiver, client._sender
-    client._receiver, client._sender = blank._receiver, blank._sender
-    return new, link
-
-
-_new = object.__new__
+    link, receiver, sender = [Slot(NetworkClient, name) for name in ("_link", "_receiver", "_sender")]
+    return ClientSlots(link, receiver, sender, ClientLink)

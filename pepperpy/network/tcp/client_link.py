@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import socket
+import ssl
 import time
 import weakref
 from contextlib import AbstractContextManager
@@ -15,8 +17,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.checks import Timeout, check_int
-from pepperpy.network.config import NetworkConfig
-from pepperpy.network.errors import BusyError, ConnectionLostError, NetworkError, NetworkTimeoutError, UsageError
+from pepperpy.network.config import NetworkConfig, event_place
+from pepperpy.network.errors import (
+    BusyError,
+    ClosedError,
+    ConnectionLostError,
+    NetworkError,
+    NetworkTimeoutError,
+    UsageError,
+)
 from pepperpy.network.last_turns import after_last_turns
 from pepperpy.network.link import Link
 
@@ -44,9 +53,10 @@ class ClientLink(Link):
         loan: What the pool that has lent the client keeps of it; None for every other client.
         supervisor: What reconnects and tells of changes; None while the configuration asks for neither.
         is_given: Whether others have made the connection, so that there will be no further one.
+        observer_of_attempt: While `on_connect` is lent the connection: who is told of the attempt, or None.
     """
 
-    __slots__ = ("client", "connecting", "is_given", "loan", "supervisor")
+    __slots__ = ("client", "connecting", "is_given", "loan", "observer_of_attempt", "supervisor")
 
     def __init__(self, config: NetworkConfig, client: NetworkClient) -> None:
         super().__init__(config)
@@ -55,9 +65,10 @@ class ClientLink(Link):
         self.loan: Loan | None = None
         self.supervisor: Supervisor | None = None
         self.is_given: bool = False
+        self.observer_of_attempt: Observer | None = None
 
     @staticmethod
-    def lend(protocol: StreamProtocol) -> AbstractContextManager[tuple[NetworkClient, Link]]:
+    def lend(protocol: StreamProtocol) -> AbstractContextManager[tuple[NetworkClient, ClientLink]]:
         """A client of its own for the connection, until the end of a block: `tcp.client.lent()`, which stands above."""
         raise NotImplementedError
 
@@ -103,15 +114,36 @@ class ClientLink(Link):
         if self.supervisor is not None:
             self.supervisor.connected(protocol)
 
-    def adopt(self, protocol: StreamProtocol) -> None:
-        """Let all calls go to a connection that others have made; there will be no further one."""
+    async def adopt(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Use a socket that others have connected; there will be no further connection. As `open_socket()`."""
+        from pepperpy.network.tcp.given import open_socket
+
         self.is_given = True
         supervisor = self._supervised() if self.config.is_supervised else None
         if supervisor is not None:
             supervisor.connecting()
+        try:
+            protocol = await open_socket(self.config, sock, context, self.observer())
+        except BaseException as error:
+            if supervisor is not None:
+                supervisor.connect_failed(error)
+            raise
+        if supervisor is not None and supervisor.state.is_closed:
+            # By on_state, which gets the client before the handshake.
+            protocol.abort()
+            raise self.error(ClosedError, "closed while connecting", "connect")
         self.take_over(protocol, None)
         if supervisor is not None:
             supervisor.connected(protocol)
+
+    def observer(self) -> Observer | None:
+        """Who is told of what happens to the present connection; None: nobody."""
+        if self.observer_of_attempt is not None:
+            return self.observer_of_attempt
+        observer = None if self.supervisor is None else self.supervisor.state.observer(self.config)
+        if observer is not None:
+            observer.host, observer.port = event_place(self.protocol.config)
+        return observer
 
     def _check_left_at_the_end(self) -> None:
         unread, unsent = self.protocol.left_at_the_end()
@@ -255,7 +287,7 @@ async def close_in_order(protocol: StreamProtocol, seconds: float) -> bool:
     protocol.check_user()
     if not protocol.is_tls and not protocol.sender.bytes_queued:
         # The loop closes the socket in its next turn: no peer can delay that, so no timer is needed (3 us).
-        protocol.close()
+        protocol.close(now=True)
         await closed
         return True
     timed_out = False

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pepperpy.network._core.handover import Handover
 from pepperpy.network.address_policy import permitted
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.keepalive import Keepalive, keepalive_of
@@ -175,7 +176,7 @@ async def _connected_by_factory(
     local: list[AddressInfo] | None,
 ) -> socket.socket:
     sock, is_connected = await socket_from(factory, address)
-    prepare(sock, config, None if is_connected else local)
+    prepare(sock, sock.family, config, None if is_connected else local)
     if not is_connected:
         return await _connected(loop, sock, address[4])
     sock.setblocking(False)
@@ -184,7 +185,8 @@ async def _connected_by_factory(
 
 async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> socket.socket:
     try:
-        sock.setblocking(False)
+        if sock.gettimeout() != 0.0:
+            sock.setblocking(False)
         if os.name == "posix":
             await connect_socket(loop, sock, address)
         else:
@@ -228,7 +230,7 @@ async def connect_socket(loop: asyncio.AbstractEventLoop, sock: socket.socket, a
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    ready = loop.create_future()
+    ready = Handover(loop)
     # The descriptor, not the socket: for a socket, asyncio formats its repr for a KeyError, twice (selectors.get_key).
     descriptor = sock.fileno()
     loop.add_writer(descriptor, _set_done, ready)
@@ -241,7 +243,7 @@ async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
 
 async def readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     """Wait until a socket can be read, or a listening one has somebody to accept. Cancellation: nothing was taken."""
-    ready = loop.create_future()
+    ready = Handover(loop)
     descriptor = sock.fileno()
     loop.add_reader(descriptor, _set_done, ready)
     try:
@@ -250,9 +252,10 @@ async def readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None
         loop.remove_reader(descriptor)
 
 
-def _set_done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _set_done(ready: Handover) -> None:
+    # If there is no memory for it, the loop calls this again in its next turn.
+    if not ready.is_over:
+        ready.give(None)
 
 
 async def open_unix(settings: SocketSettings, path: str, observer: Observer | None = None) -> socket.socket:
@@ -266,19 +269,25 @@ async def open_unix(settings: SocketSettings, path: str, observer: Observer | No
     return await _observed(_connected(asyncio.get_running_loop(), sock, path), path, observer)
 
 
+# Where the system makes sockets that never block, that saves a call.
+_NONBLOCKING: int = getattr(socket, "SOCK_NONBLOCK", 0)
+
+
 def new_socket(settings: SocketSettings, address: AddressInfo, local: list[AddressInfo] | None) -> socket.socket:
     """An unconnected socket with the configured options, which some systems heed only before the connection."""
     family, kind, proto, _, _ = address
-    return prepare(socket.socket(family, kind, proto), settings, local)
+    return prepare(socket.socket(family, kind | _NONBLOCKING, proto), family, settings, local)
 
 
-def prepare(sock: socket.socket, settings: SocketSettings, local: list[AddressInfo] | None) -> socket.socket:
-    """The same socket with the configured options, bound to an address of `local` of its family; None: to none.
+def prepare(
+    sock: socket.socket, family: int, settings: SocketSettings, local: list[AddressInfo] | None
+) -> socket.socket:
+    """The same socket, of this family, with the configured options, bound to an address of `local`; None: to none.
 
     Failure: It is closed.
     """
     try:
-        set_options(sock, sock.family, settings)
+        set_options(sock, family, settings)
         if local is not None:
             _bind(sock, local)
     except BaseException:

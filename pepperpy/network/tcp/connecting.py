@@ -37,6 +37,20 @@ logger = logging.getLogger("pepperpy.network.tcp")
 class Connecting:
     """One `connect()`. The task that connects makes it; other tasks may close it and wait for its end."""
 
+    __slots__ = (
+        "_cancellations",
+        "_cancelled",
+        "_closed",
+        "_config",
+        "_ended",
+        "_lend",
+        "_link",
+        "_loop",
+        "_observer",
+        "_owner",
+        "_task",
+    )
+
     def __init__(self, link: Link, lend: Lend, observer: Observer | None) -> None:
         self._loop = loop = asyncio.get_running_loop()
         # With the loop given: on CPython 3.11, each look for the running loop is a system call (getpid).

@@ -17,6 +17,8 @@ from pepperpy.network.watchdog import watchdog_of
 
 # Phases of errors by the beginning of a method's name; any other method is a phase of its own.
 _PHASES = {"receive": "receive", "peek": "receive", "skip_until": "receive", "send": "send"}
+# Calls by the names of special methods: of `async for`, and of `await pool.acquire()`.
+_CALLS = {"__anext__": "receive", "__await__": "acquire"}
 
 
 class Deadline:
@@ -39,7 +41,6 @@ class Deadline:
     async def __aenter__(self) -> None:
         if self._limit is not None:
             raise self._link.error(UsageError, "this deadline is in use already; call deadline() again", "deadline")
-        self._call = self._waited = None
         self._began = monotonic()
         seconds = math.inf if self._seconds is None else self._seconds
         limit = watchdog_of(asyncio.get_running_loop()).limit(seconds, self._error, self._look)
@@ -77,16 +78,9 @@ def awaited_call(task: asyncio.Task[object]) -> tuple[str | None, float]:
     call = None
     awaited: Any = task.get_coro()
     while awaited is not None and not isinstance(awaited, Waiter):
-        frame = getattr(awaited, "cr_frame", None)
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if call is None and frame is not None and frame.f_globals.get("__name__", "").startswith("pepperpy.network."):
             name = frame.f_code.co_name
-            if name == "__anext__":
-                call = "receive"
-            elif not name.startswith("_"):
-                call = name
-        awaited = next((getattr(awaited, name) for name in _AWAITED if hasattr(awaited, name)), None)
+            call = _CALLS.get(name) or (None if name.startswith("_") else name)
+        awaited = getattr(awaited, "cr_await", None)
     return call, 0.0 if awaited is None else awaited.started
-
-
-# What a coroutine, an asynchronous generator and a generator wait for.
-_AWAITED = ("cr_await", "ag_await", "gi_yieldfrom")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig, check_config
@@ -18,10 +18,26 @@ from pepperpy.network.tcp.made_socket import stream_socket
 from pepperpy.network.tls import client_context
 from pepperpy.network.watchdog import time_limit
 
+if TYPE_CHECKING:
+    from pepperpy.network.events import Observer
+
 # Settings that say how a connection is made.
 _ABOUT_CONNECTING = (
-    *("retries", "retry_delay", "max_retry_delay", "happy_eyeballs_delay", "local_address", "proxy", "hosts"),
-    *("resolver", "address_policy", "trust_env", "socket_factory", "on_connect", "may_pass", "reconnect"),
+    "retries",
+    "retry_delay",
+    "max_retry_delay",
+    "happy_eyeballs_delay",
+    "local_address",
+    "proxy",
+    "proxy_tls",
+    "hosts",
+    "resolver",
+    "address_policy",
+    "trust_env",
+    "socket_factory",
+    "on_connect",
+    "may_pass",
+    "reconnect",
 )
 _DEFAULT = NetworkConfig("localhost", 1)
 
@@ -44,13 +60,17 @@ def settings_for(name: Any, config: NetworkConfig | None = None) -> NetworkConfi
     if isinstance(name, tuple) and len(name) >= 2:
         return config.for_peer(str(name[0]), int(name[1]), None)
     path = name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
-    # Most clients of a Unix socket have no name of their own.
-    # The others choose theirs, and messages show it.
+    # Most clients of a Unix socket have no name of their own. The others choose theirs, and messages show it.
     return config.for_peer("", 0, printable(path) or os.fspath(config.unix_path or "unnamed socket"))
 
 
-async def adopt_socket(given: object, config: NetworkConfig | None) -> tuple[StreamProtocol, NetworkConfig]:
-    """What `NetworkClient.from_socket()` documents; also returns the settings of the client."""
+def check_given(
+    given: object, config: NetworkConfig | None
+) -> tuple[socket.socket, NetworkConfig, ssl.SSLContext | None]:
+    """The socket that `NetworkClient.from_socket()` was given, with its options set; the settings; TLS, or None.
+
+    Raises what that documents, where the socket stays with its owner.
+    """
     sock = stream_socket("sock", given)
     try:
         name = sock.getpeername()
@@ -65,10 +85,12 @@ async def adopt_socket(given: object, config: NetworkConfig | None) -> tuple[Str
         set_options(sock, sock.family, config)
     except OSError as error:
         raise ValueError(f"an option cannot be set on sock: {error.strerror}") from error
-    return await open_socket(config, sock, context), config
+    return sock, config, context
 
 
-async def open_socket(config: NetworkConfig, sock: socket.socket, context: ssl.SSLContext | None) -> StreamProtocol:
+async def open_socket(
+    config: NetworkConfig, sock: socket.socket, context: ssl.SSLContext | None, observer: Observer | None
+) -> StreamProtocol:
     """Make a connection of a socket that is connected, within `config.attempt_timeout` seconds.
 
     With a context for servers, this side is the server of the handshake.
@@ -84,7 +106,7 @@ async def open_socket(config: NetworkConfig, sock: socket.socket, context: ssl.S
     sock.setblocking(False)
     try:
         with time_limit(seconds):
-            return await connect_transport(config.bare, sock, context)
+            return await connect_transport(config.bare, sock, context, observer)
     except TLSError as error:
         raise connection_error(config, type(error), str(error), "connect", error.__cause__) from error.__cause__
     except NetworkError:

@@ -19,13 +19,15 @@ from pepperpy.network.checks import Timeout
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.detached import detached
 from pepperpy.network.errors import ClosedError, NetworkError, NetworkTimeoutError, TLSError, UsageError, also_as
+from pepperpy.network.tcp.decoded_once import decode_once
 from pepperpy.network.tcp.steady_loop import QuietLoop, steady
-from pepperpy.network.tls_config import TLSConfig, tls_settings
+from pepperpy.network.tls_config import TLSConfig, is_for_servers, tls_settings
 from pepperpy.network.watchdog import time_limit
 from pepperpy.network.wire_log import tap
 
 if TYPE_CHECKING:
-    from pepperpy.network.link import Link
+    from pepperpy.network.events import Observer
+    from pepperpy.network.tcp.client_link import ClientLink
     from pepperpy.network.tcp.tls_tunnel import TLSTunnel
 
 T = TypeVar("T")
@@ -34,12 +36,15 @@ T = TypeVar("T")
 _NO_LIMIT = 365 * 86400.0
 
 
-async def connect_transport(
-    config: NetworkConfig, sock: socket.socket | TLSTunnel, context: ssl.SSLContext | None
-) -> StreamProtocol:
+def connect_transport(
+    config: NetworkConfig,
+    sock: socket.socket | TLSTunnel,
+    context: ssl.SSLContext | None,
+    observer: Observer | None = None,
+) -> Awaitable[StreamProtocol]:
     """Make a connection of `sock`, which is connected, or of a tunnel in its place.
 
-    With a context, do the handshake and check the pin.
+    With a context, do the handshake, check the pin, and tell the observer.
     A context for servers makes this side the server of the handshake.
 
     Raises:
@@ -47,6 +52,26 @@ async def connect_transport(
 
     Failure and cancellation: `sock` is closed.
     """
+    making = _connect_transport(config, sock, context)
+    return making if context is None else _told(making, observer)
+
+
+def _told(handshake: Awaitable[StreamProtocol], observer: Observer | None) -> Awaitable[StreamProtocol]:
+    if observer is None:
+        return handshake
+    from pepperpy.network.events import TLSDone
+
+    return observer.timed(handshake, TLSDone, _version_of)
+
+
+def _version_of(protocol: StreamProtocol) -> dict[str, str]:
+    connection = protocol.extra_info("ssl_object")
+    return {} if connection is None else {"version": connection.version() or ""}  # None: it is lost already
+
+
+async def _connect_transport(
+    config: NetworkConfig, sock: socket.socket | TLSTunnel, context: ssl.SSLContext | None
+) -> StreamProtocol:
     loop = asyncio.get_running_loop()
     protocol = StreamProtocol(config)
     if config.wire_log is not None:
@@ -61,11 +86,16 @@ async def connect_transport(
             with as_tls_error(name := _expected_name(config, config.tls_settings, context)):
                 if name is None:
                     connecting = fast.connect_accepted_socket(
-                        QuietLoop(steady(loop)), lambda: protocol, sock, ssl=context, **limits
+                        steady(loop), lambda: protocol, sock, ssl=context, **limits
                     )
                 else:
                     connecting = fast.create_connection(
-                        steady(loop), lambda: protocol, sock=sock, ssl=context, server_hostname=name, **limits
+                        steady(loop),
+                        lambda: protocol,
+                        sock=sock,
+                        ssl=context,
+                        server_hostname=name,
+                        **limits,
                     )
                 await detached(connecting)
                 _check_peer(protocol, config.tls_settings)
@@ -85,11 +115,19 @@ async def connect_transport(
 
 
 async def make_client_transport(
-    config: NetworkConfig, protocol: asyncio.Protocol, sock: socket.socket, context: ssl.SSLContext, name: str
+    config: NetworkConfig,
+    protocol: asyncio.Protocol,
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    name: str,
+    within: ssl.SSLContext | None,
 ) -> asyncio.Transport:
-    """A TLS transport over `sock`, by the implementation that TLS within it will have. Raises what the loop raises."""
+    """A TLS transport over `sock`, by the implementation that TLS within it will have. Raises what the loop raises.
+
+    Args: within: The context of that TLS, if it is known already.
+    """
     loop: Any = asyncio.get_running_loop()
-    fast = fast_transports(context)
+    fast = fast_transports(context) if within is None else fast_transports(within) and fast_transports(context)
     create = loop.create_connection if fast is None else functools.partial(fast.create_connection, steady(loop))
     transport, _ = await create(
         lambda: protocol,
@@ -104,7 +142,7 @@ async def make_client_transport(
 
 
 async def upgrade(
-    link: Link,
+    link: ClientLink,
     given: TLSConfig | ssl.SSLContext | None,
     timeout: Timeout,
 ) -> None:
@@ -136,7 +174,7 @@ async def upgrade(
                     # Other tasks may have sent more meanwhile, or have begun TLS.
                     await waiter
                     waiter = start_flush()
-                await start_tls(protocol, config, settings, context)
+                await start_tls(protocol, config, settings, context, link.observer())
             except asyncio.CancelledError as error:
                 # The time limit cancels too. A connection that is being closed in order goes on closing.
                 if protocol.state == "open" and link.protocol is protocol:
@@ -151,7 +189,11 @@ async def upgrade(
 
 
 async def start_tls(
-    protocol: StreamProtocol, config: NetworkConfig, settings: TLSConfig, context: ssl.SSLContext
+    protocol: StreamProtocol,
+    config: NetworkConfig,
+    settings: TLSConfig,
+    context: ssl.SSLContext,
+    observer: Observer | None = None,
 ) -> None:
     """Begin TLS on a plain connection, without a time limit. With a context for servers this side is the server.
 
@@ -161,45 +203,8 @@ async def start_tls(
 
     Failure and cancellation: The connection is aborted.
     """
-    loop = asyncio.get_running_loop()
-    name = _expected_name(config, settings, context)
     try:
-        early = protocol.receiver.bytes_buffered
-        if early and name is not None:
-            # Somebody on the way may have inserted them, so that they count as received over TLS (CVE-2021-23222).
-            cause = ssl.SSLError(ssl.SSL_ERROR_SSL, "plain bytes before the handshake")
-            what = f"the peer sent {early} plain bytes before TLS began"
-            raise also_as(TLSError, cause)(what, {"received": early}, cause)
-        # A client speaks first, so its side of the handshake may be here already. What else came fails there.
-        hello = protocol.receiver.take(early) if early else None
-        # Without a socket (memory_pair()), loop.start_tls() raises a clear error.
-        fast = fast_transports(context) if hello is None and protocol.extra_info("socket") is not None else None
-        over = loop.start_tls if fast is None else functools.partial(fast.start_tls, loop)
-        within = protocol.tls_of_proxy
-        plain = protocol.start_tls()
-        if within:
-            # The loop's own limits again. At 0, the outer TLS pauses and resumes the inner one while that writes, which
-            # fails asyncio's and uvloop's assertions.
-            plain.set_write_buffer_limits()
-        starting: Coroutine[Any, Any, asyncio.Transport | None] = over(
-            plain,
-            protocol,
-            context,
-            server_side=name is None,
-            server_hostname=name,
-            ssl_handshake_timeout=_NO_LIMIT,
-            ssl_shutdown_timeout=_shutdown_timeout(config),
-        )
-        if hello:
-            # typeshed takes what `types.coroutine` returns for an awaitable only.
-            starting = _after_first_step(starting, lambda: loop.call_soon(feed, plain, hello))  # pyright: ignore[reportAssignmentType]
-        with as_tls_error(name), _within_tls() if within else contextlib.nullcontext():
-            transport = await detached(starting)
-            if transport is None or plain.is_closing():
-                # asyncio returns normally when the transport is aborted meanwhile.
-                raise ConnectionAbortedError("closed during the handshake")
-            protocol.tls_started(transport)
-            _check_peer(protocol, settings)
+        await _told(_shake_hands(protocol, config, settings, context), observer)
     except BaseException as error:
         # Did this side end the connection? The error alone does not tell. aiofastnet calls connection_lost() with the
         # peer's OSError.
@@ -211,9 +216,53 @@ async def start_tls(
         raise
 
 
+async def _shake_hands(
+    protocol: StreamProtocol, config: NetworkConfig, settings: TLSConfig, context: ssl.SSLContext
+) -> StreamProtocol:
+    loop = asyncio.get_running_loop()
+    name = _expected_name(config, settings, context)
+    early = protocol.receiver.bytes_buffered
+    if early and name is not None:
+        # Somebody on the way may have inserted them, so that they count as received over TLS (CVE-2021-23222).
+        cause = ssl.SSLError(ssl.SSL_ERROR_SSL, "plain bytes before the handshake")
+        what = f"the peer sent {early} plain bytes before TLS began"
+        raise also_as(TLSError, cause)(what, {"received": early}, cause)
+    # A client speaks first, so its side of the handshake may be here already. What else came fails there.
+    hello = protocol.receiver.take(early) if early else None
+    # Without a socket (memory_pair()), loop.start_tls() raises a clear error.
+    fast = fast_transports(context) if hello is None and protocol.extra_info("socket") is not None else None
+    over = loop.start_tls if fast is None else functools.partial(fast.start_tls, QuietLoop(loop))
+    within = protocol.tls_of_proxy
+    plain = protocol.start_tls()
+    if within:
+        # The loop's own limits again. At 0, the outer TLS pauses and resumes the inner one while that writes, which
+        # fails asyncio's and uvloop's assertions.
+        plain.set_write_buffer_limits()
+    starting: Coroutine[Any, Any, asyncio.Transport | None] = over(
+        plain,
+        protocol,
+        context,
+        server_side=name is None,
+        server_hostname=name,
+        ssl_handshake_timeout=_NO_LIMIT,
+        ssl_shutdown_timeout=_shutdown_timeout(config),
+    )
+    if hello:
+        # typeshed takes what `types.coroutine` returns for an awaitable only.
+        starting = _after_first_step(starting, lambda: loop.call_soon(feed, plain, hello))  # pyright: ignore[reportAssignmentType]
+    with as_tls_error(name), _within_tls() if within else contextlib.nullcontext():
+        transport = await detached(starting)
+        if transport is None or plain.is_closing():
+            # asyncio returns normally when the transport is aborted meanwhile.
+            raise ConnectionAbortedError("closed during the handshake")
+        protocol.tls_started(transport)
+        _check_peer(protocol, settings)
+    return protocol
+
+
 def _expected_name(config: NetworkConfig, settings: TLSConfig, context: ssl.SSLContext) -> str | None:
     """The name that the peer's certificate must have; None if this side is the server, and the peer has no name."""
-    return None if tls.is_for_servers(context) else config.tls_name_of(settings)
+    return None if is_for_servers(context) else config.tls_name_of(settings)
 
 
 @types.coroutine
@@ -270,9 +319,11 @@ def fast_transports(context: ssl.SSLContext) -> ModuleType | None:
 def _aiofastnet() -> ModuleType | None:
     # Kept, because an import that finds nothing looks through all of sys.path each time: 50 us a connection.
     try:
-        return importlib.import_module("aiofastnet")
+        module = importlib.import_module("aiofastnet")
     except ImportError:
         return None
+    decode_once(module)
+    return module
 
 
 def _check_peer(protocol: StreamProtocol, settings: TLSConfig) -> None:
@@ -297,13 +348,20 @@ def _within_tls() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def as_tls_error(name: str | None, prefix: str = "") -> Iterator[None]:
+def as_tls_error(name: str | None) -> Iterator[None]:
     """Raise a `TLSError` for each `OSError` of a handshake. `name` is the peer's; None if it is a client."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, ssl.SSLError) and error.errno is None:
-            # Errors of aiofastnet have no errno.
-            error.errno = ssl.SSL_ERROR_SSL
-        what = tls.describe_failure_of_client(error) if name is None else tls.describe_failure(error, name)
-        raise also_as(TLSError, error)(prefix + what, None, error) from error
+        raise tls_error(error, name) from error
+
+
+def tls_error(error: OSError, name: str | None, proxy: str | None = None) -> TLSError:
+    """What a failed handshake is raised as. `proxy`: the URL without secrets, if the peer is a proxy."""
+    if isinstance(error, ssl.SSLError) and error.errno is None:
+        # Errors of aiofastnet have no errno.
+        error.errno = ssl.SSL_ERROR_SSL
+    what = tls.describe_failure_of_client(error) if name is None else tls.describe_failure(error, name)
+    if proxy is None:
+        return also_as(TLSError, error)(what, None, error)
+    return also_as(TLSError, error)(f"TLS to the proxy {proxy}: {what}", {"proxy": proxy}, error)

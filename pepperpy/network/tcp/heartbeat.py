@@ -47,6 +47,7 @@ class Heartbeats:
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
         self._judging = False  # whether the timer waits for the end of a heartbeat, not for the next one
+        self._judge_at = math.inf  # when a heartbeat that was not answered ends the connection
         self._timer = Timer(self._loop, self._look)
         self._timer.look_by(time.monotonic() + self._interval)
 
@@ -58,7 +59,10 @@ class Heartbeats:
             self._task.cancel()
 
     def _look(self, now: float) -> float:
-        if self._judging:
+        if self._judging and not self._take_answer():
+            if now < self._judge_at:
+                # The next heartbeat may be due before: `interval` may be far less than `timeout`.
+                return min(now + self._interval, self._judge_at)
             # An answer that has arrived counts, even if the loop was blocked and has not read it yet.
             after_last_turns(self._loop, lambda: self._stopped, self._judge)
             return math.inf
@@ -72,7 +76,8 @@ class Heartbeats:
             return now + self._interval - idle
         self._received = self._protocol.receiver.bytes_received
         self._judging = True
-        self._timer.look_by(now + self._timeout)
+        self._judge_at = now + self._timeout
+        self._timer.look_by(min(now + self._interval, self._judge_at))
         self._task = self._loop.create_task(self._beat(link.heartbeat, exchanges_of(link)))
         return math.inf
 
@@ -116,6 +121,15 @@ class Heartbeats:
 
             observer.tell(HeartbeatDone, seconds=seconds, error=error)
 
+    def _take_answer(self) -> bool:
+        """Whether the heartbeat is done and a byte has come since. Then it is over."""
+        assert self._task is not None
+        if not self._task.done() or self._protocol.receiver.bytes_received == self._received:
+            return False
+        self._task = None
+        self._judging = False
+        return True
+
     def _judge(self) -> None:
         if not self._protocol.is_open or self._protocol.peer_ended:
             return
@@ -123,13 +137,14 @@ class Heartbeats:
         assert task is not None
         if not task.done() and link is not None and exchanges_of(link).served is link:
             # The callable's request waits for one of the client's.
-            self._timer.look_by(time.monotonic() + self._timeout)
+            self._judge_at = time.monotonic() + self._timeout
+            self._timer.look_by(self._judge_at)
+            return
+        if self._take_answer():
+            self._timer.look_by(self._look(time.monotonic()))
             return
         self._task = None
         self._judging = False
-        if task.done() and self._protocol.receiver.bytes_received > self._received:
-            self._timer.look_by(self._look(time.monotonic()))
-            return
         task.cancel()
         what = "peer did not answer" if task.done() else "heartbeat was not done"
         details = self._protocol.config.place | {"phase": "heartbeat", "elapsed": self._timeout}

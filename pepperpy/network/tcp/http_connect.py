@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import re
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 
 from pepperpy.network.errors import ProxyError, also_as
 from pepperpy.network.printable import printable
+from pepperpy.network.proxy_auth import ProxyAuth, login_of
 from pepperpy.network.proxy_url import ProxyURL
 
 # Bytes of the answer to CONNECT; only its first line matters. Arbitrary: nginx and tinyproxy send fewer than 300.
@@ -18,24 +18,52 @@ MAX_ANSWER = 16 * 1024
 END_OF_ANSWER = b"\r\n\r\n"
 
 
-def connect_request(proxy: ProxyURL, host: str, port: int) -> bytes:
-    """What asks an HTTP proxy for a tunnel to `host`, with the credentials of the proxy's URL."""
-    name = f"[{host}]" if ":" in host else host.encode("idna").decode()
-    lines = [f"CONNECT {name}:{port} HTTP/1.1", f"Host: {name}:{port}"]
-    if proxy.user is not None:
-        credentials = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {credentials}")
-    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+class Challenged(ProxyError):
+    """The proxy asks for a digest. The `ProxyAuth` has it now, for another connection to carry."""
 
 
-def check_answer(proxy: ProxyURL, answer: bytes | bytearray) -> None:
-    """Raises: ProxyError: This answer to CONNECT, which is whole, is a refusal or not HTTP."""
-    line = answer.partition(b"\r\n")[0].decode("latin-1")
-    found = re.fullmatch(r"HTTP/1\.[01] (\d{3})(?: .*)?", line)
+class Tunnelling:
+    """Asks an HTTP proxy for a tunnel to `host`, with the credentials of the proxy's URL."""
+
+    def __init__(self, proxy: ProxyURL, host: str, port: int) -> None:
+        name = f"[{host}]" if ":" in host else host.encode("idna").decode()
+        self._target = f"{name}:{port}"
+        login = login_of(proxy)
+        self.auth: ProxyAuth | None = None if login is None else ProxyAuth(login, "CONNECT", self._target)
+
+    def request(self) -> bytes:
+        """What to send next."""
+        lines = [f"CONNECT {self._target} HTTP/1.1", f"Host: {self._target}"]
+        if self.auth is not None:
+            lines.append(f"Proxy-Authorization: {self.auth.header()}")
+        return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape")
+
+
+def check_answer(proxy: ProxyURL, answer: bytes | bytearray, auth: ProxyAuth | None) -> None:
+    """Look at an answer to CONNECT, which is whole.
+
+    Raises:
+        Challenged: It is 407, and `auth` has another answer.
+        ProxyError: It is another refusal, or not HTTP.
+    """
+    line = bytes(answer.partition(b"\r\n")[0])
+    found = re.fullmatch(rb"HTTP/1\.[01] (\d{3})(?: .*)?", line)
+    # It may repeat what it was sent: an echo server does.
+    shown = printable((line if auth is None else auth.hide(line)).decode("latin-1"))
     if found is None:
-        raise proxy_error(proxy, f"it does not answer as an HTTP proxy: '{printable(line)}'", 0)
+        raise proxy_error(proxy, f"it does not answer as an HTTP proxy: '{shown}'", 0)
     if not 200 <= (status := int(found[1])) < 300:
-        raise proxy_error(proxy, printable(line.partition(" ")[2]), status)
+        error = proxy_error(proxy, shown.partition(" ")[2], status)
+        if status == 407 and auth is not None and auth.refused(_values(answer, "proxy-authenticate")):
+            raise Challenged(error.message, error.details)
+        raise error
+    if auth is not None:
+        auth.accepted()
+
+
+def _values(answer: bytes | bytearray, name: str) -> list[str]:
+    fields = (line.partition(":") for line in answer.decode("utf-8", "surrogateescape").split("\r\n"))
+    return [value.strip() for field, _, value in fields if field.lower() == name]
 
 
 @contextlib.contextmanager

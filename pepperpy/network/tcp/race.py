@@ -83,7 +83,7 @@ def _close(task: asyncio.Task[socket.socket]) -> None:
 
 def _joined(failures: list[OSError]) -> OSError:
     """One error for all; `failures` are in the order in which the addresses were tried."""
-    texts = dict.fromkeys(str(error) or type(error).__name__ for error in failures)
+    texts = dict.fromkeys([str(error) or type(error).__name__ for error in failures])
     last = failures[-1]
     if len(texts) == 1:
         return last

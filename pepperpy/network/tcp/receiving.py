@@ -14,7 +14,7 @@ from pepperpy.network.errors import EndOfStreamError
 class ReceivingMethods:
     """The part of `NetworkClient` that receives raw bytes."""
 
-    __slots__ = ("_receiver",)
+    __slots__ = ()
 
     # What answers now: the receiver of the connection, or what stands in for it between two connections.
     _receiver: Receiving

@@ -102,7 +102,7 @@ class Supervisor:
     def connect_failed(self, error: BaseException) -> None:
         """`connect()` ended without a connection."""
         if not isinstance(error, NetworkError):
-            error = self.state.error(NotConnectedError, f"connect() was ended by {type(error).__name__}", "connect")
+            error = self.state.error(NotConnectedError, f"connecting was ended by {type(error).__name__}", "connect")
         self.state.finish(error)
 
     def connected(self, protocol: StreamProtocol) -> None:
@@ -145,7 +145,7 @@ class Supervisor:
 
     def take_undelivered(self) -> int:
         """Bytes that earlier connections accepted and lost, and that no call has reported yet."""
-        return sum(pending.lost.take_undelivered() for pending in (self._receiving, self._sending) if pending.lost)
+        return sum([pending.lost.take_undelivered() for pending in (self._receiving, self._sending) if pending.lost])
 
     def abandon(self) -> None:
         """The client was collected. Called from any thread."""

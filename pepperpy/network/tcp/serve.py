@@ -33,10 +33,10 @@ from pepperpy.network.hosts import check_host
 from pepperpy.network.socket_checks import check_unix_path
 from pepperpy.network.tcp.client import NetworkClient, given
 from pepperpy.network.tcp.connect import readable
-from pepperpy.network.tcp.given import check_settings, open_socket, settings_for
+from pepperpy.network.tcp.given import check_settings, settings_for
 from pepperpy.network.tcp.listen import BACKLOG, listen_on_host, listen_on_path, same_file
-from pepperpy.network.tls import is_for_servers, server_context
-from pepperpy.network.tls_config import ClientCert
+from pepperpy.network.tls import server_context
+from pepperpy.network.tls_config import ClientCert, is_for_servers
 
 logger = logging.getLogger("pepperpy.network.tcp")
 
@@ -128,7 +128,7 @@ class Server:
         self._addresses: list[Any] = []
         self._bound: os.stat_result | None = None  # the file of the Unix socket
         self._accepting: list[asyncio.Task[None]] = []
-        # The tasks of all connections, and those of them whose handler has begun.
+        # The tasks of all connections; then those among them whose handler has begun.
         self._tasks: set[asyncio.Task[None]] = set()
         self._handling: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
@@ -270,11 +270,10 @@ class Server:
     async def _serve(self, sock: socket.socket, address: Any) -> None:
         config = settings_for(address, self._config)
         try:
-            protocol = await open_socket(config, sock, self._tls)
+            client = await given(sock, config, self._tls)
         except NetworkError as error:
             logger.info("not served: %s", error)
             return
-        client = given(protocol, config)
         task = asyncio.current_task()
         assert task is not None
         self._handling.add(task)

@@ -9,8 +9,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from pepperpy.network._core.handover import Handover
 from pepperpy.network.config import NetworkConfig, State, observer_of
-from pepperpy.network.detached import detached
 from pepperpy.network.errors import (
     ClosedError,
     ConnectionLostError,
@@ -20,6 +20,7 @@ from pepperpy.network.errors import (
     without_tracebacks,
 )
 from pepperpy.network.link import E, connection_error, remaining
+from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
     from pepperpy.network._core.stream_protocol import StreamProtocol
@@ -46,8 +47,9 @@ class ClientState:
         self.failures: int = 0
         self._failure: NetworkError | None = None  # of the last of them
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: asyncio.Future[None] | None = None  # done at the next change; None if nobody waits
-        self._failed: asyncio.Future[None] | None = None  # the same for the next failed attempt
+        # Who waits, and for how many failures at most; None: however many there are. Each is given None for a change of
+        # the state, or the failure.
+        self._waiting: dict[Handover, int | None] = {}
 
     @property
     def is_closed(self) -> bool:
@@ -75,11 +77,9 @@ class ClientState:
         self.now = state
         if state == "lost":
             self.failures, self._failure = 0, None
-        changed, self._changed = self._changed, None
         if self._loop is None or self._loop.is_closed():
             return
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        self._tell()
         client = self._client()
         if client is not None and (observer := self.observer(client.config)) is not None:
             from pepperpy.network.events import StateChanged
@@ -98,12 +98,10 @@ class ClientState:
 
     def attempt_failed(self, error: NetworkError) -> None:
         """An attempt to reconnect has failed, and there will be another one."""
-        self.failures += 1
         # Its tracebacks would keep alive what the configuration's callables belong to: often the client.
         self._failure = without_tracebacks(error)
-        failed, self._failed = self._failed, None
-        if failed is not None and not failed.done():
-            failed.set_result(None)
+        self.failures += 1
+        self._tell(self._failure)
 
     # ---- Waiting ----
 
@@ -114,29 +112,37 @@ class ClientState:
             NetworkTimeoutError: It has not changed in time.
             NetworkError: `fail_after` attempts to reconnect have failed; None: nobody counts them.
         """
+        if fail_after is not None and self._failure is not None and self.failures >= fail_after:
+            raise copy.copy(self._failure)
         started = time.monotonic()
-        loop = asyncio.get_running_loop()
-        if self._changed is None:
-            self._changed = loop.create_future()
-        changed = self._changed
-        while True:
-            futures = [changed]
-            if fail_after is not None:
-                if self._failure is not None and self.failures >= fail_after:
-                    raise copy.copy(self._failure)
-                if self._failed is None:
-                    self._failed = loop.create_future()
-                futures.append(self._failed)
-            # Unlike `await`, this leaves the futures alone when the task is cancelled.
-            waiting = asyncio.wait(futures, timeout=remaining(deadline), return_when=asyncio.FIRST_COMPLETED)
-            await detached(waiting)
-            if changed.done():
-                return
-            # uvloop's timers may come a millisecond early.
-            if (now := time.monotonic()) >= deadline:
-                elapsed = round(now - started, 3)
+        waiter = Handover(asyncio.get_running_loop())
+        self._waiting[waiter] = fail_after
+        try:
+            with time_limit(remaining(deadline)):
+                await waiter
+        except TimeoutError:
+            if not waiter.is_given:
+                elapsed = round(time.monotonic() - started, 3)
                 what = f"{phase} timed out after {elapsed} s without a connection"
-                raise self.error(NetworkTimeoutError, what, phase, elapsed=elapsed)
+                raise self.error(NetworkTimeoutError, what, phase, elapsed=elapsed) from None
+        finally:
+            del self._waiting[waiter]
+        if waiter.outcome is not None:
+            raise copy.copy(waiter.outcome)
+
+    def _tell(self, failure: NetworkError | None = None) -> None:
+        """Wake who waits for this."""
+        try:
+            self._tell_all(failure)
+        except MemoryError:
+            # Tried once more, because nobody else may call this again.
+            self._tell_all(failure)
+
+    def _tell_all(self, failure: NetworkError | None) -> None:
+        for waiter, fail_after in self._waiting.items():
+            is_due = failure is None or (fail_after is not None and self.failures >= fail_after)
+            if is_due and not waiter.is_over:
+                waiter.give(failure)
 
     # ---- Errors ----
 

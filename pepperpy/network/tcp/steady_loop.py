@@ -9,19 +9,25 @@ from collections.abc import Callable
 from typing import Any
 
 
-def steady(loop: asyncio.AbstractEventLoop) -> Any:
-    """`loop`, or a stand-in for it if it may drop a reader by itself. Each connection needs its own."""
-    return loop if isinstance(loop, asyncio.BaseEventLoop) else _SteadyLoop(loop)
+def steady(loop: asyncio.AbstractEventLoop) -> QuietLoop:
+    """A stand-in for `loop`. Each connection needs its own."""
+    return QuietLoop(loop) if isinstance(loop, asyncio.BaseEventLoop) else _SteadyLoop(loop)
 
 
 class QuietLoop:
-    """A loop whose exception handler does not get what peers do to a server: `connection_lost()` says that as well.
+    """A loop whose exception handler does not get what peers do: `connection_lost()` says that as well.
 
-    aiofastnet reports each handshake that fails, up to 1.2.0 at least: a traceback in the log for each port scan.
+    aiofastnet reports each handshake of a server that fails, and each of a client whose peer hangs up, up to 1.2.0 at
+    least: an entry in the log for each port scan, and for each attempt to connect to a server that is going down.
     """
+
+    __slots__ = ("_loop", "call_later", "call_soon", "create_future", "get_debug")
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
+        # Each connection uses these several times. `__getattr__` would come after a search that fails.
+        self.call_later, self.call_soon = loop.call_later, loop.call_soon
+        self.create_future, self.get_debug = loop.create_future, loop.get_debug
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -33,7 +39,7 @@ class QuietLoop:
             self._loop.call_exception_handler(context)
 
 
-class _SteadyLoop:
+class _SteadyLoop(QuietLoop):
     """uvloop, with a reader of one descriptor that stays registered until `remove_reader()`, as asyncio's does.
 
     A reset makes epoll report EPOLLERR, even while bytes that came before it are unread. libuv then stops polling the
@@ -45,12 +51,11 @@ class _SteadyLoop:
     A writer needs no such care: after a reset each write fails, so none waits for room.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._reader: weakref.ref[Callable[[], object]] | None = None
+    __slots__ = ("__weakref__", "_reader")
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop)
+        self._reader: weakref.ref[Callable[[], object]] | None = None
 
     def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
         # Set it first: uvloop drops the reader that this one replaces.
@@ -62,7 +67,8 @@ class _SteadyLoop:
 
     def remove_reader(self, fd: int) -> bool:
         self._reader = None
-        return self._loop.remove_reader(fd)
+        removed: bool = self._loop.remove_reader(fd)
+        return removed
 
     def _dropped(self, fd: int, callback: Callable[[], object], reader: object) -> None:
         # Later, because uvloop is about to close its handle. A closed loop has dropped all readers.

@@ -21,9 +21,10 @@ from pepperpy.network.tcp.connect import Tried, addresses_of, looked_up, open_tc
 from pepperpy.network.tcp.http_connect import (
     END_OF_ANSWER,
     MAX_ANSWER,
+    Challenged,
+    Tunnelling,
     as_proxy_error,
     check_answer,
-    connect_request,
     hung_up,
     proxy_error,
     too_long,
@@ -44,8 +45,13 @@ async def open_tunnel(
     port: int,
     tried: Tried | None = None,
     observer: Observer | None = None,
+    *,
+    forwards: bool = False,
 ) -> Tunnel:
     """A socket to `host` through the proxy; through one of `https://`, a `TLSTunnel` in place of a socket.
+
+    With `forwards`, it leads to an HTTP proxy that is asked for no tunnel, and forwards requests: each names its own
+    target (RFC 9112, section 3.2.2).
 
     `tried` remembers the proxy's own addresses, see `open_tcp()`.
 
@@ -68,8 +74,30 @@ async def open_tunnel(
         host = await _address_of(config, host, port, proxy.scheme, observer)
     elif config.address_policy is not None:
         host = target_for_proxy(config.address_policy, host, port, proxy.shown)
+    tunnelling = None if forwards or not proxy.scheme.startswith("http") else Tunnelling(proxy, host, port)
+    while True:
+        before = {} if tried is None else {place: set(failed) for place, failed in tried.items()}
+        try:
+            return await _open(config, url, proxy, host, port, tunnelling, tried, observer)
+        except Challenged:
+            if tried is not None:
+                # The address that has asked has not failed.
+                tried.clear()
+                tried.update(before)
+
+
+async def _open(
+    config: NetworkConfig,
+    url: str,
+    proxy: ProxyURL,
+    host: str,
+    port: int,
+    tunnelling: Tunnelling | None,
+    tried: Tried | None,
+    observer: Observer | None,
+) -> Tunnel:
     try:
-        # Only what the environment names needs leave.
+        # The policy is asked about proxies of the environment only, not about one that is set in code.
         find = addresses_of if isinstance(url, EnvironmentProxy) else looked_up
         addresses = await find(config, proxy.host, proxy.port, observer)
         sock = await open_tcp(config, proxy.host, proxy.port, tried, addresses, observer)
@@ -78,18 +106,28 @@ async def open_tunnel(
     except OSError as error:
         raise proxy_error(proxy, f"cannot connect to it: {str(error) or type(error).__name__}", cause=error) from error
     try:
-        agreeing = _agree(config, sock, proxy, host, port)
+        if proxy.scheme == "http" and tunnelling is None:
+            return sock
+        agreeing = _agree(config, sock, proxy, host, port, tunnelling)
         return await (agreeing if observer is None else _observed(agreeing, proxy, observer))
+    except Challenged:
+        sock.close()
+        raise
     except BaseException:
         sock.close()
         forget(proxy.host)
         raise
 
 
-async def _agree(config: NetworkConfig, sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> Tunnel:
+async def _agree(
+    config: NetworkConfig, sock: socket.socket, proxy: ProxyURL, host: str, port: int, tunnelling: Tunnelling | None
+) -> Tunnel:
     if proxy.scheme == "https":
-        return await connect_over_tls(config, sock, proxy, host, port)
-    await (_connect_http if proxy.scheme == "http" else _connect_socks)(sock, proxy, host, port)
+        return await connect_over_tls(config, sock, proxy, tunnelling)
+    if tunnelling is None:
+        await _connect_socks(sock, proxy, host, port)
+    else:
+        await _connect_http(sock, proxy, tunnelling)
     return sock
 
 
@@ -135,7 +173,8 @@ async def _connect_socks(sock: socket.socket, proxy: ProxyURL, host: str, port: 
                 failure = hung_up(proxy)
                 raise failure from failure.__cause__
             # If it has no code, the greeting or the password has failed.
-            raise proxy_error(proxy, printable(str(error)), error.error_code or 0, error) from error
+            # As a plain int: python-socks gives an enum of its own.
+            raise proxy_error(proxy, printable(str(error)), int(error.error_code or 0), error) from error
         except UnicodeError as error:
             # The proxy's answer contains a name that cannot be decoded.
             raise proxy_error(proxy, "it does not answer as a SOCKS proxy", 0, error) from error
@@ -160,13 +199,13 @@ class _Given:
         return self._sock
 
 
-async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: int) -> None:
+async def _connect_http(sock: socket.socket, proxy: ProxyURL, tunnelling: Tunnelling) -> None:
     # Not by python-socks, which treats the bytes of one read as the answer. If the answer came in two pieces, the
     # second would count as the server's; if the server's greeting followed at once, it would be lost.
     loop = asyncio.get_running_loop()
     answer = bytearray()
     with as_proxy_error(proxy):
-        await loop.sock_sendall(sock, connect_request(proxy, host, port))
+        await loop.sock_sendall(sock, tunnelling.request())
         while not answer.endswith(END_OF_ANSWER):
             # Byte by byte, so that none too many is read: 1 us each, once for each connection.
             try:
@@ -178,4 +217,4 @@ async def _connect_http(sock: socket.socket, proxy: ProxyURL, host: str, port: i
             answer += byte
             if len(answer) > MAX_ANSWER:
                 raise too_long(proxy)
-    check_answer(proxy, answer)
+    check_answer(proxy, answer, tunnelling.auth)

@@ -14,9 +14,10 @@ from typing import Unpack
 
 from pepperpy.network.backoff import no_retry_waits
 from pepperpy.network.http import transports
-from pepperpy.network.http.checks import check_base_url, is_http
+from pepperpy.network.http.checks import is_http
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.config_checks import check_base_url
+from pepperpy.network.http.cookie_jar import CookieJar
 from pepperpy.network.http.redact import redact_url
 from pepperpy.network.http.transport import Transport
 from pepperpy.network.testing.http_match import Matcher, RouteOptions, RouteURL

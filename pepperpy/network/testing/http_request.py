@@ -38,8 +38,8 @@ class MockRequest:
     Attributes:
         method: The method in upper case.
         target: The URL as a `yarl.URL`, without user info and fragment, as servers see it.
-        headers: The headers that the client sends, without the `Accept`, `Accept-Encoding` and `User-Agent` that
-            aiohttp adds if there are none. Names are case-insensitive.
+        headers: The headers that the client sends, without the `Accept`, `Accept-Encoding` and `User-Agent` that it
+            adds over a network if there are none. Names are case-insensitive.
         path_params: The parts of the URL that matched `{name}` in the route's URL, or the named groups of its pattern.
         attempt: The number of its attempt in the call, from 1.
         route: The route that answered it; None if none did.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from pepperpy.network.http.content import raw_headers
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.transport import Trip, WireError
 from pepperpy.network.testing.http_reply import BODY_FAULTS, Reply
@@ -41,6 +42,10 @@ class MockAnswer:
         self._parts = deque(part for part in parts if part != b"")
         self._given_back = False
         self.wire_bytes: int = len(reply.body) if reply.body is not None and self._parts else 0
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        return raw_headers(self.headers)
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)

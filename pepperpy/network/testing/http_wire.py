@@ -39,7 +39,7 @@ class Answers(Protocol):
 class MockTransport:
     """The `Transport` of one client, and what waits in it. No connection is open, pooled or reused."""
 
-    # `MockRequest.headers` documents that those of aiohttp are not there.
+    # `MockRequest.headers` documents that there are none.
     default_headers: Mapping[str, str] = {}
     session = None
     open_connections = 0

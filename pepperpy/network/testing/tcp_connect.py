@@ -33,11 +33,13 @@ async def _open(
     tried: Tried,
     addresses: list[AddressInfo] | None = None,
     observer: Observer | None = None,
+    *,
+    forwards: bool = False,
 ) -> StreamProtocol:
     for opener in reversed(_active):
         if (opening := opener(config)) is not None:
             return await opening
-    return await _open_for_real(config, tried, addresses, observer)
+    return await _open_for_real(config, tried, addresses, observer, forwards=forwards)
 
 
 @contextlib.contextmanager

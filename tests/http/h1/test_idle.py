@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.cancelling import until
 from support.certificates import self_signed_cert
+from support.exchanges import exchanges
 from support.http_faults import response
 from support.http_peer import Connection, http_peer
 
@@ -49,7 +50,7 @@ async def test_an_idle_connection_is_dropped_when_something_happens_on_it(happen
         now.set()
         await until(lambda: client.stats.open_connections == 0, "the connection is dropped")
         # Its socket is closed, which the server sees without another request.
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
         assert await client.get(peer.url) == "ok"
         assert len(peer.connections) == 2
 
@@ -75,3 +76,18 @@ async def test_bytes_of_an_answer_that_come_while_nobody_reads_are_those_of_the_
                 await until(lambda: peer.connections[0].bytes_sent % 1042 < 42, "the server has sent all")
                 assert await stream.read() == rest
         assert len(peer.connections) == 1
+
+
+async def test_an_idle_connection_that_the_server_ends_is_dropped_at_once() -> None:
+    go_on = asyncio.Event()
+
+    async def once(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(response())
+        await go_on.wait()
+
+    async with http_peer(once) as peer, exchanges() as one:
+        await one.get(peer.url)
+        assert one.pool.open_connections == 1
+        go_on.set()
+        await until(lambda: one.pool.slots_taken == 0, "its slot is free")

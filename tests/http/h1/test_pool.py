@@ -13,12 +13,17 @@ from typing import Any
 
 import pytest
 from support.cancelling import Mode, cancelled_at, until
+from support.certificates import ca_file, server_cert, server_context
 from support.exchanges import Exchanges, exchanges
 from support.http_faults import answering, chunked_response, response
 from support.http_peer import Connection, HTTPPeer, http_peer
+from support.tls_peer import TLSPeer
 
+from pepperpy.network import TLSConfig
+from pepperpy.network._core.stream_protocol import StreamProtocol
+from pepperpy.network.http.h1.origins import Origin
 from pepperpy.network.http.request import Limits
-from pepperpy.network.http.transport import WireError
+from pepperpy.network.http.transport import Trip, WireError
 
 
 class Gate:
@@ -187,21 +192,6 @@ async def test_the_servers_own_time_is_heeded() -> None:
         await until(lambda: one.pool.open_connections == 0, "it is closed")
 
 
-async def test_an_idle_connection_that_the_server_ends_is_dropped_at_once() -> None:
-    go_on = asyncio.Event()
-
-    async def once(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.send(response())
-        await go_on.wait()
-
-    async with http_peer(once) as peer, exchanges() as one:
-        await one.get(peer.url)
-        assert one.pool.open_connections == 1
-        go_on.set()
-        await until(lambda: one.pool.slots_taken == 0, "its slot is free")
-
-
 async def test_closing_ends_what_is_under_way_and_what_waits() -> None:
     gate = Gate()
     async with http_peer(gate.handle) as peer:
@@ -226,6 +216,7 @@ async def test_what_comes_between_the_giving_and_the_taking_of_a_connection_is_n
             first = asyncio.create_task(one.ask("GET", url))
             server, _ = await loop.sock_accept(listening)
             with server:
+                await loop.sock_recv(server, 65536)
                 server.sendall(response(b"first"))
                 answer = await first
                 second = asyncio.create_task(one.get(url))
@@ -241,6 +232,103 @@ async def test_what_comes_between_the_giving_and_the_taking_of_a_connection_is_n
             assert one.transport.discarded == 1
 
 
+@pytest.mark.parametrize("certificate", [None, server_cert()], ids=["http", "https"])
+async def test_after_a_server_that_speaks_first_the_next_request_gets_its_own_answer(
+    certificate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = Origin.connect
+    made: list[StreamProtocol] = []
+
+    async def connect_and_hear(origin: Origin, limit: float | None, trip: Trip) -> StreamProtocol:
+        protocol = await connect(origin, limit, trip)
+        made.append(protocol)
+        if len(made) == 1:
+            await until(lambda: protocol.receiver.bytes_buffered > 0, "the loop has read what the server said")
+        return protocol
+
+    async def speak_first(connection: Connection) -> None:
+        if connection.number == 1:
+            await connection.send(response(b"hello"))
+            await connection.read_request()
+            await connection.read_request()
+            await connection.send(response(b"of the first"))
+        await answering(response(b"of the second"))(connection)
+
+    monkeypatch.setattr(Origin, "connect", connect_and_hear)
+    async with (
+        http_peer(speak_first, certificate=certificate) as peer,
+        exchanges(tls=TLSConfig(ca_file=ca_file())) as one,
+    ):
+        # Servers that answer without reading are known from tests, and curl takes that as well.
+        assert await one.get(peer.url) == (200, b"hello")
+        assert await one.get(peer.url) == (200, b"of the second")
+        assert len(made) == 2
+
+
+async def test_who_was_given_a_connection_that_ends_before_it_is_used_makes_another_in_its_place() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        settings: Any = {"max_connections": 1, "tls": TLSConfig(ca_file=ca_file())}
+        async with http_peer(answering(response(b"third"))) as other, exchanges(**settings) as one:
+
+            async def asked() -> TLSPeer:
+                sock, _ = await loop.sock_accept(listening)
+                sock.setblocking(False)
+                server = TLSPeer(sock, server_context(server_cert()))
+                await server.handshake()
+                request = b""
+                while not request.endswith(b"\r\n\r\n"):
+                    request += await server.receive(1)
+                return server
+
+            url = f"https://127.0.0.1:{listening.getsockname()[1]}/"
+            first = asyncio.create_task(one.get(url))
+            server = await asked()
+            second = asyncio.create_task(one.get(url))
+            await until(lambda: one.pool.waiting == 1, "the second waits")
+            third = asyncio.create_task(one.get(other.url))
+            await until(lambda: one.pool.waiting == 2, "the third waits")
+            # Both come in one read: first the connection is given to the second, then it is at its end.
+            await loop.sock_sendall(server.sock, server.encrypted(response(b"first")) + server.close_notify())
+            assert await first == (200, b"first")
+            again = await asked()
+            assert not third.done() and not other.connections, "the second came before the third"
+            await again.send(response(b"second"))
+            assert await second == (200, b"second")
+            assert await third == (200, b"third")
+            assert all(one.pool.origins[found.origin.key] is found.origin for found in one.pool.connections)
+            server.close()
+            again.close()
+
+
+@pytest.mark.parametrize("early", [b"", response(b"too busy", "Connection: close", status="503 Service Unavailable")])
+async def test_a_new_connection_that_the_server_ends_at_once_was_not_closed_by_this_side(
+    monkeypatch: pytest.MonkeyPatch, early: bytes
+) -> None:
+    connect = Origin.connect
+
+    async def connect_and_meet_the_end(origin: Origin, limit: float | None, trip: Trip) -> StreamProtocol:
+        protocol = await connect(origin, limit, trip)
+        server, _ = await asyncio.get_running_loop().sock_accept(listening)
+        with server:
+            server.sendall(early)
+        # uvloop may read that before the task that connects runs again.
+        await until(lambda: protocol.peer_ended, "the end was read")
+        return protocol
+
+    monkeypatch.setattr(Origin, "connect", connect_and_meet_the_end)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        async with exchanges() as one:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            if early:
+                assert await one.get(url) == (503, b"too busy")
+            else:
+                with pytest.raises(WireError, match="the server closed the connection without an answer"):
+                    await one.get(url)
+
+
 async def test_an_answer_that_its_owner_loses_gives_its_slot_back() -> None:
     async with http_peer(answering(response(b"lost"), response(b"next"))) as peer, exchanges(max_connections=1) as one:
         answer: Any = await one.ask("GET", peer.url)
@@ -249,6 +337,23 @@ async def test_an_answer_that_its_owner_loses_gives_its_slot_back() -> None:
         del answer
         assert await waits == (200, b"next")
         assert len(peer.connections) == 2
+
+
+async def test_an_answer_that_is_lost_after_its_connection_gives_its_slot_back() -> None:
+    async def handle(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(response(b"lost")[:-1])
+        await head_read.wait()
+        await connection.reset_and_wait()
+
+    head_read = asyncio.Event()
+    async with http_peer(handle) as peer, exchanges(max_connections=1) as one:
+        answer: Any = await one.ask("GET", peer.url)
+        head_read.set()
+        (connection,) = one.pool.connections
+        await until(lambda: connection.protocol.state == "lost", "the connection is lost")
+        del answer
+        await until(lambda: one.pool.slots_taken == 0, "its slot is free")
 
 
 # ---- Cancellations ----

@@ -155,9 +155,9 @@ cdef class SeparatorFramer(Framer):
         bytes _only                  # the separator, if there is only one
         Py_ssize_t _longest
         bint _keep                   # messages keep their separators
-        bint _skip_blank             # a message of white space is none
+        bint _skip_blank             # a message of nothing but white space is skipped
         bint _any_newline
-        bint _discarding             # while unfinished: everything up to a separator; False: an LF, if it comes
+        bint _discarding             # unfinished: a message to discard, up to its separator; False: an LF that may follow a CR
         Py_ssize_t _size             # of the message that was found
 
     def __cinit__(self, limit, tuple separators, bint keep, bint skip_blank, bint any_newline=False):

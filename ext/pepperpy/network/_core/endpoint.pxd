@@ -11,11 +11,15 @@ cdef enum State:
     LOST          # by the peer, by the network, or because something failed here
 
 
+cdef object running_loop()
+
+
 cdef class Endpoint:
     """What the two directions of one connection share: who may use it, its state, its timer."""
     cdef:
         readonly object config       # NetworkConfig
         State state
+        bint released                # UNCONNECTED, because a pool has taken back the connection
         object transport             # None before connection_made and after connection_lost
         object sender                # Sender, between connection_made and connection_lost
         object source                # what reads from the socket: the transport, or the one below the TLS of a loop

@@ -28,7 +28,10 @@ from pepperpy.network.errors import (
     ClosedError, ConnectionLostError, NetworkTimeoutError, NotConnectedError, UsageError, also_as,
 )
 
-cdef object _running_loop = asyncio._get_running_loop
+cdef extern from "running.h":
+    object running_loop_of(object get_running_loop, object key)
+
+cdef object _get_running_loop = asyncio._get_running_loop
 cdef object _DEFAULT_TIMEOUT = Default.TIMEOUT
 
 # struct linger: two ints, on Windows two shorts.
@@ -42,10 +45,17 @@ cdef unsigned long _process_generation = 0
 def _count_fork():
     global _process_generation
     _process_generation += 1
+    # The parent's loop does not run here: see running_loop_of().
+    asyncio._set_running_loop(None)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_count_fork)
+
+
+cdef object running_loop():
+    # The loop that runs in this thread, or None.
+    return running_loop_of(_get_running_loop, "__asyncio_running_event_loop__")
 
 
 cdef Py_ssize_t _held_by(object transport, object source) except -1:
@@ -181,8 +191,8 @@ cdef class Endpoint:
         return self._process != _process_generation
 
     cdef Status check_loop(self) except Status.ERROR:
-        # Costs 80 ns on CPython 3.11 (measured). So it is called only where the loop has to run anyway.
-        if self.loop is not _running_loop():
+        # Costs more than check_user(), so it is called only where the loop has to run anyway.
+        if self.loop is not running_loop():
             raise self.error(
                 UsageError, "connection belongs to another event loop; use it where it was connected", "use"
             )
@@ -194,6 +204,8 @@ cdef class Endpoint:
 
     cdef object refusal(self):
         # The error for a call that needs the connection; None if it is open and sending works.
+        if self.released:
+            return self.error(NotConnectedError, "the client was released to its pool; acquire() lends another", "use")
         if self.state == State.UNCONNECTED:
             return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
         if self.state == State.CLOSING or self.state == State.CLOSED:

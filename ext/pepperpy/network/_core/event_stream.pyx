@@ -48,10 +48,10 @@ cdef class EventParser:
         readonly str last_event_id
         readonly object retry
         object _kind
-        object _new                  # of it
+        object _new                  # `_kind.__new__`
         Py_ssize_t _max_size
         Py_ssize_t _too_large        # bytes of the event that was too large; 0 if none was
-        bint _at_start               # before anything but a part of a BOM
+        bint _at_start               # nothing has come yet but a part of a BOM
         bint _skip_lf                # the last byte was \r: a \n behind it belongs to it
         # The present piece, how far it has been read, and where its next \n is, or its end.
         bytes _piece

@@ -72,7 +72,7 @@ cdef class HTTPPool:
             return None
         connection = self._take_idle(origin)
         if self.discarded != before and self.queue:
-            # The slots of those that were not fit.
+            # Connections that were not fit have been closed: their slots are free for those who wait.
             try:
                 self.serve()
             except BaseException:
@@ -155,11 +155,12 @@ cdef class HTTPTransport:
         cdef tuple rest = self._rest_of(request)
 
         try:
-            head = f"{request.method} {request.url.raw_path_qs}".encode() + <bytes>rest[0]
+            target = request.url.raw_path_qs if request.proxy is None else self.target_of(request)
+            head = f"{request.method} {target}".encode() + <bytes>rest[0]
         except ValueError as error:
             raise self.unsendable() from error
         answer = self._new_answer(self._rules, request.method == "HEAD")
-        connection = self.pool.take(request)
+        connection = None if trip.fresh else self.pool.take(request)
         if connection is None:
             trip.phase = "queue"
             connection = await self.pool.make(request, trip)
@@ -186,6 +187,7 @@ cdef class HTTPTransport:
             answer.begin_body(connection, request.decompress)
             return answer
         except _READ_ERRORS as error:
+            trip.heard = connection.receiver.bytes_received > connection.heard_before
             failure = connection.fail(error, answer)
         except BaseException:
             connection.abort()
@@ -194,13 +196,15 @@ cdef class HTTPTransport:
         raise failure
 
     cdef tuple _rest_of(self, request):
-        # What `rest_of()` makes is remembered where it depends on the client, the method and the host only.
-        if not request.only_defaults:
+        # What `rest_of()` makes is remembered where it depends on the client, the method and the host only. A proxy that
+        # forwards requests gets its credentials there, which may be others for each request, and which no server is to see.
+        url = request.url
+        if not request.only_defaults or (request.proxy is not None and url.scheme == "http"):
             return self.rest_of(request)
         if request.defaults is not self._defaults:
             self._rests = {}
             self._defaults = request.defaults
-        key = request.method, request.url.host_port_subcomponent
+        key = request.method, url.host_port_subcomponent
         rest = self._rests.get(key)
         if rest is None:
             rest = self.rest_of(request)
@@ -224,7 +228,7 @@ cdef class HTTPConnection:
         protocol, receiver, sender: Of the core.
         idle_since, idle_until: Times of `time.monotonic()`, while it is idle.
         server_keeps: Seconds for which the server keeps it idle, as far as is known.
-        busy: Whether it carries an exchange.
+        busy: Whether it carries an exchange, or was given to one that is about to begin.
         exchanges: How many it has carried, the present one included.
         limits: Of the present exchange; see `Limits`.
         look_after: Seconds of silence of the server, after which the pool looks at it; infinity: it never does.
@@ -255,7 +259,7 @@ cdef class HTTPConnection:
         public object upload
         Endpoint _endpoint
         int _fd                      # of the socket; -1: it has none
-        bint _closes                 # the request says that it is the last one
+        bint _closes                 # no other exchange follows the present one
 
     def __init__(self, HTTPPool pool not None, HTTPOrigin origin not None, protocol not None):
         """Args: protocol: Connected."""
@@ -294,7 +298,8 @@ cdef class HTTPConnection:
         self.look_after = INFINITY if limit is None else limit
         self.has_body = request.payload is not None
         self.delivery = None
-        self._closes = closes
+        # A server that speaks before it is asked may answer the request as well, and the next one would get that.
+        self._closes = closes or self.receiver.unread() > 0
         self.busy = True
         self.exchanges += 1
         self.heard_before = self.receiver.bytes_received
@@ -324,7 +329,7 @@ cdef class HTTPConnection:
         try:
             return self._put_back(answer)
         except BaseException:
-            # Its answer lets go of it, so nobody else would close it.
+            # The answer no longer refers to the connection, so nobody else would close it.
             self.abort()
             raise
 
@@ -367,10 +372,11 @@ cdef class HTTPAnswer(ResponseReader):
         public bint decodes
 
     def __del__(self):
-        # Whoever had it has lost it: no memory where a coroutine returned it, say. This may be any thread.
+        # Its user has lost it before the end of the body: where there was no memory to return it from a coroutine, for
+        # example. This may run in any thread.
         if self.connection is not None:
-            self.connection.busy = False
-            self.connection.protocol.abandon()
+            # By abort() of the connection, not of its protocol: one that has ended already would not tell the pool.
+            self.connection.protocol.abandon(self.connection.abort)
 
     cdef next_bytes(self, Receiver receiver):
         # wait().

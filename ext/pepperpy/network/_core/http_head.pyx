@@ -91,6 +91,11 @@ cdef class HeadReader:
         return self._headers
 
     @property
+    def fields(self):
+        """The headers as they came: (name, value) as bytes."""
+        return self._fields
+
+    @property
     def trailers(self):
         """The same of the fields behind a chunked body; empty before its end."""
         return _as_mapping(self._trailers or ())
@@ -323,9 +328,12 @@ cdef class HeadReader:
 
 cdef object _as_mapping(object fields):
     # As aiohttp decodes them; what is no UTF-8 becomes surrogates (PEP 383).
-    return CIMultiDictProxy(
-        CIMultiDict([(name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in fields])
-    )
+    cdef list pairs = []
+    cdef tuple pair
+    for name, value in fields:
+        pair = (name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
+        pairs.append(pair)
+    return CIMultiDictProxy(CIMultiDict(pairs))
 
 
 cdef object _too_large(str what, str name, Py_ssize_t limit):
@@ -381,7 +389,11 @@ cdef bytes _joined(bytes before, bytes value):
 cdef bint _has_token(bytes value, bytes token) except -1:
     if is_token(value, token):
         return True
-    return b"," in value and any([is_token(word.strip(b" \t"), token) for word in value.split(b",")])
+    if b"," in value:
+        for word in value.split(b","):
+            if is_token(word.strip(b" \t"), token):
+                return True
+    return False
 
 
 cdef bytes _regular(bytes lines):

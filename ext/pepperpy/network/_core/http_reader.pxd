@@ -32,6 +32,7 @@ cdef class ResponseReader(HeadReader):
     cdef bytes use_body(self, const char* data, Py_ssize_t size, Py_ssize_t most, Py_ssize_t* used)
 
     cdef Status _landed(self, Py_ssize_t size) except Status.ERROR
+    cdef Status _note_end(self, Py_ssize_t unread) except Status.ERROR
     cdef bytes _use_chunks(self, const char* data, Py_ssize_t size, Py_ssize_t most, Py_ssize_t* used)
     cdef Py_ssize_t _copy_chunks(
         self, char* target, Py_ssize_t room, const char* data, Py_ssize_t size, Py_ssize_t* used

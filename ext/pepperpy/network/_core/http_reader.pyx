@@ -192,7 +192,7 @@ cdef class ResponseReader:
             rest = receiver.buffer.take(self._left)
         else:
             if receiver.check_end():
-                self.note_end()
+                self._note_end(receiver.unread())
             return None
         self._landed(self._left)
         receiver.end_take(None)
@@ -250,14 +250,19 @@ cdef class ResponseReader:
         Raises:
             TruncatedResponse: Something was still to come. `has_head` tells what.
         """
+        self._note_end(0)
+
+    cdef Status _note_end(self, Py_ssize_t unread) except Status.ERROR:
+        # `unread` bytes of a body of known length have come, and stay where they are.
         if self._state == State.UNTIL_END:
             self._state = State.WHOLE
         elif self._state == State.KNOWN_LENGTH:
-            raise TruncatedResponse(f"the body ended {self._left} bytes before its Content-Length")
+            raise TruncatedResponse(f"the body ended {self._left - unread} bytes before its Content-Length")
         elif self._state == State.HEAD:
             raise TruncatedResponse("the connection was closed before the head of an answer was whole")
         elif self._state != State.WHOLE:
             raise TruncatedResponse("the body ended before its last chunk")
+        return Status.OK
 
     cdef bytes _use_chunks(self, const char* data, Py_ssize_t size, Py_ssize_t most, Py_ssize_t* used):
         # Into memory for all of it, which is made shorter in place; that needs the only reference to it.

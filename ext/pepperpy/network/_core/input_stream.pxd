@@ -97,11 +97,6 @@ cdef class InputStream:
         self._end_met = not self._end_met
         return self._end_met
 
-    # Puts bytes in front of the unread ones; requires begin_take(). Raises NotConnectedError, and ClosedError where unread bytes
-    # were dropped.
-    cdef Status put_in_front(self, const char* data, Py_ssize_t n) except Status.ERROR
-    # Raises what a call on a connection that was closed on this side gets.
-    cdef Status refuse_if_closed(self) except Status.ERROR
     # Consumes the unread bytes and raises IncompleteReadError with them. It says what they are short of: `expected` bytes, or
     # if that is None, `end`.
     cdef Status raise_incomplete(self, object expected, str end=*) except Status.ERROR

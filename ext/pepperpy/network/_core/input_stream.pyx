@@ -48,8 +48,9 @@ cdef class InputStream:
     def __cinit__(self, Endpoint endpoint not None):
         self.endpoint = endpoint
         self.buffer = ReceiveBuffer()
-        self._high = endpoint.config.buffers.receive_high
-        self._low = endpoint.config.buffers.receive_low
+        limits = endpoint.config.buffers
+        self._high = limits.receive_high
+        self._low = limits.receive_low
         self._idle = endpoint.config.idle_timeout or 0.0
 
     @property
@@ -97,12 +98,7 @@ cdef class InputStream:
         if self._scratch is None:
             raise RuntimeError("get_buffer() before connection_made()")
         if self._scratch.borrower is not None:
-            # The loop is re-entrant: it reads again while a reader still looks at what the last read brought.
-            try:
-                self._scratch.borrower.settle()
-            except MemoryError:
-                # That other connection gets this error when it settles.
-                pass
+            self._scratch.settle_borrower()
         if self._destination is not None and self._destination.room() >= self._least_direct:
             self._offered = <PyObject*>self._destination
             return self._destination.view()
@@ -294,16 +290,6 @@ cdef class InputStream:
             self.loss_raised = self.endpoint.state == State.LOST
             raise self.endpoint.refusal()
         return False
-
-    cdef Status put_in_front(self, const char* data, Py_ssize_t n) except Status.ERROR:
-        self.refuse_if_closed()
-        self.buffer.prepend(data, n)
-        return Status.OK
-
-    cdef Status refuse_if_closed(self) except Status.ERROR:
-        if self.endpoint.state != State.OPEN and self.endpoint.state != State.LOST:
-            raise self.endpoint.refusal()
-        return Status.OK
 
     cdef Status raise_incomplete(self, object expected, str end="the separator") except Status.ERROR:
         cdef bytes partial = PyBytes_FromStringAndSize(self.buffer.head, self.buffer.length)

@@ -15,7 +15,7 @@ cdef object _CancelledError = asyncio.CancelledError
 @cython.freelist(16)
 cdef class Limit:
     cdef:
-        readonly double ends_at      # seconds of time.monotonic(); infinity: never
+        public double ends_at        # seconds of time.monotonic(), which may be set to a later time; infinity: never
         set _watched                 # the blocks that run now, of this watchdog
         object _timer                # looks after these
         object _error                # makes what the block raises

@@ -107,12 +107,18 @@ static inline int direct_send_error(void) {
     }
 }
 
-/* Whether bytes, the end of the stream or an error wait to be read; not for -1. */
-static inline int has_input(int fd) {
-    struct pollfd one = {fd, POLLIN, 0};
+/* Which of these events have come; an error (POLLERR) is always asked for. None for -1. A signal interrupts poll() even
+   where it waits for nothing: it fails with EINTR then, and says nothing of the descriptor. */
+static inline int seen_events(int fd, short events) {
+    struct pollfd one = {fd, events, 0};
 
-    return fd >= 0 && poll(&one, 1, 0) != 0;
+    while (fd >= 0 && poll(&one, 1, 0) < 0 && errno == EINTR)
+        ;
+    return one.revents;
 }
+
+/* Whether bytes, the end of the stream or an error wait to be read; not for -1. */
+static inline int has_input(int fd) { return seen_events(fd, POLLIN) != 0; }
 
 /* Linux says by an event of its own that the peer has ended its stream. Elsewhere its end counts as input that waits. */
 #ifndef POLLRDHUP
@@ -121,11 +127,11 @@ static inline int has_input(int fd) {
 
 /* As has_input(), and whether the peer has ended its stream. */
 static inline int input_state(int fd) {
-    struct pollfd one = {fd, POLLIN | POLLRDHUP, 0};
+    int seen = seen_events(fd, POLLIN | POLLRDHUP);
 
-    if (fd < 0 || poll(&one, 1, 0) == 0)
+    if (seen == 0)
         return NO_INPUT;
-    return one.revents & (POLLHUP | POLLERR | POLLRDHUP) ? STREAM_ENDED : INPUT_WAITS;
+    return seen & (POLLHUP | POLLERR | POLLRDHUP) ? STREAM_ENDED : INPUT_WAITS;
 }
 
 #endif

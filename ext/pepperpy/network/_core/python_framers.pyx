@@ -1,4 +1,4 @@
-"""Framers that ask a user's codec, written in Python, where a message ends. `messages/codecs.py` describes such codecs."""
+"""Framers that ask a user's codec, written in Python, where a message ends. See `codec_protocols.py`."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE

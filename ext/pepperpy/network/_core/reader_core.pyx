@@ -83,11 +83,7 @@ cdef class ReaderCore:
         if self._scratch is None:
             raise RuntimeError("get_buffer() before connection_made()")
         if self._scratch.borrower is not None:
-            try:
-                self._scratch.borrower.settle()
-            except MemoryError:
-                # That other connection gets this error when it settles.
-                pass
+            self._scratch.settle_borrower()
         return self._scratch.tls_view
 
     def buffer_updated(self, Py_ssize_t nbytes):

@@ -16,6 +16,8 @@ cdef class ReceiveScratch:
         readonly object tls_view     # memoryview of the whole area: for a TLS transport
         ReceiveBuffer borrower       # the buffer whose unread bytes lie here; None except during a read callback
 
+    cdef void settle_borrower(self) noexcept
+
 
 cdef class Searcher:
     """Finds the end of what a reader waits for: a framer, for example."""

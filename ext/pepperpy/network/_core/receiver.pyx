@@ -8,7 +8,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from pepperpy.network._core.endpoint cimport Endpoint
+from pepperpy.network._core.endpoint cimport Endpoint, State
 from pepperpy.network._core.input_stream cimport InputStream
 from pepperpy.network._core.receive_buffer cimport OWN_MEMORY_FROM, Searcher
 from pepperpy.network._core.separators cimport Separators
@@ -104,7 +104,7 @@ cdef class Receiver(InputStream):
 
         if 0 < end <= limit:
             return self.end_take(self.buffer.take(end))
-        if end or self.buffer.length >= limit:
+        if self.buffer.length >= limit:
             self._raise_too_large(limit)
         if self.check_end():
             self.raise_incomplete(None)
@@ -118,7 +118,7 @@ cdef class Receiver(InputStream):
         end = self.buffer.find_end(NEWLINE)
         if 0 < end <= self._max_message_size:
             return self.end_take(self.buffer.take(end))
-        if end or self.buffer.length >= self._max_message_size:
+        if self.buffer.length >= self._max_message_size:
             self._raise_too_large(self._max_message_size)
         if self.check_end():
             return self.end_take(self.buffer.take(self.buffer.length)) if self.buffer.length else self._end(b"")
@@ -135,7 +135,7 @@ cdef class Receiver(InputStream):
         if 0 < end <= self._max_message_size:
             self.buffer.take_lines(lines, self._max_message_size)
             return self.end_take(lines)
-        if end or self.buffer.length >= self._max_message_size:
+        if self.buffer.length >= self._max_message_size:
             self._raise_too_large(self._max_message_size)
         if self.check_end():
             return self.end_take([self.buffer.take(self.buffer.length)]) if self.buffer.length else self._end([])
@@ -197,7 +197,9 @@ cdef class Receiver(InputStream):
             raise TypeError(f"data must be bytes-like and contiguous, not {type(data).__name__}: {error}") from None
         try:
             self.begin_take(None)
-            self.refuse_if_closed()
+            if self.endpoint.state != State.OPEN and self.endpoint.state != State.LOST:
+                # Whatever is unread was dropped.
+                raise self.endpoint.refusal()
             position = self.position()
             in_front = max(0, self._put_back_until - position)
             if view.len > self._put_back_limit - in_front:
@@ -205,7 +207,7 @@ cdef class Receiver(InputStream):
                     f"data must have {self._put_back_limit - in_front} bytes or fewer, not {view.len}: up to"
                     f" {self._put_back_limit} (max_message_size or receive_high) can be put back, and {in_front} are"
                 )
-            self.put_in_front(<const char*>view.buf, view.len)
+            self.buffer.prepend(<const char*>view.buf, view.len)
             self._put_back_until = position + in_front
         finally:
             PyBuffer_Release(&view)

@@ -45,7 +45,7 @@ cdef class Sender:
     cdef void transport_is_full(self) noexcept
     cdef Status transport_is_empty(self) except Status.ERROR
     cdef Status end(self, bint wake_now) except Status.ERROR
-    cdef Status close_when_empty(self) except Status.ERROR
+    cdef Status close_when_empty(self, bint now) except Status.ERROR
     cdef bint is_due(self, double now) except -1
     cdef double expire(self, double now) except -1
 

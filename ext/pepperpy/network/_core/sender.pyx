@@ -66,7 +66,8 @@ cdef bytes _immutable(object data):
     if type(data) is bytes:
         return <bytes>data
     if not PyObject_CheckBuffer(data):
-        raise TypeError(f"data must be bytes-like, not {type(data).__name__}")
+        hint = ": send data.encode()" if isinstance(data, str) else ""
+        raise TypeError(f"data must be bytes-like, not {type(data).__name__}{hint}")
     return <bytes>PyBytes_FromObject(data)
 
 
@@ -79,7 +80,13 @@ cdef Status _append(object waiters, Waiter waiter) except Status.ERROR:
 
 
 cdef object _without_done(object waiters):
-    return waiters and deque([waiter for waiter in waiters if not (<Waiter>waiter).is_done()])
+    if not waiters:
+        return waiters
+    kept = deque()
+    for waiter in waiters:
+        if not (<Waiter>waiter).is_done():
+            kept.append(waiter)
+    return kept
 
 
 @cython.final
@@ -90,8 +97,9 @@ cdef class Sender:
         self._fd = -1
         self._fresh = True
         self._checked_at = -1
-        self._high = endpoint.config.buffers.send_high
-        self._low = endpoint.config.buffers.send_low
+        limits = endpoint.config.buffers
+        self._high = limits.send_high
+        self._low = limits.send_low
 
     @property
     def bytes_queued(self):
@@ -133,9 +141,15 @@ cdef class Sender:
 
     def immutable(self, buffers):
         """A list of `bytes` with what is in `buffers` now."""
+        cdef list pieces = []
+        cdef bytes piece
+
         if isinstance(buffers, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"buffers must be an iterable of bytes-like objects, not one {type(buffers).__name__}")
-        return [_immutable(data) for data in buffers]
+        for data in buffers:
+            piece = _immutable(data)
+            pieces.append(piece)
+        return pieces
 
     def send_many(self, list messages):
         """Accept all of the `bytes` in `messages`, or none; see `send`."""
@@ -433,11 +447,15 @@ cdef class Sender:
             self.end(False)
         return Status.OK
 
-    cdef Status close_when_empty(self) except Status.ERROR:
-        # For disconnect(): what was accepted leaves, then the transport closes. Senders that are held back raise.
+    cdef Status close_when_empty(self, bint now) except Status.ERROR:
+        # For disconnect(): what was accepted leaves, then the transport closes; with `now` in this turn of the loop, if all has
+        # left. Senders that are held back raise.
         while self._held_back:
             self._wake_first(self._held_back, None, False)
-        self.flush(False)
+        if now and not self.pending() and not self._writing:
+            self._finish()
+        else:
+            self.flush(False)
         return Status.OK
 
     cdef Status end(self, bint wake_now) except Status.ERROR:

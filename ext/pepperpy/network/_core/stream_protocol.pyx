@@ -18,11 +18,13 @@ from cpython.time cimport monotonic
 from pepperpy.network._core.endpoint cimport Endpoint, State
 from pepperpy.network._core.receiver cimport Receiver
 from pepperpy.network._core.sender cimport Sender
+from pepperpy.network._core.waiter cimport Waiter, new_waiter
 
 from pepperpy.network.errors import ConnectionLostError
 from pepperpy.network.last_turns import LAST_TURNS
 
 import asyncio
+import contextlib
 import errno
 import functools
 import ssl
@@ -48,7 +50,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         readonly Endpoint endpoint
         readonly Receiver receiver
         readonly Sender sender
-        list _closed                 # futures that wait_closed() has returned; or None
+        list _closed                 # waiters that wait_closed() has returned; or None
         object _on_end               # callable with this protocol, called when the connection has ended, see watch(); or None
         bint _eof_is_loss            # the peer's end of stream counts as a loss
 
@@ -70,8 +72,9 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
                 sock = transport.get_extra_info("socket")
                 if sock is not None:
                     fd = sock.fileno()
-            # With 0, pause_writing() and resume_writing() tell whether the transport holds any bytes.
-            transport.set_write_buffer_limits(high=0)
+            # Then pause_writing() and resume_writing() tell whether the transport holds any bytes. With 1 over TLS: at 0,
+            # asyncio's TLS transport pauses while it is empty, and nothing resumes it but a write.
+            transport.set_write_buffer_limits(high=1 if tls else 0)
             self.receiver.open()
             self.sender.open(fd)
             if tls:
@@ -147,8 +150,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         if self._on_end is None:
             self.receiver.on_at_eof = None
         for closed in self._closed or ():
-            if not closed.done():
-                closed.set_result(None)
+            (<Waiter>closed).wake(False)
 
     def pause_writing(self):
         self.sender.transport_is_full()
@@ -210,6 +212,11 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         # First, because a task that fails below may wait again at once, and then needs a timer.
         self.endpoint.timer = None
         if self.endpoint.closing_failed:
+            # asyncio's transport may have failed before it left the selector, which would keep it and its socket open for ever.
+            with contextlib.suppress(Exception):
+                transport = self.endpoint.transport
+                transport.abort()
+                self.endpoint.loop.remove_reader(transport.get_extra_info("socket").fileno())
             self.connection_lost(self.endpoint.loss)
             return
         self._look_at_deadlines(monotonic(), LAST_TURNS)
@@ -351,8 +358,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
     def tls_started(self, transport):
         """Go on with the TLS `transport`: what was sent meanwhile, and all that follows, leaves by it."""
         self.endpoint.transport = transport
-        # With 1: at 0, asyncio's TLS transport pauses and resumes again and again while it is empty.
-        transport.set_write_buffer_limits(high=1)
+        transport.set_write_buffer_limits(high=1)  # see connection_made()
         self.sender.transport_is_empty()
 
     def watch(self, on_end, bint eof_is_loss):
@@ -400,14 +406,19 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         if self.endpoint.transport is not None:
             self.receiver.read_to_the_end()
 
-    def close(self):
-        """Begin to close: what was accepted is sent, nothing more is accepted, and unread bytes are dropped."""
+    def close(self, bint now=False):
+        """Begin to close: what was accepted is sent, nothing more is accepted, and unread bytes are dropped.
+
+        Args:
+            now: If all has left, the transport is closed before this returns. Only for a task of the loop: other code
+                may run inside of get_buffer(), where uvloop allows no closing.
+        """
         if self.endpoint.state == State.OPEN:
             self.endpoint.state = State.CLOSING
             try:
                 self.receiver.discard_all()
                 self.receiver.end(False)
-                self.sender.close_when_empty()
+                self.sender.close_when_empty(now)
             except BaseException:
                 self.abort()
                 raise
@@ -441,12 +452,12 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.take_undelivered()
 
     def wait_closed(self):
-        """A future that is done when the transport is gone; None if it is."""
+        """A waiter for one task, which is done when the transport is gone; None if it is."""
         if self.endpoint.transport is not None and self.endpoint.loop.is_closed():
             self._forget()
         if self.endpoint.transport is None:
             return None
-        closed = self.endpoint.loop.create_future()
+        closed = new_waiter(self.endpoint.loop)
         if self._closed is None:
             self._closed = []
         self._closed.append(closed)
@@ -459,8 +470,12 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         self.endpoint.loss_reported = True
         return self.endpoint.undelivered
 
-    def abandon(self):
-        """Close because the last user is gone. For any thread, also after the loop was closed."""
+    def abandon(self, close=None):
+        """Close because the last user is gone. For any thread, also after the loop was closed.
+
+        Args:
+            close: What the loop calls in place of `abort()`.
+        """
         loop = self.endpoint.loop
         if self.endpoint.is_forked():
             # The parent process goes on using the socket and the selector of the loop.
@@ -469,7 +484,7 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
             self._forget()
         else:
             # Not at once: this may run in a collection of garbage inside of get_buffer(), where uvloop allows no closing.
-            loop.call_soon_threadsafe(self.abort)
+            loop.call_soon_threadsafe(self.abort if close is None else close)
 
     def _forget(self):
         # The loop is closed and calls nothing any more. The transport closes its socket when it is collected.

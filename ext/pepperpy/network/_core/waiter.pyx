@@ -126,7 +126,10 @@ cdef class Waiter:
         # Futures have it for asyncio.wait and others; tasks never call it.
         pending = [] if self._callback is None else [(self._callback, self._context)]
         pending += self._more_callbacks or []
-        kept = [pair for pair in pending if pair[0] != callback]
+        kept = []
+        for pair in pending:
+            if pair[0] != callback:
+                kept.append(pair)
         self._callback, self._context = kept[0] if kept else (None, None)
         self._more_callbacks = kept[1:] or None
         return len(pending) - len(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -56,6 +57,10 @@ class AiohttpAnswer:
     def version(self) -> str:
         version = self._response.version
         return "1.1" if version is None else f"{version.major}.{version.minor}"
+
+    @property
+    def fields(self) -> Iterable[tuple[bytes, bytes]]:
+        return self._response.raw_headers
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)

@@ -13,6 +13,7 @@ as it does by itself, and a test fails (tests/http/test_gaps.py):
     ClientSession._retry_connection     aiohttp's own retry is off: it would be one that nobody counts or limits
     TCPConnector._wait_for_available_connection, _release_waiter
                                         a free place is not lost with a task that is cancelled as it gets it
+    TCPConnector._get                   a request that has found a stale connection is sent on a new one
     TCPConnector._create_connection     one time limit for all of connecting; a failure forgets what was looked up
     TCPConnector._create_proxy_connection, _get_ssl_context, _wrap_existing_connection, ClientRequest.proxy
                                         SOCKS proxies, which aiohttp has not (socks.py)
@@ -39,6 +40,7 @@ from aiohttp.client_proto import ResponseHandler
 from pepperpy.network import tls
 from pepperpy.network.http.aiohttp_transport.guard import check_address, guarded
 from pepperpy.network.http.aiohttp_transport.handler import GuardedHandler, expect_nothing
+from pepperpy.network.http.aiohttp_transport.proxies import connect_auth, showing
 from pepperpy.network.http.aiohttp_transport.resolver import Resolver
 from pepperpy.network.http.aiohttp_transport.socks import connect_through, connect_unix, is_socks
 from pepperpy.network.http.config import HTTPConfig
@@ -83,9 +85,9 @@ class GuardedConnector(aiohttp.TCPConnector):
         self._names = Resolver(config.resolver)
         super().__init__(
             **options,
-            # Not aiohttp's default, which is aiodns where that is installed: it knows no mDNS (aiodns#127).
+            # In place of aiohttp's default, which is aiodns where that is installed: aiodns knows no mDNS (aiodns#127).
             resolver=self._names,
-            # Which would be a second memory behind that of lookup.py.
+            # lookup.py remembers answers already.
             use_dns_cache=False,
             socket_factory=self._new_socket,
         )
@@ -156,6 +158,15 @@ class GuardedConnector(aiohttp.TCPConnector):
         _speak_to_server(req)
         return connection
 
+    async def _get(self, key: Any, traces: list[Any]) -> aiohttp.connector.Connection | None:
+        connection = await super()._get(key, traces)
+        exchange = present_exchange.get()
+        if connection is not None and exchange is not None and exchange[1].fresh:
+            # The new one takes its place.
+            connection.close()
+            return None
+        return connection
+
     async def _wait_for_available_connection(self, key: Any, traces: list[Any]) -> None:
         exchange = present_exchange.get()
         try:
@@ -206,7 +217,19 @@ class GuardedConnector(aiohttp.TCPConnector):
     ) -> Any:
         if is_socks(req.proxy):
             return await connect_through(self, self._config, req, timeout, of_environment=self._is_of_environment(req))
-        return await super()._create_proxy_connection(req, traces, timeout)
+        auth = connect_auth(req)
+        while True:
+            try:
+                with showing(req, auth):
+                    made = await super()._create_proxy_connection(req, traces, timeout)
+            except aiohttp.ClientHttpProxyError as error:
+                challenges = () if error.headers is None else error.headers.getall("Proxy-Authenticate", ())
+                if auth is None or error.status != 407 or not auth.refused(challenges):
+                    raise
+            else:
+                if auth is not None:
+                    auth.accepted()
+                return made
 
     async def _connected(self, req: aiohttp.ClientRequest, traces: list[Any]) -> ResponseHandler:
         if self._config.unix_path is not None and req.proxy is None:
@@ -234,7 +257,8 @@ class GuardedConnector(aiohttp.TCPConnector):
         check_address(address)
         if (factory := self._config.socket_factory) is None:
             return new_socket(self._config, address, self._local)
-        return prepare(unconnected_socket_from(factory, address), self._config, self._local)
+        sock = unconnected_socket_from(factory, address)
+        return prepare(sock, sock.family, self._config, self._local)
 
     def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
         context = super()._get_ssl_context(req)
@@ -272,7 +296,7 @@ async def _observed(connecting: Awaitable[ResponseHandler], observer: Observer) 
     try:
         return await connecting
     except BaseException as failure:
-        # What aiohttp raises shows the URL of the proxy, and its password.
+        # The errors of aiohttp show the URL of the proxy, password included.
         if isinstance(failure, aiohttp.ClientConnectorError):
             error = failure.os_error
         else:
@@ -299,8 +323,8 @@ class _LookupTrace:
 
 
 def _speak_to_server(request: aiohttp.ClientRequest) -> None:
-    # A SOCKS proxy passes bytes on, so the request is one to the server, who is not to see what aiohttp has for a proxy
-    # of HTTP: its password. The pool has its key by now.
+    # A SOCKS proxy only passes bytes on, so the server reads this request. aiohttp writes it as for a proxy of HTTP,
+    # with the proxy's password: the server must not see that. The pool has made its key from the proxy by now.
     if is_socks(request.proxy):
         request.proxy = None
         request.headers.popall("Proxy-Authorization", None)
@@ -308,14 +332,15 @@ def _speak_to_server(request: aiohttp.ClientRequest) -> None:
 
 def _serves(transport: asyncio.Transport, handler: GuardedHandler) -> bool:
     try:
-        # uvloop tells a handler of the beginning of a connection, and not of its end, if connecting is cancelled then.
+        # If connecting is cancelled at that moment, uvloop calls connection_made() of a handler, and never
+        # connection_lost().
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.fileno() < 0:
             return False
-        # TLS through a proxy gives the socket to another handler, and the first one never hears of its end.
+        # TLS through a proxy gives the socket to another handler. The first one never learns of its end.
         return transport.get_protocol() is handler
     except AttributeError:
-        # asyncio's TLS transport, when it is closed for the second time, has forgotten its protocol.
+        # A TLS transport of asyncio that was closed twice has no protocol any more.
         return True
 
 

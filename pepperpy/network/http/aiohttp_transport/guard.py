@@ -36,7 +36,7 @@ class _Guard:
 
     @property
     def error(self) -> ForbiddenAddressError | None:
-        """The error to raise, if it is for the policy that there is no connection."""
+        """The error to raise if the policy is the reason why there is no connection; else None."""
         if self._allowed or not self._refusals:
             return None
         if len(self._refusals) == 1:

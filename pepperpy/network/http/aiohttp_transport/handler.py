@@ -126,7 +126,8 @@ class GuardedHandler(ResponseHandler):
 
     def _answered(self, headers: Mapping[str, str], body: aiohttp.StreamReader) -> None:
         if (seconds := keep_alive_seconds(headers.get("Keep-Alive"))) is not None:
-            # The server's clock began when it had sent the last byte, and its end is on its way as long.
+            # The server counts from when it sent the last byte, which is earlier than now; and its end of the stream
+            # takes time to arrive. So stop a bit sooner.
             margin = min(1.0, seconds / 2)
             body.on_eof(functools.partial(self._begin_idle, seconds - margin))
         if self._continue is not None:
@@ -139,7 +140,7 @@ class GuardedHandler(ResponseHandler):
 
     def set_exception(self, exc: Any, *cause: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if isinstance(exc, HttpProcessingError):
-            # aiohttp tells who waits for a head. Who waits for the rest of a body would wait for ever.
+            # aiohttp tells the task that waits for a head. One that waits for the rest of a body would wait for ever.
             self._break_body(cause[0] if cause and isinstance(cause[0], ContentEncodingError) else exc)
         super().set_exception(exc, *cause)
 
@@ -166,15 +167,15 @@ class GuardedHandler(ResponseHandler):
         return False
 
     def has_unasked_bytes(self) -> bool:
-        """Whether something waits on this idle connection: bytes nobody asked for, or its end, or may do so by now."""
+        """Whether this idle connection cannot be used: unasked bytes have come, or its end has come or is due."""
         if self.should_close or self._idle_until <= monotonic() or self._has_half_a_head():
             return True
         # What the kernel has and the loop has not read yet. 1 us; urllib3 and httpx ask the same question.
         return self._poll is not None and bool(self._poll.poll(0))
 
     def _has_half_a_head(self) -> bool:
-        # The parser of the last response keeps what may become another one, and tells only when it is to end. The next
-        # request gets a parser of its own.
+        # The parser of the last response keeps bytes that may be the beginning of another one. Only feed_eof() tells of
+        # them. It ends the parser, but the next request gets a new one.
         parser = getattr(self, "_parser", None)
         try:
             return parser is not None and self.used and parser.feed_eof() is not None
@@ -237,5 +238,5 @@ class GuardedHandler(ResponseHandler):
 
 
 def expect_nothing(request: aiohttp.ClientRequest) -> None:
-    """Let the body not wait for 100 (Continue): the header that aiohttp has read so is left out."""
+    """Let the body not wait for 100 (Continue): `Expect`, from which aiohttp has concluded that, is left out."""
     request._continue = None

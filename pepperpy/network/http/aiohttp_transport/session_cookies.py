@@ -12,7 +12,8 @@ from aiohttp.abc import AbstractCookieJar, ClearCookiePredicate
 from aiohttp.typedefs import LooseCookies
 from yarl import URL
 
-from pepperpy.network.http.cookies import UNSENDABLE, Cookie, CookieJar, expiry
+from pepperpy.network.http.cookie_jar import CookieJar
+from pepperpy.network.http.cookies import UNSENDABLE, Cookie, expiry
 
 _NO_URL = URL()
 

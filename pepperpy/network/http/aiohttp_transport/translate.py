@@ -37,7 +37,8 @@ def wire_error(error: Exception, request: Request, trip: Trip, closed: bool) -> 
     Args:
         closed: Whether the answer was given back, or the transport closed.
     """
-    # aiohttp sends a body in a task of its own, and what it raises is then a consequence of what ended that.
+    # If the source of the body failed, that is the reason. aiohttp sends the body in a task of its own, and `error` is
+    # only a consequence.
     failure = error if isinstance(error, BodyFailed) else None if request.body is None else request.body.failure
     if failure is not None:
         return WireError("body_failed", str(failure), failure.__cause__)
@@ -116,14 +117,14 @@ def _bad_response(error: aiohttp.ClientResponseError, trip: Trip) -> WireError:
 
 
 def _limit_of(error: BaseException | None) -> dict[str, Any]:
-    """`details` of an error that is about a limit; of the number of headers, aiohttp tells in words only."""
+    """The `details` of an error about a limit. For too many headers there are none: aiohttp says that in words only."""
     if isinstance(error, LineTooLong):
         return {"limit": "max_field_size", "size": error.args[1]}
     return {"limit": "max_interim"} if isinstance(error, TooManyInterim) else {}
 
 
 def _reason(error: aiohttp.ClientResponseError | HttpProcessingError) -> str:
-    """What the parser says, without what it quotes: that came from the peer, and may be a cookie."""
+    """What the parser says, without its quotations: they come from the peer, and may be cookies."""
     return printable(error.message.partition("\n")[0].partition(": ")[0].rstrip(":.")) or "no reason was given"
 
 
@@ -151,9 +152,12 @@ def _lost(error: Exception, trip: Trip) -> WireError:
         # Before CPython 3.11.8 and 3.12.2, asyncio stumbles when TLS within TLS fails (cpython#113214).
         cause = tls_failure
     elif isinstance(error, aiohttp.ServerDisconnectedError):
+        trip.heard = not isinstance(error.message, str)  # a str: aiohttp's own words, where no byte has come
         cause = aiohttp.ServerDisconnectedError()  # without the half of a head, cookies included, that aiohttp shows
+    if isinstance(cause, ssl.SSLError) and trip.request_left and not tls.is_refusal(cause):
+        return WireError("reset", f"the connection was lost: {tls.SPOILED}", cause)
     if isinstance(cause, ssl.SSLError):
-        # With TLS 1.3 the server looks at the client's certificate when the client takes the handshake for done.
+        # In TLS 1.3 the client counts the handshake as done before the server has checked the client's certificate.
         return WireError("tls", tls.describe_failure(cause), cause)
     if isinstance(error, aiohttp.ServerDisconnectedError) and trip.phase == "connect":
         text = "the proxy closed the connection instead of answering"
@@ -169,7 +173,7 @@ def _lost(error: Exception, trip: Trip) -> WireError:
 
 
 def _quiet(error: aiohttp.ClientPayloadError | HttpProcessingError) -> Exception:
-    """`error`, or one of words that a traceback may show: aiohttp quotes what came as it is."""
+    """`error`, or one like it with a printable text: aiohttp quotes what came as it is, and a traceback shows that."""
     text = error.message if isinstance(error, HttpProcessingError) else str(error)
     if (shown := printable(text)) == text:
         return error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import re
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from typing import Any, cast
 
 import aiohttp
 from aiohttp.http import SERVER_SOFTWARE
+from multidict import CIMultiDict
 from yarl import URL
 
 from pepperpy.network import tls
@@ -22,23 +24,26 @@ from pepperpy.network.http.aiohttp_transport.connector import (
     present_exchange,
     switch_off_own_retry,
 )
+from pepperpy.network.http.aiohttp_transport.payload import data_of
 from pepperpy.network.http.aiohttp_transport.session_cookies import SessionCookieJar
 from pepperpy.network.http.aiohttp_transport.translate import FAILURES, UNEXPECTED, unreadable, wire_error
 from pepperpy.network.http.config import HTTPConfig
-from pepperpy.network.http.cookies import CookieJar
+from pepperpy.network.http.cookie_jar import CookieJar
 from pepperpy.network.http.request import Limits, Request
-from pepperpy.network.http.sources import OCTETS, BytesSource
+from pepperpy.network.http.timeouts import limits_of, total_of
 from pepperpy.network.http.transport import Trip, WireError
-from pepperpy.network.http.upload import UploadPayload
+from pepperpy.network.proxy_auth import ProxyAuth, login_of
+from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.tls_config import TLSConfig, tls_settings
 from pepperpy.network.units import MIB
 
-# aiohttp declares a body of these as application/octet-stream where nobody has declared it; and one that is not there.
+# With these methods, aiohttp adds `Content-Type: application/octet-stream` where the caller gives no type, even to a
+# request without a body.
 _WITH_DEFAULT_TYPE = frozenset({"POST", "PUT", "PATCH"})
 _NO_DEFAULT_TYPE = {"skip_auto_headers": ("Content-Type",)}
 
-# aiohttp sends larger bytes in one piece too, but warns (payload.py, TOO_LARGE_BYTES_BODY).
-MAX_BYTES = MIB
+# What stands for a byte that is not UTF-8 (PEP 383).
+_ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 class AiohttpTransport:
@@ -66,14 +71,15 @@ class AiohttpTransport:
             "max_field_size": limits.max_field_size,
             "max_headers": limits.max_fields,
         }
-        # The user's own: it has the client's headers, cookies and limits, because no policy stands before it.
+        # For the user, as `client.session`. It has the client's headers, cookies and limits itself, because no policy
+        # adds them to its requests.
         self.session: aiohttp.ClientSession = aiohttp.ClientSession(
             **rules,
             connector=self.connector,
             connector_owner=False,
             headers=config.headers,
             cookie_jar=SessionCookieJar(jar, config.base_url),
-            timeout=config.client_timeout(config.timeout),
+            timeout=_session_timeout(config),
             auto_decompress=config.decompress,
             trust_env=config.trust_env,
         )
@@ -108,7 +114,7 @@ class AiohttpTransport:
             elif request.method in _WITH_DEFAULT_TYPE and "Content-Type" not in request.defaults.headers:
                 options = _NO_DEFAULT_TYPE
             if request.proxy is not None or not request.verify:
-                options = options | self._way(request)
+                options = options | self._way(request, options)
             if not request.decompress:
                 options = options | {"auto_decompress": False}
             if request.limits is not self._limits:  # those of the client, nearly always
@@ -136,11 +142,17 @@ class AiohttpTransport:
         # Not inside of the except block: there its __context__ would hold what its cause was cleaned of.
         raise failure
 
-    def _way(self, request: Request) -> dict[str, Any]:
-        """How the server is reached, where that is not as for most requests."""
+    def _way(self, request: Request, others: dict[str, Any]) -> dict[str, Any]:
+        """Arguments for a request that goes another way than most: through a proxy, or to an unchecked server."""
         options: dict[str, Any] = {}
         if request.proxy is not None:
             options["proxy"] = request.proxy
+            if request.url.scheme == "http" and (login := login_of(read_proxy(request.proxy))) is not None:
+                auth = ProxyAuth(login, request.method, str(request.url), request.proxy_challenge)
+                # aiohttp makes Basic of what is in the URL, in Latin-1.
+                options["proxy"] = URL(request.proxy).with_user(None)
+                options["headers"] = headers = CIMultiDict(others.get("headers", ()))
+                headers.setdefault("Proxy-Authorization", auth.header())
         if not request.verify:
             options["ssl"] = unverified(self._config)
         return options
@@ -184,6 +196,10 @@ class _NoCookies(aiohttp.DummyCookieJar):
 def _headers_and_body(request: Request) -> dict[str, Any]:
     """What aiohttp is given of a request that has more than the defaults."""
     headers = request.headers
+    for name, value in headers.items():
+        # It would send three bytes of UTF-8 for each surrogate.
+        if not value.isascii() and _ESCAPED.search(value):
+            raise WireError("unsendable", f"aiohttp cannot send a header that is not UTF-8: {name}")
     options: dict[str, Any] = {"headers": headers, "data": data_of(request.payload, request.body)}
     if "Transfer-Encoding" in headers:
         # aiohttp announces chunks by itself, and accepts no other announcement.
@@ -194,11 +210,17 @@ def _headers_and_body(request: Request) -> dict[str, Any]:
     return options
 
 
-def data_of(payload: Any, body: Any) -> Any:
-    """The argument `data` of aiohttp for this payload of a `Body`."""
-    if isinstance(payload, bytes) and len(payload) > MAX_BYTES:
-        return UploadPayload(body, BytesSource(payload, OCTETS), None)
-    return payload
+def _session_timeout(config: HTTPConfig) -> aiohttp.ClientTimeout:
+    given = config.timeout
+    limits = limits_of(config, given)
+    return aiohttp.ClientTimeout(
+        total=total_of(given),
+        connect=limits.queue,
+        sock_connect=limits.connect,
+        sock_read=limits.read,
+        # aiohttp rounds limits above this many seconds up to whole ones.
+        ceil_threshold=(given if isinstance(given, aiohttp.ClientTimeout) else aiohttp.ClientTimeout()).ceil_threshold,
+    )
 
 
 def _as_timeout(limits: Limits) -> aiohttp.ClientTimeout:

@@ -47,7 +47,8 @@ class H1Answer(HTTPAnswer):
                         self.end()
                     return data
                 if self.decoder is not None and not self.decoder.wants_input:
-                    # Of several codings, one gives much, of which the next one makes nothing: others have a turn.
+                    # There is more to decode, and no output yet: one coding may give the next one much of which it
+                    # makes nothing. Other tasks get a turn meanwhile.
                     await asyncio.sleep(0)
                     continue
                 if not self.is_whole:
@@ -69,7 +70,7 @@ class H1Answer(HTTPAnswer):
 
     def _decoded(self, piece: bytes) -> bytes:
         if self.decoder is None:
-            # Here, and not before: a coding matters only where there is a body.
+            # Only now, because an unknown coding matters only if there is a body.
             self.decoder = decoder_of(self.content_encoding or b"")
             if self.decoder is None:
                 self.decodes = False

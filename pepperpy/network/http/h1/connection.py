@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Connection(HTTPConnection):
-    """Made with a protocol that is connected. What each request needs is in its base, which names the attributes."""
+    """One connection. Its base does what each request needs, and names the attributes; here is what happens rarely."""
 
     __slots__ = ("_failure",)
 
@@ -43,7 +43,7 @@ class Connection(HTTPConnection):
     # ---- What its base calls ----
 
     def send(self, request: Request, head: bytes) -> None:
-        """Send a head and its body, or begin to."""
+        """Send a head and its body, or begin to send them."""
         payload = request.payload
         pause = request.limits.pause
         self.look_after = math.inf if pause is None else pause
@@ -57,11 +57,12 @@ class Connection(HTTPConnection):
     def note_keep_alive(self, answer: HTTPAnswer) -> None:
         """Heed what the server says of how long it keeps the connection."""
         if (seconds := keep_alive_seconds(answer.header("keep-alive"))) is not None:
-            # The server's clock began when it had sent the last byte, and its end is on its way as long.
+            # The server counts from when it sent the last byte, which is earlier than now; and its end of the stream
+            # takes time to arrive. So stop a bit sooner.
             self.server_keeps = seconds - min(1.0, seconds / 2)
 
     def give_up(self, upload: Upload) -> None:
-        """The answer is whole, and the body is not: nobody knows what the server would take its rest for."""
+        """Close it: the answer is whole, the body is not, and the server might take its rest for another request."""
         upload.give_up()
         self.abort()
 
@@ -70,7 +71,8 @@ class Connection(HTTPConnection):
     def fail(self, error: BaseException, reader: ResponseReader) -> WireError:
         """Close it at once, because of `error`, one of READ_ERRORS. Returns what is to be raised."""
         try:
-            return self._failure or failure_of(error, reader, self.receiver.bytes_received > self.heard_before)
+            heard = self.receiver.bytes_received > self.heard_before
+            return self._failure or failure_of(error, reader, heard, self.protocol.tls_of_proxy)
         finally:
             # Also where there is no memory for the failure.
             self.abort()
@@ -86,7 +88,7 @@ class Connection(HTTPConnection):
         self.busy = False
         try:
             if self.sender.bytes_queued:
-                # Nobody waits for that, and a peer that reads no more would hold the connection.
+                # Nobody waits for these bytes, and a peer that reads no more would keep the connection open.
                 self.protocol.abort()
             else:
                 self.protocol.close()
@@ -116,13 +118,13 @@ class Connection(HTTPConnection):
         if not self.busy:
             self.pool.discard(self)
             self.pool.serve()
-        # Else whoever reads the answer finds out, when what came before is taken.
+        # Otherwise the task that reads the answer finds out, when it has taken what came before.
 
     # ---- Silence ----
 
     @property
     def silent_until(self) -> float:
-        """When the server will have been silent for too long, unless it is heard; infinity: nobody waits for it."""
+        """When its silence will have lasted too long; infinity if nobody waits for the server."""
         if not self.waits_since or self._failure is not None:
             return math.inf
         since = max(self.waits_since, self.protocol.last_activity)
@@ -134,14 +136,14 @@ class Connection(HTTPConnection):
         return self.delivery.silent_until(since, self.upload is not None and self.upload.runs)
 
     def watch_silence(self) -> Callable[[], bool]:
-        """Tells, later, whether the silence of now is over."""
+        """Returns a function that tells, later, whether the present silence is over."""
         sender = self.sender
         before = self.exchanges, self.receiver.bytes_received, sender.bytes_queued
 
         def is_over() -> bool:
             if self.waits_since and before == (self.exchanges, self.receiver.bytes_received, sender.bytes_queued):
                 return False
-            # Bytes that do not end the wait begin another silence, of which nobody else tells the pool.
+            # With bytes that do not end the wait, another silence begins. Nobody else tells the pool when to look.
             self.pool.look_by(self.silent_until)
             return True
 

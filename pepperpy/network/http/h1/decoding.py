@@ -18,13 +18,14 @@ from pepperpy.network.errors import what_is_needed
 from pepperpy.network.units import KIB, MIB
 
 MAX_PIECE = 256 * KIB
-# Of one body. As curl (MAX_ENCODE_STACK).
+# Codings of one body. curl's limit (MAX_ENCODE_STACK).
 MAX_CODINGS = 5
-# Bytes that a coding gives at once to the next one: of a member that ends, all that is behind it is copied.
+# Bytes that a coding gives at once to the next one. Small, because at the end of each member the next coding copies all
+# that is left of them.
 MAX_INNER_PIECE = 16 * KIB
-# How many times what came a coding may give to the next one, counted from so many bytes on. Nobody else sees these
-# bytes: of gigabytes of empty members, nothing comes out in the end. As `ResponseLimits.max_ratio`, and not to be set:
-# nobody compresses twice what shrinks so much.
+# The most that a coding may give to the next one, in bytes for each byte of the body that came. It counts from
+# INNER_RATIO_FROM bytes on. `ResponseLimits.max_ratio` does not see these bytes: gigabytes of empty members give
+# nothing in the end. Its value is that one's default, and no setting: nobody compresses twice what shrinks so much.
 MAX_INNER_RATIO = 200
 INNER_RATIO_FROM = 16 * MIB
 
@@ -42,11 +43,13 @@ class Decoder(Protocol):
 
     @property
     def wants_input(self) -> bool:
-        """Whether all of what was given so far has come out again."""
+        """Whether everything that was given so far has been decoded and returned."""
         ...
 
     def decode(self, data: bytes) -> bytes:
-        """Some of what comes of `data`, which is b"" unless `wants_input`. b"": nothing has come of it yet.
+        """The next piece of the decoded body; b"" if there is none yet.
+
+        Args: data: More of the encoded body; b"" unless `wants_input`.
 
         Raises:
             BadEncoding: It is no such stream.
@@ -96,7 +99,7 @@ class _Members:
         self._left = b""  # given and not yet decompressed
         self._holds = False  # the member has more to give without input
         self._begun = False
-        self._over = False  # what follows is not of this stream
+        self._over = False  # the stream has ended; what follows is ignored
         self.wants_input = True
 
     def decode(self, data: bytes) -> bytes:
@@ -129,16 +132,16 @@ class _Members:
             raise Truncated("the compressed body ended before it was whole")
 
     def _begins(self, data: bytes) -> bool | None:
-        """Whether `data` begins with a member; None: not to be told yet."""
+        """Whether `data` begins with a member; None if it is too short to tell."""
         raise NotImplementedError
 
     def _new_member(self, data: bytes) -> Any:
         raise NotImplementedError
 
     def _decompress(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        """Some bytes, what is left of the input, and whether more may come without any."""
+        """Decoded bytes, the rest of the input, and whether more may come without further input."""
         output = self._member.decompress(data, self._most)
-        # zlib may hold back a part of its window, of which a full piece is the only sign.
+        # zlib may still hold output back. That the piece is full is the only sign of it.
         return output, self._member.unconsumed_tail, len(output) >= self._most
 
 
@@ -146,7 +149,7 @@ class _Gzip(_Members):
     """RFC 1952: any number of members."""
 
     def _begins(self, data: bytes) -> bool | None:
-        # The first one has to be one, and is judged by zlib.
+        # Whatever begins the stream counts as a member: zlib refuses it if it is none.
         return not self._begun or _starts(data, b"\x1f\x8b")
 
     def _new_member(self, data: bytes) -> Any:
@@ -254,7 +257,7 @@ class _Chain:
 
 
 def _starts(data: bytes, magic: bytes) -> bool | None:
-    """Whether `data` starts with it; None if it may, but is too short."""
+    """Whether `data` starts with `magic`; None if it is too short to tell."""
     if len(data) >= len(magic):
         return data.startswith(magic)
     return None if magic.startswith(data) else False

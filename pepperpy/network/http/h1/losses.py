@@ -12,11 +12,12 @@ from pepperpy.network.http.system_text import text_of
 from pepperpy.network.http.transport import WireError
 
 
-def failure_of(error: BaseException, reader: ResponseReader, heard: bool) -> WireError:
+def failure_of(error: BaseException, reader: ResponseReader, heard: bool, tls_of_proxy: bool) -> WireError:
     """What one of `READ_ERRORS` means.
 
     Args:
         heard: Whether a byte has come since the request.
+        tls_of_proxy: Whether the connection's TLS is with a proxy.
     """
     if isinstance(error, MalformedResponse):
         return WireError("malformed", f"the server's answer is not HTTP: {error}", error, **error.details)
@@ -33,9 +34,11 @@ def failure_of(error: BaseException, reader: ResponseReader, heard: bool) -> Wir
         return WireError("truncated", f"the body ended before it was whole: {text_of(cause)}", cause)
     if ended:
         return _without_head(cause, heard)
+    if isinstance(cause, ssl.SSLError) and not tls.is_refusal(cause):
+        return WireError("reset", f"the connection was lost: {tls.SPOILED}", cause)
     if isinstance(cause, ssl.SSLError):
-        # With TLS 1.3 the server looks at the client's certificate when the client takes the handshake for done.
-        return WireError("tls", tls.describe_failure(cause), cause)
+        # In TLS 1.3 the client counts the handshake as done before the server has checked the client's certificate.
+        return WireError("tls", "TLS to the proxy: " * tls_of_proxy + tls.describe_failure(cause), cause)
     if timed_out:
         text = "the server gave no sign of life in time, or took no data (keepalive, user_timeout)"
         return WireError("reset", text, cause, limit="user_timeout")

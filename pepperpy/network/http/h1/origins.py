@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,16 @@ from pepperpy.network._core.stream_protocol import StreamProtocol
 from pepperpy.network.config import NetworkConfig
 from pepperpy.network.errors import ForbiddenAddressError, ProxyError, TLSError
 from pepperpy.network.http.config import HTTPConfig
+from pepperpy.network.http.h1.heads import forwarder_of
 from pepperpy.network.http.request import Request
 from pepperpy.network.http.system_text import text_of
-from pepperpy.network.http.transport import Trip, WireError
+from pepperpy.network.http.transport import Kind, Trip, WireError
 from pepperpy.network.lookup import forget
+from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.tcp.attempt import open_connection
 from pepperpy.network.tcp.connect import Tried, addresses_of
-from pepperpy.network.tls import client_context, describe_failure
-from pepperpy.network.tls_config import TLSConfig, tls_settings
+from pepperpy.network.tls import client_context
+from pepperpy.network.tls_config import TLSConfig, proxy_tls_settings, tls_settings
 from pepperpy.network.watchdog import time_limit
 
 if TYPE_CHECKING:
@@ -43,14 +46,14 @@ class Origin(HTTPOrigin):
     Attributes:
         key: Its own; see `key_of()`.
         idle: Connections that wait for a request, the one used last at the end. Of the base.
-        count: Of those, the busy ones, and those that are being made.
-        places: Of exchanges in the queue for one, in the order of their arrival.
+        count: How many connections it has: idle ones, busy ones, and those that are being made.
+        places: The places of its exchanges in the queue, in the order of their arrival.
     """
 
     idle: list[Connection]
 
     def __init__(self, key: Key, request: Request, config: HTTPConfig, failed: Failed) -> None:
-        """Args: failed: Of all origins of the client. It outlives this object.
+        """Args: failed: Shared by all origins of the client, and outlives this one.
 
         Raises: `WireError`: The host cannot be connected to (`bad_url`), or the proxy (`unsendable`).
         """
@@ -59,10 +62,11 @@ class Origin(HTTPOrigin):
         self.places: OrderedDict[Place, None] = OrderedDict()
         self._failed = failed
         self._config = _network_config(request, config)
+        self._forwards = forwarder_of(request) is not None
 
     @property
     def first_number(self) -> int:
-        """Of the first of `places`; 0: nobody waits."""
+        """The number of the first of `places`; 0 if nobody waits."""
         return next(iter(self.places)).number if self.places else 0
 
     async def connect(self, limit: float | None, trip: Trip) -> StreamProtocol:
@@ -87,7 +91,7 @@ class Origin(HTTPOrigin):
                     addresses = await addresses_of(config, config.host, config.port, trip.observer)
                     trip.dns_s = monotonic() - trip.connect_at
                 trip.phase = "connect"
-                protocol = await open_connection(config, tried, addresses, trip.observer)
+                protocol = await open_connection(config, tried, addresses, trip.observer, forwards=self._forwards)
                 self._remember(tried, protocol.extra_info("peername"))
                 return protocol
         except (OSError, ValueError) as error:
@@ -98,7 +102,7 @@ class Origin(HTTPOrigin):
         raise failure
 
     def _remember(self, tried: Tried, proved: Any) -> None:
-        """The next connection begins with other addresses than those that have accepted and then failed."""
+        """Remember which addresses have accepted and then failed: the next connection tries the others first."""
         for addresses in tried.values():
             addresses.discard(proved)
         route = self.key[1:3]
@@ -112,18 +116,22 @@ class Origin(HTTPOrigin):
         if isinstance(error, TLSError):
             if isinstance(cause, ConnectionError):
                 # The peer hung up, rather than to say what it did not like.
-                return WireError("refused", f"cannot connect: {describe_failure(cause)}", cause)
+                kind: Kind = "proxy" if "proxy" in error.details else "refused"
+                return WireError(kind, f"cannot connect: {error}", cause, **error.details)
             return WireError("tls", str(error), cause, **error.details)
         if isinstance(error, ProxyError):
             text = f"cannot connect: {error}"
-            if "status" in error.details and (self._config.proxy or "").startswith("http:"):
+            if "status" in error.details and (self._config.proxy or "").startswith("http"):
                 text = f"the proxy answered {error.details['status']}"
             return WireError("proxy", text, cause, **error.details)
         if isinstance(error, ForbiddenAddressError):
             return WireError("forbidden", str(error), cause, **error.details)
         if isinstance(error, TimeoutError) and not error.args:
-            return WireError("connect_timeout", "timed out (connect_timeout)", error)
-        if trip.phase == "dns":
+            proxy = self._config.proxy
+            way = "" if proxy is None else f" through the proxy {read_proxy(proxy).shown}"
+            return WireError("connect_timeout", f"timed out (connect_timeout){way}", error)
+        if trip.phase == "dns" or isinstance(error, socket.gaierror):
+            # Such as a name that a SOCKS proxy is not asked for.
             return WireError("dns", f"cannot look up {self._config.host!r}: {text_of(error)}", error)
         where = "" if self._config.unix_path is None else f": unix_path {self._config.unix_path!r}"
         return WireError("refused", f"cannot connect: {text_of(error)}{where}", error)
@@ -135,16 +143,20 @@ def _network_config(request: Request, config: HTTPConfig) -> NetworkConfig:
     if _NUMBERS.fullmatch(host) and not _IPV4.fullmatch(host):
         # The system would take 127.1 for 127.0.0.1, past all that only looks at the name.
         raise WireError("bad_url", "the URL cannot be used: its host is not a canonical IPv4 address")
+    secure = url.scheme == "https"
+    # For a proxy as well, which may speak TLS itself.
+    tls = _tls(config, request.verify, host) if secure or request.proxy is not None else TLSConfig()
     try:
         return NetworkConfig(
             host if config.unix_path is None else "",
             (url.port or 0) if config.unix_path is None else 0,
             timeout=None,
             proxy=request.proxy,
+            proxy_tls=None if request.proxy is None else proxy_tls_settings(config.proxy_tls, tls),
             resolver=config.resolver,
             address_policy=config.address_policy,
             socket_factory=config.socket_factory,
-            tls=_tls(config, request.verify, host) if url.scheme == "https" else False,
+            tls=secure and tls,
             unix_path=config.unix_path,
             local_address=config.local_address,
             socket_options=config.socket_options,
@@ -152,7 +164,7 @@ def _network_config(request: Request, config: HTTPConfig) -> NetworkConfig:
             keepalive=config.keepalive,
         )
     except ValueError as error:
-        raise WireError("bad_url", "the URL cannot be used: its host is none", error) from error
+        raise WireError("bad_url", "the URL cannot be used: its host or its port is none", error) from error
 
 
 def _tls(config: HTTPConfig, verify: bool, host: str) -> TLSConfig:
@@ -169,10 +181,10 @@ def _tls(config: HTTPConfig, verify: bool, host: str) -> TLSConfig:
 
 
 def check_tls_of(config: HTTPConfig) -> None:
-    """Raises: as `client_context()`. Reads no files of the defaults, which takes 20 ms, and may not be needed."""
-    settings = tls_settings(config.tls, config.verify_ssl)
-    if settings not in (TLSConfig(), TLSConfig(verify=False)):
-        client_context(settings, ALPN)
+    """Raises what `client_context()` raises for these settings. Defaults are left out: their files take 20 ms."""
+    for settings in (tls_settings(config.tls, config.verify_ssl), tls_settings(config.proxy_tls or True)):
+        if settings not in (TLSConfig(), TLSConfig(verify=False)):
+            client_context(settings, ALPN)
 
 
 _NUMBERS = re.compile(r"[0-9.]+|0[xX].*")

@@ -8,8 +8,9 @@ is dropped. Whoever waits for a slot or a connection does so in one queue: first
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING
 
 from pepperpy.network._core.http_exchange import HTTPPool, key_of
@@ -48,7 +49,7 @@ class Pool(HTTPPool):
 
     @property
     def connections(self) -> Collection[Connection]:
-        """Those that are open."""
+        """The connections that are open."""
         return self._open
 
     @property
@@ -57,16 +58,18 @@ class Pool(HTTPPool):
 
     @property
     def slots_taken(self) -> int:
-        """Of connections that are open, or being made."""
+        """How many slots are taken: by connections that are open, or being made."""
         return self._slots_taken
 
     @property
     def waiting(self) -> int:
-        """Exchanges that wait for a connection."""
+        """How many exchanges wait for a connection."""
         return len(self.queue)
 
     async def make(self, request: Request, trip: Trip) -> Connection:
         """A connection for an exchange that found none idle: a new one, or one that became free meanwhile.
+
+        With `trip.fresh` it is always a new one.
 
         Raises:
             WireError: There is none: refused, too late, the pool was closed, ...
@@ -93,21 +96,21 @@ class Pool(HTTPPool):
         if origin is None:
             origin = Origin(key, request, self._config, self._failed)
             self.origins[key] = origin
-        has_slot = not self.queue and self._take_slot(origin)
-        while not has_slot:
-            try:
-                with time_limit(request.limits.pool):
-                    connection = await self._wait(origin, trip.observer)
-            except TimeoutError as error:
-                raise WireError("queue_timeout", cause=error, limit="pool_timeout") from None
-            if connection is None:
-                break
-            # The loop may have read since it was given: an end, or bytes that nobody asked for.
-            if connection.is_fit():
-                trip.reused = True
-                return connection
-            self.discard(connection)
-            has_slot = self._take_slot(origin)
+        if self.queue or not self._take_slot(origin):
+            connection = await self._wait(origin, request.limits.pool, trip.observer)
+            if connection is not None:
+                # Since it was given, the loop may have read its end, or bytes that nobody asked for.
+                if trip.fresh:
+                    self._drop(connection)
+                    connection.close()
+                elif connection.is_fit():
+                    trip.reused = True
+                    return connection
+                else:
+                    self.discard(connection)
+                if self.closed:
+                    raise WireError("closed", "the client was closed")
+                self._take_slot(origin)  # the slot of the closed one, which nobody else has got meanwhile
         protocol = None
         try:
             protocol = await origin.connect(request.limits.connect, trip)
@@ -119,6 +122,8 @@ class Pool(HTTPPool):
                 protocol.abort()
             self._give_slot(origin)
             raise
+        # The end of its stream may have come with it: that is for the exchange to find, as an end that comes later.
+        connection.busy = True
         self._open.add(connection)
         protocol.watch(connection.ended, False)
         protocol.watch_unasked(connection.ended)
@@ -127,7 +132,7 @@ class Pool(HTTPPool):
     # ---- Slots, and the queue for them ----
 
     def _take_slot(self, origin: Origin) -> bool:
-        """A slot for a connection to this origin, if need be that of one that is idle elsewhere."""
+        """Take a slot for a connection to this origin, or the one of an idle connection. False if there is none."""
         if origin.count >= self._limit_per_host:
             return False
         if self._slots_taken >= self._limit:
@@ -136,7 +141,7 @@ class Pool(HTTPPool):
                 return False
             self._drop(oldest)
             oldest.close()
-        # Those whose last connection has gone meanwhile are not among them.
+        # Again, because an origin is forgotten when its last connection is gone: by the close above, for example.
         self.origins[origin.key] = origin
         origin.count += 1
         self._slots_taken += 1
@@ -156,68 +161,94 @@ class Pool(HTTPPool):
         self._free_slot(origin)
         self.serve()
 
-    def _wait(self, origin: Origin, observer: Observer | None) -> Awaitable[Connection | None]:
-        if observer is None:
-            return self._wait_in_queue(origin)
-        from pepperpy.network.events import PoolWaitDone
-
-        return observer.timed(self._wait_in_queue(origin), PoolWaitDone)
-
-    async def _wait_in_queue(self, origin: Origin) -> Connection | None:
-        place = self.queue.join(origin)
-        # It may be served before all that are in front: each origin has a limit of its own.
-        self.serve()
+    async def _wait(self, origin: Origin, limit: float | None, observer: Observer | None) -> Connection | None:
+        place = self.queue.new_place(origin)
         try:
-            return await place.future
-        except BaseException:
-            if place in self.queue:
+            self.queue.join(place)
+            # A connection may be free for it although others wait in front: each origin has a limit of its own.
+            self.serve()
+            with time_limit(limit):
+                await self._served(place, observer)
+        except BaseException as error:
+            try:
                 self.queue.leave(place)
-            else:
+            finally:
                 self._take_back(place)
+            if isinstance(error, TimeoutError):
+                raise WireError("queue_timeout", cause=error, limit="pool_timeout") from None
             raise
         finally:
             self._forget_unused(origin)
+        assert not isinstance(place.outcome, WireError), "it was raised"
+        return place.outcome
+
+    def _served(self, place: Place, observer: Observer | None) -> Awaitable[None]:
+        if observer is None:
+            return _outcome(place)
+        from pepperpy.network.events import PoolWaitDone
+
+        return observer.timed(_outcome(place), PoolWaitDone)
 
     def _take_back(self, place: Place) -> None:
-        """Whoever had it is cancelled in the same turn of the loop in which it was served; or the pool was closed."""
-        if place.future.cancelled() or place.future.exception() is not None:
+        """Take back what a place was given whose task was cancelled in the same turn of the loop."""
+        connection = place.outcome
+        if not place.is_given or isinstance(connection, WireError):
             return
-        connection = place.future.result()
         if connection is None:
             self._give_slot(place.origin)
-        else:
+        elif connection.is_fit():
+            connection.busy = False
             self.release(connection)
+        else:
+            self.discard(connection)
+            self.serve()
 
     def serve(self) -> None:
         """Give what is free to those who wait, in the order in which they came."""
+        try:
+            self._serve()
+        except MemoryError:
+            # What could not be given is closed, and its slot is free for whoever waits for it.
+            self._serve()
+
+    def _serve(self) -> None:
         self.queue.look_again(self._limit_per_host)
         while (place := self.queue.first()) is not None:
+            if place.is_over:
+                # Its task was cancelled, and has not run since.
+                self.queue.leave(place)
+                continue
             origin = place.origin
             connection = self.take_idle(origin) if origin.idle else None
             if connection is None and not self._take_slot(origin):
                 if origin.count < self._limit_per_host:
-                    return  # it is the limit of all, and nothing is idle
+                    return  # `max_connections` is reached, and no connection is idle
                 self.queue.put_off(place)
                 continue
+            try:
+                if connection is not None:
+                    # If it ends before it is used, the task that gets it finds out, and uses its slot.
+                    connection.busy = True
+                place.give(connection)
+            except BaseException:
+                if connection is None:
+                    self._free_slot(origin)
+                else:
+                    self._drop(connection)
+                    connection.abort()
+                raise
             self.queue.leave(place)
-            if not place.future.done():
-                place.future.set_result(connection)
-            # Else it was cancelled, and is about to find out.
-            elif connection is None:
-                self._free_slot(origin)
-            else:
-                self.put(connection)
 
     # ---- What connections and the base call ----
 
     def discard(self, connection: Connection) -> None:
-        """It carries no exchange, and is not fit for another. Those that wait are served by whoever calls this."""
+        """Close an idle connection that is not fit for use. The caller serves those that wait."""
         if self._drop(connection):
             self.discarded += 1
         connection.abort()
 
     def drop(self, connection: Connection) -> None:
-        """It carries no more exchanges. Whoever calls this closes it, or has done so."""
+        """Forget a connection, which the caller closes or has closed, and give its slot to the next."""
         if self._drop(connection):
             self.serve()
 
@@ -231,9 +262,9 @@ class Pool(HTTPPool):
         self._free_slot(origin)
         return True
 
-    def _idle(self) -> Iterator[Connection]:
+    def _idle(self) -> list[Connection]:
         # The one that has been idle for longest is the first of its origin.
-        return (origin.idle[0] for origin in self.origins.values() if origin.idle)
+        return [origin.idle[0] for origin in self.origins.values() if origin.idle]
 
     # ---- Time ----
 
@@ -257,18 +288,21 @@ class Pool(HTTPPool):
     # ---- The end ----
 
     async def close(self, seconds: float) -> None:
-        """End all connections, in order for so long, then at once; who waits for one gets `WireError`."""
-        ending = self._end(in_order=True)
-        closed = [future for connection in ending if (future := connection.protocol.wait_closed()) is not None]
+        """End all connections, in order for so long, then at once. Exchanges that wait for one get `WireError`."""
         try:
-            if closed:
-                await asyncio.wait(closed, timeout=seconds)
+            ending = self._end(in_order=True)
+        except BaseException:
+            # For want of memory, say. What the first attempt has left is ended by a second one.
+            for connection in self._end(in_order=True):
+                connection.protocol.abort()
+            raise
+        try:
+            await _wait_closed(ending, seconds)
         finally:
             for connection in ending:
                 connection.protocol.abort()
-        if closed:
-            # What was aborted ends within the next turns of the loop.
-            await asyncio.wait(closed, timeout=1.0)
+        # What was aborted ends within the next turns of the loop.
+        await _wait_closed(ending, 1.0)
 
     def abandon(self) -> None:
         """End all connections without a turn of the loop."""
@@ -279,12 +313,26 @@ class Pool(HTTPPool):
         self.closed = True
         self.timer.end()
         for place in self.queue:
-            if not place.future.done() and in_order:
-                place.future.set_exception(WireError("closed", "the client was closed"))
+            if not place.is_over and in_order:
+                place.give(WireError("closed", "the client was closed"))
         self.queue.clear()
         connections = list(self._open)
         for connection in connections:
-            self._drop(connection)
             if in_order:
                 connection.end()
+            self._drop(connection)
         return connections
+
+
+async def _wait_closed(connections: list[Connection], seconds: float) -> None:
+    """Wait until these connections are gone, for so long at most."""
+    with contextlib.suppress(TimeoutError), time_limit(seconds):
+        for connection in connections:
+            if (closed := connection.protocol.wait_closed()) is not None:
+                await closed
+
+
+async def _outcome(place: Place) -> None:
+    await place
+    if isinstance(place.outcome, WireError):
+        raise place.outcome

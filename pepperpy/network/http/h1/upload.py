@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from pepperpy.network._core.handover import Handover
 from pepperpy.network._core.http_reader import ResponseReader
 from pepperpy.network.errors import NetworkError
 from pepperpy.network.http.request import Payload, Request
@@ -21,7 +22,7 @@ CONTINUE_WAIT = 1.0
 
 
 class Upload:
-    """Runs from its making on, in a task of its own.
+    """Sends one body, in a task of its own that begins at once.
 
     Attributes:
         complete: Whether all of it was accepted for sending.
@@ -35,28 +36,28 @@ class Upload:
         self._chunked = "Transfer-Encoding" in headers
         length = headers.get("Content-Length")
         self._length = None if length is None else int(length)
-        # Whether the body may go; None if nobody was asked.
-        self._leave: asyncio.Future[bool] | None = None
+        # Gets whether the body may be sent; None if the request does not ask (Expect: 100-continue).
+        self._leave: Handover | None = None
         if headers.get("Expect", "").lower() == "100-continue":
-            self._leave = loop.create_future()
+            self._leave = Handover(loop)
         self._task = loop.create_task(self._run(payload))
 
     @property
     def runs(self) -> bool:
-        """Whether more of it may come from its source."""
+        """Whether more of it may still come from its source."""
         return not self._task.done()
 
     def note(self, reader: ResponseReader) -> None:
-        """Heads may have come."""
-        if self._leave is not None and not self._leave.done() and (reader.has_head or reader.continued):
-            self._leave.set_result(reader.continued)
+        """Bytes of the answer have come. With its head, or 100 (Continue), the body learns whether to go."""
+        if self._leave is not None and not self._leave.is_over and (reader.has_head or reader.continued):
+            self._leave.give(reader.continued)
 
     def give_up(self) -> None:
-        """Send no more of it. The connection is of no use any more."""
+        """Send no more of it. The connection cannot be used again."""
         self._task.cancel()
 
     async def wait_ended(self) -> None:
-        """After `give_up()`: until nothing of its source is in use. Cancelled: it ends all the same."""
+        """After `give_up()`: wait until nothing of its source is in use. A cancellation changes nothing about that."""
         await asyncio.wait([self._task])
 
     async def _run(self, payload: bytes | Payload) -> None:
@@ -65,7 +66,8 @@ class Upload:
             if self._leave is not None:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CONTINUE_WAIT):
-                        if not await self._leave:
+                        await self._leave
+                        if not self._leave.outcome:
                             return  # it has answered, and does not want the body
             writer = _Writer(connection.protocol, self._chunked)
             if isinstance(payload, bytes):
