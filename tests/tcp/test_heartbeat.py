@@ -322,7 +322,11 @@ async def test_in_a_pipeline_the_answer_to_the_heartbeat_goes_to_on_push() -> No
         assert pushes == [b"0 pong"]
 
 
-async def test_a_request_that_came_before_that_of_the_heartbeat_has_its_time() -> None:
+@pytest.mark.parametrize("is_answered", [True, False], ids=["answered", "silent"])
+async def test_a_request_that_came_before_that_of_the_heartbeat_has_its_time_and_so_has_the_heartbeat(
+    is_answered: bool,
+) -> None:
+    """Judged in the moment in which its own request begins, it has all of `timeout` once more."""
     begun = asyncio.Event()
     answers: list[bytes] = []
 
@@ -333,20 +337,32 @@ async def test_a_request_that_came_before_that_of_the_heartbeat_has_its_time() -
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readline() == b"sum?\n"
-        # Much longer than all that the heartbeat has.
-        await asyncio.sleep(0.2)
+        # All that the heartbeat has is over, and the request is not answered yet.
+        for _ in range(2):
+            beats._judge()
         writer.write(b"42\n")
-        await echo(reader, writer)
+        await (echo if is_answered else silence)(reader, writer)
 
-    async with mortal_and_client(slow, **settings(prepared_ping, interval=60, reconnect=False)) as (_, client):
+    # Judged by hand: the time itself never comes.
+    async with mortal_and_client(slow, **settings(prepared_ping, interval=60, timeout=60, reconnect=False)) as (_, client):
         # It begins while this task waits for that: then this task's request comes before the heartbeat's own.
         beats = heartbeats_of(client)
         beats._interval = 0.0
         beats._timer.look_by(time.monotonic())
         await begun.wait()
+        beats._interval = 60.0
         assert await client.request(b"sum?\n", NetworkClient.receive_line) == b"42\n"
-        await until(lambda: answers == [b"ping\n"], "then the heartbeat has its turn")
-        assert client.is_connected
+        beats._judge()
+        if is_answered:
+            await until(lambda: answers == [b"ping\n"], "then the heartbeat has its turn")
+            assert client.is_connected
+        else:
+            waiting = asyncio.create_task(client.request(b"x\n", NetworkClient.receive_line))
+            await asyncio.sleep(0)
+            assert client.is_connected
+            beats._judge()
+            with pytest.raises(ConnectionLostError, match="heartbeat was not done within Heartbeat.timeout=60"):
+                await waiting
 
 
 @pytest.mark.parametrize("reconnect", [False, True])

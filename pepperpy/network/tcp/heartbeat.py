@@ -48,6 +48,7 @@ class Heartbeats:
         self._stopped = False
         self._judging = False  # whether the timer waits for the end of a heartbeat, not for the next one
         self._judge_at = math.inf  # when a heartbeat that was not answered ends the connection
+        self._has_waited = False  # whether its request still waited for one of the client's when it was judged
         self._timer = Timer(self._loop, self._look)
         self._timer.look_by(time.monotonic() + self._interval)
 
@@ -76,6 +77,7 @@ class Heartbeats:
             return now + self._interval - idle
         self._received = self._protocol.receiver.bytes_received
         self._judging = True
+        self._has_waited = False
         self._judge_at = now + self._timeout
         self._timer.look_by(min(now + self._interval, self._judge_at))
         self._task = self._loop.create_task(self._beat(link.heartbeat, exchanges_of(link)))
@@ -135,8 +137,9 @@ class Heartbeats:
             return
         link, task = self._link(), self._task
         assert task is not None
-        if not task.done() and link is not None and exchanges_of(link).served is link:
-            # The callable's request waits for one of the client's.
+        had_waited, self._has_waited = self._has_waited, link is not None and exchanges_of(link).served is link
+        if not task.done() and (self._has_waited or had_waited):
+            # The probe's request waits for one of the client's, or did so, and its turn may only just have come.
             self._judge_at = time.monotonic() + self._timeout
             self._timer.look_by(self._judge_at)
             return
