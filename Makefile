@@ -14,8 +14,9 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 	$(BIN)/python examples/http_demo.py
 
+# RUN: what starts pytest, as `.ci/run` does with `.ci/again.py`.
 test: $(VENV)/installed-test servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(RUN) $(BIN)/python -m pytest $(ARGS)
 
 # Under 20 seconds: each test once, without those that are slow or need a server of others (tests/support/tiers.py). All of
 # them in two processes, for two cores.
@@ -79,7 +80,7 @@ sanitize: build-needs servers
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1:log_path=$(REPORTS) \
 		UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORTS) \
-		../$(VENV)-sanitize/bin/python -m pytest -m 'not time_bound' -o timeout=600 $(or $(ARGS),$(SANITIZED)) \
+		$(RUN) ../$(VENV)-sanitize/bin/python -m pytest -m 'not time_bound' -o timeout=600 $(or $(ARGS),$(SANITIZED)) \
 		|| { cat $(REPORTS)* 2>/dev/null; false; }
 	@! ls $(REPORTS)* 2>/dev/null
 

@@ -26,6 +26,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import again
+
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "wheels"
 TOOLS = ROOT / "build" / "wheel-tools"
@@ -340,12 +342,11 @@ def test(pythons: list[CPython], given: str | None) -> None:
                     "-rs",
                     *which,
                 ),
-                *("-p", "no:cacheprovider"),
             ]
-            done = subprocess.run([str(word) for word in command], env=os.environ | FORMS[form], check=False)
-            if done.returncode:
+            status = again.run([str(word) for word in command], tree, os.environ | FORMS[form])
+            if status:
                 failed.append(python.version)
-            say(f"{python.version}: {'FAILED' if done.returncode else 'passed'} after {time.monotonic() - began:.0f} s")
+            say(f"{python.version}: {'FAILED' if status else 'passed'} after {time.monotonic() - began:.0f} s")
             shutil.rmtree(folder, ignore_errors=True)
     if failed:
         sys.exit(f"wheels: the suite failed on {', '.join(failed)}")

@@ -83,8 +83,8 @@ class Heartbeat(Settings):
             `BufferLimits.receive_high`, because silence means nothing then. If the probe closes its connection, the
             client is closed.
         interval: Seconds of silence before the probe; more than 0. 20, and `timeout` too: as the websockets library.
-        timeout: Seconds from the start of the probe to the first byte; more than 0. A probe whose request has waited for
-            one of the client's has them once more.
+        timeout: Seconds from the start of the probe to the first byte; more than 0. A probe whose request has waited
+            for one of the client's has them once more.
     """
 
     probe: Callable[[NetworkClient], Awaitable[object] | object]

@@ -18,7 +18,9 @@ def wheels() -> Any:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["wheels"] = module  # its dataclass looks there
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / ".ci")
+        spec.loader.exec_module(module)
     return module
 
 

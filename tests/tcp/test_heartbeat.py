@@ -344,7 +344,8 @@ async def test_a_request_that_came_before_that_of_the_heartbeat_has_its_time_and
         await (echo if is_answered else silence)(reader, writer)
 
     # Judged by hand: the time itself never comes.
-    async with mortal_and_client(slow, **settings(prepared_ping, interval=60, timeout=60, reconnect=False)) as (_, client):
+    never = settings(prepared_ping, interval=60, timeout=60, reconnect=False)
+    async with mortal_and_client(slow, **never) as (_, client):
         # It begins while this task waits for that: then this task's request comes before the heartbeat's own.
         beats = heartbeats_of(client)
         beats._interval = 0.0
@@ -361,7 +362,7 @@ async def test_a_request_that_came_before_that_of_the_heartbeat_has_its_time_and
             await asyncio.sleep(0)
             assert client.is_connected
             beats._judge()
-            with pytest.raises(ConnectionLostError, match="heartbeat was not done within Heartbeat.timeout=60"):
+            with pytest.raises(ConnectionLostError, match="heartbeat was not done within"):
                 await waiting
 
 
