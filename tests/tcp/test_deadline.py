@@ -193,17 +193,20 @@ async def test_a_block_behind_one_that_ended_early_has_its_own_end() -> None:
 
 
 async def test_each_of_several_blocks_has_its_own_end() -> None:
-    ended = []
-
-    async def block(client: NetworkClient, number: int) -> None:
-        with pytest.raises(NetworkTimeoutError):
-            async with client.deadline(number * SHORT):
+    async def block(client: NetworkClient, seconds: float) -> None:
+        with pytest.raises(NetworkTimeoutError, match=f"the deadline of {seconds} s was over"):
+            async with client.deadline(seconds):
                 await asyncio.Event().wait()
-        ended.append(number)
 
     async with peer_and_client() as (_, client):
-        await asyncio.gather(*(block(client, number) for number in (3, 1, 2)))
-    assert ended == [1, 2, 3]
+        blocks = [asyncio.create_task(block(client, seconds)) for seconds in (60, 0.09, SHORT, 60, 0.06)]
+        await asyncio.gather(*blocks[1:3], blocks[4])
+        assert not blocks[0].done()
+        assert not blocks[3].done()
+        for waiting in (blocks[0], blocks[3]):
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
 
 
 async def test_what_a_block_does_with_its_cancellation_counts() -> None:
