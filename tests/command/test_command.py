@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import signal
 import socket
@@ -122,11 +123,16 @@ def test_ctrl_c_is_quiet() -> None:
 @pytest.mark.slow
 @whole_program
 def test_a_reader_that_leaves_ends_it_quietly() -> None:
-    with subprocess.Popen([*COMMAND, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
-        assert process.wait(SECONDS) == 141
-        assert process.stderr.read() == b""
+    reading, writing = os.pipe()
+    # Before it writes, however long this process is held up.
+    os.close(reading)
+    try:
+        process = subprocess.run(
+            [*COMMAND, "doctor"], stdout=writing, stderr=subprocess.PIPE, timeout=SECONDS, check=False
+        )
+    finally:
+        os.close(writing)
+    assert (process.returncode, process.stderr) == (141, b"")
 
 
 def test_escaped_text_moves_no_cursor() -> None:
