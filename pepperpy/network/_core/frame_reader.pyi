@@ -2,6 +2,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self, final
 
 from pepperpy.network._core.framer import Framer
+from pepperpy.network._core.receiver import Receiver
 from pepperpy.network.checks import Timeout
 
 WAIT: object
@@ -13,6 +14,8 @@ class FrameReader:
 
     discarded: int
     def __new__(cls, framer: Framer, loads: Callable[[bytes], Any] | None, discards: bool = False) -> Self: ...
+    def hold(self, receiver: Receiver) -> None: ...
+    def let_go(self, receiver: Receiver) -> None: ...
     # The stream is a Receiver, or a PendingReceiver.
     def take(self, stream: Any) -> Any: ...
     def take_all(self, stream: Any) -> Any: ...

@@ -59,7 +59,7 @@ class Framed(Generic[M]):
         self._client = client
         self._link = link
         self.codec: Codec[M] | IncrementalCodec[M] = codec
-        framer, loads = _framer_and_loads(codec, link.config.max_message_size)
+        framer, loads = framer_and_loads(codec, link.config.max_message_size)
         if on_overflow not in ("raise", "discard"):
             raise ValueError(f'on_overflow must be "raise" or "discard", not {on_overflow!r}')
         if on_overflow == "discard" and isinstance(framer, (PythonFramer, FeedFramer)):
@@ -168,7 +168,7 @@ def encoded(message: M, encode: Callable[[M], BytesLike | Iterable[BytesLike]], 
         ) from error
 
 
-def _framer_and_loads(
+def framer_and_loads(
     codec: Codec[Any] | IncrementalCodec[Any], max_message_size: int
 ) -> tuple[Framer, Callable[[bytes], Any] | None]:
     """What finds the messages of `codec`, and what makes a value of each; None leaves them bytes."""

@@ -2,7 +2,8 @@
 
 A request owns a slot from the moment when its bytes were accepted until its reply has come, whether or not anybody
 still waits for it. So the late reply of a cancelled request finds its own slot, and is dropped there. Without ids the
-slots are numbered, and the n-th reply answers the n-th request. One task reads, and only hands out what comes.
+slots are numbered, and the n-th reply answers the n-th request. One task reads, and only hands out what comes. It holds
+the receiving side from the first moment of the block to its own end, so that nobody else can take a reply.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Generic, NoReturn
 
+from pepperpy.network._core.frame_reader import END, WAIT, FrameReader
 from pepperpy.network._core.handover import Handover
 from pepperpy.network.checks import Default, Timeout, check_int
 from pepperpy.network.errors import (
@@ -27,7 +29,7 @@ from pepperpy.network.errors import (
 )
 from pepperpy.network.link import Link
 from pepperpy.network.messages.codec_protocols import M
-from pepperpy.network.messages.framed import Framed, encoded
+from pepperpy.network.messages.framed import Framed, encoded, framer_and_loads
 from pepperpy.network.requests.failures import drop_connection, refusal, request_limit
 from pepperpy.network.requests.turns import Refusal, Turns
 from pepperpy.network.watchdog import watchdog_of
@@ -36,22 +38,25 @@ from pepperpy.network.watchdog import watchdog_of
 class Pipeline(Generic[M]):
     """Requests in flight on one connection; `NetworkClient.pipeline()` makes it and describes the settings.
 
-    `async with` begins and ends it. In the block, the pipeline does all receiving of its connection: a plain receive
-    gets `BusyError`. If the block is left with requests in flight, the connection is aborted, and they get
-    `ClosedError`. Otherwise the connection stays usable. With `config.reconnect`, the beginning raises the loss that no
-    receive has raised, or waits for the next connection, at most `config.timeout` seconds.
+    `async with` begins and ends it. In the block, the pipeline does all receiving of its connection: a plain receive, a
+    `request()` of the client and a second pipeline get `BusyError`, and disturb nothing. So does the beginning, while
+    another task receives or a `request()` is under way. If the block is left with requests in flight, the connection is
+    aborted, and they get `ClosedError`. Otherwise the connection stays usable. With `config.reconnect`, the beginning
+    raises the loss that no receive has raised, or waits for the next connection, at most `config.timeout` seconds.
 
     The pipeline ends earlier with its connection. It also ends, and aborts the connection, if a message cannot be
     decoded or answers no request, or if too many requests are abandoned. All requests in flight, and those that wait
     for their turn, then get `ConnectionLostError` or `ClosedError` at once, with the reason as `__cause__`.
 
     Attributes:
-        framed: The connection's messages. Use its `send()` for messages that get no reply.
+        framed: The connection's messages. Use its `send()` for messages that get no reply; its receives get
+            `BusyError`.
     """
 
     __slots__ = (
         "_abandoned",
         "_client",
+        "_frames",
         "_is_push",
         "_key",
         "_link",
@@ -98,6 +103,8 @@ class Pipeline(Generic[M]):
             raise ValueError("heartbeat needs a pipeline with key or is_push: else its answer is taken for a reply")
         self.framed: Framed[M] = framed
         self._client = client
+        # Of its own, so that a receive of `framed` is one of somebody else.
+        self._frames = FrameReader(*framer_and_loads(framed.codec, link.config.max_message_size))
         self._link = link
         self._key = key
         self._request_key = request_key or key
@@ -136,15 +143,26 @@ class Pipeline(Generic[M]):
         await self._link.catch_up(Default.TIMEOUT, "pipeline")
         self._protocol = self._link.protocol
         self._protocol.check_user()
-        if self._protocol.receiver.is_busy:
+        receiver, exchanges = self._protocol.receiver, self._link.exchanges
+        if receiver.is_busy:
             raise self._error(BusyError, "another task is already receiving; a pipeline does all receiving itself")
+        if exchanges is not None and exchanges.served is not None:
+            # It may be between two of its receives, or wait for room to send.
+            raise self._error(BusyError, "a request() is under way; a pipeline does all receiving itself")
         self._loop = asyncio.get_running_loop()
         self._watchdog = watchdog_of(self._loop)
+        reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._link.config.address}")
+        try:
+            # A task that is cancelled before its first step does not run its own cleanup.
+            reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
+        except BaseException:
+            reader.cancel()
+            raise
+        self._reader = reader
+        # The reader has not begun, but what comes is for it.
+        self._frames.hold(receiver)
         # While nothing is in flight, nothing is due; and each request has a limit of its own.
-        self._protocol.receiver.silence_allowed = True
-        self._reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._link.config.address}")
-        # A task that is cancelled before its first step does not run its own cleanup.
-        self._reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
+        receiver.silence_allowed = True
         return self
 
     async def __aexit__(
@@ -268,9 +286,11 @@ class Pipeline(Generic[M]):
             self._end(self._error(ClosedError, f"{what} (max_abandoned={self._max_abandoned})"))
 
     def _check_connection(self) -> None:
-        # `framed` would go on with a new connection.
         if self._link.protocol is not self._protocol:
-            raise self._error(ClosedError, "the client has connected again: begin another pipeline")
+            what = "the client has connected again: begin another pipeline"
+            if self._link.protocol.state == "unconnected":
+                what = "the connection was given back"
+            raise self._error(ClosedError, what)
 
     def _error(self, kind: type[NetworkError], what: str) -> NetworkError:
         return self._link.error(kind, what, "request")
@@ -282,7 +302,6 @@ class Pipeline(Generic[M]):
             # An eager task, which runs before its maker knows it. `on_push` is called no sooner than in the block.
             await asyncio.sleep(0)
         try:
-            self._check_connection()
             while messages := await self._receive():
                 for message in messages:
                     self._hand_out(message)
@@ -294,10 +313,14 @@ class Pipeline(Generic[M]):
             raise
 
     async def _receive(self) -> list[M]:
-        try:
-            return await self.framed.receive_batch(None)
-        except EndOfStreamError:
-            return []
+        # Empty at the end of the stream.
+        frames, receiver, waiter = self._frames, self._protocol.receiver, None
+        self._check_connection()
+        while (messages := frames.take_all(receiver)) is WAIT:
+            waiter = frames.wait(receiver, None, waiter)
+            await waiter
+            self._check_connection()
+        return [] if messages is END else messages
 
     def _hand_out(self, message: M) -> None:
         if self._is_push is not None and self._is_push(message):
@@ -328,6 +351,8 @@ class Pipeline(Generic[M]):
         self._on_push(message)
 
     def _end(self, reason: BaseException, abort: bool = True) -> None:
+        # The reader takes nothing more. While it still waits, nobody else can receive.
+        self._frames.let_go(self._protocol.receiver)
         if self._refusal is None:
             # The first reason counts. Its consequences, such as the reader's ClosedError, say less.
             refuse = refusal(self._link, "pipeline ended", reason)

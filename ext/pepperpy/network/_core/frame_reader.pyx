@@ -54,6 +54,14 @@ cdef class FrameReader:
         self._runs_python = loads is not None or framer.runs_python
         self._discards = discards
 
+    def hold(self, Receiver receiver not None):
+        """From now on only this reader may take from the connection; every other one gets `BusyError`."""
+        receiver.hold(self._framer)
+
+    def let_go(self, Receiver receiver not None):
+        """From now on every reader may take again."""
+        receiver.hold(None)
+
     def take(self, stream):
         """The next message, WAIT if it is not on hand, END at the end of the stream."""
         cdef:

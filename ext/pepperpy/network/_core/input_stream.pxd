@@ -26,6 +26,7 @@ cdef class InputStream:
         Py_ssize_t _low              # unread bytes at which it goes on
         # What the one waiting task waits for: a separator; or a number of bytes, and then what the searcher wants.
         Waiter _waiter
+        Searcher _holder             # of the one reader that may take, also between its waits; None: any
         bytes _wanted_separator
         Searcher _searcher
         Py_ssize_t _wanted_count     # with a separator: so many bytes without one end the wait as well
@@ -58,12 +59,18 @@ cdef class InputStream:
     # Python code may do anything, also with this connection. So keep no pointer into the buffer across a call that may run
     # some; position() tells whether that has taken bytes.
 
+    cdef inline void hold(self, Searcher searcher) noexcept:
+        # From now on only the reader with this `searcher` may take. Any other one gets BusyError, also while this one is
+        # between two waits or has not begun to receive. None: any reader may take.
+        self._holder = searcher
+
     cdef inline Status begin_take(self, Searcher searcher) except Status.ERROR:
         # Ends a wait that was given up. If the last wait was a fill() with this `searcher` and its destination is whole, that
         # stays for take_destination(); any other one is put back.
-        # Raises UsageError in another thread or process, NotConnectedError, and BusyError while another task waits.
+        # Raises UsageError in another thread or process, NotConnectedError, and BusyError while another task waits or another
+        # reader holds the stream.
         self.endpoint.check_user()
-        if self._waiter is not None or self._destination is not None:
+        if self._waiter is not None or self._destination is not None or self._holder is not None:
             self._end_wait(searcher)
         return Status.OK
 
@@ -131,8 +138,14 @@ cdef class InputStream:
     cdef bint is_at_eof(self) noexcept
 
     cdef inline bint is_idle(self) noexcept:
-        # Whether nothing is unread, nothing waits, and the peer may still send.
-        return not (self.eof or self.unread() or self._waiter is not None or self.limited_elsewhere)
+        # Whether nothing is unread, nothing waits, no reader holds the stream, and the peer may still send.
+        return not (
+            self.eof
+            or self.unread()
+            or self._waiter is not None
+            or self._holder is not None
+            or self.limited_elsewhere
+        )
 
     cdef Status discard_all(self) except Status.ERROR
     cdef Status read_to_the_end(self) except Status.ERROR

@@ -6,7 +6,8 @@ or raises. The wait gives an awaitable that ends when another take is worth it: 
 loss, a close. The caller repeats the two. So bytes change owner in one place, the take, which runs in the task that gets
 them; and a wait that is cancelled has taken nothing.
 
-One task waits at a time: every other reader gets `BusyError` meanwhile.
+One task waits at a time: every other reader gets `BusyError` meanwhile. A reader that holds the stream keeps the others
+away between its waits, too.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -69,8 +70,8 @@ cdef class InputStream:
 
     @property
     def is_busy(self):
-        """Whether a task waits, so that any other gets `BusyError`."""
-        return self._waiter is not None and not self._waiter.left
+        """Whether a task waits, or a reader holds the stream, so that any other gets `BusyError`."""
+        return self._holder is not None or (self._waiter is not None and not self._waiter.left)
 
     @property
     def reading_paused(self):
@@ -258,7 +259,9 @@ cdef class InputStream:
     cdef Status _end_wait(self, Searcher searcher) except Status.ERROR:
         # The reader that waited is back, or was cancelled; otherwise nobody else may read. begin_take() says which destination
         # stays.
-        if self._waiter is not None and not self._waiter.left:
+        if (self._waiter is not None and not self._waiter.left) or (
+            self._holder is not None and self._holder is not searcher
+        ):
             raise self.endpoint.error(BusyError, "another task is already receiving; only one at a time can", "receive")
         if self._destination is not None:
             if searcher is None or self._searcher is not searcher or not self._destination.is_whole():
