@@ -84,7 +84,8 @@ class Watchdog:
         if due and turns:
             self._loop().call_soon(self._judge, now, turns - 1)
             return
-        for limit in due:
+        # The loop may have been blocked for longer than they are apart.
+        for limit in sorted(due, key=lambda limit: limit.ends_at):
             self._watched.discard(limit)
             limit.expire()
         self._timer.look_by(self._earliest())

@@ -22,6 +22,7 @@ from pepperpy.network import (
     NetworkTimeoutError,
     PoolTimeoutError,
 )
+from pepperpy.network.testing import MockHTTP
 from pepperpy.network.watchdog import Watchdog
 
 
@@ -73,22 +74,17 @@ async def test_timeout_limits_an_attempt(handler: Any, timeout: Any) -> None:
                 await client.get(peer.url)
 
 
-@pytest.mark.slow
 async def test_timeout_begins_anew_with_each_attempt_and_the_deadline_does_not() -> None:
-    async def slow_refusal(connection: Connection) -> None:
-        while True:
-            await connection.read_request()
-            await asyncio.sleep(0.3)  # a third of timeout, of which deadline has no three
-            await connection.send(response(b"", status="503 x"))
-
-    async with http_peer(slow_refusal) as peer:
-        async with HTTPClient(HTTPConfig(timeout=1, retries=4, retry_delay=0)) as client:
+    with MockHTTP(real_delays=False) as mock:
+        mock.get("http://host.test/").reply(503, delay=300)  # a third of timeout, of which deadline has no three
+        config = HTTPConfig("http://host.test", retries=100, retry_delay=0, read_timeout=None)
+        async with HTTPClient(config.replace(timeout=1000, retries=4)) as client:
             with pytest.raises(HTTPStatusError, match="attempt 5"):
-                await client.get(peer.url)
-        async with HTTPClient(HTTPConfig(deadline=0.8, retries=100, retry_delay=0)) as client:
-            with pytest.raises((NetworkTimeoutError, HTTPStatusError)) as caught:
-                await client.get(peer.url)
-            assert caught.value.details["attempt"] <= 3
+                await client.get("/")
+        async with HTTPClient(config.replace(timeout=None, deadline=800)) as client:
+            with pytest.raises(NetworkTimeoutError) as caught:
+                await client.get("/")
+            assert (caught.value.details["limit"], caught.value.details["attempt"]) == ("deadline", 3)
 
 
 async def test_the_deadline_covers_a_whole_call() -> None:
@@ -240,6 +236,26 @@ async def test_a_shorter_limit_that_comes_later_is_looked_after_in_time() -> Non
         times = await asyncio.gather(limited(0.02), limited(0.01))
         assert all(waited >= limit - 0.002 for waited, limit in zip(times, (0.02, 0.01), strict=True))
         assert not any(task.done() for task in longer)
+    dog.close()
+
+
+async def test_limits_that_pass_while_the_loop_is_held_up_end_in_their_order() -> None:
+    dog = Watchdog(asyncio.get_running_loop())
+    ended: list[int] = []
+    began = time.monotonic()
+
+    async def limited(number: int) -> None:
+        limit = dog.limit(0)
+        limit.ends_at = began + number / 1000
+        with contextlib.suppress(TimeoutError), limit:
+            await asyncio.Event().wait()
+        ended.append(number)
+
+    tasks = [asyncio.create_task(limited(number)) for number in (3, 9, 1, 7, 5, 8, 2, 6, 4)]
+    await asyncio.sleep(0)
+    time.sleep(0.02)  # now all have passed
+    await asyncio.gather(*tasks)
+    assert ended == sorted(ended)
     dog.close()
 
 

@@ -120,20 +120,21 @@ async def test_a_host_whose_requests_are_due_but_not_served_yet_is_not_forgotten
 
 
 async def test_a_table_has_a_rate_for_each_host_and_no_limit_for_those_that_it_does_not_name() -> None:
-    limiter = RateLimiter(HTTPConfig(rate_limit={"Slow.test": 1, "::1": RateLimit(2)}).rate_limit)  # type: ignore[arg-type]
+    limiter = RateLimiter(HTTPConfig(rate_limit={"Slow.test": 1 / HOUR, "::1": RateLimit(2)}).rate_limit)  # type: ignore[arg-type]
+    soon = monotonic() + 60
     for _ in range(1000):
-        await limiter.acquire("other.test", monotonic() + 0.5)
-    await limiter.acquire("slow.test", monotonic() + 0.5)
+        await limiter.acquire("other.test", soon)
+    await limiter.acquire("slow.test", soon)
     with pytest.raises(NetworkTimeoutError, match=r"slow\.test"):
-        await limiter.acquire("slow.test", monotonic() + 0.5)
-    limiter.pause("other.test", 10)
+        await limiter.acquire("slow.test", soon)
+    limiter.pause("other.test", HOUR)
     with pytest.raises(NetworkTimeoutError):
-        await limiter.acquire("other.test", monotonic() + 0.5)
-    rest = RateLimiter(HTTPConfig(rate_limit={"slow.test": 1, "*": RateLimit(1)}).rate_limit)  # type: ignore[arg-type]
-    await rest.acquire("a.test", monotonic() + 0.5)
-    await rest.acquire("slow.test", monotonic() + 0.5)
+        await limiter.acquire("other.test", soon)
+    rest = RateLimiter(HTTPConfig(rate_limit={"slow.test": 1 / HOUR, "*": ONE_AN_HOUR}).rate_limit)  # type: ignore[arg-type]
+    await rest.acquire("a.test", soon)
+    await rest.acquire("slow.test", soon)
     with pytest.raises(NetworkTimeoutError):
-        await rest.acquire("b.test", monotonic() + 0.5)
+        await rest.acquire("b.test", soon)
     spelled = HTTPConfig(rate_limit={"B\xfccher.test": 1, "0:0::1": 1}).rate_limit
     assert isinstance(spelled, Mapping) and [*spelled] == ["xn--bcher-kva.test", "::1"]
     for table, words in (

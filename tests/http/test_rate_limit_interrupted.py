@@ -30,12 +30,12 @@ async def end_pause_when_somebody_waits(limiter: RateLimiter, host: str = "a") -
 
 async def test_a_turn_after_the_deadline_fails_at_once_and_counts_nothing() -> None:
     limiter = RateLimiter(ONE_AN_HOUR)
-    await limiter.acquire("a", monotonic() + 1)
+    await limiter.acquire("a", monotonic() + 60)
     waiting = start(limiter, "a", 1)
     await asyncio.sleep(0)
     for _ in range(5):
         with pytest.raises(
-            NetworkTimeoutError, match=r"request to a back for 7[12]\d\d\.\d+ s; (5000|4999)\.\d+ s are left"
+            NetworkTimeoutError, match=r"request to a back for 7[12]\d\d\.\d+ s; (5000|499\d)\.\d+ s are left"
         ) as caught:
             limiter.acquire("a", monotonic() + 5000).send(None)
     details = caught.value.details
@@ -87,15 +87,16 @@ async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_it_to_the_next()
     assert left == [("a", 0)]
 
 
-@pytest.mark.slow
 async def test_a_turn_that_comes_in_the_moment_after_a_cancellation_goes_to_the_next() -> None:
-    limiter, left = RateLimiter(RateLimit(5)), []
+    limiter, left = RateLimiter(ONE_AN_HOUR), []
     await limiter.acquire("a", None)
     tasks = start(limiter, "a", 2, left)
     await asyncio.sleep(0)
-    asyncio.get_running_loop().call_later(0.001, tasks[0].cancel)
-    # Blocks the loop, so that it finds the cancellation and the turn due together.
-    time.sleep(0.25)
+    (line,) = limiter._lines.values()
+    line.pace.full_at = monotonic()
+    # As a loop that was blocked, and finds the cancellation and the turn due together.
+    tasks[0].cancel()
+    limiter._serve(line)
     await asyncio.wait(tasks)
     assert tasks[0].cancelled()
     assert left == [("a", 1)]

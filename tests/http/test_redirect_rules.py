@@ -193,14 +193,14 @@ async def test_credentials_of_a_location_do_not_replace_those_of_the_request() -
 @pytest.mark.parametrize("kind", ["request", "stream"])
 async def test_the_time_of_an_attempt_is_that_of_all_its_redirects(kind: str) -> None:
     with MockHTTP(real_delays=False) as mock:
-        mock.get("http://h/1").reply(302, headers={"Location": "/2"}, delay=0.6)
-        mock.get("http://h/2").reply(delay=0.6)
-        async with HTTPClient(HTTPConfig(retries=0)) as client:
+        mock.get("http://h/1").reply(302, headers={"Location": "/2"}, delay=600)
+        mock.get("http://h/2").reply(delay=600)
+        async with HTTPClient(HTTPConfig(retries=0, read_timeout=None)) as client:
             with pytest.raises(NetworkTimeoutError) as caught:
                 if kind == "request":
-                    await client.get("http://h/1", timeout=1)
+                    await client.get("http://h/1", timeout=1000)
                 else:
-                    async with client.stream("GET", "http://h/1", timeout=1):
+                    async with client.stream("GET", "http://h/1", timeout=1000):
                         pass
             assert caught.value.details["limit"] == "timeout"
 

@@ -139,13 +139,13 @@ def test_for_a_body_that_the_system_holds_the_shorter_limit_counts() -> None:
 
 def test_a_server_that_has_all_of_a_body_has_the_read_timeout() -> None:
     queued = 10
-    delivery = Delivery(Limits(write=1.0, read=2.0), lambda: queued, None)
+    delivery = Delivery(Limits(write=1000.0, read=2000.0), lambda: queued, None)
     long_ago = monotonic() - 5000
-    assert (delivery.silent_until(long_ago, False), delivery.held_up) == (long_ago + 1, True)
+    assert (delivery.silent_until(long_ago, False), delivery.held_up) == (long_ago + 1000, True)
     queued = 0
     assert delivery.silent_until(long_ago, False) > monotonic(), "it has just taken the last of it"
     assert not delivery.held_up
-    delivery = Delivery(Limits(write=1.0, read=2.0), lambda: queued, None)
+    delivery = Delivery(Limits(write=1000.0, read=2000.0), lambda: queued, None)
     assert delivery.silent_until(long_ago, True) > monotonic(), "there is nothing that it could take"
-    assert Delivery(Limits(write=1.0), lambda: queued, None).silent_until(long_ago, False) <= monotonic() + 1 / 4
+    assert Delivery(Limits(write=1000.0), lambda: queued, None).silent_until(long_ago, False) <= monotonic() + 1000 / 4
     assert Delivery(Limits(), lambda: queued, None).silent_until(long_ago, False) == math.inf

@@ -34,6 +34,21 @@ def names(table: dict[str, list[str] | Exception]) -> Iterator[dict[str, int]]:
         yield asked
 
 
+@contextlib.contextmanager
+def invalid_names() -> Iterator[None]:
+    """`*.invalid` is unknown at once (RFC 6761): this machine's resolver, which may be slow, is not asked for it."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> list[Any]:
+        if isinstance(host, str) and host.endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield
+
+
 class HangingNames:
     """`hanging*.test` has no answer until `go_on` is set, and is unknown then; any other `*.test` is this machine.
 

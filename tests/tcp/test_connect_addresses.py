@@ -16,6 +16,7 @@ import pytest
 from conftest import LOOPS
 from support.cancelling import Mode, cancelled_at, open_sockets, until
 from support.certificates import ca_file, server_cert, server_context
+from support.limits import end_limits
 from support.mortal import Handler, echo, hang_up, reconnecting, silence
 from support.names import names
 from support.processes import reserved_ports
@@ -27,7 +28,6 @@ from pepperpy.network.lookup import AddressInfo, look_up
 from pepperpy.network.proxy_url import read_proxy
 from pepperpy.network.tcp.race import interleaved, race
 from pepperpy.network.transient import may_pass
-from pepperpy.network.watchdog import watchdog_of
 
 FIRST, SECOND, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
@@ -102,7 +102,7 @@ async def test_the_attempt_after_a_failed_handshake_uses_the_next_address(
             if failure == "is silent":
                 await until(lambda: accepted == [FIRST], "the first has accepted")
                 # Now the time of this attempt is over.
-                watchdog_of(asyncio.get_running_loop()).close()
+                end_limits()
             await connecting
             async with client:
                 assert client.remote_address == (SECOND, port)

@@ -102,14 +102,6 @@ async def _failure(config: NetworkConfig) -> NetworkError:
     return caught.value
 
 
-async def test_a_name_is_looked_up_where_the_scheme_says(socks: int) -> None:
-    for scheme, kind in (("socks5", ConnectError), ("socks5h", ProxyError)):
-        error = await _failure(
-            NetworkConfig("no.such.host.invalid", 9, proxy=f"{scheme}://127.0.0.1:{socks}", retries=0)
-        )
-        assert own_kind(error) is kind
-
-
 # ---- A proxy by hand ----
 
 
@@ -145,6 +137,24 @@ async def _head(peer: Peer) -> bytes:
     while not head.endswith(b"\r\n\r\n"):
         head += await peer.receive(1)
     return head
+
+
+async def test_a_name_is_looked_up_where_the_scheme_says() -> None:
+    asked = b""
+
+    async def unreachable(peer: Peer) -> None:
+        nonlocal asked
+        await peer.receive(3)
+        await peer.send(b"\5\0")
+        asked = await peer.receive(7 + len(name))
+        await peer.send(b"\5\4\0\1" + bytes(6))
+
+    name = "no.such.host.invalid"
+    async with proxy_by_hand(unreachable) as port:
+        for scheme, kind in (("socks5", ConnectError), ("socks5h", ProxyError)):
+            error = await _failure(NetworkConfig(name, 9, proxy=f"{scheme}://127.0.0.1:{port}", retries=0))
+            assert own_kind(error) is kind
+            assert (name.encode() in asked) == (scheme == "socks5h")
 
 
 @pytest.mark.parametrize("cut", [1, 15, 39, 45])

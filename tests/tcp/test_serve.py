@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -312,10 +313,15 @@ async def test_the_settings_of_a_connection_are_those_of_the_config() -> None:
             await client.receive()
         except NetworkTimeoutError as error:
             outcome.append(type(error))
+        # The interval is over, by hand: a heartbeat before the timeout would have been answered.
+        supervisor = client._link.supervisor
+        assert supervisor is not None and supervisor._heartbeats is not None
+        supervisor._heartbeats._started -= 1000
+        supervisor._heartbeats._timer.look_by(time.monotonic())
         await beats.wait()
         assert await client.receive_line(timeout=10) == b"yes\n"
 
-    settings = NetworkConfig("localhost", 1, timeout=0.05, nodelay=False, heartbeat=Heartbeat(probe, interval=0.2))
+    settings = NetworkConfig("localhost", 1, timeout=0.05, nodelay=False, heartbeat=Heartbeat(probe, interval=60))
     async with serve(wait, "127.0.0.1", 0, config=settings) as server:
         async with NetworkClient(config_of(server.port)) as client:
             assert await client.receive_line() == b"are you there?\n"
