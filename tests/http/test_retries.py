@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -84,6 +85,20 @@ async def test_an_answer_that_will_not_pass_is_final(status: int) -> None:
         with pytest.raises(HTTPStatusError):
             await client.get("/")
         assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize("where", ["request", "client"])
+async def test_504_of_a_cache_that_was_asked_alone_says_that_it_has_nothing_and_is_final(where: str) -> None:
+    asked = {"headers": {"Cache-Control": "max-stale, Only-If-Cached"}}
+    of_client, of_request = (asked, {}) if where == "client" else ({}, asked)
+    for status, attempts in ((504, 1), (503, 2)):
+        again = response(b"", status=f"{status} x")
+        async with served(answering(again), retries=1, **of_client) as (peer, client):
+            with pytest.raises(HTTPStatusError) as caught:
+                await client.get("/", **of_request)
+            assert (caught.value.status, len(peer.requests)) == (status, attempts)
+            assert caught.value.is_transient == (status == 503)
+            assert pickle.loads(pickle.dumps(caught.value)).is_transient == (status == 503)
 
 
 async def test_the_last_answer_is_what_comes_of_retries_in_vain() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from multidict import CIMultiDict, istr
 from yarl import URL
 
+from pepperpy.network.http.content import has_token
 from pepperpy.network.http.urls import host_field
 
 if TYPE_CHECKING:
@@ -194,6 +195,11 @@ class Request:
         if self._headers is None:
             self._headers = self._complete()
         return self._headers
+
+    @property
+    def only_if_cached(self) -> bool:
+        """Whether only a cache is asked. It answers 504 if it has nothing (RFC 9111, section 5.2.1.7)."""
+        return has_token(self.headers.getall("Cache-Control", ()), "only-if-cached")
 
     def leaves_out(self, name: str) -> bool:
         """Whether the header of this name (in lower case) is not sent."""

@@ -244,6 +244,8 @@ def status_error(answer: Answer, body: bytes, call: Call) -> HTTPStatusError:
     error = call.error(HTTPStatusError, text, status=answer.status, reason=reason)
     error.headers = readable_headers(answer.headers)
     error.body = body
+    if answer.status == 504 and call.request.only_if_cached:
+        error.is_transient = False
     return error
 
 

@@ -72,6 +72,9 @@ class Retries:
             self._limiter.pause(call.answering_host, min(asked_for, self._max_delay))
         if status not in self._statuses or not call.repeatable:
             return None
+        if status == 504 and request.only_if_cached:
+            # The cache says that it has nothing, and asks nobody.
+            return None
         return self._delay(call, asked_for)
 
     def after_failure(self, call: Call, failure: NetworkError) -> float | None:
