@@ -25,7 +25,8 @@ async def test_a_client_is_lent_until_it_is_released_and_its_connection_is_lent_
             await ask(client, b"%d" % number)
             pool.release(client)
             assert (pool.stats.in_use, pool.stats.idle) == (0, 1)
-            for call, *arguments in ((client.send, b"no"), (client.receive_line,), (client.request, b"no", _receive)):
+            calls = ((client.send, b"no"), (client.receive_line,), (client.request, b"no", _receive))
+            for call, *arguments in (*calls, (client.wait_connected,), (client.start_tls,), (client.flush,)):
                 with pytest.raises(NotConnectedError, match=r"released to its pool; acquire\(\) lends another"):
                     await call(*arguments)  # type: ignore[operator]
         assert server.accepted == 1

@@ -76,17 +76,17 @@ async def test_a_configuration_that_a_user_gives_his_client_is_not_that_of_the_n
         assert server.accepted == 1
 
 
-async def test_a_pipeline_that_is_left_in_the_block_of_a_pool_does_not_end_the_connection_of_the_next_user() -> None:
+async def test_a_pipeline_that_is_forgotten_in_the_block_of_a_pool_does_not_reach_the_next_user() -> None:
     async with server_and_pool() as (server, pool):
         async with pool.acquire() as client:
-            # Its reader has not begun yet, so the connection is as good as new.
+            # Its reader has not begun yet, but would receive.
             left = await client.pipeline(Delimited(b"\n")).__aenter__()
         async with pool.acquire() as client:
             with pytest.raises(ClosedError):
                 await left.wait_ended()
             await ask(client)
         await left.__aexit__(None, None, None)
-        assert (server.accepted, pool.stats.dropped) == (1, {})
+        assert (server.accepted, pool.stats.dropped) == (2, {"unfinished": 1})
 
 
 async def test_a_link_keeps_no_client_alive() -> None:

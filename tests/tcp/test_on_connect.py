@@ -365,6 +365,19 @@ async def test_an_observer_that_fails_or_closes_the_client_breaks_nothing() -> N
             await client.receive()
 
 
+async def test_a_client_that_was_lent_to_on_connect_says_that_this_has_ended() -> None:
+    kept: list[NetworkClient] = []
+
+    async def keep(client: NetworkClient) -> None:
+        kept.append(client)
+
+    async with mortal_and_client(on_connect=keep, reconnect=False):
+        (lent,) = kept
+        for call in (lent.receive, lent.flush, lent.wait_connected, lent.start_tls):
+            with pytest.raises(NotConnectedError, match="lent to on_connect or to a heartbeat, which has ended"):
+                await call()
+
+
 async def test_bad_settings_are_named() -> None:
     async def observe(*_: object) -> None: ...
 

@@ -41,7 +41,7 @@ class PoolStats:
             "closed": the user closed it. "lost": the peer or the network ended it.
             "unread": there were bytes that nobody had taken or asked for.
             "unfinished": a receive was still waiting, or was given up (its answer may still come); a send was waiting;
-            `send_eof()` or `start_tls()` was called.
+            `send_eof()` or `start_tls()` was called; a `pipeline()` had not been left.
             "unsent": the kernel has not taken all accepted bytes; they are sent before the connection closes.
             "unreleased": whoever had it has lost it; see `acquire()`.
             "check": `check` failed. "idle", "age": `max_idle` or `max_age` passed.

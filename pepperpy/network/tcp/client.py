@@ -189,7 +189,7 @@ class NetworkClient(InspectingMethods, ReceivingMethods, SendingMethods, Messagi
         Raises:
             NetworkTimeoutError: There was no connection in time; connecting goes on. Or `connect()` or reconnecting
                 failed with it.
-            NotConnectedError: Nobody connects the client, or `connect()` was cancelled.
+            NotConnectedError: Nobody connects the client, it was given back to its pool, or `connect()` was cancelled.
             ClosedError: `disconnect()` or `abort()` came first.
             ConnectionLostError: The connection was lost, and the client does not reconnect.
             ConnectError: `connect()` failed, or reconnecting has given up. Or `fail_after` attempts to reconnect have
@@ -330,7 +330,8 @@ def lent(protocol: StreamProtocol) -> Iterator[tuple[NetworkClient, ClientLink]]
     try:
         yield client, client._link
     finally:
-        client._link.use(StreamProtocol(protocol.config))
+        what = "the client was lent to on_connect or to a heartbeat, which has ended"
+        client._link.use(StreamProtocol(protocol.config, what))
 
 
 class _ClientsLink(ClientLink):

@@ -16,7 +16,6 @@ from pepperpy.network.errors import (
     ConnectionLostError,
     NetworkError,
     NetworkTimeoutError,
-    NotConnectedError,
     without_tracebacks,
 )
 from pepperpy.network.link import E, connection_error, remaining
@@ -155,10 +154,8 @@ class ClientState:
         """Why there is no connection, and none under way; `protocol` is the last one."""
         if self.end is not None:
             return copy.copy(self.end)
-        if protocol.state == "unconnected":
-            return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
-        if protocol.state in ("closing", "closed"):
-            return self.error(ClosedError, "connection was closed by this side", "use")
+        if (error := protocol.unusable()) is not None:
+            return error
         what = "the peer has ended its stream" if protocol.at_eof else "connection lost"
         if protocol.loss is not None:
             what += f": {self.config.explained(protocol.loss)}"

@@ -19,7 +19,7 @@ cdef class Endpoint:
     cdef:
         readonly object config       # NetworkConfig
         State state
-        bint released                # UNCONNECTED, because a pool has taken back the connection
+        str given_back               # UNCONNECTED, because its client has given back a connection: what errors say then; or None
         object transport             # None before connection_made and after connection_lost
         object sender                # Sender, between connection_made and connection_lost
         object source                # what reads from the socket: the transport, or the one below the TLS of a loop
@@ -59,6 +59,7 @@ cdef class Endpoint:
     cdef bint is_forked(self) noexcept
     cdef Status check_loop(self) except Status.ERROR
     cdef object cause(self)
+    cdef object unusable(self)
     cdef object refusal(self)
     cdef object error(self, object kind, str what, str phase, dict more=*, object cause=*)
     cdef Waiter new_waiter(self, object timeout, str phase, Waiter previous)

@@ -202,14 +202,21 @@ cdef class Endpoint:
         # The error that explains the loss; None if there is no loss, or no error explains it.
         return self.send_error if self.loss is None else self.loss
 
-    cdef object refusal(self):
-        # The error for a call that needs the connection; None if it is open and sending works.
-        if self.released:
-            return self.error(NotConnectedError, "the client was released to its pool; acquire() lends another", "use")
+    cdef object unusable(self):
+        # The error for a call that needs the connection, if this side has not made it, has given it back or has closed it;
+        # else None.
         if self.state == State.UNCONNECTED:
-            return self.error(NotConnectedError, "not connected: call connect() or use `async with` first", "use")
+            what = "not connected: call connect() or use `async with` first" if self.given_back is None else self.given_back
+            return self.error(NotConnectedError, what, "use")
         if self.state == State.CLOSING or self.state == State.CLOSED:
             return self.error(ClosedError, "connection was closed by this side", "use")
+        return None
+
+    cdef object refusal(self):
+        # The error for a call that needs the connection; None if it is open and sending works.
+        error = self.unusable()
+        if error is not None:
+            return error
         if self.state == State.LOST or self.send_error is not None:
             self.loss_reported = True
             cause = self.cause()

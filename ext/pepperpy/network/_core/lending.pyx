@@ -256,7 +256,7 @@ cdef class Lending:
         cdef Endpoint endpoint = slots.protocol.of(slots.link.of(blank)).endpoint
 
         # What clients have that were released; see let_go().
-        endpoint.released = True
+        endpoint.given_back = "the client was released to its pool; acquire() lends another"
         self.waiting = waiting
         self.idle = []
         self.lent = set()

@@ -54,8 +54,10 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
         object _on_end               # callable with this protocol, called when the connection has ended, see watch(); or None
         bint _eof_is_loss            # the peer's end of stream counts as a loss
 
-    def __cinit__(self, config):
+    def __cinit__(self, config, given_back=None):
+        """Args: given_back: It stands for a connection that its client has given back; what errors say then."""
         self.endpoint = Endpoint(config)
+        self.endpoint.given_back = given_back
         self.receiver = Receiver(self.endpoint)
         self.sender = Sender(self.endpoint)
 
@@ -340,6 +342,10 @@ cdef class StreamProtocol(_Base, asyncio.BufferedProtocol):
 
     def extra_info(self, name):
         return None if self.endpoint.transport is None else self.endpoint.transport.get_extra_info(name)
+
+    def unusable(self):
+        """The error for a connection that this side has not made, has given back or has closed; None for any other."""
+        return self.endpoint.unusable()
 
     def check_user(self):
         self.endpoint.check_user()
