@@ -229,10 +229,17 @@ class Observer:
         self.port: int = port
         self.attempt: int = attempt
 
-    def tell(self, kind: type[Event], **facts: Any) -> None:
-        """Make an event and tell it. Never raises, but for KeyboardInterrupt and SystemExit."""
+    def tell(self, kind: type[Event], *, at: float | None = None, **facts: Any) -> None:
+        """Make an event and tell it. Never raises, but for KeyboardInterrupt and SystemExit. `at`: None: now."""
+        if at is None:
+            at = monotonic()
         host, port = facts.pop("host", self.host), facts.pop("port", self.port)
-        self.pass_on(kind(at=monotonic(), id=self.id, host=host, port=port, attempt=self.attempt, **facts))
+        self.pass_on(kind(at=at, id=self.id, host=host, port=port, attempt=self.attempt, **facts))
+
+    def tell_done(self, kind: type[Done], began: float, **facts: Any) -> None:
+        """Make and tell the event of what began then and ends now."""
+        now = monotonic()
+        self.tell(kind, at=now, seconds=now - began, **facts)
 
     def pass_on(self, event: Event) -> None:
         """Tell an event that is made."""
@@ -251,11 +258,11 @@ class Observer:
         try:
             outcome = await step
         except BaseException as error:
-            self.tell(kind, seconds=monotonic() - began, error=error, **facts)
+            self.tell_done(kind, began, error=error, **facts)
             raise
         if result is not None:
             facts |= result(outcome)
-        self.tell(kind, seconds=monotonic() - began, error=None, **facts)
+        self.tell_done(kind, began, error=None, **facts)
         return outcome
 
 

@@ -373,8 +373,9 @@ async def test_surplus_connections_are_closed_when_they_have_been_idle_for_too_l
 
 async def test_a_connection_that_is_used_is_never_idle_for_too_long() -> None:
     async with server_and_pool(0, 1, max_idle=0.02) as (server, pool):
-        until_ = monotonic() + 0.1
         async with pool.acquire() as client:
+            await ask(client)
+            until_ = monotonic() + 0.1
             while monotonic() < until_:
                 await ask(client)
         assert server.accepted == 1

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import dataclasses
 import gc
+import itertools
 import socket
 import time
 import warnings
@@ -38,6 +39,7 @@ from pepperpy.network import (
     TLSDone,
     TLSError,
 )
+from pepperpy.network.events import Observer
 from pepperpy.network.lookup import AddressInfo
 
 CONNECTED = ["connecting", "LookupDone", "ConnectDone", "AttemptDone", "connected"]
@@ -65,6 +67,17 @@ async def test_two_clients_have_ids_of_their_own() -> None:
     seen = Seen()
     async with echo_server() as port, client_of(port, on_event=seen), client_of(port, on_event=seen):
         assert len({event.id for event in seen.events}) == 2
+
+
+async def test_a_step_began_at_its_end_less_its_seconds_however_slow_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = itertools.count(100.0)
+    monkeypatch.setattr("pepperpy.network.events.monotonic", lambda: next(reads))
+    seen = Seen()
+    await Observer(seen, "a.test", 1).timed(asyncio.sleep(0), TLSDone)
+    event = seen.one(TLSDone)
+    assert (event.at, event.seconds) == (101.0, 1.0)
 
 
 async def test_each_address_of_a_race_is_told_the_slower_one_as_cancelled() -> None:

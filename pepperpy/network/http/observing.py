@@ -84,8 +84,9 @@ class CallObserver(Observer):
         if self.attempt != call.attempt:
             # This attempt has sent nothing: it ended while it waited for the rate limit, for example.
             self.attempt, self._status = call.attempt, None
-        seconds = call.now - call.attempt_at
-        self.tell(AttemptDone, seconds=seconds, error=error, retry_in=retry_in, status=self._status)
+        now = call.done_at or call.now
+        facts = {"error": error, "retry_in": retry_in, "status": self._status}
+        self.tell(AttemptDone, at=now - call.skipped_s, seconds=now - call.attempt_at, **facts)
 
     def ended(self, call: Call, error: BaseException | None) -> None:
         """Tell the end of the call, once."""
@@ -96,7 +97,8 @@ class CallObserver(Observer):
             error = None  # the caller's own error, raised in the block of a stream
         self.attempt_done(call, error)
         facts = {"method": call.method, "url": self._url, "status": self._status}
-        self.tell(CallDone, seconds=call.elapsed, error=error, **facts)
+        seconds = call.elapsed
+        self.tell(CallDone, at=call.started_at + seconds - call.skipped_s, seconds=seconds, error=error, **facts)
 
 
 class ObservedEngine(Engine):

@@ -82,10 +82,10 @@ class Slots(Supply):
         try:
             connection = await waiting
         except BaseException as error:
-            observer.tell(PoolWaitDone, seconds=monotonic() - since, error=error)
+            observer.tell_done(PoolWaitDone, since, error=error)
             raise
         try:
-            observer.tell(PoolWaitDone, seconds=monotonic() - since, error=None)
+            observer.tell_done(PoolWaitDone, since, error=None)
         except BaseException:
             self.lose(connection)
             raise

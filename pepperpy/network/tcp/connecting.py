@@ -194,7 +194,7 @@ def attempt_done(
     """Tell of the end of an attempt to connect, which began at `began`."""
     from pepperpy.network.events import AttemptDone
 
-    observer.tell(AttemptDone, seconds=time.monotonic() - began, error=error, retry_in=retry_in)
+    observer.tell_done(AttemptDone, began, error=error, retry_in=retry_in)
 
 
 def connect_error(config: NetworkConfig, failed: AttemptFailed, number: int, elapsed: float) -> NetworkError:

@@ -110,18 +110,17 @@ class Heartbeats:
             failure = error
             raise
         finally:
-            seconds = time.monotonic() - began
             if failure is None and self._protocol.receiver.bytes_received > self._received:
-                self.rtt = seconds
+                self.rtt = time.monotonic() - began
             if not self._stopped or not isinstance(failure, asyncio.CancelledError):
-                self._tell(seconds, failure)
+                self._tell(began, failure)
 
-    def _tell(self, seconds: float, error: BaseException | None) -> None:
+    def _tell(self, began: float, error: BaseException | None) -> None:
         link = self._link()
         if link is not None and (observer := self._state.observer(link.config)) is not None:
             from pepperpy.network.events import HeartbeatDone
 
-            observer.tell(HeartbeatDone, seconds=seconds, error=error)
+            observer.tell_done(HeartbeatDone, began, error=error)
 
     def _take_answer(self) -> bool:
         """Whether the heartbeat is done and a byte has come since. Then it is over."""

@@ -303,7 +303,7 @@ async def _observed(connecting: Awaitable[ResponseHandler], observer: Observer) 
             error = aiohttp.ClientError(type(failure).__name__) if isinstance(failure, aiohttp.ClientError) else failure
         raise
     finally:
-        observer.tell(ConnectDone, seconds=monotonic() - began, error=error, address="")
+        observer.tell_done(ConnectDone, began, error=error, address="")
 
 
 class _LookupTrace:
