@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from support.cancelling import arrived
 from support.held_up import hold_up
+from support.limits import longer_and_longer
 from support.servers import client_of, echo_server, peer_and_client
 
 from pepperpy.network import Delimited, LengthPrefixed, NetworkConfig, NetworkPool, NetworkTimeoutError
-
-IDLE = 0.6
 
 
 async def test_silence_ends_a_receive_and_nothing_is_lost() -> None:
@@ -29,28 +29,34 @@ async def test_silence_ends_a_receive_and_nothing_is_lost() -> None:
 
 
 async def test_silence_behind_bytes_that_came_ends_the_same_receive() -> None:
-    async with peer_and_client(timeout=None, idle_timeout=0.05) as (peer, client):
-        receiving = asyncio.create_task(client.receive_line())
-        for _ in range(3):
-            await asyncio.sleep(0.03)  # less than the limit
-            await peer.send(b"x")
-        with pytest.raises(NetworkTimeoutError, match="idle_timeout") as caught:
-            await receiving
-        # The seconds of the whole wait.
-        assert 0.1 < caught.value.details["elapsed"] < 60
-        assert await client.peek(3) == b"xxx"
+    for limit in longer_and_longer(0.05):
+        async with peer_and_client(timeout=None, idle_timeout=limit) as (peer, client):
+            receiving = asyncio.create_task(client.receive_line())
+            for _ in range(3):
+                await asyncio.sleep(0.6 * limit)
+                if in_time := not receiving.done():
+                    await peer.send(b"x")
+            with pytest.raises(NetworkTimeoutError, match="idle_timeout") as caught:
+                await receiving
+            if in_time:
+                # The seconds of the whole wait.
+                assert 2 * limit < caught.value.details["elapsed"] < 60
+                assert await client.peek(3) == b"xxx"
+                break
 
 
 @pytest.mark.parametrize("piece", [1, 20_000])
 async def test_bytes_that_keep_coming_put_it_off(piece: int) -> None:
     # The larger one fills memory of the receive's own.
-    async with peer_and_client(timeout=None, idle_timeout=IDLE) as (peer, client):
-        receiving = asyncio.create_task(client.receive_exactly(10 * piece))
-        for number in range(10):
-            assert not receiving.done()
-            await peer.send(bytes([number]) * piece)
-            await asyncio.sleep(IDLE / 5)
-        assert await receiving == b"".join(bytes([number]) * piece for number in range(10))
+    for limit in longer_and_longer(0.6):
+        async with peer_and_client(timeout=None, idle_timeout=limit) as (peer, client):
+            receiving = asyncio.create_task(client.receive_exactly(10 * piece))
+            for number in range(10):
+                await peer.send(bytes([number]) * piece)
+                await asyncio.sleep(limit / 5)
+            with contextlib.suppress(NetworkTimeoutError):
+                assert await receiving == b"".join(bytes([number]) * piece for number in range(10))
+                break
 
 
 async def test_a_message_is_limited_too_and_the_limit_of_the_call_still_counts() -> None:

@@ -7,6 +7,7 @@ that a private name of aiohttp's, on which `http/connector.py` leans, has change
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import tracemalloc
 from typing import Any
@@ -15,6 +16,7 @@ import aiohttp
 import pytest
 from support.http_faults import answering, closing_when_reused, gzip_bomb, informational_flood, response, silent
 from support.http_peer import Connection, http_peer
+from support.limits import longer_and_longer
 
 from pepperpy.network import (
     ConnectionLostError,
@@ -166,14 +168,18 @@ async def test_each_byte_gives_the_server_its_time_again_and_an_idle_connection_
             await connection.read_request()
             await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n")
             for _ in range(12):
-                await asyncio.sleep(0.05)  # less than read_timeout, twelve times more than it
+                await asyncio.sleep(limit / 8)  # twelve of these are more than it
                 await connection.send(b"x")
 
-    async with http_peer(slow) as peer, HTTPClient(HTTPConfig(read_timeout=0.4, retries=0)) as client:
-        assert await client.get(peer.url) == "x" * 12
-        await asyncio.sleep(0.5)  # more than read_timeout
-        assert await client.get(peer.url) == "x" * 12
-        assert [r.connection for r in peer.requests] == [1, 1]
+    for limit in longer_and_longer(0.4):
+        config = HTTPConfig(read_timeout=limit, retries=0)
+        with contextlib.suppress(NetworkTimeoutError):
+            async with http_peer(slow) as peer, HTTPClient(config) as client:
+                assert await client.get(peer.url) == "x" * 12
+                await asyncio.sleep(1.25 * limit)
+                assert await client.get(peer.url) == "x" * 12
+                assert [r.connection for r in peer.requests] == [1, 1]
+                break
 
 
 async def test_interim_responses_have_a_limit() -> None:

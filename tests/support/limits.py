@@ -9,7 +9,7 @@ from pepperpy.network.watchdog import watchdog_of
 
 
 def end_limits() -> None:
-    """End the time limits of all calls of TCP clients in this loop, as if their time were over."""
+    """End the time limits of this loop, as if their time were over: of calls of TCP clients, and of connecting."""
     watchdog_of(asyncio.get_running_loop()).close()
 
 

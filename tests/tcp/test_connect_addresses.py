@@ -132,9 +132,13 @@ async def test_an_address_that_failed_is_used_again_where_no_other_answers() -> 
             assert accepted == [FIRST] * 4
 
 
-@pytest.mark.slow
 async def test_an_address_that_failed_is_used_again_where_the_others_are_silent() -> None:
     verdicts = iter([EOFError("not yet"), None])
+    tried: list[str] = []
+
+    def make(address: AddressInfo) -> socket.socket:
+        tried.append(address[4][0])
+        return socket.socket(*address[:3])
 
     async def works_the_second_time(connection: NetworkClient) -> None:
         if (error := next(verdicts)) is not None:
@@ -151,10 +155,17 @@ async def test_an_address_that_failed_is_used_again_where_the_others_are_silent(
             filler.setblocking(False)
             filler.connect_ex((SECOND, port))
         async with serving(port, FIRST, echo, []):
-            settings = {"retries": 2, "retry_delay": 0, "connect_timeout": 0.4, "on_connect": works_the_second_time}
-            async with NetworkClient(NetworkConfig("db.example", port, **settings)) as client:
+            settings = {"retries": 2, "retry_delay": 0, "on_connect": works_the_second_time, "socket_factory": make}
+            # One address at a time, also where the machine stops.
+            client = NetworkClient(NetworkConfig("db.example", port, happy_eyeballs_delay=60, **settings))
+            connecting = asyncio.create_task(client.connect())
+            await until(lambda: tried == [FIRST, SECOND], "the second attempt has begun")
+            end_limits()
+            await connecting
+            async with client:
                 assert client.remote_address == (FIRST, port)
                 assert client.stats.retries == 2
+            assert tried == [FIRST, SECOND, FIRST]
 
 
 @pytest.mark.usefixtures("far")
@@ -162,7 +173,8 @@ async def test_a_reconnecting_client_leaves_an_address_that_hangs_up_for_the_nex
     accepted: list[str] = []
     with reserved_ports(1) as [port], names({"db.example": [FIRST, SECOND]}) as asked:
         async with serving(port, FIRST, hang_up, accepted), serving(port, SECOND, echo, accepted):
-            config = reconnecting(port).config.replace(host="db.example")
+            # One address at a time, also where the machine stops.
+            config = reconnecting(port, happy_eyeballs_delay=60).config.replace(host="db.example")
             async with NetworkClient(config), asyncio.timeout(10):
                 await until(lambda: accepted[-1] == SECOND, "it is connected to the next")
                 assert len(accepted) <= 3

@@ -204,7 +204,7 @@ async def test_reconnecting_ends_cleanly_in_the_middle_of_on_connect(end: str) -
             await connection.receive(timeout=None)
 
     async with mortal_server(silence) as server:
-        client = reconnecting(server.port, on_connect=hang_the_second_time, connect_timeout=0.1)
+        client = reconnecting(server.port, on_connect=hang_the_second_time)
         await client.connect()
         server.drop()
         await begun.wait()

@@ -115,6 +115,18 @@ async def test_a_connection_that_a_dying_server_accepts_is_a_failed_attempt_and_
         assert heard == ["connecting", "connected", "lost", "connected"]
 
 
+async def test_a_connection_that_ended_while_the_loop_was_held_up_beyond_its_probation_is_a_failed_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Over before the loop has read anything of the connection.
+    monkeypatch.setattr(attempt, "PROBATION_S", 0)
+    async with mortal_and_client(echo) as (server, client):
+        server.handler = hang_up
+        server.drop()
+        await until(lambda: client.stats.retries >= 2, "two have accepted and hung up")
+        assert client.stats.connects == 1
+
+
 async def test_a_server_that_never_says_anything_is_connected_to_again() -> None:
     async with mortal_and_client(silence) as (server, client):
         server.drop()
