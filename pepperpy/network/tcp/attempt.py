@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # server that is killed accepts until its end, and then resets within 0.2 ms (measured, Linux, 14 of 40 kills of a
 # Python server with 20 connections). The reset takes the way of the acceptance, so the distance does not matter.
 PROBATION_S = 0.01
+_LOOK_EVERY_S = PROBATION_S / 10
 
 
 class AttemptFailed(Exception):
@@ -211,7 +212,7 @@ async def _prove(protocol: StreamProtocol) -> None:
             if not protocol.is_open or protocol.receiver.at_eof:
                 raise ConnectionLostError("accepted, and ended at once without a byte", None, protocol.loss)
             if time.monotonic() < ends:
-                await asyncio.sleep(PROBATION_S / 10)
+                await asyncio.sleep(_LOOK_EVERY_S)
             elif turns:
                 # The loop may have been held up. What came meanwhile is read in these turns.
                 turns -= 1
