@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import sys
+import termios
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from support.cancelling import until
 from support.http_faults import answering, by_connection, closing_when_reused, response
 from support.http_peer import Connection, Handler, HTTPPeer, http_peer
+from support.http_sockets import socket_of
 
 from pepperpy.network import ConnectionLostError, HTTPClient, HTTPConfig
+from pepperpy.network.tcp.tcp_info import tcp_info_of
 
 pytestmark = [
     pytest.mark.usefixtures("no_waits"),
@@ -91,13 +97,64 @@ async def test_a_stale_connection_is_replaced_by_a_new_one_not_by_another_that_m
         assert [r.connection for r in peer.requests][2:] in ([1, 3], [2, 3])
 
 
-async def test_an_answer_that_has_begun_is_no_sign_of_a_stale_connection(transport: Any) -> None:
-    half = answering(response(), b"HTTP/1.1 200 O")
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 O", response()[:25], INTERIM], ids=["line", "head", "interim"])
+async def test_an_answer_that_has_begun_is_no_sign_of_a_stale_connection(
+    begun: bytes, end: str, transport: Any
+) -> None:
+    read = asyncio.Event()
+
+    async def half(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(response())
+        await connection.read_request()
+        await connection.send(begun)
+        await read.wait()  # a reset would overtake it
+        if end == "reset":
+            connection.reset()
+
     async with served(by_connection(half, answering(response())), transport=transport) as (peer, client):
         await client.get("/")
-        assert await client.get("/") == "ok"
+        second = asyncio.ensure_future(client.get("/"))
+        await until(lambda: has_read(client) == len(response() + begun), "the client has read what has come")
+        read.set()
+        assert await second == "ok"
         assert (client.stats.stale_retries, client.stats.retries) == (0, 1)
         assert [r.connection for r in peer.requests] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "503 Service Unavailable"])
+async def test_a_body_that_breaks_off_is_no_sign_of_a_stale_connection(status: str, transport: Any) -> None:
+    begun = f"HTTP/1.1 {status}\r\n\r\nthe first half".encode()
+    read = asyncio.Event()
+
+    async def half(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(response())
+        await connection.read_request()
+        await connection.send(begun)
+        await read.wait()
+        connection.reset()
+
+    async with served(by_connection(half, answering(response())), transport=transport) as (peer, client):
+        await client.get("/")
+        second = asyncio.ensure_future(client.get("/"))
+        await until(lambda: has_read(client) == len(response() + begun), "the client has read what has come")
+        read.set()
+        assert await second == "ok"
+        assert (client.stats.stale_retries, client.stats.retries) == (0, 1)
+        assert [r.connection for r in peer.requests] == [1, 1, 2]
+
+
+def has_read(client: HTTPClient) -> int:
+    """How many bytes the client has taken from the kernel, on its only connection."""
+    sock = socket_of(client)
+    info = tcp_info_of(sock)
+    assert info is not None
+    return info.bytes_received - int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def test_each_retry_may_meet_a_stale_connection_of_its_own(transport: Any) -> None:

@@ -227,6 +227,7 @@ class Engine:
 
     def _note(self, call: Call, answer: Answer) -> None:
         """What the head of an answer is to change for later requests."""
+        call.heard = True
         request = call.request
         if answer.header("set-cookie") is not None:
             self.jar.update(request.url, answer.headers.getall("Set-Cookie"))

@@ -102,7 +102,7 @@ class Trip:
         phase: A `Phase`; the policy writes its own between the exchanges.
         request_left: Whether a byte of the request may have reached the server.
         reused: Whether the connection had carried an exchange before.
-        heard: Whether a byte of the answer is known to have come, where the exchange failed without a head.
+        heard: Whether a byte of the answer is known to have come. The policy notes it for a head.
         connect_at: When it began to make a connection; 0 for a pooled one.
         connected_at: When it had a connection; 0 before.
         dns_s: Seconds that the lookup took.

@@ -120,6 +120,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             trip.reused = protocol.used
             if not trip.reused or not protocol.has_unasked_bytes():
                 protocol.may_upgrade = False  # nobody could use the connection then
+                protocol.trip = trip
                 if "Connection" in req.headers or "Expect" in req.headers:
                     protocol.begin(req)
                 if request.payload is not None:

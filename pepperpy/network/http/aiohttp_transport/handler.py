@@ -23,6 +23,7 @@ from pepperpy.network.timers import Timer
 
 if TYPE_CHECKING:
     from pepperpy.network.http.aiohttp_transport.connector import GuardedConnector
+    from pepperpy.network.http.transport import Trip
 
 # Seconds that a body waits for 100 (Continue). RFC 9110, section 10.1.1: not without end; curl's figure.
 CONTINUE_WAIT = 1.0
@@ -49,6 +50,7 @@ class GuardedHandler(ResponseHandler):
         super().__init__(loop)
         self._connector = connector
         self.used: bool = False  # whether a response has come on it
+        self.trip: Trip | None = None  # of the exchange whose answer has not come; not of the user's requests
         self.may_upgrade = False  # whether the present request asks for another protocol, for its caller to speak
         self._interim_count = 0
         self._head: Any = None  # of the last response
@@ -94,6 +96,12 @@ class GuardedHandler(ResponseHandler):
             self._continue.set_result(True)
         return math.inf
 
+    def data_received(self, data: bytes) -> None:
+        if self.trip is not None:
+            # aiohttp's errors do not tell that of each answer that has begun.
+            self.trip.heard = True
+        super().data_received(data)
+
     def close(self) -> None:
         payload = getattr(self, "_payload", None)
         if payload is not None and not payload.is_eof() and payload.exception() is None:
@@ -111,6 +119,8 @@ class GuardedHandler(ResponseHandler):
         code = data[0].code
         if code == 101 and not self.may_upgrade:
             return self._refuse("the server switched to another protocol (101); use client.session for WebSockets")
+        if code >= 200:
+            self.trip = None
         most = self._connector.max_interim
         if (code >= 200 or code == 101) and self._interim_count <= most:
             self._interim_count = 0

@@ -152,7 +152,6 @@ def _lost(error: Exception, trip: Trip) -> WireError:
         # Before CPython 3.11.8 and 3.12.2, asyncio stumbles when TLS within TLS fails (cpython#113214).
         cause = tls_failure
     elif isinstance(error, aiohttp.ServerDisconnectedError):
-        trip.heard = not isinstance(error.message, str)  # a str: aiohttp's own words, where no byte has come
         cause = aiohttp.ServerDisconnectedError()  # without the half of a head, cookies included, that aiohttp shows
     if isinstance(cause, ssl.SSLError) and trip.request_left and not tls.is_refusal(cause):
         return WireError("reset", f"the connection was lost: {tls.SPOILED}", cause)
