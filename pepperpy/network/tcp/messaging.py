@@ -54,8 +54,9 @@ class MessagingMethods:
     ) -> T:
         r"""Send `data` and return the result of `receive`: one reply, and never that of another request.
 
-        Any number of tasks may call it. They are served one after the other, in the order of their calls. Meanwhile a
-        receive of another task gets `BusyError`, as always; and a request gets it while another task receives.
+        Any number of tasks may call it. They are served one after the other, in the order of their calls. While
+        `receive` waits for bytes, a receive of another task gets `BusyError`, as always; and a request gets it while
+        another task receives, or in the block of a `pipeline()`.
 
         Args:
             receive: Reads one reply: any callable that takes this client and whose result is awaited, such as
@@ -73,7 +74,7 @@ class MessagingMethods:
             ProtocolError: Bytes had arrived that no request had asked for, such as a second reply. Nothing was sent,
                 and the connection was aborted. Such bytes that are still on their way cannot be told from the reply.
             NetworkTimeoutError: The time was over.
-            BusyError: Another task is receiving. Nothing was sent.
+            BusyError: Another task is receiving, or a pipeline is. Nothing was sent.
             Whatever `receive` raises.
 
         Cancellation, timeout: If `data` was not accepted for sending yet, nothing has happened, and the connection
