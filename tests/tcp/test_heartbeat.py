@@ -207,7 +207,7 @@ async def test_an_answer_that_came_while_the_loop_was_held_up_is_an_answer() -> 
             time.sleep(0.07)  # past the time of the verdict
 
         for number in range(1, 4):
-            await until(lambda n=number: ping.count == n, "a heartbeat")  # type: ignore[misc]
+            await until(lambda n=number: ping.count == n, "a heartbeat")
             assert await peer.receive(5) == b"ping\n"
             holding = asyncio.create_task(hold_up())
             await asyncio.sleep(0)
@@ -258,18 +258,28 @@ async def test_the_requests_of_the_heartbeat_and_of_the_client_take_turns() -> N
 
 
 async def test_a_request_that_takes_longer_than_the_heartbeats_times_is_not_disturbed() -> None:
-    ping = Ping()
+    ping, asked, long_over = Ping(), asyncio.Event(), asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readline() == b"sum?\n"
-        # Much longer than all that the heartbeat has.
-        await asyncio.sleep(0.2)
+        asked.set()
+        await long_over.wait()
         writer.write(b"42\n")
         await reader.read()
 
-    async with mortal_and_client(slow, **settings(ping, interval=0.01, timeout=0.02, reconnect=False)) as (_, client):
-        assert await client.request(b"sum?\n", NetworkClient.receive_line) == b"42\n"
+    async with mortal_and_client(slow, **settings(ping, interval=60, timeout=0.02, reconnect=False)) as (_, client):
+        asking = asyncio.create_task(client.request(b"sum?\n", NetworkClient.receive_line))
+        await asked.wait()
+        # From now on, so that none comes before the request however long the machine holds it up.
+        beats = heartbeats_of(client)
+        beats._interval = 0.01
+        beats._timer.look_by(time.monotonic())
+        for _ in range(5):
+            last = beats._task
+            await until(lambda last=last: beats._task is not last, "a heartbeat is due")
         assert ping.count == 0
+        long_over.set()
+        assert await asking == b"42\n"
         await until(lambda: ping.count > 0, "the heartbeat goes on afterwards")
 
 
