@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from support.allocations import IMPOSSIBLE_WITH_FUNCTIONS, MOST, STEP, Starved, starving
+from support.allocations import IMPOSSIBLE_WITH_FUNCTIONS, MOST, STEP, Starved, starving, turns
 from support.pipelining import LINES, word
 from support.requesting import line
 from support.servers import client_of, echo_server, peer_and_client
@@ -82,6 +82,27 @@ async def test_a_cancelled_request_ends_its_connection_whatever_allocation_fails
             assert not (await asyncio.wait([first, second], timeout=LONG_S))[1], "it waits for ever"
             assert not client.is_connected, "its late reply would be another one's"
             assert second.result() is None
+
+
+async def test_where_there_is_no_memory_to_begin_a_pipeline_the_client_is_as_it_was() -> None:
+    # asyncio destroys a task that it had no memory to schedule, and tells of that.
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    failed = 0
+    async with peer_and_client() as (peer, client):
+        for number in range(MORE):
+            pipeline = client.pipeline(LINES)
+            try:
+                await starving(Starved(0, number), pipeline.__aenter__())
+            except MemoryError:
+                failed += 1
+            if pipeline._reader is not None:
+                # It has begun. Where that failed all the same, there was no memory for the StopIteration of a step.
+                await pipeline.__aexit__(None, None, None)
+            await turns()
+            assert client.is_reusable, number
+            await peer.send(b"one line\n")
+            assert await client.receive_line() == b"one line\n"
+    assert 0 < failed < MORE
 
 
 async def piped(starved: Starved, client: NetworkClient, key: Any) -> list[bytes | None]:

@@ -152,12 +152,8 @@ class Pipeline(Generic[M]):
         self._loop = asyncio.get_running_loop()
         self._watchdog = watchdog_of(self._loop)
         reader = asyncio.create_task(self._read(), name=f"pipeline reader of {self._link.config.address}")
-        try:
-            # A task that is cancelled before its first step does not run its own cleanup.
-            reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
-        except BaseException:
-            reader.cancel()
-            raise
+        # A task that is cancelled before its first step does not run its own cleanup.
+        reader.add_done_callback(lambda _: self._end(asyncio.CancelledError()))
         self._reader = reader
         # The reader has not begun, but what comes is for it.
         self._frames.hold(receiver)
@@ -301,6 +297,9 @@ class Pipeline(Generic[M]):
         if self._reader is not asyncio.current_task():
             # An eager task, which runs before its maker knows it. `on_push` is called no sooner than in the block.
             await asyncio.sleep(0)
+            if self._reader is not asyncio.current_task():
+                # There was no memory to begin.
+                return
         try:
             while messages := await self._receive():
                 for message in messages:
