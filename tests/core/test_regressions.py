@@ -179,7 +179,7 @@ async def test_the_time_limit_of_a_send_spans_all_its_waits() -> None:
             await asyncio.wait([room, ended], return_when=asyncio.FIRST_COMPLETED)
             room.cancel()  # there are no 3 MiB left when all have ended
             await asyncio.sleep(0.1)
-        assert loop.time() - started < 5
+        assert loop.time() - started < 20
         assert {type(result) for result in await ended} == {type(None), NetworkTimeoutError}
 
 

@@ -12,6 +12,7 @@ from support.http_peer import Connection, http_peer
 from pepperpy.network import HTTPClient, HTTPConfig, InvalidRequestError
 from pepperpy.network.http.aiohttp_transport import handler as handlers
 from pepperpy.network.http.dates import keep_alive_seconds
+from pepperpy.network.http.h1 import upload
 from pepperpy.network.testing import MockHTTP
 
 
@@ -141,6 +142,13 @@ class Expecting:
 EXPECT = {"Expect": "100-continue"}
 
 
+@pytest.fixture
+def waits_for_continue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transport sends a body before the server has answered to its head."""
+    for module in (handlers, upload):
+        monkeypatch.setattr(module, "CONTINUE_WAIT", 60)
+
+
 async def test_a_body_is_sent_after_a_while_to_a_server_that_does_not_say_continue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -155,17 +163,17 @@ async def test_a_body_is_sent_after_a_while_to_a_server_that_does_not_say_contin
 
 
 @pytest.mark.slow
-async def test_a_body_that_is_asked_for_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
+@pytest.mark.usefixtures("waits_for_continue")
+async def test_a_body_that_is_asked_for_does_not_wait() -> None:
     async with http_peer(Expecting(b"HTTP/1.1 100 Continue\r\n\r\n")) as peer, HTTPClient() as client:
         for _ in range(2):
             assert await client.put(peer.url, data=b"hello", headers=EXPECT) == "answer"
         assert [(request.connection, request.body) for request in peer.requests] == [(1, b"hello")] * 2
 
 
+@pytest.mark.usefixtures("waits_for_continue")
 @pytest.mark.parametrize("name", ["Expect", "expect"])
-async def test_a_body_whose_expect_is_left_out_waits_for_nobody(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
+async def test_a_body_whose_expect_is_left_out_waits_for_nobody(name: str) -> None:
     async with http_peer(answering(response(b"answer"))) as peer:
         async with HTTPClient(HTTPConfig(headers=EXPECT, retries=0, timeout=5)) as client:
             for _ in range(2):
@@ -174,9 +182,9 @@ async def test_a_body_whose_expect_is_left_out_waits_for_nobody(name: str, monke
         assert "Expect" not in peer.requests[0].headers
 
 
-async def test_a_body_that_is_refused_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("waits_for_continue")
+async def test_a_body_that_is_refused_is_not_sent() -> None:
     """The server may take what comes next for either, so the connection is not used again."""
-    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
     config = HTTPConfig(raise_for_status=False)
     async with http_peer(Expecting(status="417 No", wants_body=False)) as peer, HTTPClient(config) as client:
         for _ in range(2):
@@ -186,8 +194,8 @@ async def test_a_body_that_is_refused_is_not_sent(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-async def test_a_body_that_is_asked_for_elsewhere_goes_there_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "CONTINUE_WAIT", 60)
+@pytest.mark.usefixtures("waits_for_continue")
+async def test_a_body_that_is_asked_for_elsewhere_goes_there_only() -> None:
 
     async def once() -> Any:
         yield b"hello"
