@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 from collections.abc import Callable
 
 import pytest
-from support.cancelling import until
+from support.cancelling import Mode, cancelled_at, open_sockets, until
 from support.certificates import ca_file, server_cert, server_context
 from support.servers import TOO_MUCH
 
@@ -319,6 +320,18 @@ async def test_an_exception_of_the_scripts_own_is_raised_as_it_is_with_what_came
                 with pytest.raises(ConnectionLostError):
                     await pinging(server.config, request)
     assert [note.partition("\n")[0] for note in caught.value.__notes__] == ["and then: too large"]
+
+
+async def test_a_block_that_is_cancelled_while_it_begins_leaves_no_socket() -> None:
+    before = open_sockets()
+    for number in itertools.count(1):
+        block = scripted_peer(others=silent)
+        if not (await cancelled_at(block.__aenter__(), number, Mode.WAITING)).cancelled:
+            break
+        await asyncio.sleep(0)  # for a handle that the loop closes later
+        assert open_sockets() == before
+    assert number > 1
+    await block.__aexit__(None, None, None)
 
 
 async def test_a_cancellation_is_never_replaced() -> None:

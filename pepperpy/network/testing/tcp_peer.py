@@ -207,7 +207,13 @@ class ScriptedPeer:
         self._changed = asyncio.Event()
 
     async def _start(self, tls: ssl.SSLContext | None) -> asyncio.Server:
-        server = await asyncio.start_server(self._accepted, self.host, 0, ssl=tls)
+        server = await asyncio.start_server(self._accepted, self.host, 0, ssl=tls, start_serving=False)
+        try:
+            # asyncio's start_server(), cancelled in the turn that this takes, would leave the socket open.
+            await server.start_serving()
+        except BaseException:
+            server.close()
+            raise
         self.port = server.sockets[0].getsockname()[1]
         self.config = NetworkConfig(self.host, self.port, retries=0)
         return server
