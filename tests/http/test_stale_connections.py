@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import sys
-import termios
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -151,6 +149,9 @@ async def test_a_body_that_breaks_off_is_no_sign_of_a_stale_connection(status: s
 
 def has_read(client: HTTPClient) -> int:
     """How many bytes the client has taken from the kernel, on its only connection."""
+    import fcntl
+    import termios
+
     sock = socket_of(client)
     info = tcp_info_of(sock)
     assert info is not None
