@@ -102,6 +102,7 @@ async def test_a_server_that_restarts_costs_no_error_once_it_is_back() -> None:
         await until(lambda: pool.stats.idle == 0 and pool.stats.failures >= 2, "all are lost, and refilling has failed")
         with pytest.raises(ConnectError):
             await use(pool)
+        await until(lambda: pool.stats.preparing == 0, "no connection is being made, which would still fail")
         await server.start()
         await use(pool)
         assert pool._slots.refill_failures == 0, "the next outage begins with a short wait"

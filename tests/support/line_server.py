@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,9 +25,10 @@ class LineServer:
         self._is_stopped = False
 
     async def start(self) -> None:
-        """Listen; on the same port as before, if it was stopped."""
+        """Listen before the loop runs again; on the same port as before, if it was stopped."""
         self._is_stopped = False
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        listener = socket.create_server(("127.0.0.1", self.port))
+        self._server = await asyncio.start_server(self._serve, sock=listener)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
