@@ -157,7 +157,9 @@ def test_a_test_that_fails_or_waits_for_ever_fails_alone_and_leaves_nothing(tmp_
 @pytest.mark.parametrize("name", ENDS_THE_RUN)
 def test_what_cannot_be_ended_otherwise_ends_the_run_and_says_where(name: str, tmp_path: Path) -> None:
     text, words = ENDS_THE_RUN[name]
-    done = run(tmp_path, text, limit=2 if "ZeroDivisionError" in words else 0.5, grace=0.5)
+    # What failed is told after half of the grace.
+    limit, grace = (2.0, 3.0) if "ZeroDivisionError" in words else (0.5, 1.5)
+    done = run(tmp_path, text, limit=limit, grace=grace)
     assert done.returncode == 1
     assert "most recent call first" in done.stderr and "passed" not in done.stdout
     assert words in done.stderr
