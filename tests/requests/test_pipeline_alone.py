@@ -210,6 +210,33 @@ async def test_who_hears_of_the_end_of_a_pipeline_can_ask_at_once_what_became_of
         await task
 
 
+async def test_the_late_end_of_a_pipeline_lets_go_of_nothing_that_the_next_one_holds() -> None:
+    pushes: list[bytes] = []
+
+    async with peer_and_client() as (peer, client):
+
+        def on_push(message: bytes) -> None:
+            with pytest.raises(BusyError):
+                client.unread(b"put back")
+            pushes.append(message)
+
+        async def leave_and_begin() -> Pipeline[bytes]:
+            first = await client.pipeline(LINES).__aenter__()
+            # Cancelled before its reader has ended.
+            with pytest.raises(asyncio.CancelledError):
+                await first.__aexit__(None, None, None)
+            assert not client._link.protocol.receiver.silence_allowed
+            return await client.pipeline(LINES, key=word, on_push=on_push).__aenter__()
+
+        leaving = asyncio.create_task(leave_and_begin())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        second = await leaving
+        await peer.send(b"push\n")
+        await until(lambda: pushes == [b"push"], "the push is handed out")
+        await second.__aexit__(None, None, None)
+
+
 async def test_a_connection_that_is_released_in_the_block_of_a_pipeline_is_not_lent_again() -> None:
     async with server_and_pool(0, 1) as (server, pool):
         client = await pool.acquire()

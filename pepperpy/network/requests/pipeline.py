@@ -165,13 +165,13 @@ class Pipeline(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._reader is not None
+        receiver = self._protocol.receiver
         try:
             self._end(self._error(ClosedError, "its block was left"), abort=self.in_flight > 0)
         finally:
             self._reader.cancel()
+            receiver.silence_allowed = False
         await asyncio.wait([self._reader])
-        receiver = self._protocol.receiver
-        receiver.silence_allowed = False
         if self._protocol.is_open and not (receiver.is_busy or receiver.bytes_buffered):
             # The reader's last receive was given up, and nothing will come for it. End it, for a pool may lend it.
             with contextlib.suppress(EndOfStreamError):

@@ -59,8 +59,8 @@ cdef class FrameReader:
         receiver.hold(self._framer)
 
     def let_go(self, Receiver receiver not None):
-        """From now on every reader may take again."""
-        receiver.hold(None)
+        """From now on every reader may take again, if it is this one that holds."""
+        receiver.let_go(self._framer)
 
     def take(self, stream):
         """The next message, WAIT if it is not on hand, END at the end of the stream."""

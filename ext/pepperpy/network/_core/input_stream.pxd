@@ -61,8 +61,12 @@ cdef class InputStream:
 
     cdef inline void hold(self, Searcher searcher) noexcept:
         # From now on only the reader with this `searcher` may take. Any other one gets BusyError, also while this one is
-        # between two waits or has not begun to receive. None: any reader may take.
+        # between two waits or has not begun to receive.
         self._holder = searcher
+
+    cdef inline void let_go(self, Searcher searcher) noexcept:
+        if self._holder is searcher:
+            self._holder = None
 
     cdef inline Status begin_take(self, Searcher searcher) except Status.ERROR:
         # Ends a wait that was given up. If the last wait was a fill() with this `searcher` and its destination is whole, that
