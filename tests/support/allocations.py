@@ -59,7 +59,7 @@ class Starved:
         debug = loop.get_debug()
         # In debug mode call_soon() takes a traceback, and CPython 3.12 and 3.13 crash in it where an allocation fails.
         loop.set_debug(False)
-        # A collection would allocate to tell `gc.callbacks`, of which hypothesis has one. CPython reports that this failed.
+        # A collection allocates for `gc.callbacks`, of which hypothesis has one, and CPython reports where that fails.
         gc.disable()
         _testcapi.set_nomemory(self._number, self._number + 1)
         try:
