@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness import Figures, Peer
-from report import OURS, RESULTS, rate
+from report import ALSO_OURS, OURS, RESULTS, rate
 from workloads import WORKLOADS, Workload
 
 OUR_COLOUR, THEIR_COLOUR = "#c0392b", "#8fa3b0"
@@ -77,4 +77,4 @@ def label(workload: Workload, figures: Figures) -> str:
 
 
 def colour(peer: Peer) -> str:
-    return OUR_COLOUR if peer.name in OURS else THEIR_COLOUR
+    return OUR_COLOUR if peer.name in (*OURS, *ALSO_OURS) else THEIR_COLOUR

@@ -16,6 +16,8 @@ from harness import Figures, Peer
 from workloads import WORKLOADS, Workload
 
 OURS = ("tcp.network_client", "http.http_client")
+# Other ways into this package, which are no peers of it.
+ALSO_OURS = ("tcp.network_client_exactly", "tcp.streams_on_core", "http.httpx_on_ours")
 # What most use now, and what is no client for others to use: the limit, and a parser written for the workload.
 USUAL = ("tcp.streams", "http.aiohttp_session")
 BY_HAND = ("tcp.c_client", "http.c_http", "tcp.protocol", "tcp.aiofastnet_protocol")
@@ -84,7 +86,8 @@ def summary() -> Iterator[str]:
     yield "## Summary"
     yield ""
     yield "Rates; streams are asyncio's, over HTTP aiohttp stands in their place. The last column is the best of the"
-    yield "other clients on any loop, without the C client and the protocols written by hand."
+    yield "other clients on any loop, without the C client and the protocols written by hand. What runs on this package"
+    yield "is in bold in the tables below."
     yield ""
     yield "| workload | ours, asyncio | streams | ours, uvloop | streams | best of the others |"
     yield "|---|--:|--:|--:|--:|--:|"
@@ -94,7 +97,8 @@ def summary() -> Iterator[str]:
             continue
         rates = {(peer.name, peer.loop): rate(workload, figures) for peer, figures in of_peers.items()}
         ours, usual = (rates_of(rates, names) for names in (OURS, USUAL))
-        others = [(f.rate, peer) for peer, f in of_peers.items() if peer.name not in (*OURS, *USUAL, *BY_HAND)]
+        left_out = (*OURS, *ALSO_OURS, *USUAL, *BY_HAND)
+        others = [(f.rate, peer) for peer, f in of_peers.items() if peer.name not in left_out]
         best = max(others, key=lambda other: other[0], default=None)
         last = "" if best is None else f"{rate(workload, of_peers[best[1]])}, {best[1]}"
         yield f"| {name} | {ours[0]} | {usual[0]} | {ours[1]} | {usual[1]} | {last} |"
@@ -126,7 +130,7 @@ def table(workload: Workload, of_peers: dict[Peer, Figures]) -> Iterator[str]:
 
 def shown(peer: Peer) -> str:
     name = peer.name.partition(".")[2]
-    return f"**{name}**" if peer.name in OURS else name
+    return f"**{name}**" if peer.name in (*OURS, *ALSO_OURS) else name
 
 
 def rate(workload: Workload, figures: Figures) -> str:
