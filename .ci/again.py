@@ -29,8 +29,10 @@ def run(command: Sequence[str], tree: Path, environment: Mapping[str, str] = os.
     """The exit status of the command, or 0 if it failed by chance. `tree` is pytest's root folder."""
     cache = f"build/again-{os.getpid()}"
     command = [*command, "-o", f"cache_dir={cache}"]
-    status = subprocess.run(command, env=environment, check=False).returncode
     last_failed = tree / cache / "v" / "cache" / "lastfailed"
+    # A run that does not come to its end writes none, so one of an earlier process with this number must not be read.
+    last_failed.unlink(missing_ok=True)
+    status = subprocess.run(command, env=environment, check=False).returncode
     if status != SOME_FAILED or not last_failed.exists():
         return status
     failed = last_failed.read_text()

@@ -19,7 +19,7 @@ cdef class Endpoint:
     cdef:
         readonly object config       # NetworkConfig
         State state
-        str given_back               # UNCONNECTED, because its client has given back a connection: what errors say then; or None
+        str given_back               # what errors say if the client has given back its connection; None: it has not
         object transport             # None before connection_made and after connection_lost
         object sender                # Sender, between connection_made and connection_lost
         object source                # what reads from the socket: the transport, or the one below the TLS of a loop
